@@ -1,0 +1,22 @@
+//! Compiles the C++ shim against the libtorch that `LIBTORCH` names (set in `.cargo/config.toml`).
+
+use std::path::Path;
+
+fn main() {
+    println!("cargo:rerun-if-env-changed=LIBTORCH");
+    println!("cargo:rerun-if-changed=csrc");
+    let libtorch = std::env::var("LIBTORCH").unwrap_or_default();
+    let include = Path::new(&libtorch).join("include");
+    assert!(
+        include.join("ATen/ATen.h").exists(),
+        "no libtorch at `{libtorch}`: run `make setup` once (or set LIBTORCH to a libtorch 2.11.0)"
+    );
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .include(&include)
+        .include(include.join("torch/csrc/api/include"))
+        .warnings(false)
+        .file("csrc/parameters.cpp")
+        .compile("memsys_libtorch");
+}

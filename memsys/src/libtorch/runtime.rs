@@ -1,0 +1,79 @@
+//! The process's libtorch: which one it is, its CUDA half where there is one, and what the C library does with
+//! freed memory.
+
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// The version of libtorch that this program is built for.
+pub const LIBTORCH_VERSION: &str = "2.11.0";
+
+/// What was found at start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Runtime {
+    /// The folder that libtorch was loaded from.
+    pub folder: PathBuf,
+    /// Its version as it names itself, such as `2.11.0+cu130`; empty where the folder does not say.
+    pub version: String,
+    /// Whether CUDA can be used.
+    pub cuda: bool,
+}
+
+/// The folder of the `libtorch_cpu.so` that this process has loaded.
+#[must_use]
+pub fn resident_libtorch() -> Option<PathBuf> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    let line = maps.lines().find(|line| line.ends_with("/libtorch_cpu.so"))?;
+    let path = &line[line.find('/')?..];
+    Path::new(path).parent().map(Path::to_path_buf)
+}
+
+fn stated_version(folder: &Path) -> Option<String> {
+    let root = folder.parent()?;
+    if let Ok(text) = std::fs::read_to_string(root.join("build-version")) {
+        return Some(text.trim().to_owned());
+    }
+    let text = std::fs::read_to_string(root.join("version.py")).ok()?;
+    let line = text.lines().find(|line| line.starts_with("__version__"))?;
+    Some(line.split('\'').nth(1)?.to_owned())
+}
+
+/// Checks the loaded libtorch and opens its CUDA half where that is present and usable.
+///
+/// # Errors
+/// [`Error::WrongLibtorch`] where libtorch says that it is of another version than this program is built for.
+pub fn open() -> Result<Runtime> {
+    let folder = resident_libtorch().unwrap_or_default();
+    let version = stated_version(&folder).unwrap_or_default();
+    if !version.is_empty() && version.split('+').next() != Some(LIBTORCH_VERSION) {
+        return Err(Error::WrongLibtorch { folder, found: version, wanted: LIBTORCH_VERSION });
+    }
+    // The linker drops libtorch_cuda.so from a program that names none of its symbols, so it is opened here; its
+    // initialisers register the CUDA kernels. Without a driver there is nothing to gain by its 450 MB.
+    let cuda = open_library(Path::new("libcuda.so.1"))
+        && open_library(&folder.join("libtorch_cuda.so"))
+        && tch::Cuda::is_available();
+    Ok(Runtime { folder, version, cuda })
+}
+
+fn open_library(path: &Path) -> bool {
+    let Ok(name) = CString::new(path.as_os_str().as_encoded_bytes()) else { return false };
+    // SAFETY: `name` is NUL-terminated. The library's initialisers run; they are libtorch's or the driver's own,
+    // made to be loaded so. The handle is never closed, so nothing of the library can dangle.
+    let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
+    !handle.is_null()
+}
+
+/// Tells the C library to keep freed blocks of up to 32 MiB for reuse instead of giving them back to the system
+/// at once: the first touch of fresh pages runs at a fifth of the memory's speed, and a learner step frees and
+/// asks for the same blocks over and over. Returns false where the C library refuses.
+pub fn keep_freed_memory() -> bool {
+    const KEEP_BYTES: libc::c_int = 32 << 20;
+    const TRIM_BYTES: libc::c_int = 1 << 30;
+    // SAFETY: `mallopt` takes plain numbers and may be called at any time.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, KEEP_BYTES) == 1
+            && libc::mallopt(libc::M_TRIM_THRESHOLD, TRIM_BYTES) == 1
+    }
+}

@@ -1,0 +1,271 @@
+//! Flat parameters: all weights of a network in one buffer, all gradients in another.
+//!
+//! ```text
+//! Layout   name, shape, first values, offset of each parameter          (what the network is)
+//! Weights  one flat f32 tensor + a view of it per parameter             (one set of values: online, target)
+//! ```
+//!
+//! A network holds [`ParameterId`]s and is given the [`Weights`] at each call, so that the online and the target
+//! network are one network and two buffers; the clip, the optimizer step, the snapshot, the target's update and
+//! the checkpoint are each one pass over one buffer. Values are f32.
+
+use std::ops::Index;
+
+use rand::{Rng, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+use tch::{Device, Kind, Tensor};
+
+use crate::error::Result;
+use crate::libtorch;
+
+/// Parameters begin at multiples of this many numbers (64 bytes), so that vector loads are aligned. The numbers
+/// between two parameters are zero and stay zero.
+const ALIGNMENT: i64 = 16;
+
+/// How a parameter's first values are drawn.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Init {
+    /// All the same.
+    Constant(f64),
+    /// Uniform in ±bound.
+    Uniform {
+        /// The largest value.
+        bound: f64,
+    },
+    /// Normal around 0.
+    Normal {
+        /// Standard deviation.
+        std: f64,
+    },
+}
+
+/// One parameter of a [`Layout`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParameterId(usize);
+
+impl Init {
+    /// Draws by a generator of our own: libtorch's is shared by all threads of the process.
+    fn draw(self, numbers: &mut [f32], rng: &mut Pcg64Mcg) {
+        for number in numbers {
+            *number = match self {
+                Init::Constant(value) => value as f32,
+                Init::Uniform { bound } => (rng.random::<f64>() * 2.0 * bound - bound) as f32,
+                Init::Normal { std } => {
+                    // Box & Muller 1958.
+                    let (u, v) = (1.0 - rng.random::<f64>(), rng.random::<f64>());
+                    (std * (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()) as f32
+                }
+            };
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    name: String,
+    shape: Vec<i64>,
+    init: Init,
+    offset: i64,
+}
+
+impl Entry {
+    fn n_numbers(&self) -> i64 {
+        self.shape.iter().product()
+    }
+}
+
+/// The parameters of a network: names, shapes, first values and places in the flat buffer.
+#[derive(Debug, Clone, Default)]
+pub struct Layout {
+    entries: Vec<Entry>,
+    end: i64,
+}
+
+impl Layout {
+    /// A layout without parameters.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a parameter. `name` is what a checkpoint calls it, in PyTorch's dotted form.
+    ///
+    /// # Panics
+    /// Where `name` is taken: two parameters under one name are a fault of the network's author.
+    pub fn add(&mut self, name: impl Into<String>, shape: &[i64], init: Init) -> ParameterId {
+        let name = name.into();
+        assert!(self.entries.iter().all(|entry| entry.name != name), "two parameters named {name}");
+        let entry = Entry { name, shape: shape.to_vec(), init, offset: self.end };
+        self.end += (entry.n_numbers() + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+        self.entries.push(entry);
+        ParameterId(self.entries.len() - 1)
+    }
+
+    /// How many numbers the network learns (without the gaps of alignment).
+    #[must_use]
+    pub fn n_parameters(&self) -> u64 {
+        self.entries.iter().map(|entry| entry.n_numbers() as u64).sum()
+    }
+
+    /// Bytes of one flat buffer.
+    #[must_use]
+    pub fn flat_bytes(&self) -> u64 {
+        self.end as u64 * 4
+    }
+
+    /// Names and shapes, in order.
+    pub fn names(&self) -> impl Iterator<Item = (&str, &[i64])> {
+        self.entries.iter().map(|entry| (entry.name.as_str(), entry.shape.as_slice()))
+    }
+
+    fn views(&self, flat: &Tensor) -> Result<Vec<Tensor>> {
+        let view = |entry: &Entry| {
+            Ok(flat.f_narrow(0, entry.offset, entry.n_numbers())?.f_view(entry.shape.as_slice())?.f_detach()?)
+        };
+        self.entries.iter().map(view).collect()
+    }
+}
+
+/// One set of values for the parameters of a [`Layout`].
+#[derive(Debug)]
+pub struct Weights {
+    layout: Layout,
+    flat: Tensor,
+    views: Vec<Tensor>,
+}
+
+impl Index<ParameterId> for Weights {
+    type Output = Tensor;
+
+    fn index(&self, id: ParameterId) -> &Tensor {
+        &self.views[id.0]
+    }
+}
+
+impl Weights {
+    /// Draws first values. The same seed gives the same values, to the bit.
+    ///
+    /// # Errors
+    /// Where libtorch refuses the memory.
+    pub fn initial(layout: &Layout, seed: u64, device: Device) -> Result<Self> {
+        let mut rng = Pcg64Mcg::seed_from_u64(seed);
+        let mut flat = vec![0f32; layout.end as usize];
+        for entry in &layout.entries {
+            let start = entry.offset as usize;
+            entry.init.draw(&mut flat[start..start + entry.n_numbers() as usize], &mut rng);
+        }
+        let mut weights = Self::zeros(layout, device)?;
+        weights.flat.f_copy_(&Tensor::from_slice(&flat))?;
+        Ok(weights)
+    }
+
+    /// All zero.
+    ///
+    /// # Errors
+    /// Where libtorch refuses the memory.
+    pub fn zeros(layout: &Layout, device: Device) -> Result<Self> {
+        let flat = Tensor::f_zeros([layout.end], (Kind::Float, device))?;
+        let views = layout.views(&flat)?;
+        Ok(Self { layout: layout.clone(), flat, views })
+    }
+
+    /// Starts to record gradients: returns the flat buffer in which they accumulate, zero at first.
+    ///
+    /// # Errors
+    /// Where libtorch refuses the memory.
+    pub fn record_gradients(&mut self) -> Result<Tensor> {
+        let gradients = self.flat.f_zeros_like()?;
+        for (view, gradient) in self.views.iter_mut().zip(self.layout.views(&gradients)?) {
+            *view = view.set_requires_grad(true);
+            libtorch::set_gradient(view, &gradient)?;
+        }
+        Ok(gradients)
+    }
+
+    /// Takes the values of `other`, which has the same layout.
+    ///
+    /// # Errors
+    /// Where the layouts differ in size.
+    pub fn copy_from(&mut self, other: &Weights) -> Result<()> {
+        tch::no_grad(|| self.flat.f_copy_(&other.flat))?;
+        Ok(())
+    }
+
+    /// Moves a fraction `tau` of the way to `other`: `w += tau (other − w)`.
+    ///
+    /// # Errors
+    /// Where the layouts differ in size.
+    pub fn move_towards(&mut self, other: &Weights, tau: f64) -> Result<()> {
+        let _ = tch::no_grad(|| self.flat.f_lerp_(&other.flat, tau))?;
+        Ok(())
+    }
+
+    /// The flat buffer. Writing into it writes the parameters.
+    #[must_use]
+    pub fn flat(&self) -> &Tensor {
+        &self.flat
+    }
+
+    /// The flat buffer, to be written.
+    pub fn flat_mut(&mut self) -> &mut Tensor {
+        &mut self.flat
+    }
+
+    /// The layout.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Names and values, in the layout's order.
+    pub fn named(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.layout.entries.iter().map(|entry| entry.name.as_str()).zip(&self.views)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout() -> (Layout, ParameterId, ParameterId) {
+        let mut layout = Layout::new();
+        let weight = layout.add("linear.weight", &[3, 5], Init::Uniform { bound: 0.5 });
+        let bias = layout.add("linear.bias", &[3], Init::Constant(2.0));
+        (layout, weight, bias)
+    }
+
+    #[test]
+    fn one_seed_gives_one_set_of_values() {
+        let (layout, weight, bias) = layout();
+        let draw = |seed| Weights::initial(&layout, seed, Device::Cpu).unwrap();
+        assert_eq!(draw(7)[weight], draw(7)[weight]);
+        assert_ne!(draw(7)[weight], draw(8)[weight]);
+        assert_eq!(draw(7)[bias], Tensor::from_slice(&[2f32, 2.0, 2.0]));
+        assert_eq!(layout.n_parameters(), 18);
+        assert_eq!(layout.flat_bytes(), 32 * 4);
+    }
+
+    #[test]
+    fn gradients_accumulate_in_the_flat_buffer() {
+        let (layout, weight, bias) = layout();
+        let mut weights = Weights::initial(&layout, 1, Device::Cpu).unwrap();
+        let gradients = weights.record_gradients().unwrap();
+        let x = Tensor::ones([5], (Kind::Float, Device::Cpu));
+        let y = || (weights[weight].mv(&x) + &weights[bias]).sum(Kind::Float);
+        y().backward();
+        y().backward();
+        assert_eq!(gradients.sum(Kind::Float).double_value(&[]), 2.0 * (15.0 + 3.0));
+    }
+
+
+    #[test]
+    fn writing_the_flat_buffer_writes_the_parameters() {
+        let (layout, weight, _) = layout();
+        let mut weights = Weights::zeros(&layout, Device::Cpu).unwrap();
+        let _ = weights.flat_mut().fill_(3.0);
+        assert_eq!(weights[weight].sum(Kind::Float).double_value(&[]), 45.0);
+        let other = Weights::zeros(&layout, Device::Cpu).unwrap();
+        weights.move_towards(&other, 0.5).unwrap();
+        assert_eq!(weights[weight].sum(Kind::Float).double_value(&[]), 22.5);
+    }
+}
