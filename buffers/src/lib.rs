@@ -1,1 +1,19 @@
-//! buffers
+//! Frame streams and replay: each feature row is stored once, a transition holds positions in the streams.
+//!
+//! ```text
+//! FrameStream   rows of one width, appended once                         (a market's feature rows; an
+//!      ▲                                                                  environment's own numbers)
+//!      │ windows (stream, end, length, stride)
+//! Scenes        what all environments share: the streams of each instrument
+//!      ▲
+//!      │ Place (scene, environment, base, own) = an observation in 12 bytes
+//! Replay        transitions, priorities, and the environments' own streams ──sample──> Batch (tensors)
+//! ```
+//!
+//! Reading order: [`frames`], then [`replay`]. The crate knows nothing of markets or of learning.
+
+pub mod error;
+pub mod frames;
+pub mod replay;
+
+pub use error::{Error, Result};

@@ -1,0 +1,7 @@
+//! Streams of rows, and windows over them.
+
+mod scenes;
+mod stream;
+
+pub use scenes::{Clock, Place, Scene, Scenes, View};
+pub use stream::FrameStream;
