@@ -1,1 +1,9 @@
-//! agents
+//! Algorithms: what to do with an observation, what to learn from a batch.
+//!
+//! One folder an algorithm, the same file names in each: `config`, `network`, `loss`, `actor`, `learner`. An
+//! algorithm reads top to bottom without knowing where its batches come from or that memory is managed.
+
+pub mod dqn;
+pub mod error;
+
+pub use error::{Error, Result};

@@ -1,116 +1,189 @@
-//! The line: how many bytes a run may hold resident.
+//! The line, how many bytes a run may hold resident, as the user writes it: `2GiB`, `1.5GB`, `1073741824` or `60%`.
 
 use std::fmt;
-use std::str::FromStr;
 
-/// The line as a user states it.
+/// Units of bytes, the longer spelling of the same ending first.
+const UNITS: [(&str, u64); 9] = [
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
+    ("KB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("TB", 1_000_000_000_000),
+    ("B", 1),
+];
+
+/// What a memory line looks like, for the faults that say so.
+const FORMS: &str = "write a size such as 2GiB, 512MiB or 1.5GB, a number of bytes, or a share such as 60%";
+
+/// The line that the process does not load past: its whole resident set.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Line {
-    /// So many bytes.
+    /// This many bytes; 1 or more.
     Bytes(u64),
-    /// A percentage, over 0 and at most 100, of what the machine and its control group allow.
+    /// This share of what the machine or its control group allows, in percent; above 0, up to 100.
     Percent(f64),
 }
 
-/// Why a line cannot be understood.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is no amount of memory: {problem}; write for example 2GiB, 1500MB or 60%")]
-pub struct LineError {
-    text: String,
-    problem: &'static str,
-}
-
 impl Line {
-    /// Bytes of the line where `allowed_bytes` may be used at most.
-    #[must_use]
-    pub fn bytes(self, allowed_bytes: u64) -> u64 {
-        match self {
-            Line::Bytes(bytes) => bytes,
-            Line::Percent(percent) => (allowed_bytes as f64 * percent / 100.0) as u64,
-        }
-    }
-}
-
-const UNITS: [(&str, f64); 9] = [
-    ("", 1.0),
-    ("b", 1.0),
-    ("kib", 1024.0),
-    ("mib", 1048576.0),
-    ("gib", 1073741824.0),
-    ("tib", 1099511627776.0),
-    ("kb", 1e3),
-    ("mb", 1e6),
-    ("gb", 1e9),
-];
-
-impl FromStr for Line {
-    type Err = LineError;
-
-    fn from_str(text: &str) -> Result<Self, LineError> {
-        let refuse = |problem| Err(LineError { text: text.to_owned(), problem });
+    /// Reads `2GiB` (powers of 1,024), `1.5GB` (powers of 1,000), a plain number of bytes, or `60%`. Case does
+    /// not matter, and a space may stand before the unit. Part of a byte is cut off.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong with `text` and what to write: not a number, an unknown unit, nothing
+    /// or less than nothing, more than 100 %, or more bytes than a `u64` counts.
+    pub fn parse(text: &str) -> Result<Self, String> {
         let trimmed = text.trim();
-        let split = trimmed.find(|c: char| c.is_alphabetic() || c == '%').unwrap_or(trimmed.len());
-        let (number, unit) = trimmed.split_at(split);
-        let Ok(number) = number.trim().parse::<f64>() else { return refuse("it does not begin with a number") };
-        if !number.is_finite() || number <= 0.0 {
-            return refuse("it must be more than 0");
+        if trimmed.starts_with('-') {
+            return Err(format!("{trimmed} is negative: {FORMS}"));
         }
-        if unit == "%" {
-            return if number <= 100.0 { Ok(Line::Percent(number)) } else { refuse("it is more than 100 %") };
-        }
-        let unit = unit.trim().to_lowercase();
-        let Some((_, factor)) = UNITS.iter().find(|(name, _)| *name == unit) else {
-            return refuse("its unit is not known");
+        let end = trimmed.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(trimmed.len());
+        let (digits, unit) = (&trimmed[..end], trimmed[end..].trim());
+        let Ok(number) = digits.parse::<f64>() else {
+            return Err(format!("`{trimmed}` is not a size: {FORMS}"));
         };
-        let bytes = number * factor;
-        if bytes < 1.0 || bytes >= u64::MAX as f64 { refuse("it is out of range") } else { Ok(Line::Bytes(bytes as u64)) }
+        if unit == "%" {
+            return percent(number, trimmed);
+        }
+        let bytes = match (unit, digits.parse::<u64>()) {
+            ("", Ok(bytes)) => Some(bytes),
+            ("", Err(_)) if digits.contains('.') => {
+                return Err(format!("{trimmed} has no unit, and bytes come whole: {FORMS}"));
+            }
+            ("", Err(_)) => None,
+            (unit, whole) => {
+                let factor = bytes_in(unit).ok_or_else(|| {
+                    format!(
+                        "`{unit}` is not a unit of bytes (B, KB, MB, GB, TB, KiB, MiB, GiB, TiB): {FORMS}"
+                    )
+                })?;
+                // Whole numbers stay whole numbers: f64 holds no more than 2^53 of them.
+                whole.map_or_else(|_| cut_to_bytes(number, factor), |whole| whole.checked_mul(factor))
+            }
+        };
+        match bytes {
+            None => Err(format!("{trimmed} is more bytes than can be counted: {FORMS}")),
+            Some(0) => Err(format!("{trimmed} leaves no memory at all: {FORMS}")),
+            Some(bytes) => Ok(Self::Bytes(bytes)),
+        }
     }
-}
 
-impl fmt::Display for Line {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// The line in bytes, where the machine or its control group allows `available_bytes`. A size may lie above
+    /// what is available: whether that is a fault is not decided here.
+    #[must_use]
+    pub fn limit_bytes(self, available_bytes: u64) -> u64 {
         match self {
-            Line::Bytes(bytes) if bytes % (1 << 20) == 0 => write!(f, "{}MiB", bytes >> 20),
-            Line::Bytes(bytes) => write!(f, "{bytes}B"),
-            Line::Percent(percent) => write!(f, "{percent}%"),
+            Self::Bytes(bytes) => bytes,
+            // The cast saturates, and a share is at most the whole.
+            Self::Percent(percent) => (available_bytes as f64 * (percent / 100.0)) as u64,
         }
     }
 }
 
+fn percent(number: f64, text: &str) -> Result<Line, String> {
+    if number > 0.0 && number <= 100.0 {
+        Ok(Line::Percent(number))
+    } else {
+        Err(format!("{text} is out of range: a share lies above 0% and goes up to 100%"))
+    }
+}
+
+fn bytes_in(unit: &str) -> Option<u64> {
+    UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit)).map(|&(_, bytes)| bytes)
+}
+
+/// `number` × `factor` without its fraction; `None` where it exceeds a `u64`.
+fn cut_to_bytes(number: f64, factor: u64) -> Option<u64> {
+    let bytes = number * factor as f64;
+    (bytes < u64::MAX as f64).then_some(bytes as u64)
+}
+
+/// The shortest spelling that [`Line::parse`] reads back to the same line.
+impl fmt::Display for Line {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Percent(percent) => write!(formatter, "{percent}%"),
+            Self::Bytes(bytes) => {
+                let largest_unit =
+                    UNITS.iter().filter(|&&(_, unit)| bytes > 0 && unit > 1 && bytes.is_multiple_of(unit));
+                match largest_unit.max_by_key(|&&(_, unit)| unit) {
+                    Some((name, unit)) => write!(formatter, "{}{name}", bytes / unit),
+                    None => write!(formatter, "{bytes}"),
+                }
+            }
+        }
+    }
+}
+
+/// As text, in the spelling of its `Display`.
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use proptest::prelude::*;
+
+    use super::Line::{self, Bytes, Percent};
 
     #[test]
-    fn sizes_and_percentages_are_understood() {
-        let check = |text: &str, line: Line| assert_eq!(text.parse(), Ok(line), "{text}");
-        check("2GiB", Line::Bytes(2 << 30));
-        check("512 MiB", Line::Bytes(512 << 20));
-        check("1.5GB", Line::Bytes(1_500_000_000));
-        check("1073741824", Line::Bytes(1 << 30));
-        check("60%", Line::Percent(60.0));
-        assert_eq!(Line::Percent(25.0).bytes(1000), 250);
+    fn sizes_and_shares_are_read() {
+        for (text, line) in [
+            ("2GiB", Bytes(2 << 30)),
+            ("512MiB", Bytes(512 << 20)),
+            ("1.5GB", Bytes(1_500_000_000)),
+            ("1.5GiB", Bytes(3 << 29)),
+            ("1073741824", Bytes(1 << 30)),
+            ("7B", Bytes(7)),
+            ("3kb", Bytes(3_000)),
+            (" 2 gib ", Bytes(2 << 30)),
+            ("9007199254740993B", Bytes(9_007_199_254_740_993)),
+            ("60%", Percent(60.0)),
+            ("12.5 %", Percent(12.5)),
+            ("100%", Percent(100.0)),
+        ] {
+            assert_eq!(Line::parse(text), Ok(line), "{text}");
+        }
     }
 
     #[test]
-    fn nonsense_is_refused_with_its_reason() {
-        let check = |text: &str, part: &str| {
-            let message = text.parse::<Line>().unwrap_err().to_string();
-            assert!(message.contains(part) && message.contains(text), "{message}");
-        };
-        check("0", "more than 0");
-        check("-1GiB", "more than 0");
-        check("12parsecs", "unit is not known");
-        check("200%", "more than 100 %");
-        check("", "begin with a number");
-        check("lots", "begin with a number");
-        check("1e30TiB", "unit is not known");
+    fn what_is_no_size_is_refused_with_the_reason() {
+        for (text, reason) in [
+            ("0", "no memory at all"),
+            ("0GiB", "no memory at all"),
+            ("0.1B", "no memory at all"),
+            ("-1GiB", "negative"),
+            ("12parsecs", "`parsecs` is not a unit"),
+            ("2G", "`G` is not a unit"),
+            ("1e9", "`e9` is not a unit"),
+            ("200%", "up to 100%"),
+            ("0%", "above 0%"),
+            ("1.5", "no unit"),
+            ("", "not a size"),
+            ("GiB", "not a size"),
+            ("%", "not a size"),
+            ("1.2.3GiB", "not a size"),
+            ("nan", "not a size"),
+            ("99999999999TiB", "more bytes"),
+            ("99999999999.5TiB", "more bytes"),
+            ("99999999999999999999", "more bytes"),
+        ] {
+            let problem = Line::parse(text).expect_err(text);
+            assert!(problem.contains(reason), "{text}: {problem}");
+        }
     }
 
     #[test]
-    fn a_line_reads_back_as_it_was_written() {
-        for line in [Line::Bytes(3 << 20), Line::Bytes(12345), Line::Percent(80.0)] {
-            assert_eq!(line.to_string().parse(), Ok(line));
+    fn a_share_is_taken_of_what_is_available() {
+        assert_eq!(Percent(25.0).limit_bytes(1 << 30), 1 << 28);
+        assert_eq!(Percent(100.0).limit_bytes(12_345), 12_345);
+        assert_eq!(Bytes(7).limit_bytes(1 << 30), 7);
+    }
+
+    proptest! {
+        #[test]
+        fn a_printed_line_reads_back_the_same(bytes in 1_u64.., shift in 0_u32..40, percent in 0.001_f64..=100.0) {
+            for line in [Bytes(bytes), Bytes((bytes >> 40).max(1) << (shift % 24)), Percent(percent)] {
+                prop_assert_eq!(Line::parse(&line.to_string()), Ok(line));
+            }
         }
     }
 }

@@ -200,6 +200,17 @@ impl Weights {
         Ok(())
     }
 
+    /// A copy of the flat buffer.
+    ///
+    /// # Errors
+    /// Where libtorch refuses the memory.
+    pub fn snapshot(&self) -> Result<Tensor> {
+        let _no_grad = tch::no_grad_guard();
+        let mut copy = self.flat.f_empty_like()?;
+        copy.f_copy_(&self.flat)?;
+        Ok(copy)
+    }
+
     /// The flat buffer. Writing into it writes the parameters.
     #[must_use]
     pub fn flat(&self) -> &Tensor {

@@ -40,13 +40,46 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The agent failed.
+    #[error(transparent)]
+    Agent(#[from] agents::Error),
+    /// The memory system failed.
+    #[error(transparent)]
+    Memory(#[from] memsys::Error),
+    /// The replay failed.
+    #[error(transparent)]
+    Replay(#[from] buffers::Error),
+    /// libtorch refused a call.
+    #[error(transparent)]
+    Tch(#[from] tch::TchError),
+    /// The actor's thread ended before its work was done; its own error says why.
+    #[error("the actor's thread ended early")]
+    ActorLost,
 }
 
 impl Error {
-    /// True where the user's input or configuration is at fault: exit status 2.
+    /// True where the user's input or configuration is at fault: exit status 2. A path that may not be read or
+    /// written was the user's to give.
     #[must_use]
     pub fn is_usage(&self) -> bool {
-        !matches!(self, Error::Io { .. })
+        match self {
+            Error::Line { .. } | Error::File { .. } | Error::Config { .. } => true,
+            Error::Io { source, .. } => matches!(
+                source.kind(),
+                std::io::ErrorKind::PermissionDenied
+                    | std::io::ErrorKind::NotFound
+                    | std::io::ErrorKind::NotADirectory
+                    | std::io::ErrorKind::IsADirectory
+                    | std::io::ErrorKind::ReadOnlyFilesystem
+            ),
+            _ => false,
+        }
+    }
+
+    /// Names the path at which reading or writing failed.
+    pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.into();
+        |source| Error::Io { path, source }
     }
 }
 

@@ -1,1 +1,14 @@
-//! trainer
+//! The composition root: market, environments, runs, reports and the command line.
+//!
+//! Reading order, from `plimsoll train` to the learner step: [`cli`], [`run::train`], [`run::session`],
+//! [`run::actor_loop`] and [`run::learner_loop`], then `agents::dqn::learner`.
+
+pub mod cartpole;
+pub mod cli;
+pub mod config;
+pub mod environment;
+pub mod error;
+pub mod market;
+pub mod run;
+
+pub use error::{Error, Result};

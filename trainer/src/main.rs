@@ -1,1 +1,5 @@
-fn main(){}
+//! `plimsoll`: reinforcement-learning agents that train inside a memory budget.
+
+fn main() -> std::process::ExitCode {
+    trainer::cli::main()
+}

@@ -58,6 +58,8 @@ pub struct Scene {
     pub streams: Vec<FrameStream>,
     /// For each base position the newest row of the slow clock that was visible.
     pub slow_row: Vec<u32>,
+    /// The first base position at which every window is full.
+    pub first_base: usize,
 }
 
 /// All scenes and the views over them: what environments, actors and the replay share.
@@ -99,6 +101,12 @@ impl Scenes {
     #[must_use]
     pub fn n_base(&self, scene: u16) -> usize {
         self.scenes[scene as usize].slow_row.len()
+    }
+
+    /// The first base position of a scene at which every window is full.
+    #[must_use]
+    pub fn first_base(&self, scene: u16) -> usize {
+        self.scenes[scene as usize].first_base
     }
 
     /// The row of the slow clock visible at a base position.
@@ -143,7 +151,7 @@ mod tests {
         (0..4).for_each(|i| {
             stream.append(&[i as f32]);
         });
-        let scenes = Scenes::new(views, vec![Scene { streams: vec![stream], slow_row: vec![1, 1, 2, 2, 3] }]);
+        let scenes = Scenes::new(views, vec![Scene { streams: vec![stream], slow_row: vec![1, 1, 2, 2, 3], first_base: 0 }]);
         let mut out = [0f32; 2];
         scenes.copy_window(0, 0, 3, &mut out);
         assert_eq!(out, [1.0, 2.0]);

@@ -34,7 +34,9 @@ pub fn split(
     embargo_bars: usize,
 ) -> Option<Split> {
     let is_fraction = |x: f64| (0.0..1.0).contains(&x);
-    if !is_fraction(train_fraction) || !is_fraction(validation_fraction) {
+    // The sum is compared with a margin: 0.8 + 0.2 leaves nothing, however it rounds.
+    let leaves_test = train_fraction + validation_fraction < 1.0 - 1e-9;
+    if !is_fraction(train_fraction) || !is_fraction(validation_fraction) || !leaves_test {
         return None;
     }
     let end = n_bars.checked_sub(1)?;

@@ -3,25 +3,28 @@
 //! # The process
 //!
 //! Everything is in logarithms of price and runs on market time: one step is one 5-minute bar, and a closed market
-//! stands still. Bar `t` has a standard deviation known before it opens,
+//! stands still. Below every `ε` is a standard normal of its own. Bar `t` has a standard deviation known before it
+//! opens,
 //!
 //! ```text
 //! σ_t = level(regime_t) · exp(0.25 cos(2π (h_t − 15) / 24)),     level ∈ {8, 11, 15} basis points
 //! ```
 //!
 //! with `regime` a Markov chain that stays three days on average and `h` the UTC hour of the bar's open. The flow `f`,
-//! the hidden surplus of buyers over sellers, is a stationary AR(1) with unit variance and a half-life of three hours:
+//! the hidden surplus of new buyers over new sellers, is a stationary AR(1) with unit variance and a half-life of two
+//! hours. Large orders are worked slowly, so what moves the price is the backlog `b`, an exponential mean of the flow:
 //!
 //! ```text
-//! f_t = φ f_{t−1} + √(1 − φ²) ε_t,     φ = 2^(−1 / flow_half_life_bars)
+//! f_t = φ f_{t−1} + √(1 − φ²) ε,     φ = 2^(−1 / flow_half_life_bars)
+//! b_t = b_{t−1} + 0.05 (f_t − b_{t−1})
 //! ```
 //!
-//! and the market feels it through the bounded pressure `g(f) = tanh(2 f) / rms(tanh(2 f))`, which has unit mean square.
+//! Both act through a bounded pressure of unit mean square, `g(x) = tanh(2 x / sd(x)) / rms`:
 //!
 //! ```text
-//! ln(open_t / close_{t−1}) = 0.05 σ_t ε     (after a weekend: 6 σ_t ε)        no mean
+//! ln(open_t / close_{t−1}) = 0.05 σ_t ε     (after a weekend: 6 σ_t ε)        mean 0
 //! ln(close_t / open_t)     = μ_t + σ_t ε + jump_t                              mean μ_t
-//! μ_t = predictable_fraction · σ_t · g(f_{t−1})                                = `expected_log_return[t]`
+//! μ_t = predictable_fraction · σ_t · g(b_{t−1})                                = `expected_log_return[t]`
 //! ```
 //!
 //! Jumps are rare (one bar in a thousand), symmetric, with a standard deviation of 5 σ. The market is closed from
@@ -31,21 +34,33 @@
 //!
 //! Only `μ_t`, which lies wholly between the open and the close of bar `t`: a position decided at the close of
 //! `t − 1` is filled at the open of `t` and loses none of it. It is modest: it explains `predictable_fraction²`, about
-//! 1 %, of a bar's variance (R²), so a single bar tells next to nothing and a bar's whole expected move is smaller
-//! than the cost of turning a position around. It pays because flow persists for hours.
+//! 1 %, of a bar's variance (R²), so a single bar tells next to nothing, and a bar's whole expected move (about 1.2
+//! basis points) is smaller than the cost of turning a position around (4). It pays because the backlog persists: half
+//! of it is left after nearly four hours.
 //!
 //! The flow shows itself in *where* a bar closes within its range. The path inside a bar is five one-minute steps
 //! with a Brownian bridge between; its excursions above and below the body are then bent by `exp(∓0.8 g(f_t))`:
 //! while buyers prevail, dips are bought (long lower shadows) and rallies are not sold into. So the mean of
 //! `clv = (2 close − high − low) / (high − low)` follows the flow, and regime feature 6 (`sentiment`, an exponential
-//! mean of clv weighted by volume) is an estimate of it. Volume rises a little with `|g(f)|`. The shadows change no
-//! return: innovations of flow and of price are independent, so past returns tell of future ones only what the small
-//! drift in them tells, and following the last half hour's return does not pay its costs. Flow is symmetric: holding
-//! earns nothing in the long run.
+//! mean of clv, weighted by volume, with the backlog's own rate) is a noisy estimate of the backlog. Volume rises a
+//! little with `|g(f)|`. The shadows change no return: the innovations of flow and of price are independent, so past
+//! returns tell of future ones only what the small drift in them tells, and following the last half hour's
+//! return does not pay its costs. Flow is symmetric: holding earns nothing in the long run.
+//!
+//! Measured on the default market with default costs, mean of eight seeds, last fifth of the bars (46 trading days):
+//!
+//! | positions | log profit | trades a day |
+//! |---|---|---|
+//! | the oracle's | 1.46 | 2.5 |
+//! | sign of the sentiment with hysteresis, tuned on the first 60 % | 1.31 | 4.0 |
+//! | sign of the sentiment | 1.21 | 8.6 |
+//! | sign of the last half hour's return | −0.61 | 52 |
+//! | always long | 0.06 ± 0.11 | 0 |
+//! | random | −2.29 | 192 |
 //!
 //! # What the oracle knows
 //!
-//! `expected_log_return` of the past *and of the future*: the flow itself, free of the noise through which an agent
+//! `expected_log_return` of the past *and of the future*: the backlog itself, free of the noise through which an agent
 //! sees it, with its turns known ahead. [`oracle`](crate::market::oracle::oracle) is therefore an upper bound in
 //! expectation for every causal policy; in one realisation luck can carry a policy above it.
 //!
@@ -90,9 +105,12 @@ const JUMP_SIGMAS: f64 = 5.0;
 /// Steps of the path inside a bar: minutes.
 const N_STEPS: usize = 5;
 
+/// The share of the flow that enters the backlog in a bar: that of the `sentiment` feature, which makes it a natural
+/// estimate of the backlog.
+const BACKLOG_RATE: f64 = 0.05;
 const PRESSURE_STEEPNESS: f64 = 2.0;
-/// Root mean square of `tanh(2 f)` for a standard normal `f` (by quadrature; a test recomputes it).
-const PRESSURE_RMS: f64 = 0.746_346_617;
+/// Root mean square of `tanh(2 x)` for a standard normal `x` (by quadrature; a test recomputes it).
+const PRESSURE_RMS: f64 = 0.797_032_768_621_762_3;
 /// How far pressure bends a bar's shadows: the upper by `exp(−this · g)`, the lower by `exp(+this · g)`.
 const SHADOW_BEND: f64 = 0.8;
 /// How far pressure of either sign raises volume, in logarithms.
@@ -110,13 +128,14 @@ pub struct SyntheticOptions {
     /// Standard deviation of the predictable part of a bar's return, in those of the bar (the root of R²); 0 to
     /// about 0.3. 0: nothing can be predicted, while shadows and volume still follow the (then idle) flow.
     pub predictable_fraction: f64,
-    /// Bars after which half of the flow is forgotten; above 0. 24 to 48 are two to four hours.
+    /// Bars after which half of the flow is forgotten; above 0. The default 24 (two hours) leaves half of the backlog
+    /// after nearly four hours (45 bars).
     pub flow_half_life_bars: f64,
 }
 
 impl Default for SyntheticOptions {
     fn default() -> Self {
-        Self { days: 322, seed: 0, predictable_fraction: 0.11, flow_half_life_bars: 36.0 }
+        Self { days: 322, seed: 0, predictable_fraction: 0.11, flow_half_life_bars: 24.0 }
     }
 }
 
@@ -138,10 +157,16 @@ pub fn synthesize(options: &SyntheticOptions) -> Synthetic {
     let mut rng = Pcg64Mcg::seed_from_u64(options.seed);
     let persistence = (-1.0 / options.flow_half_life_bars).exp2();
     let innovation = (1.0 - persistence * persistence).sqrt();
+    let backlog_scale = backlog_deviation(persistence).recip();
 
     let mut flow = normal(&mut rng);
+    // The two are jointly normal: drawn so, the first bar is like any other.
+    let correlation = backlog_scale * BACKLOG_RATE / (1.0 - (1.0 - BACKLOG_RATE) * persistence);
+    let mut backlog =
+        (correlation * flow + (1.0 - correlation * correlation).sqrt() * normal(&mut rng)) / backlog_scale;
     let mut regime = pick(&mut rng, REGIME_SIGMA.len());
-    let mut log_close = FIRST_PRICE.ln();
+    // Log prices are relative to the first.
+    let mut log_close = 0.0_f64;
     let mut previous_close_millis = START_MILLIS;
     let mut bars = Vec::new();
     let mut expected_log_return = Vec::new();
@@ -155,7 +180,7 @@ pub fn synthesize(options: &SyntheticOptions) -> Synthetic {
         // asked to differ and by nothing else.
         let hour_angle = TAU * (hour(open_millis) - BUSIEST_HOUR) / 24.0;
         let sigma = REGIME_SIGMA[regime] * (INTRADAY_SIGMA_LOG_AMPLITUDE * hour_angle.cos()).exp();
-        let drift = options.predictable_fraction * sigma * pressure(flow) + 0.0;
+        let drift = options.predictable_fraction * sigma * pressure(backlog_scale * backlog) + 0.0;
 
         let is_first = bars.is_empty();
         let gap_sigmas = match open_millis - previous_close_millis {
@@ -167,6 +192,7 @@ pub fn synthesize(options: &SyntheticOptions) -> Synthetic {
 
         let path = walk(&mut rng, drift, sigma);
         flow = persistence * flow + innovation * normal(&mut rng);
+        backlog += BACKLOG_RATE * (flow - backlog);
         let prevailing = pressure(flow);
         let body_high = path.end.max(0.0);
         let body_low = path.end.min(0.0);
@@ -180,14 +206,14 @@ pub fn synthesize(options: &SyntheticOptions) -> Synthetic {
         // A wide bar is a busy one; the cap keeps a jump from hiding all other volume.
         let liveliness = 0.6 + 0.5 * (path.end.abs() / sigma).min(4.0);
 
-        let open = log_open.exp();
-        let close = log_close.exp();
+        let open = FIRST_PRICE * log_open.exp();
+        let close = FIRST_PRICE * log_close.exp();
         bars.push(Bar {
             open_millis,
             close_millis: open_millis + DECISION_MILLIS,
             open,
-            high: log_high.exp().max(open).max(close),
-            low: log_low.exp().min(open).min(close),
+            high: (FIRST_PRICE * log_high.exp()).max(open).max(close),
+            low: (FIRST_PRICE * log_low.exp()).min(open).min(close),
             close,
             volume: REGIME_VOLUME[regime] * liveliness * log_volume.exp(),
         });
@@ -214,7 +240,7 @@ struct Path {
 }
 
 /// Walks one bar: Gaussian minutes, a jump at the start of one of them at times, and between two minutes the extremes
-/// of the Brownian bridge. The highest point of a bridge from `a` to `b` with variance `v` is
+/// of the Brownian bridge, each drawn by itself. The highest point of a bridge from `a` to `b` with variance `v` is
 /// `(a + b + √((b − a)² − 2 v ln U)) / 2`, `U` uniform in (0, 1]; the lowest mirrors it.
 fn walk(rng: &mut Pcg64Mcg, drift: f64, sigma: f64) -> Path {
     let jumps = rng.random::<f64>() < JUMP_PROBABILITY;
@@ -235,9 +261,15 @@ fn walk(rng: &mut Pcg64Mcg, drift: f64, sigma: f64) -> Path {
     path
 }
 
-/// What the market feels of the flow: bounded by ±1.34, odd, mean square 1 for a standard normal flow.
-fn pressure(flow: f64) -> f64 {
-    (PRESSURE_STEEPNESS * flow).tanh() / PRESSURE_RMS
+/// The standard deviation of the exponential mean of an AR(1) of unit variance.
+fn backlog_deviation(persistence: f64) -> f64 {
+    let kept = 1.0 - BACKLOG_RATE;
+    (BACKLOG_RATE * (1.0 + kept * persistence) / ((1.0 + kept) * (1.0 - kept * persistence))).sqrt()
+}
+
+/// What the market feels of a standard normal flow or backlog: bounded by ±1.26, odd, mean square 1.
+fn pressure(standard: f64) -> f64 {
+    (PRESSURE_STEEPNESS * standard).tanh() / PRESSURE_RMS
 }
 
 fn is_closed(open_millis: i64) -> bool {

@@ -1,0 +1,62 @@
+//! What a DQN is made of and how it learns. All values are checked where the user's configuration is parsed.
+
+use embedders::Preset;
+
+/// What stands before the value heads.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Body {
+    /// The four embedders over market windows.
+    Market {
+        /// Widths of the embedders.
+        preset: Preset,
+        /// Dropout while learning; `None` keeps the preset's own.
+        dropout: Option<f64>,
+    },
+    /// Two layers over the environment's own numbers.
+    Plain,
+}
+
+/// How the target network follows the online one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum TargetUpdate {
+    /// A copy every so many learner steps.
+    Periodic {
+        /// Learner steps from one copy to the next.
+        interval: u64,
+    },
+    /// A fraction of the way at every learner step.
+    Soft {
+        /// The fraction.
+        tau: f64,
+    },
+}
+
+/// A DQN's configuration.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DqnConfig {
+    /// What stands before the value heads.
+    pub body: Body,
+    /// Width of the value heads, and of the plain body's layers.
+    pub hidden: i64,
+    /// Actions.
+    pub n_actions: i64,
+    /// Numbers in the environment's own row.
+    pub own_width: i64,
+    /// The online network chooses the action whose value is bootstrapped.
+    pub double: bool,
+    /// Value and advantage are learned apart.
+    pub dueling: bool,
+    /// Adam's step size.
+    pub learning_rate: f64,
+    /// Longest gradient, by norm over all parameters.
+    pub gradient_norm: f64,
+    /// How the target follows.
+    pub target_update: TargetUpdate,
+    /// Rewards are multiplied by it before they are learned from.
+    pub reward_scale: f64,
+    /// Transitions that go through the network at once; a batch is learned from in parts of this size, each
+    /// weighted by its true size, so that the result is that of the whole batch.
+    pub micro_batch: i64,
+    /// Seed of the first weights and of dropout.
+    pub seed: u64,
+}

@@ -1,0 +1,213 @@
+//! The learner: one step from one batch.
+//!
+//! ```text
+//! for each micro-batch: goals (no gradient) -> values -> loss -> backward     gradients add up in one buffer
+//! then: clip, Adam, follow with the target                                    each one pass over flat buffers
+//! ```
+//!
+//! What is not computed twice: the target's embeddings of a position stand until the target changes
+//! ([`EmbeddingCache`]). Dropout draws from libtorch's generator, which is seeded anew from the run's seed and the
+//! learner step before each step: no random state is left to be saved.
+
+use std::sync::Arc;
+
+use buffers::frames::Scenes;
+use buffers::replay::Batch;
+use embedders::Mode;
+use memsys::adam::Adam;
+use memsys::parameters::Weights;
+use tch::{Device, Tensor};
+
+use super::config::{DqnConfig, TargetUpdate};
+use super::loss::{bootstrapped, weighted_huber};
+use super::neighbours::EmbeddingCache;
+use super::network::Network;
+use crate::error::{Error, Result};
+
+/// What a learner step did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// `Q(s, a) − y` of each transition, in the batch's order.
+    pub td_errors: Vec<f32>,
+    /// The weighted mean Huber loss.
+    pub loss: f64,
+    /// Norm of the gradient before the clip.
+    pub gradient_norm: f64,
+}
+
+/// A DQN that learns.
+#[derive(Debug)]
+pub struct Learner {
+    config: DqnConfig,
+    network: Network,
+    scenes: Arc<Scenes>,
+    device: Device,
+    online: Weights,
+    target: Weights,
+    gradients: Tensor,
+    adam: Adam,
+    target_embeddings: Option<EmbeddingCache>,
+    n_steps: u64,
+}
+
+impl Learner {
+    /// A learner with first weights drawn from the configuration's seed; the target begins equal.
+    ///
+    /// # Errors
+    /// Where libtorch refuses the memory.
+    pub fn new(config: DqnConfig, network: Network, scenes: Arc<Scenes>, device: Device) -> Result<Self> {
+        let mut online = Weights::initial(network.layout(), config.seed, device)?;
+        let mut target = Weights::zeros(network.layout(), device)?;
+        target.copy_from(&online)?;
+        let gradients = online.record_gradients()?;
+        let adam = Adam::new(&online, config.learning_rate)?;
+        let keeps = matches!(config.target_update, TargetUpdate::Periodic { .. }) && network.embedders().is_some();
+        let target_embeddings = keeps.then(EmbeddingCache::default);
+        Ok(Self { config, network, scenes, device, online, target, gradients, adam, target_embeddings, n_steps: 0 })
+    }
+
+    /// Computes the target's embeddings anew for each batch, the plain way.
+    #[must_use]
+    pub fn without_kept_embeddings(mut self) -> Self {
+        self.target_embeddings = None;
+        self
+    }
+
+    /// Learns from a batch.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`], or where libtorch refuses a call.
+    pub fn step(&mut self, batch: &Batch) -> Result<Outcome> {
+        tch::manual_seed(step_seed(self.config.seed, self.n_steps));
+        let n_batch = batch.places.len() as i64;
+        let mut td_errors = Vec::with_capacity(batch.places.len());
+        let mut loss = 0.0;
+        let mut start = 0;
+        while start < n_batch {
+            let part = Part { start, len: self.config.micro_batch.min(n_batch - start), device: self.device };
+            let goals = self.goals(batch, &part)?;
+            let values = self.network.values(&self.online, &part.all(&batch.observations)?, Mode::Train)?;
+            let (part_loss, part_errors) =
+                weighted_huber(&values, &part.of(&batch.actions)?, &goals, &part.of(&batch.weights)?, n_batch)?;
+            part_loss.f_backward()?;
+            loss += part_loss.f_double_value(&[])?;
+            td_errors.extend(Vec::<f32>::try_from(part_errors.f_to_device(Device::Cpu)?)?);
+            start += part.len;
+        }
+        if !loss.is_finite() {
+            return Err(Error::Diverged { learner_step: self.n_steps, loss });
+        }
+        let gradient_norm = self.adam.step(&mut self.online, &mut self.gradients, self.config.gradient_norm)?;
+        self.n_steps += 1;
+        self.follow()?;
+        Ok(Outcome { td_errors, loss, gradient_norm })
+    }
+
+    /// `y` of a part of the batch.
+    fn goals(&mut self, batch: &Batch, part: &Part) -> Result<Tensor> {
+        let _no_grad = tch::no_grad_guard();
+        let next = part.all(&batch.next_observations)?;
+        let target = match (&mut self.target_embeddings, self.network.embedders()) {
+            (Some(kept), Some(embedders)) => {
+                let places = &batch.next_places[part.start as usize..(part.start + part.len) as usize];
+                let embedding = kept.embed(embedders, &self.target, &self.scenes, places)?;
+                let own = &next[next.len() - 1];
+                self.network.values_of_embedding(&self.target, &embedding, &own.f_reshape([part.len, -1])?)?
+            }
+            _ => self.network.values(&self.target, &next, Mode::Evaluate)?,
+        };
+        let rewards = part.of(&batch.rewards)?.f_mul_scalar(self.config.reward_scale)?;
+        let discounts = part.of(&batch.discounts)?;
+        if self.config.double {
+            let online = self.network.values(&self.online, &next, Mode::Evaluate)?;
+            bootstrapped(&rewards, &discounts, &online, &target)
+        } else {
+            bootstrapped(&rewards, &discounts, &target, &target)
+        }
+    }
+
+    fn follow(&mut self) -> Result<()> {
+        match self.config.target_update {
+            TargetUpdate::Periodic { interval } if self.n_steps.is_multiple_of(interval) => {
+                self.target.copy_from(&self.online)?;
+                if let Some(kept) = &mut self.target_embeddings {
+                    kept.clear();
+                }
+            }
+            TargetUpdate::Periodic { .. } => {}
+            TargetUpdate::Soft { tau } => self.target.move_towards(&self.online, tau)?,
+        }
+        Ok(())
+    }
+
+    /// The network.
+    #[must_use]
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// The online weights.
+    #[must_use]
+    pub fn online(&self) -> &Weights {
+        &self.online
+    }
+
+    /// The target's weights.
+    #[must_use]
+    pub fn target(&self) -> &Weights {
+        &self.target
+    }
+
+    /// The optimizer.
+    #[must_use]
+    pub fn adam(&self) -> &Adam {
+        &self.adam
+    }
+
+    /// Learner steps taken.
+    #[must_use]
+    pub fn n_steps(&self) -> u64 {
+        self.n_steps
+    }
+
+    /// Takes a saved state: flat online and target weights, the optimizer's moments, and the steps taken.
+    ///
+    /// # Errors
+    /// Where sizes differ.
+    pub fn restore(&mut self, online: &Tensor, target: &Tensor, moments: [&Tensor; 2], n_steps: u64) -> Result<()> {
+        let _no_grad = tch::no_grad_guard();
+        self.online.flat_mut().f_copy_(online)?;
+        self.target.flat_mut().f_copy_(target)?;
+        self.adam.restore(moments[0], moments[1], n_steps)?;
+        self.n_steps = n_steps;
+        if let Some(kept) = &mut self.target_embeddings {
+            kept.clear();
+        }
+        Ok(())
+    }
+}
+
+/// A part of a batch, on the learner's device.
+struct Part {
+    start: i64,
+    len: i64,
+    device: Device,
+}
+
+impl Part {
+    fn of(&self, tensor: &Tensor) -> Result<Tensor> {
+        Ok(tensor.f_narrow(0, self.start, self.len)?.f_to_device(self.device)?)
+    }
+
+    fn all(&self, tensors: &[Tensor]) -> Result<Vec<Tensor>> {
+        tensors.iter().map(|tensor| self.of(tensor)).collect()
+    }
+}
+
+/// Seeds for neighbouring steps that share nothing (Steele et al. 2014, SplitMix64).
+fn step_seed(seed: u64, step: u64) -> i64 {
+    let mut z = seed.wrapping_add((step + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    (z ^ (z >> 31)) as i64
+}

@@ -1,0 +1,23 @@
+//! DQN: double (van Hasselt et al. 2016), dueling (Wang et al. 2016), n-step, with prioritized replay (Schaul et
+//! al. 2016).
+//!
+//! ```text
+//! y = r + γⁿ (1 − terminated) · Q'(s', argmax_a Q(s', a))          Q' the target network
+//! loss = mean of w · huber(Q(s, a) − y)                            w the importance weights
+//! ```
+//!
+//! Reading order: [`config`], [`network`], [`loss`], [`actor`], [`learner`]. [`neighbours`] computes embeddings of
+//! neighbouring positions together, for the target network and for evaluation.
+
+pub mod actor;
+pub mod config;
+pub mod learner;
+pub mod loss;
+pub mod neighbours;
+pub mod network;
+
+pub use actor::{Actor, EpsilonSchedule};
+pub use config::{Body, DqnConfig, TargetUpdate};
+pub use learner::{Learner, Outcome};
+pub use neighbours::embed_range;
+pub use network::Network;

@@ -1,0 +1,144 @@
+//! The network of action values: embedders or two layers, then a value head, dueling or plain.
+//!
+//! ```text
+//! market   structure, tactical, regime, LVN ──embedders──> 136 + 4 ┐
+//!                                          account (own) ───── 8 ──┴─ heads ─> Q (B × actions)
+//! plain    own numbers ── Linear, ReLU, Linear, ReLU ──────────────── heads ─> Q
+//! ```
+//!
+//! Dueling (Wang et al. 2016, equation 9): `Q = V + A − mean A`. What is embedded depends on the position alone
+//! and what the head adds depends on the account too: the two halves can be called apart.
+
+use embedders::blocks::Linear;
+use embedders::{CONFIDENCE_WIDTH, Fused, Mode, STATE_WIDTH, Views};
+use memsys::parameters::{Layout, Weights};
+use tch::Tensor;
+
+use super::config::{Body, DqnConfig};
+use crate::error::Result;
+
+/// Numbers of a market embedding: the fused state and its confidence.
+pub const EMBEDDING_WIDTH: i64 = STATE_WIDTH + CONFIDENCE_WIDTH;
+
+/// A network of action values. It holds no weights; they are given at each call.
+#[derive(Debug)]
+pub struct Network {
+    layout: Layout,
+    body: NetworkBody,
+    head: Head,
+}
+
+#[derive(Debug)]
+enum NetworkBody {
+    Market(Box<Fused>),
+    Plain([Linear; 2]),
+}
+
+#[derive(Debug)]
+enum Head {
+    Dueling { value: [Linear; 2], advantage: [Linear; 2] },
+    Plain([Linear; 2]),
+    /// The plain body's own layers suffice.
+    Last(Linear),
+}
+
+impl Network {
+    /// Lays out the network that `config` describes.
+    #[must_use]
+    pub fn new(config: &DqnConfig) -> Self {
+        let mut layout = Layout::new();
+        let hidden = config.hidden;
+        let (body, inputs) = match config.body {
+            Body::Market { preset, dropout } => {
+                let widths = preset.widths().with_dropout(dropout);
+                let fused = Fused::new(&mut layout, "embedders", &widths);
+                (NetworkBody::Market(Box::new(fused)), EMBEDDING_WIDTH + config.own_width)
+            }
+            Body::Plain => {
+                let first = Linear::new(&mut layout, "body.0", config.own_width, hidden);
+                let second = Linear::new(&mut layout, "body.1", hidden, hidden);
+                (NetworkBody::Plain([first, second]), hidden)
+            }
+        };
+        let mut two = |name: &str, outputs| {
+            let first = Linear::new(&mut layout, &format!("{name}.0"), inputs, hidden);
+            [first, Linear::new(&mut layout, &format!("{name}.1"), hidden, outputs)]
+        };
+        let head = match (&body, config.dueling) {
+            (_, true) => Head::Dueling { value: two("value", 1), advantage: two("advantage", config.n_actions) },
+            (NetworkBody::Market(_), false) => Head::Plain(two("values", config.n_actions)),
+            (NetworkBody::Plain(_), false) => {
+                Head::Last(Linear::new(&mut layout, "values", inputs, config.n_actions))
+            }
+        };
+        Self { layout, body, head }
+    }
+
+    /// The parameters.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The embedders, in a market.
+    #[must_use]
+    pub fn embedders(&self) -> Option<&Fused> {
+        match &self.body {
+            NetworkBody::Market(fused) => Some(fused),
+            NetworkBody::Plain(_) => None,
+        }
+    }
+
+    /// Action values, B × actions, of observations: one B × length × width tensor a view, the own row last.
+    ///
+    /// # Errors
+    /// Where libtorch refuses a call, memory among its reasons.
+    pub fn values(&self, weights: &Weights, observations: &[Tensor], mode: Mode) -> Result<Tensor> {
+        let own = &observations[observations.len() - 1];
+        let own = own.f_reshape([own.size()[0], -1])?;
+        match &self.body {
+            NetworkBody::Market(fused) => {
+                let [structure, tactical, regime, lvn, _] = observations else {
+                    unreachable!("a market observation has five views")
+                };
+                let views = Views {
+                    structure: structure.shallow_clone(),
+                    tactical: tactical.shallow_clone(),
+                    regime: regime.shallow_clone(),
+                    lvn: lvn.f_reshape([lvn.size()[0], -1])?,
+                };
+                let state = fused.forward(weights, &views, mode)?;
+                let embedding = Tensor::f_cat(&[&state.mean, &state.confidence], 1)?;
+                self.values_of_embedding(weights, &embedding, &own)
+            }
+            NetworkBody::Plain([first, second]) => {
+                let x = first.forward(weights, &own)?.f_relu()?;
+                let x = second.forward(weights, &x)?.f_relu()?;
+                self.head(weights, &x)
+            }
+        }
+    }
+
+    /// Action values, B × actions, of market embeddings (B × [`EMBEDDING_WIDTH`]) and own rows (B × own numbers).
+    ///
+    /// # Errors
+    /// Where libtorch refuses a call.
+    pub fn values_of_embedding(&self, weights: &Weights, embedding: &Tensor, own: &Tensor) -> Result<Tensor> {
+        self.head(weights, &Tensor::f_cat(&[embedding, own], 1)?)
+    }
+
+    fn head(&self, weights: &Weights, x: &Tensor) -> Result<Tensor> {
+        let two = |layers: &[Linear; 2]| -> Result<Tensor> {
+            Ok(layers[1].forward(weights, &layers[0].forward(weights, x)?.f_relu()?)?)
+        };
+        Ok(match &self.head {
+            Head::Dueling { value, advantage } => {
+                let advantage = two(advantage)?;
+                let mean = advantage.f_mean_dim(Some([1i64].as_slice()), true, tch::Kind::Float)?;
+                two(value)?.f_add(&advantage)?.f_sub(&mean)?
+            }
+            Head::Plain(layers) => two(layers)?,
+            Head::Last(layer) => layer.forward(weights, x)?,
+        })
+    }
+}

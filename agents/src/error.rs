@@ -1,0 +1,30 @@
+//! What can go wrong in this crate.
+
+/// An error of an algorithm.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The memory system refused.
+    #[error(transparent)]
+    Memory(#[from] memsys::Error),
+    /// An embedder refused.
+    #[error(transparent)]
+    Embedder(#[from] embedders::Error),
+    /// The replay refused.
+    #[error(transparent)]
+    Replay(#[from] buffers::Error),
+    /// tch refused a call.
+    #[error(transparent)]
+    Tch(#[from] tch::TchError),
+    /// A loss that is no number: the run has diverged.
+    #[error("the loss of learner step {learner_step} is {loss}: learning has diverged; lower agent.learning_rate")]
+    Diverged {
+        /// Learner steps before the one that failed.
+        learner_step: u64,
+        /// The loss.
+        loss: f64,
+    },
+}
+
+/// A result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,111 @@
+//! Five hours of price action, 60 bars of five minutes, read by LSTMs and by attention to its scales.
+
+use memsys::parameters::{Init, Layout, ParameterId, Weights};
+use tch::Tensor;
+
+use crate::blocks::{Activation, Direction, GaussianHead, LayerNorm, Linear, Lstm, ScaleAttention, TimePooling};
+use crate::error::Result;
+use crate::preset::Widths;
+use crate::{Embedding, Mode, require_shape};
+
+/// Bars in a tactical window.
+pub const TACTICAL_TIMES: i64 = 60;
+/// Features of a bar.
+pub const TACTICAL_FEATURES: i64 = 7;
+/// Numbers in the tactical embedding.
+pub const TACTICAL_OUT: i64 = 48;
+
+const N_LAYERS: usize = 3;
+/// Bars in a mean of each scale; each divides [`TACTICAL_TIMES`].
+const SCALES: [i64; 3] = [5, 15, 30];
+
+/// Projected rows with positions scaled by momentum, three bidirectional LSTM layers, gated attention to three
+/// scales, pooling over time, μ and σ.
+#[derive(Debug, Clone)]
+pub struct Tactical {
+    project: Linear,
+    project_norm: LayerNorm,
+    momentum_weight: ParameterId,
+    momentum_bias: ParameterId,
+    positions: ParameterId,
+    layers: Vec<(Lstm, LayerNorm)>,
+    scales: Vec<ScaleAttention>,
+    mix: Linear,
+    mix_norm: LayerNorm,
+    pool: TimePooling,
+    head: GaussianHead,
+}
+
+impl Tactical {
+    /// Adds the parameters under `prefix`.
+    pub fn new(layout: &mut Layout, prefix: &str, widths: &Widths) -> Self {
+        let (width, channels) = (widths.tactical_model, widths.tactical_momentum);
+        let wide = 2 * widths.tactical_lstm;
+        let momentum = Init::Uniform { bound: 1.0 / (3.0 * TACTICAL_FEATURES as f64).sqrt() };
+        let layer = |layout: &mut Layout, i: usize| {
+            let inputs = if i == 0 { width } else { wide };
+            let name = format!("{prefix}.lstm.{i}");
+            let lstm = Lstm::new(layout, &name, inputs, widths.tactical_lstm, 1, Direction::Both);
+            (lstm, LayerNorm::new(layout, &format!("{prefix}.norm.{i}"), wide))
+        };
+        let scale = |layout: &mut Layout, (i, &scale): (usize, &i64)| {
+            ScaleAttention::new(layout, &format!("{prefix}.scales.{i}"), wide, widths.tactical_heads, scale)
+        };
+        Self {
+            project: Linear::new(layout, &format!("{prefix}.project.0"), TACTICAL_FEATURES, width),
+            project_norm: LayerNorm::new(layout, &format!("{prefix}.project.1"), width),
+            momentum_weight: layout.add(
+                format!("{prefix}.momentum.weight"),
+                &[channels, TACTICAL_FEATURES, 3],
+                momentum,
+            ),
+            momentum_bias: layout.add(format!("{prefix}.momentum.bias"), &[channels], momentum),
+            positions: layout.add(
+                format!("{prefix}.positions"),
+                &[TACTICAL_TIMES, width],
+                Init::Normal { std: 0.02 },
+            ),
+            layers: (0..N_LAYERS).map(|i| layer(layout, i)).collect(),
+            scales: SCALES.iter().enumerate().map(|which| scale(layout, which)).collect(),
+            mix: Linear::new(layout, &format!("{prefix}.mix.0"), SCALES.len() as i64 * wide, wide),
+            mix_norm: LayerNorm::new(layout, &format!("{prefix}.mix.1"), wide),
+            pool: TimePooling::new(layout, &format!("{prefix}.pool"), wide),
+            head: GaussianHead::new(
+                layout,
+                prefix,
+                [wide, widths.tactical_head, TACTICAL_OUT],
+                Activation::Relu,
+            ),
+        }
+    }
+
+    /// B × 60 × 7 → μ and σ, B × 48 each. Nothing is dropped in either mode.
+    ///
+    /// # Errors
+    /// Where `x` has another shape, or libtorch refuses the memory.
+    pub fn forward(&self, weights: &Weights, x: &Tensor, _mode: Mode) -> Result<Embedding> {
+        require_shape("tactical", x, &[TACTICAL_TIMES, TACTICAL_FEATURES])?;
+        let rows = self.project_norm.forward(weights, &self.project.forward(weights, x)?)?.f_relu()?;
+        let positions = self.momentum(weights, x)?.f_mul(&weights[self.positions])?;
+        // libtorch's LSTM reads time first.
+        let mut h = rows.f_add(&positions)?.f_transpose(0, 1)?;
+        for (i, (lstm, norm)) in self.layers.iter().enumerate() {
+            let y = norm.forward(weights, &lstm.forward(weights, &h)?)?;
+            h = if i == 0 { y } else { y.f_add(&h)? };
+        }
+        let h = h.f_transpose(0, 1)?.f_contiguous()?;
+        let mixed = self.scales.iter().map(|scale| scale.forward(weights, &h)).collect::<Result<Vec<_>>>()?;
+        let mixed = self.mix.forward(weights, &Tensor::f_cat(&mixed, -1)?)?;
+        let mixed = self.mix_norm.forward(weights, &mixed)?.f_relu()?;
+        self.head.forward(weights, &self.pool.forward(weights, &mixed)?)
+    }
+
+    /// How much each bar moves beside the others of its window, B × 60 × 1: a softmax over time of the length of
+    /// what a convolution over three bars says.
+    fn momentum(&self, weights: &Weights, x: &Tensor) -> Result<Tensor> {
+        let (weight, bias) = (&weights[self.momentum_weight], &weights[self.momentum_bias]);
+        let moves = x.f_transpose(1, 2)?.f_conv1d(weight, Some(bias), 1, 1, 1, 1)?;
+        let length = moves.f_norm_scalaropt_dim(2, 1, false)?;
+        Ok(length.f_softmax(1, None)?.f_unsqueeze(-1)?)
+    }
+}

@@ -1,0 +1,132 @@
+//! `plimsoll features`.
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::output::say;
+use super::settings::SettingsArgs;
+use crate::error::{Error, Result};
+use crate::market::bar::{DECISION_MILLIS, Instrument, STRUCTURE_MILLIS};
+use crate::market::causality::prove;
+use crate::market::features::{
+    self, Features, LVN_NAMES, REGIME_NAMES, STRUCTURE_NAMES, TACTICAL_NAMES, View,
+};
+use crate::market::import::{ImportOptions, import};
+use crate::market::prepare::import_options;
+use crate::market::resample::resample;
+use crate::market::table::{Column, write_table};
+
+/// Random times of `--check`.
+const N_TIMES: usize = 1_000;
+
+/// Write every feature row with its name and the time from which it may be seen.
+///
+/// One row a view and bar, in long form: view, visible_at, then the view's numbers. Cells of a view that are not its
+/// own, and those of rows whose windows are not full yet, are empty. Bars of thirty minutes fill the structure view
+/// alone.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  plimsoll features --data btc_1m.csv --set data.label=end --out rows.parquet --check")]
+pub(super) struct FeaturesArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// Proves on these bars that no row looks ahead: at a thousand random times the features are computed again from
+    /// the bars up to then, and must be the same to the bit.
+    #[arg(long)]
+    check: bool,
+}
+
+/// Writes the features as told.
+pub(super) fn run(args: &FeaturesArgs) -> Result<()> {
+    let config = args.settings.load()?;
+    let usage = |key: &str, problem: &str| Error::Config { key: key.to_owned(), problem: problem.to_owned() };
+    let [file] = config.data.files.as_slice() else {
+        return Err(usage("--data", "give one file of bars"));
+    };
+    let Some(out) = &config.run.out else {
+        return Err(usage("--out", "give the file to write, FILE.csv or FILE.parquet"));
+    };
+    let options: ImportOptions = import_options(&config.data);
+    let imported = import(file, &options)?;
+    for note in &imported.notes {
+        say(&format!("{}: {note}", file.display()));
+    }
+    let instrument = imported.instrument;
+    let is_decision_clock = DECISION_MILLIS % instrument.width_millis == 0;
+    if !is_decision_clock {
+        say("these bars are wider than five minutes: only the structure view can be filled");
+        if STRUCTURE_MILLIS % instrument.width_millis != 0 {
+            let problem = "bars of this width fill neither the five- nor the thirty-minute views".to_owned();
+            return Err(Error::File { path: file.clone(), problem });
+        }
+    }
+    let five = if is_decision_clock { resample(&instrument.bars, DECISION_MILLIS) } else { Vec::new() };
+    let thirty = resample(&instrument.bars, STRUCTURE_MILLIS);
+    let features = features::compute(&five, &thirty);
+    let n_rows = write(out, &features)?;
+    say(&format!("{n_rows} rows in {}", out.display()));
+    if args.check {
+        check(file, &instrument)?;
+    }
+    Ok(())
+}
+
+fn write(out: &std::path::Path, features: &Features) -> Result<usize> {
+    let mut table = Long::default();
+    table.add("structure", &STRUCTURE_NAMES, &features.structure);
+    table.add("tactical", &TACTICAL_NAMES, &features.tactical);
+    table.add("regime", &REGIME_NAMES, &features.regime);
+    table.add("lvn", &LVN_NAMES, &features.lvn);
+    let n_rows = table.view.len();
+    let mut columns = vec![
+        Column::Text { name: "view".to_owned(), values: table.view },
+        Column::Time { name: "visible_at".to_owned(), millis: table.visible_at },
+    ];
+    let numbers = table.numbers.into_iter().map(|(name, mut values)| {
+        values.resize(n_rows, f32::NAN);
+        Column::Float { name, values }
+    });
+    columns.extend(numbers);
+    write_table(out, &columns)?;
+    Ok(n_rows)
+}
+
+/// A table in long form: the rows of every view below each other.
+#[derive(Default)]
+struct Long {
+    view: Vec<String>,
+    visible_at: Vec<i64>,
+    numbers: Vec<(String, Vec<f32>)>,
+}
+
+impl Long {
+    fn add<const W: usize>(&mut self, view: &str, names: &[&str; W], rows: &View<W>) {
+        let start = self.view.len();
+        self.view.extend(std::iter::repeat_n(view.to_owned(), rows.rows.len()));
+        self.visible_at.extend_from_slice(&rows.visible_at_millis);
+        for (i, name) in names.iter().enumerate() {
+            let mut values = vec![f32::NAN; start];
+            values.extend(rows.rows.iter().map(|row| row[i]));
+            self.numbers.push((format!("{view}.{name}"), values));
+        }
+    }
+}
+
+fn check(file: &std::path::Path, instrument: &Instrument) -> Result<()> {
+    let bar = ProgressBar::new(N_TIMES as u64);
+    bar.set_style(ProgressStyle::with_template("checking {bar:40} {pos}/{len} times, {eta} left").expect("a fixed text"));
+    let proof = prove(&instrument.bars, N_TIMES, 1, &mut |n_done| bar.set_position(n_done as u64));
+    bar.finish_and_clear();
+    match &proof.first_violation {
+        None => {
+            say(&format!(
+                "no row looks ahead: {} rows at {} random times are the same to the bit when computed from the bars up \
+                 to then",
+                proof.n_rows, proof.n_times
+            ));
+            Ok(())
+        }
+        Some(violation) => {
+            Err(Error::File { path: file.to_path_buf(), problem: format!("a feature looks ahead: {violation:?}") })
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! The settings that commands share: a file, single keys, and flags for the keys that are set most.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::config::{Config, quoted};
+use crate::error::Result;
+
+/// Where settings come from, the later over the earlier: defaults, `--config`, `--set`, the other flags.
+#[derive(Debug, Clone, Args)]
+pub(super) struct SettingsArgs {
+    /// A TOML file of settings; `plimsoll config` prints one with every key.
+    #[arg(long, value_name = "FILE.toml")]
+    pub(super) config: Option<PathBuf>,
+    /// Files of bars (CSV or Parquet), an instrument each [data.files; default: the synthetic market].
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub(super) data: Vec<PathBuf>,
+    /// Sets one key, such as agent.batch=64 or data.label=end. May be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(super) set: Vec<String>,
+    /// The line: what the process may hold in memory, such as 2GiB or 60% [memory.limit].
+    #[arg(long, value_name = "SIZE|PCT", allow_hyphen_values = true)]
+    pub(super) memory: Option<String>,
+    /// Environment steps of the run [run.environment_steps].
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub(super) steps: Option<String>,
+    /// The source of all chance in the run [run.seed].
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub(super) seed: Option<String>,
+    /// Threads that compute; 0: all cores [run.threads].
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub(super) threads: Option<String>,
+    /// Where tensors live: auto, cpu or cuda:N [run.device].
+    #[arg(long, value_name = "DEVICE")]
+    pub(super) device: Option<String>,
+    /// The run's folder [run.out; default: a new one under runs/].
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: Option<PathBuf>,
+}
+
+impl SettingsArgs {
+    /// The resolved configuration.
+    pub(super) fn load(&self) -> Result<Config> {
+        self.load_over(self.config.clone())
+    }
+
+    /// The resolved configuration over another file of settings.
+    pub(super) fn load_over(&self, file: Option<PathBuf>) -> Result<Config> {
+        let mut sets = self.set.clone();
+        let path = |path: &PathBuf| quoted(&path.to_string_lossy());
+        if !self.data.is_empty() {
+            let files: Vec<String> = self.data.iter().map(path).collect();
+            sets.push(format!("data.files=[{}]", files.join(", ")));
+        }
+        sets.extend(self.out.as_ref().map(|out| format!("run.out={}", path(out))));
+        let words = [
+            ("memory.limit", &self.memory),
+            ("run.environment_steps", &self.steps),
+            ("run.seed", &self.seed),
+            ("run.threads", &self.threads),
+            ("run.device", &self.device),
+        ];
+        for (key, value) in words {
+            sets.extend(value.as_ref().map(|value| format!("{key}={value}")));
+        }
+        Config::load(file.as_deref(), &sets)
+    }
+}
+
+/// Print the resolved configuration with its comments.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  plimsoll config --set agent.batch=64 > mine.toml && plimsoll train --config mine.toml")]
+pub(super) struct ConfigArgs {
+    #[command(flatten)]
+    pub(super) settings: SettingsArgs,
+}

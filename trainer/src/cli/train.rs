@@ -1,0 +1,81 @@
+//! `plimsoll train`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use clap::Args;
+
+use super::output::say;
+use super::settings::SettingsArgs;
+use crate::error::{Error, Result};
+use crate::run::folder::RunFolder;
+use crate::run::session::Ended;
+use crate::run::train::{Order, train};
+
+/// Train an agent on market bars (or CartPole) and report out of sample.
+///
+/// Writes a folder: config.toml (resolved), metrics.jsonl, TensorBoard events, checkpoint/, report.html and
+/// summary.json. Interrupt it (Ctrl-C) and go on with --resume: the result is that of a run that never stopped.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  plimsoll train\n  plimsoll train --data btc_1m.csv --set data.label=end --steps \
+                        5000 --out runs/btc\n  plimsoll train --set run.environment=cartpole --seed 3\n  plimsoll \
+                        train --resume runs/btc")]
+pub(super) struct TrainArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// Goes on with the run in this folder.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "out"])]
+    resume: Option<PathBuf>,
+    /// Local workers; more than one is not built yet.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    workers: usize,
+}
+
+/// Trains as told.
+pub(super) fn run(args: &TrainArgs) -> Result<Ended> {
+    if args.workers != 1 {
+        let problem = format!("{} workers were asked for; this version trains with 1", args.workers);
+        return Err(Error::Config { key: "--workers".to_owned(), problem });
+    }
+    let mut config = match &args.resume {
+        None => args.settings.load()?,
+        Some(folder) => {
+            let saved_path = RunFolder::open(folder)?.config();
+            let saved = crate::config::Config::load(Some(&saved_path), &[])?;
+            let mut config = args.settings.load_over(Some(saved_path))?;
+            if let Some(key) = saved.differs_on_resume(&config) {
+                let problem = "may not change when a run is resumed; start a new run for that".to_owned();
+                return Err(Error::Config { key, problem });
+            }
+            config.run.out = Some(folder.clone());
+            config
+        }
+    };
+    // A resumed run finds its data from whatever folder it is resumed in.
+    for file in &mut config.data.files {
+        *file = std::path::absolute(&*file).map_err(Error::io(&*file))?;
+    }
+    memsys::libtorch::keep_freed_memory();
+    let order = Order {
+        config,
+        resume: args.resume.clone(),
+        command_line: std::env::args().collect::<Vec<_>>().join(" "),
+        runtime: memsys::libtorch::open()?,
+        stop: stop_on_interrupt(),
+    };
+    train(order, &say)
+}
+
+/// A flag that Ctrl-C sets; a second Ctrl-C ends the program at once.
+fn stop_on_interrupt() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        let second = signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop));
+        let first = signal_hook::flag::register(signal, Arc::clone(&stop));
+        if second.is_err() || first.is_err() {
+            say("plimsoll: interrupts cannot be caught here; a kill loses at most one checkpoint interval");
+        }
+    }
+    stop
+}

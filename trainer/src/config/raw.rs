@@ -1,0 +1,195 @@
+//! What the user wrote, before anything of it is understood: values with the place they came from.
+//!
+//! It knows TOML and the form of `--set section.key=value`. It knows no key, no type and no range.
+
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::error::{Error, Result};
+
+/// All that was written, in the order in which it holds: what comes later overrides what came before.
+#[derive(Debug, Default)]
+pub(super) struct RawConfig {
+    /// The headings that stand in a file, also those without a key below them.
+    pub(super) headings: Vec<(String, Origin)>,
+    /// The keys with their values.
+    pub(super) entries: Vec<Entry>,
+}
+
+/// One key and what it was given.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// The heading it stands under; empty where it stands above the first.
+    pub(super) section: String,
+    /// The key within its section.
+    pub(super) key: String,
+    /// Its value.
+    pub(super) written: Written,
+    /// Where it was written.
+    pub(super) origin: Origin,
+}
+
+/// Where something was written, so that a fault can name it.
+#[derive(Debug, Clone)]
+pub(super) enum Origin {
+    /// In a file.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: u64,
+    },
+    /// On the command line.
+    CommandLine,
+}
+
+/// A value as it was written.
+#[derive(Debug)]
+pub(super) struct Written {
+    /// The characters themselves, for faults to quote.
+    pub(super) text: String,
+    /// What they say.
+    pub(super) given: Given,
+    /// Written on the command line, where text needs no quotes: then any value may be meant as text.
+    pub(super) is_loose: bool,
+}
+
+/// The kinds of values that a configuration uses.
+#[derive(Debug)]
+pub(super) enum Given {
+    /// A string.
+    Text(String),
+    /// An integer.
+    Integer(i64),
+    /// An integer that TOML, which has 64-bit ones, does not hold.
+    TooLarge,
+    /// A number with a point or an exponent; may be infinite or NaN.
+    Float(f64),
+    /// `true` or `false`.
+    Boolean(bool),
+    /// A list.
+    List(Vec<Written>),
+    /// A date or a table, which no key takes.
+    Other,
+}
+
+impl Origin {
+    /// The fault of `key`, told where it was written.
+    pub(super) fn error(&self, key: &str, problem: &str) -> Error {
+        match self {
+            Self::File { path, line } => {
+                Error::Line { path: path.clone(), line: *line, problem: format!("{key}: {problem}") }
+            }
+            Self::CommandLine => Error::Config { key: key.to_owned(), problem: problem.to_owned() },
+        }
+    }
+}
+
+impl RawConfig {
+    /// Reads `text` as TOML; faults name `path` and the line.
+    pub(super) fn from_toml(text: &str, path: &Path) -> Result<Self> {
+        let origin = |offset: usize| Origin::File { path: path.to_owned(), line: line_of(text, offset) };
+        let table = DeTable::parse(text).map_err(|fault| Error::Line {
+            path: path.to_owned(),
+            line: line_of(text, fault.span().map_or(0, |span| span.start)),
+            problem: format!("not TOML: {}", fault.message()),
+        })?;
+        let mut headings = Vec::new();
+        let mut entries = Vec::new();
+        for (name, value) in table.get_ref() {
+            let section = name.get_ref().to_string();
+            match value.get_ref() {
+                DeValue::Table(keys) => {
+                    headings.push((name.span().start, section.clone()));
+                    for (key, value) in keys {
+                        entries.push((key.span().start, section.clone(), key.get_ref().to_string(), value));
+                    }
+                }
+                _ => entries.push((name.span().start, String::new(), section, value)),
+            }
+        }
+        // The parser sorts by name; of several faults the first in the file is told.
+        headings.sort();
+        entries.sort_by_key(|&(offset, ..)| offset);
+        let headings = headings.into_iter().map(|(offset, name)| (name, origin(offset))).collect();
+        let entries = entries
+            .into_iter()
+            .map(|(offset, section, key, value)| Entry {
+                section,
+                key,
+                written: Written::new(text, value, false),
+                origin: origin(offset),
+            })
+            .collect();
+        Ok(Self { headings, entries })
+    }
+
+    /// Adds one `section.key=value` of the command line, over all that is there. A value that is no TOML is text.
+    pub(super) fn push_set(&mut self, set: &str) -> Result<()> {
+        let fault = |key: &str, problem: &str| Error::Config {
+            key: key.trim().to_owned(),
+            problem: problem.to_owned(),
+        };
+        let Some((name, value)) = set.split_once('=') else {
+            return Err(fault(set, "has no `=`: write section.key=value, such as run.seed=7"));
+        };
+        let mut parts = name.split('.').map(str::trim);
+        let (Some(section), Some(key), None) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(fault(
+                name,
+                "is not section.key: write a section, a point and a key, such as run.seed=7",
+            ));
+        };
+        let written = Written::from_command_line(value.trim()).map_err(|problem| fault(name, &problem))?;
+        let (section, key) = (section.to_owned(), key.to_owned());
+        self.entries.push(Entry { section, key, written, origin: Origin::CommandLine });
+        Ok(())
+    }
+
+    /// What holds for `section.key`: the last entry of it.
+    pub(super) fn last(&self, section: &str, key: &str) -> Option<&Entry> {
+        self.entries.iter().rev().find(|entry| entry.section == section && entry.key == key)
+    }
+}
+
+impl Written {
+    fn new(source: &str, value: &Spanned<DeValue<'_>>, is_loose: bool) -> Self {
+        let given = match value.get_ref() {
+            DeValue::String(text) => Given::Text(text.to_string()),
+            DeValue::Integer(integer) => {
+                i64::from_str_radix(integer.as_str(), integer.radix()).map_or(Given::TooLarge, Given::Integer)
+            }
+            DeValue::Float(float) => float.as_str().parse().map_or(Given::Other, Given::Float),
+            DeValue::Boolean(boolean) => Given::Boolean(*boolean),
+            DeValue::Array(items) => {
+                Given::List(items.iter().map(|item| Self::new(source, item, is_loose)).collect())
+            }
+            DeValue::Datetime(_) | DeValue::Table(_) => Given::Other,
+        };
+        // A list or a string over several lines is quoted in one.
+        let words: Vec<&str> = source.get(value.span()).unwrap_or_default().split_whitespace().collect();
+        Self { text: words.join(" "), given, is_loose }
+    }
+
+    fn from_command_line(text: &str) -> std::result::Result<Self, String> {
+        match DeValue::parse(text) {
+            Ok(value) => Ok(Self { text: text.to_owned(), ..Self::new(text, &value, true) }),
+            Err(fault) if text.starts_with(['[', '{', '"', '\'']) => Err(format!(
+                "`{text}` is not a TOML value ({}): text in a list stands in quotes, such as [\"a.csv\", \"b.csv\"]",
+                fault.message()
+            )),
+            Err(_) => {
+                let shown = if text.is_empty() { "\"\"" } else { text };
+                Ok(Self { text: shown.to_owned(), given: Given::Text(text.to_owned()), is_loose: true })
+            }
+        }
+    }
+}
+
+/// The line, counted from 1, in which byte `offset` of `text` lies.
+fn line_of(text: &str, offset: usize) -> u64 {
+    let before = &text.as_bytes()[..offset.min(text.len())];
+    1 + before.iter().filter(|&&byte| byte == b'\n').count() as u64
+}

@@ -1,0 +1,173 @@
+//! Feature rows: what the agent sees of the market, computed once for an instrument in one pass.
+//!
+//! ```text
+//! 5-minute bars  ──> tactical ×7, regime ×8, LVN ×5, ATR     a row a bar
+//! 30-minute bars ──> structure ×8                            a row a bar, visible from its close on
+//!                        └── structure_row: for each 5-minute bar the newest structure row it may see
+//! ```
+//!
+//! A row rests on its own bar and those before it, so that a shorter history gives the same bits. Each is stored
+//! once; an observation is a set of windows over them. Computed in f64, stored as f32.
+//!
+//! | view | first row in which all cells are defined | because of |
+//! |---|---|---|
+//! | structure | 99 | the profile of 100 bars |
+//! | tactical | 65 | a gap aged 50 needs 12 bars to form, and mitigation looks back 4 more |
+//! | regime | see [`regime`] | |
+//! | LVN | 99 | the profile of 100 bars |
+//!
+//! What this does not do: normalise with numbers fitted to the data, fill gaps of a session, or window anything.
+
+pub mod lvn;
+pub mod regime;
+pub mod structure;
+pub mod tactical;
+
+use crate::market::bar::Bar;
+use crate::market::indicators::atr::{ATR_BARS, average_true_range};
+
+/// Numbers in a structure row.
+pub const STRUCTURE_WIDTH: usize = 8;
+/// Numbers in a tactical row.
+pub const TACTICAL_WIDTH: usize = 7;
+/// Numbers in a regime row.
+pub const REGIME_WIDTH: usize = 8;
+/// Numbers in an LVN row.
+pub const LVN_WIDTH: usize = 5;
+
+/// Rows of structure in an observation: a day.
+pub const STRUCTURE_ROWS: usize = 48;
+/// Rows of tactical in an observation: five hours.
+pub const TACTICAL_ROWS: usize = 60;
+/// Rows of regime in an observation: half hours.
+pub const REGIME_ROWS: usize = 20;
+/// Five-minute bars from one regime row of an observation to the next.
+pub const REGIME_STRIDE: usize = 6;
+
+/// Names of a structure row's numbers, in order.
+pub const STRUCTURE_NAMES: [&str; STRUCTURE_WIDTH] = [
+    "mlmi_value",
+    "mlmi_signal",
+    "nwrqk_value",
+    "nwrqk_slope",
+    "lvn_distance",
+    "lvn_strength",
+    "hour_sine",
+    "hour_cosine",
+];
+/// Names of a tactical row's numbers, in order.
+pub const TACTICAL_NAMES: [&str; TACTICAL_WIDTH] = [
+    "bullish_gap_active",
+    "bearish_gap_active",
+    "nearest_gap_edge",
+    "nearest_gap_age",
+    "gap_mitigated",
+    "momentum",
+    "volume_ratio",
+];
+/// Names of a regime row's numbers, in order.
+pub const REGIME_NAMES: [&str; REGIME_WIDTH] = [
+    "trend",
+    "volatility",
+    "liquidity",
+    "momentum_quality",
+    "volume",
+    "microstructure",
+    "sentiment",
+    "stability",
+];
+/// Names of an LVN row's numbers, in order.
+pub const LVN_NAMES: [&str; LVN_WIDTH] =
+    ["node_strength", "node_distance", "node_signed_distance", "above_node", "node_pull"];
+
+/// One stream of feature rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct View<const W: usize> {
+    /// One row a bar, oldest first; a cell whose window is not full is NaN.
+    pub rows: Vec<[f32; W]>,
+    /// From this row on every number of every row is finite; the number of rows if there is no such row.
+    pub first_defined: usize,
+    /// The time from which each row may be seen: its bar's close, UTC milliseconds.
+    pub visible_at_millis: Vec<i64>,
+}
+
+impl<const W: usize> View<W> {
+    /// A view of `rows`, one for each of `bars`.
+    #[must_use]
+    pub fn new(rows: Vec<[f32; W]>, bars: &[Bar]) -> Self {
+        let is_undefined = |row: &[f32; W]| row.iter().any(|cell| !cell.is_finite());
+        let first_defined = rows.iter().rposition(is_undefined).map_or(0, |last| last + 1);
+        Self { rows, first_defined, visible_at_millis: bars.iter().map(|bar| bar.close_millis).collect() }
+    }
+
+    /// True if the `n_rows` rows up to and with `newest` exist and are all defined.
+    fn is_full(&self, newest: usize, n_rows: usize) -> bool {
+        newest < self.rows.len() && newest + 1 >= self.first_defined + n_rows
+    }
+}
+
+/// All feature rows of one instrument.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Features {
+    /// Market structure, on the 30-minute bars.
+    pub structure: View<STRUCTURE_WIDTH>,
+    /// Price action, on the 5-minute bars.
+    pub tactical: View<TACTICAL_WIDTH>,
+    /// The state of the market, on the 5-minute bars.
+    pub regime: View<REGIME_WIDTH>,
+    /// The nearest low-volume node, on the 5-minute bars.
+    pub lvn: View<LVN_WIDTH>,
+    /// Average true range of the 5-minute bars, in units of price; NaN until defined.
+    pub atr: Vec<f64>,
+    /// For each 5-minute bar the newest structure row visible at its close; `u32::MAX` if none is.
+    pub structure_row: Vec<u32>,
+}
+
+impl Features {
+    /// The first 5-minute bar at whose close every window of an observation is full of defined rows, and so at
+    /// every later one: 48 of structure, 60 of tactical, 20 of regime at a stride of 6, one of LVN, and the ATR.
+    /// None if there is no such bar.
+    #[must_use]
+    pub fn first_decision(&self) -> Option<usize> {
+        (0..self.tactical.rows.len()).find(|t| {
+            let row = self.structure_row[*t];
+            row != u32::MAX
+                && self.structure.is_full(row as usize, STRUCTURE_ROWS)
+                && self.tactical.is_full(*t, TACTICAL_ROWS)
+                && self.regime.is_full(*t, (REGIME_ROWS - 1) * REGIME_STRIDE + 1)
+                && self.lvn.is_full(*t, 1)
+                && self.atr[*t].is_finite()
+        })
+    }
+}
+
+/// Computes every feature row of an instrument from its 5-minute bars and the 30-minute bars made of them, both
+/// oldest first.
+#[must_use]
+pub fn compute(five: &[Bar], thirty: &[Bar]) -> Features {
+    let atr = average_true_range(five, ATR_BARS);
+    Features {
+        structure: View::new(structure::rows(thirty), thirty),
+        tactical: View::new(tactical::rows(five, &atr), five),
+        regime: View::new(regime::rows(five), five),
+        lvn: View::new(lvn::rows(five, &atr), five),
+        structure_row: newest_visible(five, thirty),
+        atr,
+    }
+}
+
+/// For each of `five` the newest of `thirty` that has closed by its close; `u32::MAX` if none has.
+fn newest_visible(five: &[Bar], thirty: &[Bar]) -> Vec<u32> {
+    let mut n_visible = 0;
+    five.iter()
+        .map(|bar| {
+            while thirty.get(n_visible).is_some_and(|wide| wide.close_millis <= bar.close_millis) {
+                n_visible += 1;
+            }
+            n_visible.checked_sub(1).and_then(|newest| u32::try_from(newest).ok()).unwrap_or(u32::MAX)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

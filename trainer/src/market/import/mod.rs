@@ -1,0 +1,155 @@
+//! From a file of market bars to an [`Instrument`]: CSV or Parquet, guessing only what all rows agree on.
+//!
+//! ```text
+//! csv, parquet ──> columns (which is which) ──> spelling, stamps (when) ──> check (order, prices, width) ──> bars
+//! ```
+//!
+//! What was taken — columns, spelling and zone of the stamps, label, width, gaps — is said in
+//! [`Imported::notes`]; what cannot be taken is refused with the file, the line and the way out. Nothing is
+//! sorted, filled in, rounded or dropped: a dirty file is mended by who knows where it came from.
+
+mod check;
+mod columns;
+mod csv;
+mod parquet;
+mod spelling;
+mod stamps;
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::market::bar::{DECISION_MILLIS, Instrument};
+
+use check::Rows;
+use stamps::Stamps;
+
+/// Which moment of a bar its stamp names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Label {
+    /// The first moment of the bar.
+    #[default]
+    Start,
+    /// The first moment after the bar.
+    End,
+}
+
+/// What the user tells about a file, beyond what all its rows agree on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ImportOptions {
+    /// Spelling of the stamps in `strptime` directives, such as `%d/%m/%Y %H:%M`; where a file mixes several
+    /// spellings they are separated by `|`. None: ISO 8601 or a count since 1970, whichever the first row is.
+    pub time_format: Option<String>,
+    /// IANA name of the zone that stamps without an offset are in, such as `America/New_York`. None: UTC.
+    pub zone: Option<String>,
+    /// Which moment of a bar its stamp names. None: the start.
+    pub label: Option<Label>,
+}
+
+/// An imported file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Imported {
+    /// The bars, under the file's stem as their name.
+    pub instrument: Instrument,
+    /// What import took the file to say, in whole lines for the user to read.
+    pub notes: Vec<String>,
+}
+
+/// Imports one file of bars, CSV or Parquet (told apart by content, not by name).
+///
+/// # Errors
+///
+/// [`Error::Line`] for the first row that cannot be used, [`Error::File`] where the file as a whole cannot,
+/// [`Error::Config`] for options that cannot be understood, [`Error::Io`] where reading breaks off.
+pub fn import(path: &Path, options: &ImportOptions) -> Result<Imported> {
+    let stamps = Stamps::new(options)?;
+    let rows = Rows::new(path);
+    let mut file = open(path)?;
+    let head = file.fill_buf().map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+    let named_parquet =
+        path.extension().is_some_and(|e| e.eq_ignore_ascii_case("parquet") || e.eq_ignore_ascii_case("pq"));
+    let problem = if head.is_empty() {
+        Some("the file is empty: expected a header and bars")
+    } else if head.starts_with(&[0x1f, 0x8b]) || head.starts_with(b"PK\x03\x04") {
+        Some("the file is compressed: unpack it first")
+    } else if named_parquet && !head.starts_with(b"PAR1") {
+        Some(
+            "the file is not Parquet (it does not begin with PAR1): name it .csv if it is text, \
+              else fetch it again",
+        )
+    } else {
+        None
+    };
+    if let Some(problem) = problem {
+        return Err(file_error(path, problem));
+    }
+    let (rows, mut notes) = if head.starts_with(b"PAR1") {
+        parquet::read(file.into_inner(), rows, stamps)?
+    } else {
+        csv::read(file, rows, stamps)?
+    };
+    let (width_millis, bars) = rows.into_bars(options.label, &mut notes)?;
+    let name = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+    Ok(Imported { instrument: Instrument { name, width_millis, bars }, notes })
+}
+
+/// Checks that an instrument's bars fill the 5-minute decision clock: their width divides 5 minutes, and they
+/// begin on multiples of it, so that every bar lies within one bucket of [`resample`].
+///
+/// `path` is the file they came from, to be named in the error.
+///
+/// # Errors
+///
+/// [`Error::File`] that names the width found and what to give instead.
+///
+/// [`resample`]: crate::market::resample::resample
+pub fn require_decision_clock(path: &Path, instrument: &Instrument) -> Result<()> {
+    let width_millis = instrument.width_millis;
+    if width_millis <= 0 || DECISION_MILLIS % width_millis != 0 {
+        return Err(file_error(
+            path,
+            format!(
+                "its bars are {} wide, and decisions are taken on closed 5-minute bars, which cannot be made of \
+                 them: give 1-minute or 5-minute bars of the same market",
+                check::span(width_millis)
+            ),
+        ));
+    }
+    let off = instrument.bars.first().map_or(0, |bar| bar.open_millis.rem_euclid(width_millis));
+    if off != 0 {
+        return Err(file_error(
+            path,
+            format!(
+                "its {} bars begin {} past the UTC clock's marks, so that some would lie in two 5-minute bars at \
+                 once: give bars that begin on whole multiples of their width",
+                check::span(width_millis),
+                check::span(off)
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// Opens an input file; what the user can mend (no such file, a folder, no permission) is an [`Error::File`].
+fn open(path: &Path) -> Result<BufReader<File>> {
+    let io_error = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => file_error(path, "no such file: is the path right?"),
+        io::ErrorKind::PermissionDenied => {
+            file_error(path, "no permission to read it: change its mode, or run as its owner")
+        }
+        _ => Error::Io { path: path.to_path_buf(), source },
+    };
+    let file = File::open(path).map_err(io_error)?;
+    if file.metadata().map_err(io_error)?.is_dir() {
+        return Err(file_error(path, "is a folder: name the files of bars in it, one by one"));
+    }
+    Ok(BufReader::with_capacity(1 << 16, file))
+}
+
+fn file_error(path: &Path, problem: impl Into<String>) -> Error {
+    Error::File { path: PathBuf::from(path), problem: problem.into() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+//! Rows of a Parquet file: the six columns that bars need, batch by batch.
+//!
+//! Prices and volume may be of any numeric type. Stamps may be timestamps of any unit (with a zone they are
+//! instants, without one they are as ISO stamps without a zone), dates, text, or whole numbers since 1970.
+
+use std::fmt::Display;
+use std::fs::File;
+
+use arrow::array::{Array, ArrayRef, AsArray, Date32Array};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type, Int64Type, TimeUnit};
+use jiff::Timestamp;
+use jiff::tz::Offset;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use crate::error::{Error, Result};
+use crate::market::bar::DAY_MILLIS;
+
+use super::check::{NUMBER_NAMES, Rows};
+use super::columns::{Columns, TIME};
+use super::file_error;
+use super::spelling::{Moment, Unit};
+use super::stamps::Stamps;
+
+/// Rows read at a time.
+const BATCH_ROWS: usize = 8_192;
+
+/// Reads every row into `rows`; returns them with notes on what was taken. Lines are rows, counted from 1.
+pub(super) fn read(file: File, mut rows: Rows, mut stamps: Stamps) -> Result<(Rows, Vec<String>)> {
+    let path = rows.path().to_path_buf();
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| damaged(&rows, error))?;
+    let schema = builder.schema().clone();
+    let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
+    let columns = Columns::find(&path, &names)?;
+    for role in TIME + 1..columns.indices.len() {
+        let data_type = schema.field(columns.indices[role]).data_type();
+        if !data_type.is_numeric() {
+            let problem = format!(
+                "column `{}` is of type {data_type}, not a number: write it as a floating-point column",
+                columns.name(role)
+            );
+            return Err(file_error(&path, problem));
+        }
+    }
+    let mask = ProjectionMask::roots(builder.parquet_schema(), columns.indices);
+    let reader = builder
+        .with_projection(mask)
+        .with_batch_size(BATCH_ROWS)
+        .build()
+        .map_err(|error| damaged(&rows, error))?;
+    let mut line = 0;
+    for batch in reader {
+        let batch = batch.map_err(|error| damaged(&rows, error))?;
+        // The projection keeps the file's order of columns, so they are found by name again.
+        let column = |role: usize| {
+            batch
+                .column_by_name(columns.name(role))
+                .ok_or_else(|| file_error(&path, format!("column `{}` cannot be read", columns.name(role))))
+        };
+        let read_stamps = StampColumn::new(column(TIME)?)
+            .map_err(|problem| file_error(&path, format!("column `{}` {problem}", columns.name(TIME))))?;
+        let mut numbers = Vec::with_capacity(NUMBER_NAMES.len());
+        for role in TIME + 1..columns.indices.len() {
+            numbers.push(cast(column(role)?, &DataType::Float64).map_err(|error| damaged(&rows, error))?);
+        }
+        for row in 0..batch.num_rows() {
+            line += 1;
+            let stamp_millis =
+                read_stamps.read(row, &mut stamps).map_err(|problem| rows.line_error(line, problem))?;
+            let mut values = [0.0; NUMBER_NAMES.len()];
+            for (i, (value, array)) in values.iter_mut().zip(&numbers).enumerate() {
+                if array.is_null(row) {
+                    let name = columns.name(TIME + 1 + i);
+                    let problem = format!("`{name}` is empty: remove the row, or fetch its numbers again");
+                    return Err(rows.line_error(line, problem));
+                }
+                *value = array.as_primitive::<Float64Type>().value(row);
+            }
+            rows.push(line, stamp_millis, values)?;
+        }
+    }
+    if line == 0 {
+        return Err(file_error(&path, "holds columns and no bars"));
+    }
+    let mut notes = vec![columns.note()];
+    notes.extend(stamps.notes());
+    Ok((rows, notes))
+}
+
+fn damaged(rows: &Rows, error: impl Display) -> Error {
+    file_error(
+        rows.path(),
+        format!("cannot be read as Parquet ({error}): is it cut off or damaged? Fetch it again"),
+    )
+}
+
+/// The stamps of one batch, in the type the file gives them.
+enum StampColumn {
+    /// Counts since 1970; `wall` where they are of no zone.
+    Counts { values: ArrayRef, unit: Unit, wall: bool },
+    /// Days since 1970.
+    Days(Date32Array),
+    /// Text, or whole numbers as text.
+    Text(ArrayRef),
+}
+
+impl StampColumn {
+    fn new(array: &ArrayRef) -> std::result::Result<StampColumn, String> {
+        let to = |data_type: DataType| {
+            cast(array, &data_type).map_err(|error| format!("cannot be read as stamps: {error}"))
+        };
+        let data_type = match array.data_type() {
+            DataType::Dictionary(_, values) => values.as_ref(),
+            other => other,
+        };
+        match data_type {
+            DataType::Timestamp(unit, zone) => {
+                let unit = match unit {
+                    TimeUnit::Second => Unit::Second,
+                    TimeUnit::Millisecond => Unit::Milli,
+                    TimeUnit::Microsecond => Unit::Micro,
+                    TimeUnit::Nanosecond => Unit::Nano,
+                };
+                Ok(StampColumn::Counts { values: to(DataType::Int64)?, unit, wall: zone.is_none() })
+            }
+            DataType::Date32 | DataType::Date64 => {
+                Ok(StampColumn::Days(to(DataType::Date32)?.as_primitive().clone()))
+            }
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
+                Ok(StampColumn::Text(to(DataType::Utf8)?))
+            }
+            other if other.is_integer() => Ok(StampColumn::Text(to(DataType::Utf8)?)),
+            other => Err(format!(
+                "is of type {other}, which is no moment: write the stamps as timestamps, text or whole numbers"
+            )),
+        }
+    }
+
+    fn read(&self, row: usize, stamps: &mut Stamps) -> std::result::Result<i64, String> {
+        let is_null = match self {
+            StampColumn::Counts { values, .. } | StampColumn::Text(values) => values.is_null(row),
+            StampColumn::Days(days) => days.is_null(row),
+        };
+        if is_null {
+            return Err("the stamp is empty".to_owned());
+        }
+        let (millis, wall) = match self {
+            StampColumn::Text(values) => return stamps.read_text(values.as_string::<i32>().value(row)),
+            StampColumn::Days(days) => (i64::from(days.value(row)) * DAY_MILLIS, true),
+            StampColumn::Counts { values, unit, wall } => {
+                let count = values.as_primitive::<Int64Type>().value(row);
+                let millis = unit
+                    .to_millis(count)
+                    .ok_or_else(|| format!("the stamp {count} in {} is no whole millisecond", unit.name()))?;
+                (millis, *wall)
+            }
+        };
+        if !wall {
+            return stamps.read_moment(Moment::Instant(millis));
+        }
+        let instant =
+            Timestamp::from_millisecond(millis).map_err(|_| "the stamp is beyond the calendar".to_owned())?;
+        stamps.read_moment(Moment::Wall(Offset::UTC.to_datetime(instant)))
+    }
+}

@@ -1,0 +1,106 @@
+//! Average true range: the unit in which every distance of price is told.
+
+use crate::market::bar::Bar;
+use crate::market::indicators::tolerance::negligible;
+
+/// Bars of the average true range.
+pub const ATR_BARS: usize = 14;
+/// Distances beyond this many average true ranges are clipped.
+const CLIP_ATR: f64 = 4.0;
+
+/// Wilder's average true range over `n_bars` bars at each bar, in units of price, ≥ 0; NaN before bar
+/// `n_bars − 1`.
+///
+/// The true range is max(high, previous close) − min(low, previous close), of the first bar high − low. The
+/// average is seeded by the mean of the first `n_bars` and then moves by 1 / `n_bars` of the way (Wilder, *New
+/// Concepts in Technical Trading Systems*, 1978). The unit belongs to the clock of the bars it was made from.
+#[must_use]
+pub fn average_true_range(bars: &[Bar], n_bars: usize) -> Vec<f64> {
+    let n = n_bars as f64;
+    let mut ranges = Vec::with_capacity(bars.len());
+    let mut averages = vec![f64::NAN; bars.len()];
+    for (i, bar) in bars.iter().enumerate() {
+        let before = if i == 0 { bar.low } else { bars[i - 1].close };
+        ranges.push(bar.high.max(before) - bar.low.min(before));
+        if i + 1 == n_bars {
+            averages[i] = ranges.iter().sum::<f64>() / n;
+        } else if i >= n_bars {
+            averages[i] = (averages[i - 1] * (n - 1.0) + ranges[i]) / n;
+        }
+    }
+    averages
+}
+
+/// `a(x)` = clip(x / ATR, ±4) / 4 in [−1, 1]: a signed distance of price in average true ranges; 0 if the distance
+/// or the average is zero beside `price`. NaN while the average is.
+#[must_use]
+pub fn clipped_in_atr(distance: f64, atr: f64, price: f64) -> f64 {
+    if atr.is_nan() {
+        return f64::NAN;
+    }
+    if negligible(distance, price) || negligible(atr, price) {
+        return 0.0;
+    }
+    (distance / atr).clamp(-CLIP_ATR, CLIP_ATR) / CLIP_ATR
+}
+
+/// |x| / ATR, ≥ 0: 0 if the distance is zero beside `price`, else ∞ if the average is. NaN while the average is.
+#[must_use]
+pub fn magnitude_in_atr(distance: f64, atr: f64, price: f64) -> f64 {
+    if atr.is_nan() {
+        f64::NAN
+    } else if negligible(distance, price) {
+        0.0
+    } else if negligible(atr, price) {
+        f64::INFINITY
+    } else {
+        distance.abs() / atr
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::market::indicators::random_walk::random_walk;
+
+    #[test]
+    fn the_average_equals_wilders_formula_written_out() {
+        let bars = random_walk(200, 3);
+        let averages = average_true_range(&bars, 14);
+        assert!(averages[..13].iter().all(|average| average.is_nan()));
+        let range = |i: usize| {
+            let bar = &bars[i];
+            let spread = bar.high - bar.low;
+            if i == 0 {
+                return spread;
+            }
+            let before = bars[i - 1].close;
+            spread.max((bar.high - before).abs()).max((bar.low - before).abs())
+        };
+        let mut expected = (0..14).map(range).sum::<f64>() / 14.0;
+        for i in 13..bars.len() {
+            if i > 13 {
+                expected = (13.0 * expected + range(i)) / 14.0;
+            }
+            assert!((averages[i] / expected - 1.0).abs() < 1e-12, "bar {i}");
+        }
+    }
+
+    #[test]
+    fn distances_are_clipped_at_four_and_vanish_at_rounding() {
+        assert_eq!(clipped_in_atr(1.0, 2.0, 100.0), 0.125);
+        assert_eq!(clipped_in_atr(-20.0, 2.0, 100.0), -1.0);
+        assert_eq!(clipped_in_atr(0.9e-7, 1e-6, 100.0), 0.0);
+        assert_eq!(clipped_in_atr(5.0, 0.0, 100.0), 0.0);
+        assert!(clipped_in_atr(0.0, f64::NAN, 100.0).is_nan());
+        assert_eq!(magnitude_in_atr(-3.0, 2.0, 100.0), 1.5);
+        assert_eq!(magnitude_in_atr(-3.0, 0.0, 100.0), f64::INFINITY);
+        assert_eq!(magnitude_in_atr(0.0, 0.0, 100.0), 0.0);
+    }
+
+    #[test]
+    fn fewer_bars_than_the_average_needs_leave_it_undefined() {
+        assert!(average_true_range(&random_walk(13, 1), 14).iter().all(|average| average.is_nan()));
+        assert!(average_true_range(&[], 14).is_empty());
+    }
+}

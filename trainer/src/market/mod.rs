@@ -1,0 +1,24 @@
+//! From bars to what an agent sees and trades.
+//!
+//! ```text
+//! import / synthetic ──> resample 5, 30 min ──> features ──> scene (streams) ──> observations
+//!                              └──────────────> tape ──────> environment, account ──> rewards
+//! ```
+//!
+//! Reading order: [`bar`], [`import`], [`resample`], [`features`] with its [`indicators`] and [`statistics`],
+//! [`causality`] (the proof that none looks ahead), [`prepare`], [`account`], [`environment`].
+
+pub mod account;
+pub mod bar;
+pub mod causality;
+pub mod environment;
+pub mod features;
+pub mod import;
+pub mod indicators;
+pub mod oracle;
+pub mod prepare;
+pub mod resample;
+pub mod split;
+pub mod statistics;
+pub mod synthetic;
+pub mod table;

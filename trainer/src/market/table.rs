@@ -1,0 +1,273 @@
+//! A table of named columns as a file, for who wants to look at it elsewhere: CSV or Parquet, by the name's end.
+//!
+//! The file is written aside, as `PATH.part`, and renamed once it is whole: who finds the name finds all of it.
+//! Nothing is read here; what `import` reads is bars.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Float32Array, RecordBatch, StringArray, TimestampMillisecondArray};
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use jiff::Timestamp;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+
+use crate::error::{Error, Result};
+
+/// One column. All columns of a table are of one length.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Column {
+    /// Moments: ISO 8601 in CSV, timestamps of milliseconds in Parquet, both UTC.
+    Time {
+        /// Name of the column.
+        name: String,
+        /// Milliseconds since 1970, UTC.
+        millis: Vec<i64>,
+    },
+    /// Text.
+    Text {
+        /// Name of the column.
+        name: String,
+        /// One a row.
+        values: Vec<String>,
+    },
+    /// Numbers. NaN is written as nothing: an empty cell in CSV, null in Parquet.
+    Float {
+        /// Name of the column.
+        name: String,
+        /// One a row.
+        values: Vec<f32>,
+    },
+}
+
+impl Column {
+    fn name(&self) -> &str {
+        match self {
+            Column::Time { name, .. } | Column::Text { name, .. } | Column::Float { name, .. } => name,
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Column::Time { millis, .. } => millis.len(),
+            Column::Text { values, .. } => values.len(),
+            Column::Float { values, .. } => values.len(),
+        }
+    }
+
+    /// Writes one cell as CSV text.
+    fn write_cell(&self, row: usize, cell: &mut Vec<u8>) -> io::Result<()> {
+        match self {
+            Column::Time { millis, .. } => {
+                let moment = Timestamp::from_millisecond(millis[row]).map_err(io::Error::other)?;
+                write!(cell, "{moment}")
+            }
+            Column::Text { values, .. } => cell.write_all(values[row].as_bytes()),
+            Column::Float { values, .. } if values[row].is_nan() => Ok(()),
+            Column::Float { values, .. } => write!(cell, "{}", values[row]),
+        }
+    }
+
+    fn to_array(&self) -> ArrayRef {
+        match self {
+            Column::Time { millis, .. } => {
+                Arc::new(TimestampMillisecondArray::from(millis.clone()).with_timezone("UTC"))
+            }
+            Column::Text { values, .. } => Arc::new(StringArray::from_iter_values(values)),
+            Column::Float { values, .. } => {
+                Arc::new(values.iter().map(|v| (!v.is_nan()).then_some(*v)).collect::<Float32Array>())
+            }
+        }
+    }
+
+    fn to_field(&self) -> Field {
+        let data_type = match self {
+            Column::Time { .. } => DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())),
+            Column::Text { .. } => DataType::Utf8,
+            Column::Float { .. } => DataType::Float32,
+        };
+        Field::new(self.name(), data_type, matches!(self, Column::Float { .. }))
+    }
+}
+
+/// Writes `columns` to `path`: CSV where its name ends in `.csv`, Parquet (zstd) where it ends in `.parquet`. A
+/// file of that name is replaced.
+///
+/// # Errors
+///
+/// [`Error::File`] for another ending, a folder that does not exist or may not be written to, and columns of
+/// unequal length; [`Error::Io`] where writing fails, such as on a full disk. `path` is then as it was.
+pub fn write_table(path: &Path, columns: &[Column]) -> Result<()> {
+    let ends_in = |ending: &str| path.extension().is_some_and(|e| e.eq_ignore_ascii_case(ending));
+    let write = if ends_in("csv") {
+        write_csv
+    } else if ends_in("parquet") {
+        write_parquet
+    } else {
+        return Err(file_error(path, "its name says no format: end it in .csv or .parquet"));
+    };
+    let n_rows = columns.first().map_or(0, Column::len);
+    if let Some(column) = columns.iter().find(|column| column.len() != n_rows) {
+        let problem = format!(
+            "column `{}` has {} rows and `{}` has {n_rows}: a table's columns are of one length",
+            column.name(),
+            column.len(),
+            columns[0].name()
+        );
+        return Err(file_error(path, problem));
+    }
+    if path.is_dir() {
+        return Err(file_error(path, "is a folder: name a file in it"));
+    }
+    let aside = aside(path);
+    let written = File::create(&aside).and_then(|file| {
+        write(&file, columns, n_rows)?;
+        file.sync_all()?;
+        fs::rename(&aside, path)
+    });
+    written.map_err(|source| {
+        // Best effort: the first error is the one to say.
+        let _ = fs::remove_file(&aside);
+        match source.kind() {
+            io::ErrorKind::NotFound => file_error(path, "its folder does not exist: make it first"),
+            io::ErrorKind::NotADirectory => {
+                file_error(path, "lies in something that is no folder: name another")
+            }
+            io::ErrorKind::PermissionDenied => {
+                file_error(path, "no permission to write it: name another place, or change the folder's mode")
+            }
+            io::ErrorKind::ReadOnlyFilesystem => {
+                file_error(path, "lies on a file system that cannot be written to: name another place")
+            }
+            _ => Error::Io { path: path.to_path_buf(), source },
+        }
+    })
+}
+
+/// `PATH.part`.
+fn aside(path: &Path) -> PathBuf {
+    let mut name = OsString::from(path.as_os_str());
+    name.push(".part");
+    PathBuf::from(name)
+}
+
+fn write_csv(file: &File, columns: &[Column], n_rows: usize) -> io::Result<()> {
+    let mut writer = csv::Writer::from_writer(BufWriter::new(file));
+    writer.write_record(columns.iter().map(Column::name))?;
+    let mut cell = Vec::new();
+    for row in 0..n_rows {
+        for column in columns {
+            cell.clear();
+            column.write_cell(row, &mut cell)?;
+            writer.write_field(&cell)?;
+        }
+        writer.write_record(None::<&[u8]>)?;
+    }
+    writer.flush()
+}
+
+fn write_parquet(file: &File, columns: &[Column], _n_rows: usize) -> io::Result<()> {
+    let schema = Arc::new(Schema::new(columns.iter().map(Column::to_field).collect::<Vec<_>>()));
+    let batch = RecordBatch::try_new(schema.clone(), columns.iter().map(Column::to_array).collect())
+        .map_err(io::Error::other)?;
+    let properties =
+        WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
+    let mut writer = ArrowWriter::try_new(file, schema, Some(properties)).map_err(parquet_error)?;
+    writer.write(&batch).map_err(parquet_error)?;
+    writer.close().map_err(parquet_error)?;
+    Ok(())
+}
+
+/// The system's error within a Parquet error where there is one, so that a full disk is said as such.
+fn parquet_error(error: parquet::errors::ParquetError) -> io::Error {
+    match error {
+        parquet::errors::ParquetError::External(inner) => match inner.downcast::<io::Error>() {
+            Ok(source) => *source,
+            Err(other) => io::Error::other(other),
+        },
+        other => io::Error::other(other),
+    }
+}
+
+fn file_error(path: &Path, problem: impl Into<String>) -> Error {
+    Error::File { path: path.to_path_buf(), problem: problem.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Array, AsArray};
+    use arrow::datatypes::{Float32Type, TimestampMillisecondType};
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+    fn columns() -> Vec<Column> {
+        vec![
+            Column::Time { name: "visible_at".into(), millis: vec![1_640_991_660_000, -1] },
+            Column::Text { name: "view".into(), values: vec!["structure".into(), "a, \"b\"".into()] },
+            Column::Float { name: "value".into(), values: vec![0.1, f32::NAN] },
+        ]
+    }
+
+    #[test]
+    fn csv_holds_iso_stamps_quoted_text_and_empty_cells_for_nan() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.csv");
+        write_table(&path, &columns()).unwrap();
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            "visible_at,view,value\n2021-12-31T23:01:00Z,structure,0.1\n\
+             1969-12-31T23:59:59.999Z,\"a, \"\"b\"\"\",\n"
+        );
+        assert!(!aside(&path).exists());
+    }
+
+    #[test]
+    fn parquet_holds_what_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.parquet");
+        write_table(&path, &columns()).unwrap();
+        let mut reader =
+            ParquetRecordBatchReaderBuilder::try_new(File::open(&path).unwrap()).unwrap().build().unwrap();
+        let batch = reader.next().unwrap().unwrap();
+        assert_eq!(
+            batch.schema().field(0).data_type(),
+            &DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))
+        );
+        let times = batch.column(0).as_primitive::<TimestampMillisecondType>();
+        assert_eq!(times.values().to_vec(), vec![1_640_991_660_000, -1]);
+        assert_eq!(batch.column(1).as_string::<i32>().value(1), "a, \"b\"");
+        let values = batch.column(2).as_primitive::<Float32Type>();
+        assert_eq!((values.value(0), values.is_null(1)), (0.1, true));
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_to_is_the_users_fault_and_left_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, problem) in [
+            ("missing/rows.csv", "its folder does not exist"),
+            ("rows.txt", "end it in .csv or .parquet"),
+            ("rows", "end it in .csv or .parquet"),
+        ] {
+            let error = write_table(&folder.path().join(name), &columns()).unwrap_err();
+            assert!(error.is_usage() && error.to_string().contains(problem), "{error}");
+        }
+        fs::write(folder.path().join("file"), "").unwrap();
+        assert!(write_table(&folder.path().join("file/rows.csv"), &columns()).unwrap_err().is_usage());
+        fs::create_dir(folder.path().join("folder.csv")).unwrap();
+        assert!(write_table(&folder.path().join("folder.csv"), &columns()).unwrap_err().is_usage());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left aside");
+    }
+
+    #[test]
+    fn columns_of_unequal_length_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut columns = columns();
+        columns.push(Column::Float { name: "short".into(), values: vec![1.0] });
+        let error = write_table(&folder.path().join("rows.csv"), &columns).unwrap_err();
+        assert!(error.to_string().contains("`short` has 1 rows"), "{error}");
+    }
+}

@@ -1,0 +1,236 @@
+//! Checkpoints: written aside, then renamed, so that there is always a whole one.
+//!
+//! ```text
+//! checkpoint/weights.safetensors   the online weights by name: what PyTorch loads
+//!           /learner.safetensors   flat online and target weights, Adam's moments, the best weights so far
+//!           /loops.postcard        replay, accumulators, environments, random states
+//!           /counters.json         counters, the best score, the identity of the data, the format's version
+//! ```
+//!
+//! A kill between the two renames leaves the older one under `checkpoint.old`; [`find`] takes that then.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+use super::actor_loop::ActorState;
+use super::learner_loop::{LearnerLoop, LearnerState};
+use crate::environment::Environment;
+use crate::error::{Error, Result};
+
+/// The version of the checkpoint's form. Another one is refused.
+const VERSION: u32 = 1;
+
+/// The numbers of a checkpoint.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Counters {
+    /// The form of the checkpoint.
+    pub version: u32,
+    /// Environment steps taken.
+    pub environment_steps: u64,
+    /// Learner steps taken.
+    pub learner_steps: u64,
+    /// Seconds of all sittings so far.
+    pub wall_seconds: f64,
+    /// Seconds of them that the learner spent in its steps.
+    pub learner_seconds: f64,
+    /// The most bytes resident in any sitting.
+    pub peak_resident_bytes: u64,
+    /// The data that was learned from.
+    pub data_identity: String,
+    /// The best validation so far.
+    pub best: Option<BestScore>,
+}
+
+/// The best validation so far.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct BestScore {
+    /// Log return in a market, mean return elsewhere.
+    pub score: f64,
+    /// Environment steps at which it was reached.
+    pub environment_steps: u64,
+}
+
+/// What is read back.
+pub struct Checkpoint<E: Environment> {
+    /// Its numbers.
+    pub counters: Counters,
+    /// The actor's state.
+    pub actor: ActorState<E>,
+    /// The learner's state.
+    pub learner: LearnerState,
+    /// Flat tensors by name.
+    pub tensors: Tensors,
+}
+
+/// Flat tensors: online and target weights, Adam's moments, the best weights.
+#[derive(Debug)]
+pub struct Tensors {
+    /// Online weights.
+    pub online: Tensor,
+    /// The target's weights.
+    pub target: Tensor,
+    /// Adam's two moments.
+    pub moments: [Tensor; 2],
+    /// The weights of the best validation, where there was one.
+    pub best: Option<Tensor>,
+}
+
+/// Saves a run into `folder` (its `checkpoint/`).
+///
+/// # Errors
+/// Where the disk refuses; the older checkpoint is then still there.
+pub fn save<E: Environment>(
+    folder: &Path,
+    counters: &Counters,
+    actor: &ActorState<E>,
+    learner: &LearnerLoop,
+    best: Option<&Tensor>,
+) -> Result<()> {
+    let part = beside(folder, "part");
+    remove(&part)?;
+    fs::create_dir_all(&part).map_err(Error::io(&part))?;
+    save_weights(&part.join("weights.safetensors"), learner)?;
+    let (first_moment, second_moment, _) = learner.learner().adam().state();
+    let mut tensors = vec![
+        ("online", learner.learner().online().flat()),
+        ("target", learner.learner().target().flat()),
+        ("first_moment", first_moment),
+        ("second_moment", second_moment),
+    ];
+    tensors.extend(best.map(|best| ("best", best)));
+    save_tensors(&part.join("learner.safetensors"), &tensors)?;
+    let loops = postcard::to_stdvec(&(actor, learner.state())).map_err(|error| unreadable(&part, &error))?;
+    write(&part.join("loops.postcard"), &loops)?;
+    let counters = Counters { version: VERSION, ..counters.clone() };
+    let text = serde_json::to_vec_pretty(&counters).map_err(|error| unreadable(&part, &error))?;
+    write(&part.join("counters.json"), &text)?;
+
+    let old = beside(folder, "old");
+    remove(&old)?;
+    if folder.exists() {
+        fs::rename(folder, &old).map_err(Error::io(folder))?;
+    }
+    fs::rename(&part, folder).map_err(Error::io(folder))?;
+    remove(&old)
+}
+
+/// The whole checkpoint of a run: `folder` itself, or the older one where a kill fell between the renames.
+///
+/// # Errors
+/// [`Error::File`] where there is none.
+pub fn find(folder: &Path) -> Result<PathBuf> {
+    let candidates = [folder.to_path_buf(), beside(folder, "old")];
+    candidates.into_iter().find(|path| path.join("counters.json").is_file()).ok_or_else(|| Error::File {
+        path: folder.to_path_buf(),
+        problem: "there is no checkpoint to resume from; start the run anew without --resume".to_owned(),
+    })
+}
+
+/// Reads the numbers of a checkpoint.
+///
+/// # Errors
+/// [`Error::File`] where they are damaged or of another version.
+pub fn load_counters(folder: &Path) -> Result<Counters> {
+    let path = folder.join("counters.json");
+    let counters: Counters = serde_json::from_slice(&read(&path)?).map_err(|error| unreadable(&path, &error))?;
+    if counters.version != VERSION {
+        let problem = format!("is of version {}, this program reads version {VERSION}", counters.version);
+        return Err(Error::File { path, problem });
+    }
+    Ok(counters)
+}
+
+/// Reads a checkpoint back.
+///
+/// # Errors
+/// [`Error::File`] where a part is damaged.
+pub fn load<E: Environment>(folder: &Path) -> Result<Checkpoint<E>> {
+    let counters = load_counters(folder)?;
+    let path = folder.join("loops.postcard");
+    let (actor, learner) = postcard::from_bytes(&read(&path)?).map_err(|error| unreadable(&path, &error))?;
+    Ok(Checkpoint { counters, actor, learner, tensors: load_tensors(folder)? })
+}
+
+/// Reads the flat tensors of a checkpoint.
+///
+/// # Errors
+/// [`Error::File`] where they are damaged.
+pub fn load_tensors(folder: &Path) -> Result<Tensors> {
+    let path = folder.join("learner.safetensors");
+    let bytes = read(&path)?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| unreadable(&path, &error))?;
+    let tensor = |name: &str| -> Result<Tensor> {
+        let view = file.tensor(name).map_err(|error| unreadable(&path, &error))?;
+        let size: Vec<i64> = view.shape().iter().map(|n| *n as i64).collect();
+        Ok(Tensor::f_from_data_size(view.data(), &size, Kind::Float)?)
+    };
+    Ok(Tensors {
+        online: tensor("online")?,
+        target: tensor("target")?,
+        moments: [tensor("first_moment")?, tensor("second_moment")?],
+        best: file.names().contains(&"best").then(|| tensor("best")).transpose()?,
+    })
+}
+
+fn save_weights(path: &Path, learner: &LearnerLoop) -> Result<()> {
+    let named: Vec<(&str, &Tensor)> = learner.learner().online().named().collect();
+    save_tensors(path, &named)
+}
+
+fn save_tensors(path: &Path, tensors: &[(&str, &Tensor)]) -> Result<()> {
+    let mut numbers = Vec::with_capacity(tensors.len());
+    for (name, tensor) in tensors {
+        let size: Vec<usize> = tensor.size().iter().map(|n| *n as usize).collect();
+        numbers.push((*name, size, bytes_of(tensor)?));
+    }
+    let mut views = Vec::with_capacity(tensors.len());
+    for (name, size, bytes) in &numbers {
+        views.push((*name, TensorView::new(Dtype::F32, size.clone(), bytes).map_err(|error| unreadable(path, &error))?));
+    }
+    let bytes = safetensors::serialize(views, None).map_err(|error| unreadable(path, &error))?;
+    write(path, &bytes)
+}
+
+/// The numbers of an f32 tensor, little endian.
+///
+/// # Errors
+/// Where libtorch refuses a call.
+pub fn bytes_of(tensor: &Tensor) -> Result<Vec<u8>> {
+    let tensor = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_contiguous()?;
+    let n_numbers = tensor.numel();
+    let mut numbers = vec![0f32; n_numbers];
+    tensor.f_copy_data(&mut numbers, n_numbers)?;
+    Ok(numbers.iter().flat_map(|number| number.to_le_bytes()).collect())
+}
+
+fn beside(folder: &Path, suffix: &str) -> PathBuf {
+    let mut name = folder.as_os_str().to_owned();
+    name.push(".");
+    name.push(suffix);
+    name.into()
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(folder)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    use std::io::Write;
+    let mut file = fs::File::create(path).map_err(Error::io(path))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(Error::io(path))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).map_err(Error::io(path))
+}
+
+fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> Error {
+    Error::File { path: path.to_path_buf(), problem: format!("the checkpoint is damaged: {error}") }
+}

@@ -1,0 +1,87 @@
+//! Files that are either the old one or the new one, whole, whatever happens in between.
+//!
+//! A run can be killed at any moment. What it must find again (checkpoints, `summary.json`, rewritten logs) is
+//! therefore written beside its place, forced to the disk and then renamed: a reader never sees half a file.
+//! Appended logs do not need this; they drop a torn last line when they are read.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// Replaces `path` by a file that holds `bytes`.
+///
+/// The bytes go to `.<name>.aside` in the same folder, are synced, renamed over `path`, and the folder is synced, so
+/// that the new name survives a loss of power as well. The name aside is fixed: a killed writer leaves at most one
+/// such file, and the next write of the same path takes it over. Two processes must not write one path at a time.
+///
+/// # Errors
+/// [`Error::Io`] with the path that failed; `path` is then as it was.
+pub fn write_aside(path: &Path, bytes: &[u8]) -> Result<()> {
+    let aside = aside_of(path);
+    write_synced(&aside, bytes).and_then(|()| fs::rename(&aside, path)).map_err(|error| {
+        // The first fault is the one to report; a leftover would be harmless.
+        let _ = fs::remove_file(&aside);
+        Error::io(path)(error)
+    })?;
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io(folder))
+}
+
+fn aside_of(path: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".aside");
+    path.with_file_name(name)
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writing_aside_replaces_the_file_and_leaves_nothing_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("summary.json");
+        write_aside(&path, b"old and longer").unwrap();
+        write_aside(&path, b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_leftover_of_a_killed_writer_does_not_disturb_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("summary.json");
+        fs::write(folder.path().join(".summary.json.aside"), b"half a fi").unwrap();
+        write_aside(&path, b"whole").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_failed_write_names_the_path_and_keeps_the_old_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = folder.path().join("no/such/folder/summary.json");
+        let error = write_aside(&missing, b"x").unwrap_err();
+        assert!(matches!(&error, Error::Io { path, .. } if *path == missing), "{error}");
+
+        // A folder in the file's place: the rename fails after the bytes were written aside.
+        let taken = folder.path().join("taken");
+        fs::create_dir_all(taken.join("inside")).unwrap();
+        write_aside(&taken, b"x").unwrap_err();
+        assert!(taken.join("inside").is_dir());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}

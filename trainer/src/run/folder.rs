@@ -1,0 +1,74 @@
+//! The folder of a run: what lies where.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// A run's folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunFolder {
+    root: PathBuf,
+}
+
+impl RunFolder {
+    /// The folder at `root`, made if it is not there, and tried: a run that cannot save must not begin.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it cannot be made or written.
+    pub fn create(root: &Path) -> Result<Self> {
+        std::fs::create_dir_all(root).map_err(Error::io(root))?;
+        let trial = root.join(".writable");
+        std::fs::write(&trial, b"").map_err(Error::io(root))?;
+        std::fs::remove_file(&trial).map_err(Error::io(&trial))?;
+        Ok(Self { root: root.to_path_buf() })
+    }
+
+    /// The folder of an earlier run.
+    ///
+    /// # Errors
+    /// [`Error::File`] where it holds no run.
+    pub fn open(root: &Path) -> Result<Self> {
+        let folder = Self { root: root.to_path_buf() };
+        if folder.config().is_file() {
+            return Ok(folder);
+        }
+        let problem = "holds no run: there is no config.toml in it".to_owned();
+        Err(Error::File { path: root.to_path_buf(), problem })
+    }
+
+    /// The folder itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The resolved configuration.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.root.join("config.toml")
+    }
+
+    /// Rows of metrics.
+    #[must_use]
+    pub fn metrics(&self) -> PathBuf {
+        self.root.join("metrics.jsonl")
+    }
+
+    /// The newest checkpoint.
+    #[must_use]
+    pub fn checkpoint(&self) -> PathBuf {
+        self.root.join("checkpoint")
+    }
+
+    /// The report for a person.
+    #[must_use]
+    pub fn report(&self) -> PathBuf {
+        self.root.join("report.html")
+    }
+
+    /// The summary for a program.
+    #[must_use]
+    pub fn summary(&self) -> PathBuf {
+        self.root.join("summary.json")
+    }
+}

@@ -1,0 +1,155 @@
+//! The learner's half of a run: takes in steps, keeps the replay, learns as often as it is due.
+
+use std::sync::Arc;
+
+use agents::dqn::{Learner, Outcome};
+use buffers::frames::{Place, Scenes};
+use buffers::replay::accumulator::Accumulator;
+use buffers::replay::{Replay, ReplayOptions};
+use rand::SeedableRng;
+use rand_pcg::Pcg64Mcg;
+use serde::{Deserialize, Serialize};
+
+use super::actor_loop::{Round, Seen};
+use crate::config::Config;
+use crate::error::Result;
+
+/// All that the learner's future depends on, beside weights and moments.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct LearnerState {
+    replay: Replay,
+    accumulators: Vec<Accumulator>,
+    standing: Vec<Place>,
+    rng: Pcg64Mcg,
+}
+
+/// How often and from what the learner learns.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    batch: usize,
+    learning_starts: u64,
+    samples_per_insert: f64,
+    importance_sampling_exponent: f64,
+    environment_steps: u64,
+}
+
+/// Replay and learner.
+#[derive(Debug)]
+pub struct LearnerLoop {
+    learner: Learner,
+    state: LearnerState,
+    replay_options: ReplayOptions,
+    pace: Pace,
+}
+
+impl LearnerLoop {
+    /// A loop with an empty replay; `seen` is what each environment shows at first.
+    #[must_use]
+    pub fn new(config: &Config, learner: Learner, scenes: Arc<Scenes>, seen: &[Seen], seed: u64) -> Self {
+        let agent = &config.agent;
+        let replay_options = ReplayOptions {
+            capacity_transitions: config.replay.capacity,
+            priority_exponent: if config.replay.prioritized { config.replay.priority_exponent } else { 0.0 },
+            n_environments: seen.len(),
+            own_width: seen.first().map_or(0, |seen| seen.own.len()),
+        };
+        let mut replay = Replay::new(&replay_options, scenes);
+        let standing = (0u16..).zip(seen).map(|(environment, seen)| place(&mut replay, environment, seen)).collect();
+        let state = LearnerState {
+            replay,
+            accumulators: vec![Accumulator::new(agent.n_step, agent.discount); seen.len()],
+            standing,
+            rng: Pcg64Mcg::seed_from_u64(seed),
+        };
+        let pace = Pace {
+            batch: agent.batch,
+            learning_starts: agent.learning_starts as u64,
+            samples_per_insert: agent.samples_per_insert,
+            importance_sampling_exponent: config.replay.importance_sampling_exponent,
+            environment_steps: config.run.environment_steps,
+        };
+        Self { learner, state, replay_options, pace }
+    }
+
+    /// Takes in a round of steps.
+    pub fn take(&mut self, round: &Round) {
+        let LearnerState { replay, accumulators, standing, .. } = &mut self.state;
+        for (environment, step) in (0u16..).zip(&round.steps) {
+            let index = usize::from(environment);
+            let to = place(replay, environment, &step.to);
+            let from = std::mem::replace(&mut standing[index], to);
+            accumulators[index].push(from, step.action, step.reward, to, step.ending, |t| replay.insert(t));
+            if let Some(begins) = &step.begins {
+                standing[index] = place(replay, environment, begins);
+            }
+        }
+    }
+
+    /// Learner steps that the inserted transitions allow and that were not taken yet.
+    #[must_use]
+    pub fn n_due(&self) -> u64 {
+        let Some(n_inserted) = self.state.replay.n_inserted().checked_sub(self.pace.learning_starts) else {
+            return 0;
+        };
+        let allowed = n_inserted as f64 * self.pace.samples_per_insert / self.pace.batch as f64;
+        (allowed as u64).saturating_sub(self.learner.n_steps())
+    }
+
+    /// One learner step.
+    ///
+    /// # Errors
+    /// Where the learner fails.
+    pub fn learn(&mut self, environment_steps: u64) -> Result<Outcome> {
+        let progress = (environment_steps as f64 / self.pace.environment_steps as f64).min(1.0);
+        let first = self.pace.importance_sampling_exponent;
+        let exponent = first + (1.0 - first) * progress;
+        let batch = self.state.replay.sample(self.pace.batch, exponent, &mut self.state.rng)?;
+        let outcome = self.learner.step(&batch)?;
+        self.state.replay.update_priorities(&batch.slots, &outcome.td_errors);
+        Ok(outcome)
+    }
+
+    /// The learner.
+    #[must_use]
+    pub fn learner(&self) -> &Learner {
+        &self.learner
+    }
+
+    /// The learner, to be restored.
+    pub fn learner_mut(&mut self) -> &mut Learner {
+        &mut self.learner
+    }
+
+    /// The replay.
+    #[must_use]
+    pub fn replay(&self) -> &Replay {
+        &self.state.replay
+    }
+
+    /// Transitions of a batch.
+    #[must_use]
+    pub fn batch(&self) -> usize {
+        self.pace.batch
+    }
+
+    /// All that the future depends on, beside weights and moments.
+    #[must_use]
+    pub fn state(&self) -> &LearnerState {
+        &self.state
+    }
+
+    /// Goes back to a saved state.
+    ///
+    /// # Errors
+    /// Where it was saved by a run of another size.
+    pub fn restore(&mut self, mut state: LearnerState, scenes: Arc<Scenes>) -> Result<()> {
+        state.replay.reattach(&self.replay_options, scenes)?;
+        self.state = state;
+        Ok(())
+    }
+}
+
+fn place(replay: &mut Replay, environment: u16, seen: &Seen) -> Place {
+    let own = replay.append_own(environment, &seen.own);
+    Place { scene: seen.scene, environment, base: seen.base, own }
+}

@@ -1,0 +1,270 @@
+//! The end of a run: the test, `summary.json` for a program, the report and a few lines for a person.
+//!
+//! What this program does not measure yet is `null` in the summary, never 0.
+
+use memsys::probe;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use super::backtest::Backtest;
+use super::checkpoint::bytes_of;
+use super::evaluation::{MarketTest, TestResult};
+use super::files::write_aside;
+use super::human;
+use super::performance::{EquityCurve, Performance};
+use super::report;
+use super::session::Books;
+use crate::error::{Error, Result};
+use crate::market::prepare::hex;
+
+/// The key of the agent among the rows of the test.
+pub const AGENT: &str = "agent";
+
+/// The numbers of a finished run.
+#[derive(Debug)]
+pub struct Conclusion {
+    /// What the test found.
+    pub test: TestResult,
+    /// SHA-256 of the online weights.
+    pub weights_sha256: String,
+    /// The most bytes resident at once.
+    pub peak_resident_bytes: u64,
+    /// The line, in bytes. It is stated and compared with the peak; nothing refuses an allocation yet.
+    pub limit_bytes: u64,
+    /// Samples that went through learner steps, for each second of the run.
+    pub samples_per_second: f64,
+}
+
+/// Tests the agent and writes `summary.json` and `report.html`.
+///
+/// # Errors
+/// Where the test or the disk fails.
+pub fn conclude(books: &mut Books, command_line: &str, say: &(dyn Fn(&str) + Sync)) -> Result<()> {
+    let conclusion = Conclusion::of(books)?;
+    let summary = summary(books, &conclusion);
+    let text = serde_json::to_vec_pretty(&summary).expect("a JSON value is always JSON");
+    write_aside(&books.folder.summary(), &text)?;
+    let page = report::render(&report::data(books, &conclusion, command_line)?);
+    write_aside(&books.folder.report(), page.as_bytes())?;
+    for line in lines(books, &conclusion) {
+        say(&line);
+    }
+    Ok(())
+}
+
+impl Conclusion {
+    fn of(books: &mut Books) -> Result<Self> {
+        let weights = books.judged_weights()?;
+        let network = books.learner.learner().network();
+        let test = books.judge.test(network, &weights, &books.greedy, books.config.run.seed)?;
+        let weights_sha256 = weights_sha256(books)?;
+        let counters = &mut books.counters;
+        counters.peak_resident_bytes = counters.peak_resident_bytes.max(probe::peak_resident_bytes()?);
+        counters.wall_seconds = books.seconds_before + books.began.elapsed().as_secs_f64();
+        let n_samples = counters.learner_steps as f64 * books.learner.batch() as f64;
+        Ok(Self {
+            test,
+            weights_sha256,
+            peak_resident_bytes: counters.peak_resident_bytes,
+            limit_bytes: books.config.memory.limit.limit_bytes(probe::allowed_bytes()?),
+            samples_per_second: if n_samples > 0.0 { n_samples / counters.learner_seconds } else { 0.0 },
+        })
+    }
+}
+
+/// SHA-256 over names and numbers of the online weights, in the network's order.
+fn weights_sha256(books: &Books) -> Result<String> {
+    let mut hash = Sha256::new();
+    for (name, tensor) in books.learner.learner().online().named() {
+        hash.update(name.as_bytes());
+        hash.update(bytes_of(tensor)?);
+    }
+    Ok(hex(&hash.finalize()))
+}
+
+fn summary(books: &Books, conclusion: &Conclusion) -> Value {
+    let counters = &books.counters;
+    let replay = books.learner.replay();
+    let n_transitions = replay.len() as u64;
+    json!({
+        "seed": books.config.run.seed,
+        "environment_steps": counters.environment_steps,
+        "learner_steps": counters.learner_steps,
+        "wall_seconds": counters.wall_seconds,
+        "samples_per_second": conclusion.samples_per_second,
+        "limit_bytes": conclusion.limit_bytes,
+        "peak_resident_bytes": conclusion.peak_resident_bytes,
+        "peak_counted_bytes": null,
+        "residual_bytes": null,
+        "denied_allocations": null,
+        "steps_retried": null,
+        "collections": null,
+        "leaks": null,
+        "replay": {
+            "transitions": n_transitions,
+            "bytes_per_transition": if n_transitions > 0 { json!(replay.bytes() as f64 / n_transitions as f64) } else { Value::Null },
+        },
+        "weights_sha256": conclusion.weights_sha256,
+        "data_identity": counters.data_identity,
+        "best_validation": counters.best,
+        "test": test_json(&conclusion.test),
+    })
+}
+
+/// The test, by agent and baseline.
+#[must_use]
+pub fn test_json(test: &TestResult) -> Value {
+    match test {
+        TestResult::Market(test) => {
+            let mut rows = Map::new();
+            for row in test.rows() {
+                rows.insert(row.key.to_owned(), json!(row.performance));
+            }
+            if let (Some(oracle), Some(Value::Object(row))) = (&test.oracle, rows.get_mut("oracle")) {
+                row.insert("expected_log_return".to_owned(), json!(oracle.expected_log_return));
+            }
+            let (t, is_chance) = test.luck();
+            rows.insert("excess_over_flat".to_owned(), json!({ "t_statistic": t, "within_chance": is_chance }));
+            Value::Object(rows)
+        }
+        TestResult::Episodes(returns) => {
+            let [mean, deviation, lowest, highest] = spread(returns);
+            json!({ AGENT: {
+                "episodes": returns.len(), "mean_return": mean, "deviation": deviation,
+                "lowest": lowest, "highest": highest,
+            }})
+        }
+    }
+}
+
+/// Mean, standard deviation, lowest and highest.
+#[must_use]
+pub fn spread(values: &[f64]) -> [f64; 4] {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+    let lowest = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let highest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    [mean, variance.sqrt(), lowest, highest]
+}
+
+/// One row of a market's test.
+#[derive(Debug)]
+pub struct TestRow<'a> {
+    /// Its key in the summary.
+    pub key: &'static str,
+    /// Its name in the report.
+    pub label: &'static str,
+    /// Whose it is.
+    pub role: report::Role,
+    /// What it did.
+    pub backtests: &'a [Backtest],
+    /// How it did.
+    pub performance: Performance,
+}
+
+impl MarketTest {
+    /// The agent, the baselines, and the oracle where there is one.
+    #[must_use]
+    pub fn rows(&self) -> Vec<TestRow<'_>> {
+        let row = |key, label, role, backtests| TestRow {
+            key,
+            label,
+            role,
+            backtests,
+            performance: Performance::of_portfolio(backtests),
+        };
+        let mut rows = vec![row(AGENT, AGENT, report::Role::Agent, self.agent.as_slice())];
+        for (baseline, backtests) in &self.baselines {
+            rows.push(row(baseline.key(), baseline.label(), report::Role::Baseline, backtests));
+        }
+        if let Some(oracle) = &self.oracle {
+            rows.push(row("oracle", "oracle", report::Role::Oracle, &oracle.backtests));
+        }
+        rows
+    }
+
+    /// The t statistic of the agent's mean log return a bar over that of being flat (0), and whether chance explains
+    /// it: |t| < 2, passed by chance about once in twenty.
+    #[must_use]
+    pub fn luck(&self) -> (f64, bool) {
+        let curve = EquityCurve::join(&self.agent);
+        let returns: Vec<f64> = curve.equity.windows(2).map(|pair| (pair[1] / pair[0]).ln()).collect();
+        let [mean, deviation, ..] = spread(&returns);
+        let t = if deviation > 0.0 { mean / deviation * (returns.len() as f64).sqrt() } else { 0.0 };
+        (t, t.abs() < 2.0)
+    }
+
+    /// What the agent's result is worth, in a sentence.
+    #[must_use]
+    pub fn verdict(&self) -> String {
+        let performance = Performance::of_portfolio(&self.agent);
+        let (t, is_chance) = self.luck();
+        let earned = human::signed_percent(performance.total_return);
+        let luck = if performance.trades == 0 {
+            "it did not trade".to_owned()
+        } else if is_chance {
+            format!("chance explains it (t = {t:.1})")
+        } else {
+            format!("chance hardly explains it (t = {t:.1})")
+        };
+        format!("{earned} over the test part, costs paid: {luck}")
+    }
+}
+
+fn lines(books: &Books, conclusion: &Conclusion) -> Vec<String> {
+    let counters = &books.counters;
+    let mut lines = vec![format!(
+        "done: {} environment steps, {} learner steps in {}; {:.0} samples/s; peak {} of a line of {}",
+        human::count(counters.environment_steps),
+        human::count(counters.learner_steps),
+        human::duration(counters.wall_seconds),
+        conclusion.samples_per_second,
+        human::bytes(conclusion.peak_resident_bytes),
+        human::bytes(conclusion.limit_bytes),
+    )];
+    match &conclusion.test {
+        TestResult::Market(test) => {
+            lines.push(format!("agent: {}", test.verdict()));
+            for row in test.rows() {
+                let p = &row.performance;
+                lines.push(format!(
+                    "  {:<34} log return {:>8.4}  sharpe {:>7.2}  max drawdown {:>6.2} %  trades {:>6}  cost {:>6.2} %",
+                    row.label,
+                    p.log_return,
+                    p.sharpe,
+                    p.max_drawdown * 100.0,
+                    p.trades,
+                    p.cost * 100.0
+                ));
+            }
+            if let Some(oracle) = &test.oracle {
+                lines.push(format!(
+                    "  the oracle expects a log return of {:.4}: the best attainable but for luck",
+                    oracle.expected_log_return
+                ));
+            }
+        }
+        TestResult::Episodes(returns) => {
+            let [mean, deviation, lowest, highest] = spread(returns);
+            lines.push(format!(
+                "agent: mean return {mean:.1} over {} episodes (± {deviation:.1}, {lowest:.0} to {highest:.0})",
+                returns.len()
+            ));
+        }
+    }
+    lines.push(format!("weights_sha256 {}", conclusion.weights_sha256));
+    lines.push(format!("report  {}", books.folder.report().display()));
+    lines.push(format!("summary {}", books.folder.summary().display()));
+    lines
+}
+
+/// Reads a summary back.
+///
+/// # Errors
+/// Where it is missing or no JSON.
+pub fn read(path: &std::path::Path) -> Result<Value> {
+    let text = std::fs::read(path).map_err(Error::io(path))?;
+    serde_json::from_slice(&text)
+        .map_err(|error| Error::File { path: path.to_path_buf(), problem: format!("is no summary: {error}") })
+}
