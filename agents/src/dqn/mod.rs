@@ -16,7 +16,7 @@ pub mod loss;
 pub mod neighbours;
 pub mod network;
 
-pub use actor::{Actor, EpsilonSchedule};
+pub use actor::{Actor, EpsilonSchedule, Exploration};
 pub use config::{Body, DqnConfig, TargetUpdate};
 pub use learner::{Learner, Outcome};
 pub use neighbours::embed_range;

@@ -77,7 +77,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
     let dqn = dqn_config(&config, n_actions, own_width);
     let network = Network::new(&dqn);
     let weights = weights_of(&network, tensors.best.as_ref().unwrap_or(&tensors.online), device)?;
-    let actor = Actor::new(Network::new(&dqn), n_actions);
+    let actor = Actor::new(Network::new(&dqn));
     let test = judge.test(&network, &weights, &actor, config.run.seed)?;
     print(&table(&test));
     if let Some(path) = &args.json {

@@ -70,6 +70,7 @@ impl Config {
                 config.agent.n_step = 3;
                 config.agent.learning_rate = 1e-3;
                 config.agent.batch = 64;
+                config.agent.exploration_hold = 1;
                 config.agent.epsilon_end = 0.04;
                 config.agent.epsilon_fraction = 0.16;
                 config.agent.learning_starts = 1_000;

@@ -124,6 +124,8 @@ define_config! {
         epsilon_end: f64 = 0.05, in 0.0..=1.0, unit "share of the actions";
         /// Part of the run over which the share falls, in a straight line, from the first to the last.
         epsilon_fraction: f64 = 0.3, in 0.0..=1.0, unit "share of run.environment_steps";
+        /// Steps for which a random action is held, on average; 1: it is drawn anew at every step.
+        exploration_hold: u32 = 24, in 1..=100_000, unit "environment steps";
         /// Transitions that the replay holds before the first learner step; at most `replay.capacity`.
         learning_starts: usize = 2000, in 1.., unit "transitions";
         /// How often a transition is sampled on average: sampled transitions for each that is inserted.

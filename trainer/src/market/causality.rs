@@ -84,7 +84,8 @@ fn prove_with(
     std::thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel();
         for _ in 0..n_threads.clamp(1, n_times.max(1)) {
-            let (sender, expected, newest, lengths, next) = (sender.clone(), &expected, &newest, &lengths, &next);
+            let (sender, expected, newest, lengths, next) =
+                (sender.clone(), &expected, &newest, &lengths, &next);
             scope.spawn(move || {
                 loop {
                     let i = next.fetch_add(1, Ordering::Relaxed);
@@ -166,8 +167,10 @@ impl Computed {
         sides.view("lvn", &LVN_NAMES, &all.lvn, &cut.lvn);
 
         let last = truncated.five_close_millis.len() - 1;
-        let close_of = |computed: &Self| computed.five_close_millis.get(last).map_or(f64::NAN, |time| *time as f64);
-        let pair_of = |features: &Features| features.structure_row.get(last).map_or(f64::NAN, |row| f64::from(*row));
+        let close_of =
+            |computed: &Self| computed.five_close_millis.get(last).map_or(f64::NAN, |time| *time as f64);
+        let pair_of =
+            |features: &Features| features.structure_row.get(last).map_or(f64::NAN, |row| f64::from(*row));
         let atr_of = |features: &Features| features.atr.get(last).copied().unwrap_or(f64::NAN);
         sides.number("clock", "close", close_of(self), close_of(truncated));
         sides.number("clock", "structure_row", pair_of(all), pair_of(cut));
@@ -194,7 +197,8 @@ impl Sides {
     ) {
         let newest = |side: &View<W>| side.visible_at_millis.iter().rposition(|at| *at <= self.time_millis);
         let (in_all, in_truncated) = (newest(all), newest(truncated));
-        let visible_at = |side: &View<W>, at: Option<usize>| at.map_or(f64::NAN, |at| side.visible_at_millis[at] as f64);
+        let visible_at =
+            |side: &View<W>, at: Option<usize>| at.map_or(f64::NAN, |at| side.visible_at_millis[at] as f64);
         self.number(view, "row", visible_at(all, in_all), visible_at(truncated, in_truncated));
         let (Some(in_all), Some(in_truncated)) = (in_all, in_truncated) else { return };
         let (from_all, from_truncated) = (all.rows[in_all], truncated.rows[in_truncated]);
@@ -218,6 +222,7 @@ impl Sides {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::market::bar::MINUTE_MILLIS;
     use std::path::PathBuf;
 
     const SEED: u64 = 1234;
@@ -231,14 +236,21 @@ mod tests {
                 let open = price;
                 price = open * rng.random_range(-1e-3..1e-3f64).exp();
                 let (high, low) = (open.max(price) * 1.0002, open.min(price) * 0.9998);
-                open_millis += MINUTE_MILLIS * if rng.random_bool(0.01) { rng.random_range(1..90) } else { 1 };
+                open_millis +=
+                    MINUTE_MILLIS * if rng.random_bool(0.01) { rng.random_range(1..90) } else { 1 };
                 let volume = rng.random_range(0.0..9.0);
-                Bar { open_millis, close_millis: open_millis + MINUTE_MILLIS, open, high, low, close: price, volume }
+                Bar {
+                    open_millis,
+                    close_millis: open_millis + MINUTE_MILLIS,
+                    open,
+                    high,
+                    low,
+                    close: price,
+                    volume,
+                }
             })
             .collect()
     }
-
-    use crate::market::bar::MINUTE_MILLIS;
 
     /// Features that hold plain closes: cheap, and causal as they stand.
     fn closes(five: &[Bar], thirty: &[Bar]) -> Features {
@@ -361,7 +373,8 @@ mod tests {
             eprintln!("skipped: no btc_perp_1m.csv in {}; set PLIMSOLL_DATA", folder.display());
             return;
         };
-        let bars: Vec<Bar> = text.lines().skip(1).take(12_000).enumerate().map(|(i, line)| bar(i, line)).collect();
+        let bars: Vec<Bar> =
+            text.lines().skip(1).take(12_000).enumerate().map(|(i, line)| bar(i, line)).collect();
         let proof = prove(&bars, 12, SEED, &mut |_| ());
         assert_eq!((proof.n_times, &proof.first_violation), (12, &None));
         assert!(proof.n_rows >= 12);

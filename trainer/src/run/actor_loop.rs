@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use agents::dqn::{Actor, EpsilonSchedule, Network};
+use agents::dqn::{Actor, EpsilonSchedule, Exploration, Network};
 use buffers::frames::{Clock, Scenes};
 use buffers::replay::accumulator::Ending;
 use memsys::parameters::Weights;
@@ -59,6 +59,7 @@ pub struct Round {
 pub struct ActorState<E: Environment> {
     environments: Vec<E::State>,
     returns: Vec<u64>,
+    exploration: Exploration,
     rng: Pcg64Mcg,
     environment_steps: u64,
 }
@@ -71,6 +72,7 @@ pub struct ActorLoop<E> {
     actor: Actor,
     device: Device,
     epsilon: EpsilonSchedule,
+    exploration: Exploration,
     /// Before this many environment steps every action is random.
     learning_starts: u64,
     /// Return of the running episode of each environment.
@@ -80,7 +82,7 @@ pub struct ActorLoop<E> {
 }
 
 impl<E: Environment> ActorLoop<E> {
-    /// Begins an episode in each environment.
+    /// Begins an episode in each environment. Random actions are held for `mean_hold` steps on average.
     ///
     /// # Panics
     /// Where there is no environment.
@@ -90,6 +92,7 @@ impl<E: Environment> ActorLoop<E> {
         network: Network,
         device: Device,
         epsilon: EpsilonSchedule,
+        mean_hold: u32,
         learning_starts: u64,
         seed: u64,
     ) -> Self {
@@ -97,9 +100,18 @@ impl<E: Environment> ActorLoop<E> {
         for environment in &mut environments {
             environment.reset(&mut rng);
         }
-        let actor = Actor::new(network, environments[0].n_actions());
-        let returns = vec![0.0; environments.len()];
-        Self { environments, scenes, actor, device, epsilon, learning_starts, returns, rng, environment_steps: 0 }
+        Self {
+            exploration: Exploration::new(environments.len(), mean_hold),
+            returns: vec![0.0; environments.len()],
+            actor: Actor::new(network),
+            environments,
+            scenes,
+            device,
+            epsilon,
+            learning_starts,
+            rng,
+            environment_steps: 0,
+        }
     }
 
     /// What each environment shows now.
@@ -127,7 +139,8 @@ impl<E: Environment> ActorLoop<E> {
             let observations = observe(&self.scenes, &self.seen(), self.device)?;
             self.actor.greedy(weights, &observations)?
         };
-        self.actor.explore(&mut actions, epsilon, &mut self.rng);
+        let n_actions = self.environments[0].n_actions();
+        self.exploration.explore(&mut actions, n_actions, epsilon, &mut self.rng);
 
         let mut steps = Vec::with_capacity(actions.len());
         let mut returns = Vec::new();
@@ -157,6 +170,7 @@ impl<E: Environment> ActorLoop<E> {
         ActorState {
             environments: self.environments.iter().map(E::state).collect(),
             returns: self.returns.iter().map(|total| total.to_bits()).collect(),
+            exploration: self.exploration.clone(),
             rng: self.rng.clone(),
             environment_steps: self.environment_steps,
         }
@@ -168,6 +182,7 @@ impl<E: Environment> ActorLoop<E> {
             environment.restore(saved);
         }
         self.returns = state.returns.into_iter().map(f64::from_bits).collect();
+        self.exploration = state.exploration;
         self.rng = state.rng;
         self.environment_steps = state.environment_steps;
     }

@@ -110,6 +110,7 @@ where
         Network::new(&dqn),
         device,
         epsilon,
+        config.agent.exploration_hold,
         config.agent.learning_starts as u64,
         seed_of(seed, 1),
     );
@@ -146,7 +147,7 @@ where
         events = EventWriter::create(folder.root())?;
     }
     let books = Books {
-        greedy: Actor::new(Network::new(&dqn), dqn.n_actions as usize),
+        greedy: Actor::new(Network::new(&dqn)),
         progress: Progress::new(config.run.environment_steps, false),
         window: Window::new(counters.environment_steps),
         seconds_before: counters.wall_seconds,

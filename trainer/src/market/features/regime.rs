@@ -64,15 +64,15 @@ pub fn rows_from(five: &[Bar], from: usize) -> Vec<[f32; 8]> {
     let returns: Vec<f64> = closes.windows(2).map(|pair| (pair[1] / pair[0]).ln()).collect();
 
     let mut rows = vec![[f32::NAN; 8]; five.len()];
-    for t in from..five.len() {
+    for (t, row) in rows.iter_mut().enumerate().skip(from) {
         if let Some(prices) = window(&closes, t, WINDOW + 1) {
-            rows[t][0] = efficiency(prices) as f32;
+            row[0] = efficiency(prices) as f32;
         }
         if let Some(log_prices) = window(&log_closes, t, WINDOW) {
-            rows[t][3] = (slope_t_statistic(log_prices) / MOMENTUM_T_SCALE).tanh() as f32;
+            row[3] = (slope_t_statistic(log_prices) / MOMENTUM_T_SCALE).tanh() as f32;
         }
         if let Some(window) = returns_to(&returns, t, VARIANCE_RATIO_RETURNS) {
-            rows[t][5] = variance_ratio_z(window, VARIANCE_RATIO_HORIZON).tanh() as f32;
+            row[5] = variance_ratio_z(window, VARIANCE_RATIO_HORIZON).tanh() as f32;
         }
     }
     put_percentiles(&mut rows, from, 1, 1.0, &volatilities(five));
@@ -134,7 +134,8 @@ fn put_percentiles(rows: &mut [[f32; 8]], from: usize, column: usize, sign: f64,
         finite.push(*value);
         if t >= from && finite.len() >= PERCENTILE_NEEDED {
             let kept = &finite[finite.len().saturating_sub(PERCENTILE_KEPT)..];
-            rows[t][column] = (sign * signed_percentile(kept, *value)) as f32;
+            // Adding 0 turns −0 into 0.
+            rows[t][column] = (sign * signed_percentile(kept, *value) + 0.0) as f32;
         }
     }
 }
@@ -168,7 +169,15 @@ mod tests {
                 let low = open.min(price) - f64::from(rng.random_range(0..20u32)) / 4.0;
                 let open_millis = i as i64 * DECISION_MILLIS;
                 let volume = f64::from(rng.random_range(0..50u32));
-                Bar { open_millis, close_millis: open_millis + DECISION_MILLIS, open, high, low, close: price, volume }
+                Bar {
+                    open_millis,
+                    close_millis: open_millis + DECISION_MILLIS,
+                    open,
+                    high,
+                    low,
+                    close: price,
+                    volume,
+                }
             })
             .collect()
     }
@@ -289,9 +298,13 @@ mod tests {
         flat.iter_mut().for_each(|bar| (bar.open, bar.high, bar.low, bar.close) = (9.0, 9.0, 9.0, 9.0));
         let mut lost = random_walk(2000, 8);
         lost.iter_mut().skip(1200).for_each(|bar| bar.volume = 0.0);
-        for (name, bars) in
-            [("silent", silent), ("late", late), ("flat", flat), ("lost", lost), ("broken", broken_walk(4000, 6))]
-        {
+        for (name, bars) in [
+            ("silent", silent),
+            ("late", late),
+            ("flat", flat),
+            ("lost", lost),
+            ("broken", broken_walk(4000, 6)),
+        ] {
             let rows = rows(&bars);
             let start = first_defined(&rows);
             assert!(start < 1400, "{name}: {start}");
@@ -335,7 +348,10 @@ mod tests {
                 .collect();
             for (t, (row, other)) in rows(&bars).iter().zip(rows(&scaled)).enumerate() {
                 for (a, b) in row.iter().zip(other) {
-                    assert!((a - b).abs() <= 1e-6 || (a.is_nan() && b.is_nan()), "bar {t}: {row:?}, {other:?}");
+                    assert!(
+                        (a - b).abs() <= 1e-6 || (a.is_nan() && b.is_nan()),
+                        "bar {t}: {row:?}, {other:?}"
+                    );
                 }
             }
         }

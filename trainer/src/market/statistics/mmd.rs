@@ -117,7 +117,10 @@ impl Sample {
         let across = |a: &[f64], b: &[f64]| -> f64 {
             a.iter().flat_map(|u| b.iter().map(move |v| (-0.5 * (u - v) * (u - v)).exp())).sum()
         };
-        near_near + across(&self.far, &other.near) + across(&self.near, &other.far) + across(&self.far, &other.far)
+        near_near
+            + across(&self.far, &other.near)
+            + across(&self.near, &other.far)
+            + across(&self.far, &other.far)
     }
 }
 
@@ -166,7 +169,9 @@ fn median_distance(sorted: &[f64], guess: f64, bracket: &mut Vec<f64>) -> f64 {
         while begin < sorted.len() && sorted[begin] - value <= low {
             begin += 1;
         }
-        bracket.extend(sorted[begin..].iter().map(|other| other - value).take_while(|distance| *distance <= high));
+        bracket.extend(
+            sorted[begin..].iter().map(|other| other - value).take_while(|distance| *distance <= high),
+        );
     }
     let (under, &mut upper, _) = bracket.select_nth_unstable_by(upper_rank - n_under_low, f64::total_cmp);
     if lower_rank == upper_rank {
@@ -254,7 +259,9 @@ pub(in crate::market) mod tests {
                 .map(|_| {
                     let value: f64 = rng.random_range(-1e-3..1e-3);
                     let value = if step > 0.0 { (value / step).round() * step } else { value };
-                    if rng.random_bool(0.02) { value + rng.random_range(-1.0..1.0) } else { value }
+                    // Up to 10, 100 or 1,000 medians away: on both sides of what is near.
+                    let reach = [0.01, 0.1, 1.0][seed as usize % 3];
+                    if rng.random_bool(0.05) { value + rng.random_range(-reach..reach) } else { value }
                 })
                 .collect();
             let (before, recent) = pooled.split_at(96);

@@ -27,7 +27,10 @@ pub fn slope_t_statistic(values: &[f64]) -> f64 {
     // Off the first value before the mean is taken: what is left is small, and exact where the values are near.
     let offset_mean = values.iter().map(|value| value - values[0]).sum::<f64>() / n;
     let centred = || {
-        values.iter().enumerate().map(|(i, value)| (i as f64 - 0.5 * (n - 1.0), value - values[0] - offset_mean))
+        values
+            .iter()
+            .enumerate()
+            .map(|(i, value)| (i as f64 - 0.5 * (n - 1.0), value - values[0] - offset_mean))
     };
     let time_squares = n * (n * n - 1.0) / 12.0;
     let slope = centred().map(|(time, value)| time * value).sum::<f64>() / time_squares;
