@@ -31,7 +31,7 @@ impl Preset {
             },
             Self::Compact => Widths {
                 structure_model: 32,
-                structure_heads: 4,
+                structure_heads: 2,
                 structure_feed_forward: 32,
                 structure_head: 32,
                 tactical_model: 16,

@@ -3,6 +3,7 @@
 //! Reading order, from `plimsoll train` to the learner step: [`cli`], [`run::train`], [`run::session`],
 //! [`run::actor_loop`] and [`run::learner_loop`], then `agents::dqn::learner`.
 
+pub mod bench;
 pub mod cartpole;
 pub mod cli;
 pub mod config;

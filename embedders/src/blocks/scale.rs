@@ -64,12 +64,13 @@ impl ScaleAttention {
 
         let keys = self.fold(&pairs[0], &in_weight[0].f_view([n_heads, head, width])?)?;
         let query_bias = in_bias[0].f_view([n_heads, 1, head, 1])?;
-        let query_bias = pairs[0].f_matmul(&query_bias)?.f_squeeze_dim(-1)?.f_transpose(0, 1)?;
-        let query_bias = query_bias.f_reshape([batch, 1, n_heads * n_keys])?;
+        let query_bias = pairs[0].f_matmul(&query_bias)?.f_transpose(0, 1)?;
+        let query_bias = query_bias.f_reshape([batch, n_heads * n_keys, 1])?;
         let shrink = 1.0 / (head as f64).sqrt();
-        let scores = query_bias.f_baddbmm(h, &keys.f_transpose(1, 2)?, shrink, shrink)?;
-        let shares = scores.f_view([batch, times, n_heads, n_keys])?.f_softmax(-1, None::<Kind>)?;
-        let shares = shares.f_view([batch, times, n_heads * n_keys])?;
+        // Time stands last, so that the softmax over a few keys runs along long rows.
+        let scores = query_bias.f_baddbmm(&keys, &h.f_transpose(1, 2)?, shrink, shrink)?;
+        let shares = scores.f_view([batch, n_heads, n_keys, times])?.f_softmax(2, None::<Kind>)?;
+        let shares = shares.f_view([batch, n_heads * n_keys, times])?.f_transpose(1, 2)?;
 
         let out_weight = weights[out_weight].f_view([width, n_heads, head])?.f_permute([1, 2, 0])?;
         let out_bias = weights[out_bias].f_div_scalar(n_heads)?;

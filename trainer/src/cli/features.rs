@@ -126,7 +126,7 @@ fn check(file: &std::path::Path, instrument: &Instrument) -> Result<()> {
             Ok(())
         }
         Some(violation) => {
-            Err(Error::File { path: file.to_path_buf(), problem: format!("a feature looks ahead: {violation:?}") })
+            Err(Error::File { path: file.to_path_buf(), problem: format!("a feature looks ahead: {violation}") })
         }
     }
 }

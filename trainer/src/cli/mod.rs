@@ -12,7 +12,8 @@ use clap::{Parser, Subcommand};
 
 use crate::error::Error;
 use crate::run::session::Ended;
-use output::{complain, print};
+use output::complain;
+pub(crate) use output::{print, say};
 
 /// Exit status of bad usage, configuration or input.
 const USAGE: u8 = 2;
@@ -37,6 +38,15 @@ enum Command {
     Features(features::FeaturesArgs),
     /// Print the resolved configuration with its comments.
     Config(settings::ConfigArgs),
+    /// Measure this program.
+    #[command(subcommand)]
+    Bench(BenchCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum BenchCommand {
+    /// Learner samples/s, acting and environment steps/s.
+    Train(crate::bench::BenchTrainArgs),
 }
 
 /// Runs the program.
@@ -59,6 +69,7 @@ pub fn main() -> ExitCode {
             print(&config.to_toml());
             Ended::Done
         }),
+        Command::Bench(BenchCommand::Train(args)) => crate::bench::run(&args).map(|()| Ended::Done),
     };
     match outcome {
         Ok(Ended::Done) => ExitCode::SUCCESS,

@@ -54,6 +54,20 @@ pub struct Violation {
     pub from_truncated: f64,
 }
 
+impl std::fmt::Display for Violation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{}.{} at {} is {} with the later bars and {} without them",
+            self.view,
+            self.feature,
+            crate::run::human::utc_minute(self.time_millis),
+            self.from_all,
+            self.from_truncated
+        )
+    }
+}
+
 /// Computes the features of `bars` (as imported, of 1 or 5 minutes, in order of time) again at `n_times` random
 /// times, from the bars up to each alone, and compares.
 ///
@@ -62,7 +76,9 @@ pub struct Violation {
 /// are.
 pub fn prove(bars: &[Bar], n_times: usize, seed: u64, progress: &mut dyn FnMut(usize)) -> Proof {
     let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
-    prove_with(bars, n_times, seed, n_threads, features::compute, features::compute, progress)
+    let newest =
+        |five: &[Bar], thirty: &[Bar]| features::compute_regime_from(five, thirty, five.len().saturating_sub(1));
+    prove_with(bars, n_times, seed, n_threads, features::compute, newest, progress)
 }
 
 /// [`prove`] of any features: `all` computes them from all bars; `newest` from fewer, and may leave all rows but each

@@ -145,11 +145,18 @@ impl Features {
 /// oldest first.
 #[must_use]
 pub fn compute(five: &[Bar], thirty: &[Bar]) -> Features {
+    compute_regime_from(five, thirty, 0)
+}
+
+/// [`compute`] where only the regime rows from index `regime_from` on are wanted, which cost more than all else: the
+/// earlier ones are NaN.
+#[must_use]
+pub fn compute_regime_from(five: &[Bar], thirty: &[Bar], regime_from: usize) -> Features {
     let atr = average_true_range(five, ATR_BARS);
     Features {
         structure: View::new(structure::rows(thirty), thirty),
         tactical: View::new(tactical::rows(five, &atr), five),
-        regime: View::new(regime::rows(five), five),
+        regime: View::new(regime::rows_from(five, regime_from), five),
         lvn: View::new(lvn::rows(five, &atr), five),
         structure_row: newest_visible(five, thirty),
         atr,

@@ -156,14 +156,10 @@ fn the_first_decision_is_the_first_bar_with_all_windows_full() {
             && features.atr[t].is_finite()
     };
     let first = features.first_decision().unwrap();
-    // The regime's strided window may be full a few bars before the rows between are.
-    assert!((first.saturating_sub(6)..first).all(|t| !is_full(t) || t < features.regime.first_defined + 114));
+    assert_eq!((0..bars.len()).find(|t| is_full(*t)), Some(first));
     assert!((first..bars.len()).all(is_full));
-    assert!((0..first.saturating_sub(6)).all(|t| !is_full(t)));
-    assert_eq!(
-        super::compute(&bars[..first], &resample(&bars[..first], STRUCTURE_MILLIS)).first_decision(),
-        None
-    );
+    assert_eq!(self::features(&bars[..first]).first_decision(), None);
+    assert_eq!(self::features(&bars[..=first]).first_decision(), Some(first));
     assert_eq!(compute(&[], &[]).first_decision(), None);
 }
 

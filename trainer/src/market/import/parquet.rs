@@ -5,6 +5,7 @@
 
 use std::fmt::Display;
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arrow::array::{Array, ArrayRef, AsArray, Date32Array};
 use arrow::compute::cast;
@@ -29,7 +30,7 @@ const BATCH_ROWS: usize = 8_192;
 /// Reads every row into `rows`; returns them with notes on what was taken. Lines are rows, counted from 1.
 pub(super) fn read(file: File, mut rows: Rows, mut stamps: Stamps) -> Result<(Rows, Vec<String>)> {
     let path = rows.path().to_path_buf();
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| damaged(&rows, error))?;
+    let builder = guarded(&rows, || ParquetRecordBatchReaderBuilder::try_new(file))?;
     let schema = builder.schema().clone();
     let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
     let columns = Columns::find(&path, &names)?;
@@ -44,14 +45,9 @@ pub(super) fn read(file: File, mut rows: Rows, mut stamps: Stamps) -> Result<(Ro
         }
     }
     let mask = ProjectionMask::roots(builder.parquet_schema(), columns.indices);
-    let reader = builder
-        .with_projection(mask)
-        .with_batch_size(BATCH_ROWS)
-        .build()
-        .map_err(|error| damaged(&rows, error))?;
+    let mut reader = guarded(&rows, || builder.with_projection(mask).with_batch_size(BATCH_ROWS).build())?;
     let mut line = 0;
-    for batch in reader {
-        let batch = batch.map_err(|error| damaged(&rows, error))?;
+    while let Some(batch) = guarded(&rows, || reader.next().transpose())? {
         // The projection keeps the file's order of columns, so they are found by name again.
         let column = |role: usize| {
             batch
@@ -86,6 +82,16 @@ pub(super) fn read(file: File, mut rows: Rows, mut stamps: Stamps) -> Result<(Ro
     let mut notes = vec![columns.note()];
     notes.extend(stamps.notes());
     Ok((rows, notes))
+}
+
+/// What a call into the decoder gives. Files damaged inside make some of its checks panic, where others return
+/// an error: both mean the same to who gave the file.
+fn guarded<T, E: Display>(rows: &Rows, call: impl FnOnce() -> std::result::Result<T, E>) -> Result<T> {
+    // What the call holds is dropped with it, never looked at again.
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(read) => read.map_err(|error| damaged(rows, error)),
+        Err(_) => Err(damaged(rows, "its parts contradict each other")),
+    }
 }
 
 fn damaged(rows: &Rows, error: impl Display) -> Error {

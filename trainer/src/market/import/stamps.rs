@@ -27,7 +27,7 @@ pub(super) struct Stamps {
     last_millis: Option<i64>,
     n_on_wall: u64,
     n_repeated_hour: u64,
-    n_rows: u64,
+    n_as_text: u64,
 }
 
 impl Stamps {
@@ -63,7 +63,7 @@ impl Stamps {
             last_millis: None,
             n_on_wall: 0,
             n_repeated_hour: 0,
-            n_rows: 0,
+            n_as_text: 0,
         })
     }
 
@@ -77,6 +77,7 @@ impl Stamps {
         if text.is_empty() {
             return Err("the stamp is empty".to_owned());
         }
+        self.n_as_text += 1;
         let moment = if self.formats.is_empty() { self.guessed(text)? } else { self.told(text)? };
         self.read_moment(moment)
     }
@@ -100,7 +101,6 @@ impl Stamps {
                 "the stamp is not between the years 1900 and 2200: is data.time_format right?".to_owned()
             );
         }
-        self.n_rows += 1;
         self.last_millis = Some(millis);
         Ok(millis)
     }
@@ -108,13 +108,16 @@ impl Stamps {
     /// What was taken, for the user to read.
     pub(super) fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        let spelling = match (&self.first, self.formats.is_empty()) {
-            (_, false) => format!("stamps read as told: data.time_format = \"{}\"", self.formats.join("|")),
-            (Some((Spelling::Epoch(unit), first)), true) => {
+        let spelling = match &self.first {
+            _ if self.n_as_text == 0 && self.formats.is_empty() => "stamps are typed in the file".to_owned(),
+            _ if self.n_as_text == 0 => {
+                "stamps are typed in the file: data.time_format not needed".to_owned()
+            }
+            Some((Spelling::Epoch(unit), first)) => {
                 format!("stamps such as `{first}` taken as {} since 1970, UTC", unit.name())
             }
-            (Some((_, first)), true) => format!("stamps such as `{first}` taken as ISO 8601"),
-            (None, true) => "stamps are typed in the file".to_owned(),
+            Some((_, first)) => format!("stamps such as `{first}` taken as ISO 8601"),
+            None => format!("stamps read as told: data.time_format = \"{}\"", self.formats.join("|")),
         };
         notes.push(spelling);
         notes.push(match &self.zone {

@@ -352,6 +352,21 @@ fn a_parquet_file_cut_off_anywhere_is_refused() {
     }
 }
 
+#[test]
+fn a_parquet_file_damaged_anywhere_is_refused_or_read_and_never_panics() {
+    let bytes = parquet_bytes(&table(Arc::new(TimestampSecondArray::from(SECONDS.to_vec()))));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bars.parquet");
+    for place in 0..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[place] ^= 1 << (place % 8);
+        fs::write(&path, &damaged).unwrap();
+        if let Err(error) = import(&path, &ImportOptions::default()) {
+            assert!(error.is_usage() && !error.to_string().contains('\n'), "{place}: {error}");
+        }
+    }
+}
+
 /// The folder of real bars, which are not part of the project.
 fn real_data() -> Option<PathBuf> {
     let folder = std::env::var_os("PLIMSOLL_DATA").map_or_else(

@@ -78,11 +78,11 @@ mod tests {
             spread.max((bar.high - before).abs()).max((bar.low - before).abs())
         };
         let mut expected = (0..14).map(range).sum::<f64>() / 14.0;
-        for i in 13..bars.len() {
+        for (i, average) in averages.iter().enumerate().skip(13) {
             if i > 13 {
                 expected = (13.0 * expected + range(i)) / 14.0;
             }
-            assert!((averages[i] / expected - 1.0).abs() < 1e-12, "bar {i}");
+            assert!((average / expected - 1.0).abs() < 1e-12, "bar {i}");
         }
     }
 

@@ -45,13 +45,13 @@ mod tests {
             let fall = |i: usize| (values[i - 1] - values[i]).max(0.0);
             let mut up = (1..=n).map(rise).sum::<f64>() / n as f64;
             let mut down = (1..=n).map(fall).sum::<f64>() / n as f64;
-            for i in n..values.len() {
+            for (i, strength) in strengths.iter().enumerate().skip(n) {
                 if i > n {
                     up += (rise(i) - up) / n as f64;
                     down += (fall(i) - down) / n as f64;
                 }
                 let expected = 100.0 - 100.0 / (1.0 + up / down);
-                assert!((strengths[i] - expected).abs() < 1e-9, "value {i}");
+                assert!((strength - expected).abs() < 1e-9, "value {i}");
             }
         }
     }

@@ -29,14 +29,15 @@ impl VolumeProfile {
     /// weighs 1.
     pub fn rebuild(&mut self, bars: &[Bar], tick: f64) {
         let ticks_per_unit = 1.0 / tick;
-        // A price within rounding of a level's lower bound lies in that level.
-        let level_of = |price: f64| (price * ticks_per_unit * (1.0 + EQUAL_FRACTION)).floor() as i64;
         self.spans.clear();
         self.spans.extend(bars.iter().map(|bar| {
             if has_range(bar) {
+                // Rounding at a bound moves next to nothing: the overlap there is next to nothing.
+                let level_of = |price: f64| (price * ticks_per_unit).floor() as i64;
                 (level_of(bar.low), level_of(bar.high))
             } else {
-                let level = level_of(bar.close);
+                // A price within rounding of a level's lower bound lies in that level, whole.
+                let level = (bar.close * ticks_per_unit * (1.0 + EQUAL_FRACTION)).floor() as i64;
                 (level, level)
             }
         }));
@@ -52,7 +53,7 @@ impl VolumeProfile {
             }
             let density = weight / (bar.high - bar.low);
             let (lowest, highest) = (segment_of(&self.bounds, *first), segment_of(&self.bounds, *last));
-            self.volumes[lowest] += density * ((first + 1) as f64 * tick - bar.low);
+            self.volumes[lowest] += density * ((first + 1) as f64 * tick - bar.low).max(0.0);
             for volume in &mut self.volumes[lowest + 1..highest] {
                 *volume += density * tick;
             }

@@ -1,0 +1,104 @@
+//! Paired runs: this program and a peer take turns on the same work, in one run on one machine.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::median;
+use super::train::{BenchTrainArgs, bench_market, cartpole, full};
+use crate::cli::say;
+use crate::error::{Error, Result};
+
+/// Turns of each side.
+const TURNS: usize = 3;
+
+/// One measure, both sides.
+#[derive(Debug, Clone, Serialize)]
+pub struct Pair {
+    /// What was measured.
+    pub name: String,
+    /// This program's median, a second.
+    pub ours: f64,
+    /// The peer's median, a second.
+    pub theirs: f64,
+}
+
+/// Takes turns with the peers' scripts in `folder`.
+///
+/// # Errors
+/// Where a script fails or is not there.
+pub fn run(folder: &Path, python: &Path, args: &BenchTrainArgs) -> Result<Vec<Pair>> {
+    let threads = tch::get_num_threads().to_string();
+    let market = bench_market(args)?;
+    let (mut learner, mut act, mut cart): (Sides, [Sides; 3], Sides) = Default::default();
+    for turn in 0..TURNS {
+        say(&format!("turn {} of {TURNS}: ours", turn + 1));
+        let rows = full(args, &market)?;
+        let value = |i: usize| rows[i]["value"].as_f64().unwrap_or(f64::NAN);
+        learner.ours.push(value(0));
+        (0..3).for_each(|i| act[i].ours.push(value(3 + i)));
+        cart.ours.push(cartpole(1)?);
+        say(&format!("turn {} of {TURNS}: the peers", turn + 1));
+        let torch = script(python, &folder.join("pytorch_learner.py"), &["--threads", &threads, "--batch", "128"])?;
+        learner.theirs.push(number(&torch, "learner_samples_per_second"));
+        for (i, n) in ["1", "16", "256"].into_iter().enumerate() {
+            act[i].theirs.push(number(&torch, &format!("act_{n}_per_second")));
+        }
+        let sb3 = script(python, &folder.join("sb3_cartpole.py"), &["--threads", &threads, "--steps", "8000"])?;
+        cart.theirs.push(number(&sb3, "steps_per_second"));
+    }
+    let [one, sixteen, many] = act;
+    Ok(vec![
+        learner.pair("full learner, batch 128, samples/s (PyTorch eager)"),
+        one.pair("full acting, 1, observations/s (PyTorch eager)"),
+        sixteen.pair("full acting, 16, observations/s (PyTorch eager)"),
+        many.pair("full acting, 256, observations/s (PyTorch eager)"),
+        cart.pair("CartPole, steps/s (Stable-Baselines3)"),
+    ])
+}
+
+/// The pairs as a table.
+#[must_use]
+pub fn table(pairs: &[Pair]) -> String {
+    let mut text = format!("{:<52} {:>10} {:>10} {:>7}\n", "paired, medians of turns", "ours", "theirs", "ratio");
+    for pair in pairs {
+        text.push_str(&format!(
+            "{:<52} {:>10.1} {:>10.1} {:>7.2}\n",
+            pair.name,
+            pair.ours,
+            pair.theirs,
+            pair.ours / pair.theirs
+        ));
+    }
+    text
+}
+
+#[derive(Debug, Default)]
+struct Sides {
+    ours: Vec<f64>,
+    theirs: Vec<f64>,
+}
+
+impl Sides {
+    fn pair(mut self, name: &str) -> Pair {
+        Pair { name: name.to_owned(), ours: median(&mut self.ours), theirs: median(&mut self.theirs) }
+    }
+}
+
+fn number(json: &Value, key: &str) -> f64 {
+    json[key].as_f64().unwrap_or(f64::NAN)
+}
+
+/// Runs a script and reads its last line as JSON.
+fn script(python: &Path, script: &Path, arguments: &[&str]) -> Result<Value> {
+    let output = Command::new(python).arg(script).args(arguments).output().map_err(Error::io(python))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let last = text.lines().last().unwrap_or_default();
+    serde_json::from_str(last).map_err(|_| {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let problem = format!("printed no JSON; it said: {}", said.lines().last().unwrap_or("nothing"));
+        Error::File { path: script.to_path_buf(), problem }
+    })
+}

@@ -1,0 +1,308 @@
+//! `plimsoll bench train`: what the learner, the actor and the environments do in a second.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use agents::dqn::{Actor, EpsilonSchedule, Learner, Network, embed_range};
+use buffers::frames::Scenes;
+use buffers::replay::Batch;
+use clap::Args;
+use memsys::parameters::Weights;
+use rand::{Rng, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+use serde_json::{Value, json};
+use tch::Device;
+
+use super::{median_seconds, peers};
+use crate::cartpole::CartPole;
+use crate::cli::{print, say};
+use crate::config::{Config, EmbedderPreset, EnvironmentKind, TargetUpdate};
+use crate::environment::Environment;
+use crate::error::{Error, Result};
+use crate::market::environment::MarketEnvironment;
+use crate::market::prepare::{Market, prepare};
+use crate::run::actor_loop::{ActorLoop, Seen, observe};
+use crate::run::evaluation::plain_views;
+use crate::run::learner_loop::LearnerLoop;
+use crate::run::train::{dqn_config, threads};
+
+/// Environments that acting is measured with.
+const ACTING: [usize; 3] = [1, 16, 256];
+/// Batch of the learner, the configuration's default.
+const BATCH: usize = 128;
+/// Steps of a CartPole run, as the peer's script takes.
+const CARTPOLE_STEPS: u64 = 8_000;
+
+/// Learner samples/s, acting and environment steps/s.
+///
+/// On the CPU, over the synthetic market. `learner plain` computes the target's embeddings anew for each batch; `learner`
+/// keeps them until the target changes, and counts their making in: all training positions once in a target interval.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:\n  plimsoll bench train --json bench.json\n  plimsoll bench train --threads 1 --peers \
+                        ../shared/peers --python .peers/bin/python")]
+pub struct BenchTrainArgs {
+    /// Threads that compute.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    threads: usize,
+    /// Also writes the numbers there.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Presets to measure.
+    #[arg(long, value_delimiter = ',', default_value = "compact,full", value_name = "PRESET,…")]
+    presets: Vec<String>,
+    /// Repeats of each measurement; the median is printed.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    repeats: usize,
+    /// Sets one key over the defaults, such as agent.micro_batch=32.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// A folder of peers' scripts (pytorch_learner.py, sb3_cartpole.py) to take turns with.
+    #[arg(long, value_name = "DIR")]
+    peers: Option<PathBuf>,
+    /// The Python that has the peers' packages.
+    #[arg(long, value_name = "FILE", default_value = ".peers/bin/python")]
+    python: PathBuf,
+}
+
+/// Measures as told.
+///
+/// # Errors
+/// Where a preset is not known, or a measurement fails.
+pub fn run(args: &BenchTrainArgs) -> Result<()> {
+    memsys::libtorch::keep_freed_memory();
+    memsys::libtorch::open()?;
+    let n_threads = threads(args.threads);
+    tch::set_num_threads(n_threads);
+    let mut rows = Vec::new();
+    let config = configuration(args, EmbedderPreset::Compact)?;
+    let market = prepare(&config, &say)?;
+    say("measuring environments");
+    rows.push(row("environment steps, 16 environments, no network", environment_steps(&config, &market, args.repeats)?, "steps/s"));
+    for word in &args.presets {
+        let preset = match word.as_str() {
+            "compact" => EmbedderPreset::Compact,
+            "full" => EmbedderPreset::Full,
+            _ => {
+                let problem = format!("`{word}` is no preset: compact or full");
+                return Err(Error::Config { key: "--presets".to_owned(), problem });
+            }
+        };
+        say(&format!("measuring {word}"));
+        let config = configuration(args, preset)?;
+        rows.extend(learning(&config, &market, word, args.repeats)?);
+        rows.extend(acting(&config, &market, word, args.repeats)?);
+    }
+    say("measuring CartPole");
+    rows.push(row("cartpole, Stable-Baselines3's settings", cartpole(args.repeats.min(3))?, "steps/s"));
+    let mut result = json!({ "threads": n_threads, "batch": BATCH, "repeats": args.repeats, "rows": rows });
+    print(&table(n_threads, &rows));
+    if let Some(folder) = &args.peers {
+        let pairs = peers::run(folder, &args.python, args)?;
+        print(&peers::table(&pairs));
+        result["peers"] = json!(pairs);
+    }
+    if let Some(path) = &args.json {
+        let text = serde_json::to_vec_pretty(&result).expect("a JSON value is always JSON");
+        crate::run::files::write_aside(path, &text)?;
+    }
+    Ok(())
+}
+
+fn row(name: &str, value: f64, unit: &str) -> Value {
+    json!({ "name": name, "value": value, "unit": unit })
+}
+
+fn table(n_threads: i32, rows: &[Value]) -> String {
+    let mut text = format!("{n_threads} thread(s), batch {BATCH}, medians\n");
+    for row in rows {
+        let (name, unit) = (row["name"].as_str().unwrap_or(""), row["unit"].as_str().unwrap_or(""));
+        let value = row["value"].as_f64().unwrap_or(f64::NAN);
+        text.push_str(&format!("{name:<56} {:>14} {unit}\n", crate::run::human::count(value as u64)));
+    }
+    text
+}
+
+fn configuration(args: &BenchTrainArgs, preset: EmbedderPreset) -> Result<Config> {
+    let mut sets = vec![format!("embedders.preset={}", preset.word())];
+    sets.extend(args.set.iter().cloned());
+    Config::load(None, &sets)
+}
+
+fn market_environment(config: &Config, market: &Market) -> Result<MarketEnvironment> {
+    let ranges = market.ranges(|split| split.train.clone());
+    MarketEnvironment::new(Arc::clone(&market.tapes), ranges, market.rules, config.account.episode_bars)
+}
+
+/// Steps a second of 16 environments by random actions, the own rows written.
+fn environment_steps(config: &Config, market: &Market, n_repeats: usize) -> Result<f64> {
+    const ROUNDS: usize = 50_000;
+    let mut rng = Pcg64Mcg::seed_from_u64(1);
+    let mut environments = vec![market_environment(config, market)?; 16];
+    environments.iter_mut().for_each(|environment| environment.reset(&mut rng));
+    let actions: Vec<usize> = (0..1024).map(|_| rng.random_range(0..3)).collect();
+    let mut own = [0f32; crate::market::account::ACCOUNT_WIDTH];
+    let mut checksum = 0f32;
+    let seconds = median_seconds(n_repeats, || {
+        for round in 0..ROUNDS {
+            for (i, environment) in environments.iter_mut().enumerate() {
+                let step = environment.step(actions[(round * 7 + i) % actions.len()]);
+                environment.write_own(&mut own);
+                checksum += own[0];
+                if step.ends_episode() {
+                    environment.reset(&mut rng);
+                }
+            }
+        }
+        Ok(())
+    })?;
+    std::hint::black_box(checksum);
+    Ok((ROUNDS * 16) as f64 / seconds)
+}
+
+/// A learner loop whose replay holds random play.
+pub(super) fn filled(config: &Config, market: &Market, learner: Learner) -> Result<LearnerLoop> {
+    let environments = vec![market_environment(config, market)?; config.run.n_environments];
+    let dqn = dqn_config(config, environments[0].n_actions(), environments[0].own_width());
+    let weights = Weights::zeros(Network::new(&dqn).layout(), Device::Cpu)?;
+    let random = EpsilonSchedule { start: 1.0, end: 1.0, falls_over: 0 };
+    let scenes = Arc::clone(&market.scenes);
+    let mut actor =
+        ActorLoop::new(environments, Arc::clone(&scenes), Network::new(&dqn), Device::Cpu, random, 1, u64::MAX, 1);
+    let mut learner = LearnerLoop::new(config, learner, scenes, &actor.seen(), 2);
+    while learner.replay().len() < 20_000 {
+        learner.take(&actor.advance(&weights)?);
+    }
+    Ok(learner)
+}
+
+fn learning(config: &Config, market: &Market, preset: &str, n_repeats: usize) -> Result<Vec<Value>> {
+    let dqn = dqn_config(config, 3, crate::market::account::ACCOUNT_WIDTH);
+    let learner =
+        |config| Learner::new(config, Network::new(&config), Arc::clone(&market.scenes), Device::Cpu);
+    let mut plain = filled(config, market, learner(dqn)?.without_kept_embeddings())?;
+    let plain_seconds = median_seconds(n_repeats, || plain.learn(0))?;
+
+    // With all embeddings at hand, and what making them costs.
+    let endless = agents::dqn::DqnConfig {
+        target_update: agents::dqn::TargetUpdate::Periodic { interval: u64::MAX },
+        ..dqn
+    };
+    let mut kept = filled(config, market, learner(endless)?)?;
+    let mut rng = Pcg64Mcg::seed_from_u64(3);
+    let batch: Batch = kept.replay().sample(config.agent.batch, 0.4, &mut rng)?;
+    let kept_seconds = median_seconds(n_repeats, || Ok(kept.learner_mut().step(&batch)?))?;
+    let n_timed = if preset == "full" { 512 } else { 8_192 };
+    let first = market.splits[0].train.start.next_multiple_of(64);
+    let network = Network::new(&dqn);
+    let weights = Weights::initial(network.layout(), 1, Device::Cpu)?;
+    let fill_seconds = median_seconds(1, || {
+        Ok(embed_range(&network, &weights, &market.scenes, 0, first..first + n_timed)?)
+    })?;
+    let n_positions: usize = market.splits.iter().map(|split| split.train.len()).sum();
+    let interval = match config.agent.target_update {
+        TargetUpdate::Periodic => config.agent.target_interval as f64,
+        TargetUpdate::Soft => 1.0,
+    };
+    let amortised = kept_seconds + fill_seconds / n_timed as f64 * n_positions as f64 / interval;
+    let samples = config.agent.batch as f64;
+    let best = samples / amortised.min(plain_seconds);
+    Ok(vec![
+        row(&format!("{preset}: learner, embeddings kept for {interval} steps"), best, "samples/s"),
+        row(&format!("{preset}: learner, plain"), samples / plain_seconds, "samples/s"),
+        row(&format!("{preset}: positions embedded in blocks"), n_timed as f64 / fill_seconds, "positions/s"),
+    ])
+}
+
+fn acting(config: &Config, market: &Market, preset: &str, n_repeats: usize) -> Result<Vec<Value>> {
+    let dqn = dqn_config(config, 3, crate::market::account::ACCOUNT_WIDTH);
+    let network = Network::new(&dqn);
+    let weights = Weights::initial(network.layout(), 1, Device::Cpu)?;
+    let actor = Actor::new(network);
+    let range = &market.splits[0].train;
+    let mut rows = Vec::new();
+    for n in ACTING {
+        // Every environment stands elsewhere and goes on by a bar a round.
+        let apart = range.len() / n;
+        let rounds = if preset == "full" { (64 / n).max(2) } else { (256 / n).max(4) };
+        let mut bar = 0;
+        let seconds = median_seconds(n_repeats, || {
+            for _ in 0..rounds {
+                let seen: Vec<Seen> = (0..n)
+                    .map(|i| {
+                        let base = range.start + (i * apart + bar) % range.len();
+                        Seen { scene: 0, base: base as u32, own: vec![0.1; crate::market::account::ACCOUNT_WIDTH] }
+                    })
+                    .collect();
+                actor.greedy(&weights, &observe(&market.scenes, &seen, Device::Cpu)?)?;
+                bar += 1;
+            }
+            Ok(())
+        })?;
+        rows.push(row(&format!("{preset}: acting, {n} environment(s)"), (n * rounds) as f64 / seconds, "observations/s"));
+    }
+    Ok(rows)
+}
+
+/// CartPole as the peer's script runs it: plain DQN, 256 × 256, batch 64, one update a step.
+pub(super) fn cartpole(n_repeats: usize) -> Result<f64> {
+    let sets = [
+        "run.environment=cartpole",
+        "agent.double=false",
+        "agent.dueling=false",
+        "agent.n_step=1",
+        "agent.learning_rate=2.3e-3",
+        "agent.batch=64",
+        "agent.micro_batch=64",
+        "agent.hidden=256",
+        "agent.target_update=periodic",
+        "agent.target_interval=10",
+        "agent.learning_starts=1000",
+        "agent.samples_per_insert=64",
+        "replay.prioritized=false",
+    ];
+    let config = Config::load(None, &sets.map(str::to_owned))?;
+    debug_assert!(config.run.environment == EnvironmentKind::Cartpole);
+    let mut rates = Vec::new();
+    for seed in 0..n_repeats as u64 {
+        let environment = CartPole::new();
+        let dqn = dqn_config(&config, environment.n_actions(), environment.own_width());
+        let scenes = Arc::new(Scenes::new(plain_views(environment.own_width()), Vec::new()));
+        let epsilon = EpsilonSchedule { start: 1.0, end: 0.04, falls_over: CARTPOLE_STEPS * 16 / 100 };
+        let mut actor = ActorLoop::new(
+            vec![environment],
+            Arc::clone(&scenes),
+            Network::new(&dqn),
+            Device::Cpu,
+            epsilon,
+            1,
+            config.agent.learning_starts as u64,
+            seed,
+        );
+        let learner = Learner::new(dqn, Network::new(&dqn), Arc::clone(&scenes), Device::Cpu)?;
+        let mut learner = LearnerLoop::new(&config, learner, scenes, &actor.seen(), seed);
+        let began = Instant::now();
+        while actor.environment_steps() < CARTPOLE_STEPS {
+            let round = actor.advance(learner.learner().online())?;
+            learner.take(&round);
+            for _ in 0..learner.n_due() {
+                learner.learn(round.environment_steps)?;
+            }
+        }
+        rates.push(CARTPOLE_STEPS as f64 / began.elapsed().as_secs_f64());
+    }
+    Ok(super::median(&mut rates))
+}
+
+/// The learner at batch 128 and acting at 1, 16 and 256, `full`, for a turn with a peer.
+pub(super) fn full(args: &BenchTrainArgs, market: &Market) -> Result<Vec<Value>> {
+    let config = configuration(args, EmbedderPreset::Full)?;
+    let mut rows = learning(&config, market, "full", 3)?;
+    rows.extend(acting(&config, market, "full", 3)?);
+    Ok(rows)
+}
+
+/// The market that measurements run on.
+pub(super) fn bench_market(args: &BenchTrainArgs) -> Result<Market> {
+    prepare(&configuration(args, EmbedderPreset::Full)?, &|_| ())
+}
