@@ -37,7 +37,7 @@ impl Preset {
                 tactical_model: 16,
                 tactical_momentum: 8,
                 tactical_lstm: 16,
-                tactical_heads: 4,
+                tactical_heads: 2,
                 tactical_head: 32,
                 regime_transition: 8,
                 regime_lstm: 16,

@@ -54,6 +54,8 @@ pub struct DqnConfig {
     pub target_update: TargetUpdate,
     /// Rewards are multiplied by it before they are learned from.
     pub reward_scale: f64,
+    /// Transitions of a batch.
+    pub batch: i64,
     /// Transitions that go through the network at once; a batch is learned from in parts of this size, each
     /// weighted by its true size, so that the result is that of the whole batch.
     pub micro_batch: i64,

@@ -18,7 +18,7 @@ use memsys::adam::Adam;
 use memsys::parameters::Weights;
 use tch::{Device, Tensor};
 
-use super::config::{DqnConfig, TargetUpdate};
+use super::config::{Body, DqnConfig, TargetUpdate};
 use super::loss::{bootstrapped, weighted_huber};
 use super::neighbours::EmbeddingCache;
 use super::network::Network;
@@ -61,8 +61,7 @@ impl Learner {
         target.copy_from(&online)?;
         let gradients = online.record_gradients()?;
         let adam = Adam::new(&online, config.learning_rate)?;
-        let keeps = matches!(config.target_update, TargetUpdate::Periodic { .. }) && network.embedders().is_some();
-        let target_embeddings = keeps.then(EmbeddingCache::default);
+        let target_embeddings = keeps_embeddings(&config, &scenes).then(EmbeddingCache::default);
         Ok(Self { config, network, scenes, device, online, target, gradients, adam, target_embeddings, n_steps: 0 })
     }
 
@@ -185,6 +184,14 @@ impl Learner {
         }
         Ok(())
     }
+}
+
+/// Whether keeping the target's embeddings saves work: a block is embedded whole for the first of its positions that
+/// is drawn, so the draws of a target interval must well exceed the positions there are.
+fn keeps_embeddings(config: &DqnConfig, scenes: &Scenes) -> bool {
+    let TargetUpdate::Periodic { interval } = config.target_update else { return false };
+    let n_positions: usize = (0..scenes.n_scenes() as u16).map(|scene| scenes.n_base(scene)).sum();
+    config.body != Body::Plain && interval.saturating_mul(config.batch as u64) > 2 * n_positions as u64
 }
 
 /// A part of a batch, on the learner's device.

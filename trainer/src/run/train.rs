@@ -222,6 +222,7 @@ pub fn dqn_config(config: &Config, n_actions: usize, own_width: usize) -> DqnCon
             config::TargetUpdate::Soft => TargetUpdate::Soft { tau: agent.target_tau },
         },
         reward_scale: agent.reward_scale,
+        batch: agent.batch as i64,
         micro_batch: agent.micro_batch as i64,
         seed: seed_of(config.run.seed, 0),
     }
