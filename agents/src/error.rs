@@ -17,7 +17,9 @@ pub enum Error {
     #[error(transparent)]
     Tch(#[from] tch::TchError),
     /// A loss that is no number: the run has diverged.
-    #[error("the loss of learner step {learner_step} is {loss}: learning has diverged; lower agent.learning_rate")]
+    #[error(
+        "the loss of learner step {learner_step} is {loss}: learning has diverged; lower agent.learning_rate"
+    )]
     Diverged {
         /// Learner steps before the one that failed.
         learner_step: u64,

@@ -79,6 +79,12 @@ impl Fused {
         }
     }
 
+    /// Floating-point operations of a forward pass of one observation, by matrix products alone.
+    #[must_use]
+    pub fn flops(widths: &Widths) -> u64 {
+        Structure::flops(widths) + Tactical::flops(widths) + Regime::flops(widths) + Lvn::flops(widths)
+    }
+
     /// B windows of each view → B states.
     ///
     /// # Errors
@@ -90,5 +96,114 @@ impl Fused {
             &self.regime.forward(weights, &views.regime, mode)?,
             &self.lvn.forward(weights, &views.lvn, mode)?,
         ])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+    use crate::{Error, Preset};
+
+    fn views(batch: i64) -> Views {
+        let random = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
+        Views {
+            structure: random(&[batch, 48, 8]),
+            tactical: random(&[batch, 60, 7]),
+            regime: random(&[batch, 20, 8]),
+            lvn: random(&[batch, 5]),
+        }
+    }
+
+    fn network(preset: Preset, dropout: f64) -> (Fused, Weights) {
+        let mut layout = Layout::new();
+        let fused = Fused::new(&mut layout, "", &preset.widths().with_dropout(Some(dropout)));
+        (fused, Weights::initial(&layout, 1, Device::Cpu).unwrap())
+    }
+
+    #[test]
+    fn a_state_is_136_means_and_4_positive_spreads() {
+        tch::manual_seed(1);
+        for preset in [Preset::Full, Preset::Compact] {
+            let (fused, weights) = network(preset, 0.2);
+            let state = fused.forward(&weights, &views(3), Mode::Train).unwrap();
+            assert_eq!(state.mean.size(), [3, 136]);
+            assert_eq!(state.confidence.size(), [3, 4]);
+            assert!(state.confidence.min().double_value(&[]) > 0.0);
+            assert!(bool::try_from(state.mean.isfinite().all()).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_window_of_another_shape_is_refused_by_name() {
+        let (fused, weights) = network(Preset::Compact, 0.0);
+        let short = Views { tactical: Tensor::zeros([2, 59, 7], (Kind::Float, Device::Cpu)), ..views(2) };
+        let error = fused.forward(&weights, &short, Mode::Evaluate).unwrap_err();
+        assert!(matches!(error, Error::Shape { view: "tactical", .. }), "{error}");
+    }
+
+    #[test]
+    fn a_batch_is_its_windows_one_by_one() {
+        tch::manual_seed(2);
+        let (fused, weights) = network(Preset::Compact, 0.0);
+        let many = views(8);
+        let all = fused.forward(&weights, &many, Mode::Evaluate).unwrap();
+        for i in 0..8 {
+            let one = Views {
+                structure: many.structure.narrow(0, i, 1),
+                tactical: many.tactical.narrow(0, i, 1),
+                regime: many.regime.narrow(0, i, 1),
+                lvn: many.lvn.narrow(0, i, 1),
+            };
+            let one = fused.forward(&weights, &one, Mode::Evaluate).unwrap();
+            let difference = (one.mean - all.mean.narrow(0, i, 1)).abs().max().double_value(&[]);
+            assert!(difference < 1e-5, "{difference}");
+        }
+    }
+
+    #[test]
+    fn training_without_gradients_gives_what_training_gives() {
+        let (fused, mut weights) = network(Preset::Compact, 0.0);
+        let views = views(4);
+        let _gradients = weights.record_gradients().unwrap();
+        let recorded = fused.forward(&weights, &views, Mode::Train).unwrap().mean;
+        let plain = tch::no_grad(|| fused.forward(&weights, &views, Mode::Train)).unwrap().mean;
+        assert!((recorded - plain).abs().max().double_value(&[]) < 1e-5);
+    }
+
+    #[test]
+    fn dropout_acts_in_training_alone() {
+        let (fused, weights) = network(Preset::Compact, 0.2);
+        let views = views(2);
+        let mean = |mode| fused.forward(&weights, &views, mode).unwrap().mean;
+        assert_eq!(mean(Mode::Evaluate), mean(Mode::Evaluate));
+        assert_ne!(mean(Mode::Train), mean(Mode::Train));
+    }
+
+    #[test]
+    fn compact_is_a_fiftieth_of_full() {
+        let [full, compact] = [Preset::Full, Preset::Compact].map(|preset| {
+            let widths = preset.widths();
+            let mut layout = Layout::new();
+            let _ = Fused::new(&mut layout, "", &widths);
+            let of = |part: &str| -> i64 {
+                let mine = layout.names().filter(|(name, _)| name.starts_with(part));
+                mine.map(|(_, shape)| shape.iter().product::<i64>()).sum()
+            };
+            println!(
+                "{preset:?}: {} parameters, {} FLOP a forward pass",
+                layout.n_parameters(),
+                Fused::flops(&widths)
+            );
+            println!("  structure {:>9} {:>11}", of("structure"), Structure::flops(&widths));
+            println!("  tactical  {:>9} {:>11}", of("tactical"), Tactical::flops(&widths));
+            println!("  regime    {:>9} {:>11}", of("regime"), Regime::flops(&widths));
+            println!("  lvn       {:>9} {:>11}", of("lvn"), Lvn::flops(&widths));
+            (layout.n_parameters(), Fused::flops(&widths))
+        });
+        assert!((3_100_000..3_300_000).contains(&full.0), "{} parameters", full.0);
+        let ratio = full.1 as f64 / compact.1 as f64;
+        assert!((40.0..=60.0).contains(&ratio), "{ratio}");
     }
 }

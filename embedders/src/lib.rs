@@ -32,6 +32,9 @@ pub use regime::{REGIME_OUT, Regime};
 pub use structure::{STRUCTURE_OUT, Structure};
 pub use tactical::{TACTICAL_OUT, Tactical};
 
+#[cfg(test)]
+mod agreement;
+
 use tch::Tensor;
 
 /// Whether dropout acts.

@@ -34,6 +34,13 @@ impl Lvn {
         }
     }
 
+    /// Floating-point operations of a forward pass of one window: two for each multiply-add of the matrix
+    /// products, nothing for the rest.
+    #[must_use]
+    pub fn flops(widths: &Widths) -> u64 {
+        (2 * widths.lvn_hidden * (LVN_FEATURES + 2 * LVN_OUT)) as u64
+    }
+
     /// B × 5 → μ and σ, B × 8 each. Nothing is dropped in either mode.
     ///
     /// # Errors

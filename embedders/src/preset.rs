@@ -36,7 +36,7 @@ impl Preset {
                 structure_head: 32,
                 tactical_model: 16,
                 tactical_momentum: 8,
-                tactical_lstm: 16,
+                tactical_lstm: 12,
                 tactical_heads: 2,
                 tactical_head: 32,
                 regime_transition: 8,

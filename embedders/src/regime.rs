@@ -38,7 +38,12 @@ impl Regime {
         let inputs = REGIME_FEATURES + transition;
         let pooled = width + N_PROTOTYPES;
         Self {
-            importance: Linear::new(layout, &format!("{prefix}.importance"), REGIME_FEATURES, REGIME_FEATURES),
+            importance: Linear::new(
+                layout,
+                &format!("{prefix}.importance"),
+                REGIME_FEATURES,
+                REGIME_FEATURES,
+            ),
             transition: [
                 Linear::new(layout, &format!("{prefix}.transition.0"), 2 * REGIME_FEATURES, transition),
                 Linear::new(layout, &format!("{prefix}.transition.2"), transition, transition),
@@ -54,6 +59,17 @@ impl Regime {
             spread: Linear::new(layout, &format!("{prefix}.spread"), pooled, REGIME_OUT),
             width,
         }
+    }
+
+    /// Floating-point operations of a forward pass of one window: two for each multiply-add of the matrix
+    /// products, nothing for the rest.
+    #[must_use]
+    pub fn flops(widths: &Widths) -> u64 {
+        let (width, transition) = (widths.regime_lstm, widths.regime_transition);
+        let row = REGIME_FEATURES * (REGIME_FEATURES + 2 * transition) + transition * transition;
+        let layers = 4 * width * (REGIME_FEATURES + transition + width + 2 * width);
+        let last = N_PROTOTYPES * width + 2 * REGIME_OUT * (width + N_PROTOTYPES);
+        (2 * (REGIME_TIMES * (row + layers) + last)) as u64
     }
 
     /// B × 20 × 8 → μ and σ, B × 16 each. Nothing is dropped in either mode.

@@ -37,7 +37,9 @@ impl Structure {
         Self {
             project: Linear::new(layout, &format!("{prefix}.project"), STRUCTURE_FEATURES, width),
             positions: sinusoids(STRUCTURE_TIMES, width),
-            blocks: (0..N_BLOCKS).map(|i| Block::new(layout, &format!("{prefix}.blocks.{i}"), widths)).collect(),
+            blocks: (0..N_BLOCKS)
+                .map(|i| Block::new(layout, &format!("{prefix}.blocks.{i}"), widths))
+                .collect(),
             norm: LayerNorm::new(layout, &format!("{prefix}.norm"), width),
             pool: TimePooling::new(layout, &format!("{prefix}.pool"), width),
             head: GaussianHead::new(
@@ -48,6 +50,16 @@ impl Structure {
             ),
             width,
         }
+    }
+
+    /// Floating-point operations of a forward pass of one window: two for each multiply-add of the matrix
+    /// products, nothing for the rest.
+    #[must_use]
+    pub fn flops(widths: &Widths) -> u64 {
+        let (t, width) = (STRUCTURE_TIMES, widths.structure_model);
+        let block = t * (4 * width * width + 2 * width * widths.structure_feed_forward) + 2 * t * t * width;
+        let heads = 2 * widths.structure_head * (width + STRUCTURE_OUT);
+        (2 * (t * STRUCTURE_FEATURES * width + N_BLOCKS as i64 * block + 2 * t * width + heads)) as u64
     }
 
     /// B × 48 × 8 → μ and σ, B × 64 each.

@@ -3,7 +3,9 @@
 use memsys::parameters::{Init, Layout, ParameterId, Weights};
 use tch::Tensor;
 
-use crate::blocks::{Activation, Direction, GaussianHead, LayerNorm, Linear, Lstm, ScaleAttention, TimePooling};
+use crate::blocks::{
+    Activation, Direction, GaussianHead, LayerNorm, Linear, Lstm, ScaleAttention, TimePooling,
+};
 use crate::error::Result;
 use crate::preset::Widths;
 use crate::{Embedding, Mode, require_shape};
@@ -77,6 +79,24 @@ impl Tactical {
                 Activation::Relu,
             ),
         }
+    }
+
+    /// Floating-point operations of a forward pass of one window: two for each multiply-add of the matrix
+    /// products, nothing for the rest.
+    #[must_use]
+    pub fn flops(widths: &Widths) -> u64 {
+        let (t, width, lstm) = (TACTICAL_TIMES, widths.tactical_model, widths.tactical_lstm);
+        let wide = 2 * lstm;
+        let rows = t * TACTICAL_FEATURES * (width + 3 * widths.tactical_momentum);
+        let layer = |inputs: i64| 2 * t * 4 * lstm * (inputs + lstm);
+        let layers = layer(width) + (N_LAYERS as i64 - 1) * layer(wide);
+        let scales: i64 = SCALES
+            .iter()
+            .map(|scale| ScaleAttention::products(wide, widths.tactical_heads, t, t / scale))
+            .sum();
+        let mix = t * SCALES.len() as i64 * wide * wide;
+        let heads = 2 * widths.tactical_head * (wide + TACTICAL_OUT);
+        (2 * (rows + layers + scales + mix + 2 * t * wide + heads)) as u64
     }
 
     /// B × 60 × 7 → μ and σ, B × 48 each. Nothing is dropped in either mode.

@@ -52,7 +52,6 @@ impl Adam {
     }
 
     /// The two moments and the number of steps taken.
-    #[must_use]
     pub fn state(&self) -> (&Tensor, &Tensor, u64) {
         (&self.first_moment, &self.second_moment, self.n_steps)
     }

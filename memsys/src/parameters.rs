@@ -120,7 +120,10 @@ impl Layout {
 
     fn views(&self, flat: &Tensor) -> Result<Vec<Tensor>> {
         let view = |entry: &Entry| {
-            Ok(flat.f_narrow(0, entry.offset, entry.n_numbers())?.f_view(entry.shape.as_slice())?.f_detach()?)
+            Ok(flat
+                .f_narrow(0, entry.offset, entry.n_numbers())?
+                .f_view(entry.shape.as_slice())?
+                .f_detach()?)
         };
         self.entries.iter().map(view).collect()
     }
@@ -212,7 +215,6 @@ impl Weights {
     }
 
     /// The flat buffer. Writing into it writes the parameters.
-    #[must_use]
     pub fn flat(&self) -> &Tensor {
         &self.flat
     }
@@ -267,7 +269,6 @@ mod tests {
         y().backward();
         assert_eq!(gradients.sum(Kind::Float).double_value(&[]), 2.0 * (15.0 + 3.0));
     }
-
 
     #[test]
     fn writing_the_flat_buffer_writes_the_parameters() {

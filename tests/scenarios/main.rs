@@ -1,1 +1,9 @@
-//! scenarios
+//! Scenarios: the program as its users run it, each file named after what it proves.
+#![allow(clippy::unwrap_used, reason = "a scenario fails where a step of it fails")]
+
+mod arrows_point_down;
+mod bad_input_is_refused_in_one_line;
+mod one_seed_gives_one_result;
+mod real_bars_train;
+mod resumed_run_equals_uninterrupted_run;
+mod run_leaves_a_whole_folder;

@@ -62,7 +62,18 @@ impl Learner {
         let gradients = online.record_gradients()?;
         let adam = Adam::new(&online, config.learning_rate)?;
         let target_embeddings = keeps_embeddings(&config, &scenes).then(EmbeddingCache::default);
-        Ok(Self { config, network, scenes, device, online, target, gradients, adam, target_embeddings, n_steps: 0 })
+        Ok(Self {
+            config,
+            network,
+            scenes,
+            device,
+            online,
+            target,
+            gradients,
+            adam,
+            target_embeddings,
+            n_steps: 0,
+        })
     }
 
     /// Computes the target's embeddings anew for each batch, the plain way.
@@ -86,8 +97,13 @@ impl Learner {
             let part = Part { start, len: self.config.micro_batch.min(n_batch - start), device: self.device };
             let goals = self.goals(batch, &part)?;
             let values = self.network.values(&self.online, &part.all(&batch.observations)?, Mode::Train)?;
-            let (part_loss, part_errors) =
-                weighted_huber(&values, &part.of(&batch.actions)?, &goals, &part.of(&batch.weights)?, n_batch)?;
+            let (part_loss, part_errors) = weighted_huber(
+                &values,
+                &part.of(&batch.actions)?,
+                &goals,
+                &part.of(&batch.weights)?,
+                n_batch,
+            )?;
             part_loss.f_backward()?;
             loss += part_loss.f_double_value(&[])?;
             td_errors.extend(Vec::<f32>::try_from(part_errors.f_to_device(Device::Cpu)?)?);
@@ -96,7 +112,8 @@ impl Learner {
         if !loss.is_finite() {
             return Err(Error::Diverged { learner_step: self.n_steps, loss });
         }
-        let gradient_norm = self.adam.step(&mut self.online, &mut self.gradients, self.config.gradient_norm)?;
+        let gradient_norm =
+            self.adam.step(&mut self.online, &mut self.gradients, self.config.gradient_norm)?;
         self.n_steps += 1;
         self.follow()?;
         Ok(Outcome { td_errors, loss, gradient_norm })
@@ -173,7 +190,13 @@ impl Learner {
     ///
     /// # Errors
     /// Where sizes differ.
-    pub fn restore(&mut self, online: &Tensor, target: &Tensor, moments: [&Tensor; 2], n_steps: u64) -> Result<()> {
+    pub fn restore(
+        &mut self,
+        online: &Tensor,
+        target: &Tensor,
+        moments: [&Tensor; 2],
+        n_steps: u64,
+    ) -> Result<()> {
         let _no_grad = tch::no_grad_guard();
         self.online.flat_mut().f_copy_(online)?;
         self.target.flat_mut().f_copy_(target)?;

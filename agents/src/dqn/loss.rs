@@ -9,7 +9,12 @@ use crate::error::Result;
 ///
 /// # Errors
 /// Where shapes differ.
-pub fn bootstrapped(rewards: &Tensor, discounts: &Tensor, choosing: &Tensor, target: &Tensor) -> Result<Tensor> {
+pub fn bootstrapped(
+    rewards: &Tensor,
+    discounts: &Tensor,
+    choosing: &Tensor,
+    target: &Tensor,
+) -> Result<Tensor> {
     let best = choosing.f_argmax(1, true)?;
     let value = target.f_gather(1, &best, false)?.f_squeeze_dim(1)?;
     Ok(discounts.f_mul(&value)?.f_add(rewards)?)

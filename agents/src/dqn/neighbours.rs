@@ -143,7 +143,8 @@ fn embed_block(
         spread: structure.spread.f_index_select(0, &seen)?,
     };
     let state = State::join(&[&structure, &tactical, &regime, &lvn])?;
-    let joined = Tensor::f_cat(&[&state.mean, &state.confidence], 1)?.f_to_device(Device::Cpu)?.f_contiguous()?;
+    let joined =
+        Tensor::f_cat(&[&state.mean, &state.confidence], 1)?.f_to_device(Device::Cpu)?.f_contiguous()?;
     let mut rows = vec![0f32; every_base.len() * EMBEDDING_WIDTH as usize];
     let n_numbers = rows.len();
     joined.f_copy_data(&mut rows, n_numbers)?;

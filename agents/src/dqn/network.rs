@@ -36,7 +36,10 @@ enum NetworkBody {
 
 #[derive(Debug)]
 enum Head {
-    Dueling { value: [Linear; 2], advantage: [Linear; 2] },
+    Dueling {
+        value: [Linear; 2],
+        advantage: [Linear; 2],
+    },
     Plain([Linear; 2]),
     /// The plain body's own layers suffice.
     Last(Linear),
@@ -65,7 +68,9 @@ impl Network {
             [first, Linear::new(&mut layout, &format!("{name}.1"), hidden, outputs)]
         };
         let head = match (&body, config.dueling) {
-            (_, true) => Head::Dueling { value: two("value", 1), advantage: two("advantage", config.n_actions) },
+            (_, true) => {
+                Head::Dueling { value: two("value", 1), advantage: two("advantage", config.n_actions) }
+            }
             (NetworkBody::Market(_), false) => Head::Plain(two("values", config.n_actions)),
             (NetworkBody::Plain(_), false) => {
                 Head::Last(Linear::new(&mut layout, "values", inputs, config.n_actions))

@@ -151,7 +151,10 @@ mod tests {
         (0..4).for_each(|i| {
             stream.append(&[i as f32]);
         });
-        let scenes = Scenes::new(views, vec![Scene { streams: vec![stream], slow_row: vec![1, 1, 2, 2, 3], first_base: 0 }]);
+        let scenes = Scenes::new(
+            views,
+            vec![Scene { streams: vec![stream], slow_row: vec![1, 1, 2, 2, 3], first_base: 0 }],
+        );
         let mut out = [0f32; 2];
         scenes.copy_window(0, 0, 3, &mut out);
         assert_eq!(out, [1.0, 2.0]);

@@ -51,7 +51,7 @@ impl FrameStream {
     /// Where `row` is not of the stream's width.
     pub fn append(&mut self, row: &[f32]) -> usize {
         assert_eq!(row.len(), self.width, "a row of another width");
-        if self.n_rows % CHUNK_ROWS == 0 {
+        if self.n_rows.is_multiple_of(CHUNK_ROWS) {
             self.chunks.push_back(Vec::with_capacity(CHUNK_ROWS * self.width));
         }
         self.chunks.back_mut().expect("a chunk was just pushed or is not full").extend_from_slice(row);

@@ -95,7 +95,9 @@ impl Replay {
     /// # Errors
     /// [`Error::Mismatch`] where the replay was saved by a run of another size.
     pub fn reattach(&mut self, options: &ReplayOptions, scenes: Arc<Scenes>) -> Result<()> {
-        let differs = |what, found, wanted| if found == wanted { Ok(()) } else { Err(Error::Mismatch { what, found, wanted }) };
+        let differs = |what, found, wanted| {
+            if found == wanted { Ok(()) } else { Err(Error::Mismatch { what, found, wanted }) }
+        };
         differs("capacity", self.capacity, options.capacity_transitions)?;
         differs("environments", self.own.len(), options.n_environments)?;
         differs("own numbers", self.own.first().map_or(0, FrameStream::width), options.own_width)?;
@@ -244,7 +246,14 @@ mod tests {
         for i in 0..n {
             let to_own = replay.append_own(0, &[i as f32 + 1.0, 0.5]);
             let from = Place { own: i, ..Place::default() };
-            replay.insert(Transition { from, to_base: 0, to_own, action: 1, reward: i as f32, discount: 0.9 });
+            replay.insert(Transition {
+                from,
+                to_base: 0,
+                to_own,
+                action: 1,
+                reward: i as f32,
+                discount: 0.9,
+            });
         }
         replay
     }

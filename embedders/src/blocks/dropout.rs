@@ -33,10 +33,9 @@ impl Dropout {
         let mut draws = Tensor::f_empty([(n_numbers + 7) / 8], (Kind::Int64, x.device()))?;
         let bytes = draws.f_random_from_(i64::MIN, None)?.f_view_dtype(Kind::Uint8)?;
         let kept = bytes.f_narrow(0, 0, n_numbers)?.f_view(x.size().as_slice())?.f_ge(self.n_dropped)?;
-        // A select keeps the mask alone for backward, a byte a number; a product would keep a float.
-        let zero = Tensor::f_zeros([], (x.kind(), x.device()))?;
+        // Backward keeps the mask alone, a byte a number: the scale is not multiplied into it.
         let scale = 256.0 / (256 - self.n_dropped) as f64;
-        Ok(x.f_where_self(&kept, &zero)?.f_mul_scalar_(scale)?)
+        Ok(x.f_mul(&kept)?.f_mul_scalar_(scale)?)
     }
 }
 

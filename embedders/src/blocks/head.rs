@@ -4,8 +4,8 @@ use memsys::parameters::{Layout, Weights};
 use tch::Tensor;
 
 use super::{LayerNorm, Linear};
-use crate::error::Result;
 use crate::Embedding;
+use crate::error::Result;
 
 /// Added to softplus, which rounds to 0 far below 0: a spread is positive.
 const SPREAD_FLOOR: f64 = 1e-6;

@@ -69,13 +69,15 @@ impl Lstm {
     pub fn forward(&self, weights: &Weights, x: &Tensor) -> Result<Tensor> {
         let (_, batch, _) = x.size3()?;
         let n_directions = self.direction.suffixes().len() as i64;
-        let zero = Tensor::f_zeros([self.n_layers * n_directions, batch, self.width], (x.kind(), x.device()))?;
+        let zero =
+            Tensor::f_zeros([self.n_layers * n_directions, batch, self.width], (x.kind(), x.device()))?;
         let parameters: Vec<&Tensor> = self.parameters.iter().map(|&id| &weights[id]).collect();
         let both = self.direction == Direction::Both;
         // "Training" tells libtorch to keep what backward needs; it drops nothing, for the dropout is 0. A view of
         // a parameter records its gradient only outside of `no_grad`.
         let train = x.requires_grad() || parameters[0].f_alias()?.requires_grad();
-        let (output, _, _) = x.f_lstm(&[&zero, &zero], &parameters, true, self.n_layers, 0.0, train, both, false)?;
+        let (output, _, _) =
+            x.f_lstm(&[&zero, &zero], &parameters, true, self.n_layers, 0.0, train, both, false)?;
         Ok(output)
     }
 }

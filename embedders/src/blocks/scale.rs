@@ -44,6 +44,14 @@ impl ScaleAttention {
         }
     }
 
+    /// Multiply-adds of one window of `times` rows with `n_keys` means.
+    pub(crate) fn products(width: i64, n_heads: i64, times: i64, n_keys: i64) -> i64 {
+        let folded = n_keys * n_heads;
+        let keys_and_values = 2 * n_keys * width * width;
+        let folds = 2 * n_keys * width * width + folded * width * width;
+        keys_and_values + folds + 3 * times * folded * width + times * width * width
+    }
+
     /// B × T × width → B × T × width; `scale` divides T.
     ///
     /// # Errors
@@ -60,7 +68,8 @@ impl ScaleAttention {
         let means = h.f_view([batch, n_keys, self.scale, width])?.f_mean_dim(2, false, None)?;
         let pairs = means.f_linear(&in_weight[1], Some(&in_bias[1]))?;
         // Keys and values, each heads × B × keys × width of a head.
-        let pairs = pairs.f_view([batch, n_keys, 2, n_heads, head])?.f_permute([2, 3, 0, 1, 4])?.f_unbind(0)?;
+        let pairs =
+            pairs.f_view([batch, n_keys, 2, n_heads, head])?.f_permute([2, 3, 0, 1, 4])?.f_unbind(0)?;
 
         let keys = self.fold(&pairs[0], &in_weight[0].f_view([n_heads, head, width])?)?;
         let query_bias = in_bias[0].f_view([n_heads, 1, head, 1])?;

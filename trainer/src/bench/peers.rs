@@ -41,12 +41,14 @@ pub fn run(folder: &Path, python: &Path, args: &BenchTrainArgs) -> Result<Vec<Pa
         (0..3).for_each(|i| act[i].ours.push(value(3 + i)));
         cart.ours.push(cartpole(1)?);
         say(&format!("turn {} of {TURNS}: the peers", turn + 1));
-        let torch = script(python, &folder.join("pytorch_learner.py"), &["--threads", &threads, "--batch", "128"])?;
+        let torch =
+            script(python, &folder.join("pytorch_learner.py"), &["--threads", &threads, "--batch", "128"])?;
         learner.theirs.push(number(&torch, "learner_samples_per_second"));
         for (i, n) in ["1", "16", "256"].into_iter().enumerate() {
             act[i].theirs.push(number(&torch, &format!("act_{n}_per_second")));
         }
-        let sb3 = script(python, &folder.join("sb3_cartpole.py"), &["--threads", &threads, "--steps", "8000"])?;
+        let sb3 =
+            script(python, &folder.join("sb3_cartpole.py"), &["--threads", &threads, "--steps", "8000"])?;
         cart.theirs.push(number(&sb3, "steps_per_second"));
     }
     let [one, sixteen, many] = act;
@@ -62,7 +64,8 @@ pub fn run(folder: &Path, python: &Path, args: &BenchTrainArgs) -> Result<Vec<Pa
 /// The pairs as a table.
 #[must_use]
 pub fn table(pairs: &[Pair]) -> String {
-    let mut text = format!("{:<52} {:>10} {:>10} {:>7}\n", "paired, medians of turns", "ours", "theirs", "ratio");
+    let mut text =
+        format!("{:<52} {:>10} {:>10} {:>7}\n", "paired, medians of turns", "ours", "theirs", "ratio");
     for pair in pairs {
         text.push_str(&format!(
             "{:<52} {:>10.1} {:>10.1} {:>7.2}\n",

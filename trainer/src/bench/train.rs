@@ -22,7 +22,7 @@ use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::market::environment::MarketEnvironment;
 use crate::market::prepare::{Market, prepare};
-use crate::run::actor_loop::{ActorLoop, Seen, observe};
+use crate::run::actor_loop::{ActorLoop, ExplorationPlan, Seen, observe};
 use crate::run::evaluation::plain_views;
 use crate::run::learner_loop::LearnerLoop;
 use crate::run::train::{dqn_config, threads};
@@ -39,8 +39,10 @@ const CARTPOLE_STEPS: u64 = 8_000;
 /// On the CPU, over the synthetic market. `learner plain` computes the target's embeddings anew for each batch; `learner`
 /// keeps them until the target changes, and counts their making in: all training positions once in a target interval.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "Examples:\n  plimsoll bench train --json bench.json\n  plimsoll bench train --threads 1 --peers \
-                        ../shared/peers --python .peers/bin/python")]
+#[command(
+    after_help = "Examples:\n  plimsoll bench train --json bench.json\n  plimsoll bench train --threads 1 --peers \
+                        ../shared/peers --python .peers/bin/python"
+)]
 pub struct BenchTrainArgs {
     /// Threads that compute.
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -78,7 +80,11 @@ pub fn run(args: &BenchTrainArgs) -> Result<()> {
     let config = configuration(args, EmbedderPreset::Compact)?;
     let market = prepare(&config, &say)?;
     say("measuring environments");
-    rows.push(row("environment steps, 16 environments, no network", environment_steps(&config, &market, args.repeats)?, "steps/s"));
+    rows.push(row(
+        "environment steps, 16 environments, no network",
+        environment_steps(&config, &market, args.repeats)?,
+        "steps/s",
+    ));
     for word in &args.presets {
         let preset = match word.as_str() {
             "compact" => EmbedderPreset::Compact,
@@ -165,10 +171,11 @@ pub(super) fn filled(config: &Config, market: &Market, learner: Learner) -> Resu
     let environments = vec![market_environment(config, market)?; config.run.n_environments];
     let dqn = dqn_config(config, environments[0].n_actions(), environments[0].own_width());
     let weights = Weights::zeros(Network::new(&dqn).layout(), Device::Cpu)?;
-    let random = EpsilonSchedule { start: 1.0, end: 1.0, falls_over: 0 };
+    let epsilon = EpsilonSchedule { start: 1.0, end: 1.0, falls_over: 0 };
+    let random = ExplorationPlan { epsilon, mean_hold: 1, learning_starts: u64::MAX, seed: 1 };
     let scenes = Arc::clone(&market.scenes);
     let mut actor =
-        ActorLoop::new(environments, Arc::clone(&scenes), Network::new(&dqn), Device::Cpu, random, 1, u64::MAX, 1);
+        ActorLoop::new(environments, Arc::clone(&scenes), Network::new(&dqn), Device::Cpu, random);
     let mut learner = LearnerLoop::new(config, learner, scenes, &actor.seen(), 2);
     while learner.replay().len() < 20_000 {
         learner.take(&actor.advance(&weights)?);
@@ -231,7 +238,11 @@ fn acting(config: &Config, market: &Market, preset: &str, n_repeats: usize) -> R
                 let seen: Vec<Seen> = (0..n)
                     .map(|i| {
                         let base = range.start + (i * apart + bar) % range.len();
-                        Seen { scene: 0, base: base as u32, own: vec![0.1; crate::market::account::ACCOUNT_WIDTH] }
+                        Seen {
+                            scene: 0,
+                            base: base as u32,
+                            own: vec![0.1; crate::market::account::ACCOUNT_WIDTH],
+                        }
                     })
                     .collect();
                 actor.greedy(&weights, &observe(&market.scenes, &seen, Device::Cpu)?)?;
@@ -239,7 +250,11 @@ fn acting(config: &Config, market: &Market, preset: &str, n_repeats: usize) -> R
             }
             Ok(())
         })?;
-        rows.push(row(&format!("{preset}: acting, {n} environment(s)"), (n * rounds) as f64 / seconds, "observations/s"));
+        rows.push(row(
+            &format!("{preset}: acting, {n} environment(s)"),
+            (n * rounds) as f64 / seconds,
+            "observations/s",
+        ));
     }
     Ok(rows)
 }
@@ -268,17 +283,14 @@ pub(super) fn cartpole(n_repeats: usize) -> Result<f64> {
         let environment = CartPole::new();
         let dqn = dqn_config(&config, environment.n_actions(), environment.own_width());
         let scenes = Arc::new(Scenes::new(plain_views(environment.own_width()), Vec::new()));
-        let epsilon = EpsilonSchedule { start: 1.0, end: 0.04, falls_over: CARTPOLE_STEPS * 16 / 100 };
-        let mut actor = ActorLoop::new(
-            vec![environment],
-            Arc::clone(&scenes),
-            Network::new(&dqn),
-            Device::Cpu,
-            epsilon,
-            1,
-            config.agent.learning_starts as u64,
+        let plan = ExplorationPlan {
+            epsilon: EpsilonSchedule { start: 1.0, end: 0.04, falls_over: CARTPOLE_STEPS * 16 / 100 },
+            mean_hold: 1,
+            learning_starts: config.agent.learning_starts as u64,
             seed,
-        );
+        };
+        let mut actor =
+            ActorLoop::new(vec![environment], Arc::clone(&scenes), Network::new(&dqn), Device::Cpu, plan);
         let learner = Learner::new(dqn, Network::new(&dqn), Arc::clone(&scenes), Device::Cpu)?;
         let mut learner = LearnerLoop::new(&config, learner, scenes, &actor.seen(), seed);
         let began = Instant::now();

@@ -25,7 +25,9 @@ const N_TIMES: usize = 1_000;
 /// own, and those of rows whose windows are not full yet, are empty. Bars of thirty minutes fill the structure view
 /// alone.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  plimsoll features --data btc_1m.csv --set data.label=end --out rows.parquet --check")]
+#[command(
+    after_help = "Example:\n  plimsoll features --data btc_1m.csv --set data.label=end --out rows.parquet --check"
+)]
 pub(super) struct FeaturesArgs {
     #[command(flatten)]
     settings: SettingsArgs,
@@ -113,7 +115,10 @@ impl Long {
 
 fn check(file: &std::path::Path, instrument: &Instrument) -> Result<()> {
     let bar = ProgressBar::new(N_TIMES as u64);
-    bar.set_style(ProgressStyle::with_template("checking {bar:40} {pos}/{len} times, {eta} left").expect("a fixed text"));
+    bar.set_style(
+        ProgressStyle::with_template("checking {bar:40} {pos}/{len} times, {eta} left")
+            .expect("a fixed text"),
+    );
     let proof = prove(&instrument.bars, N_TIMES, 1, &mut |n_done| bar.set_position(n_done as u64));
     bar.finish_and_clear();
     match &proof.first_violation {
@@ -125,8 +130,9 @@ fn check(file: &std::path::Path, instrument: &Instrument) -> Result<()> {
             ));
             Ok(())
         }
-        Some(violation) => {
-            Err(Error::File { path: file.to_path_buf(), problem: format!("a feature looks ahead: {violation}") })
-        }
+        Some(violation) => Err(Error::File {
+            path: file.to_path_buf(),
+            problem: format!("a feature looks ahead: {violation}"),
+        }),
     }
 }

@@ -70,7 +70,9 @@ impl SettingsArgs {
 
 /// Print the resolved configuration with its comments.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  plimsoll config --set agent.batch=64 > mine.toml && plimsoll train --config mine.toml")]
+#[command(
+    after_help = "Example:\n  plimsoll config --set agent.batch=64 > mine.toml && plimsoll train --config mine.toml"
+)]
 pub(super) struct ConfigArgs {
     #[command(flatten)]
     pub(super) settings: SettingsArgs,

@@ -18,9 +18,11 @@ use crate::run::train::{Order, train};
 /// Writes a folder: config.toml (resolved), metrics.jsonl, TensorBoard events, checkpoint/, report.html and
 /// summary.json. Interrupt it (Ctrl-C) and go on with --resume: the result is that of a run that never stopped.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  plimsoll train\n  plimsoll train --data btc_1m.csv --set data.label=end --steps \
+#[command(
+    after_help = "Examples:\n  plimsoll train\n  plimsoll train --data btc_1m.csv --set data.label=end --steps \
                         5000 --out runs/btc\n  plimsoll train --set run.environment=cartpole --seed 3\n  plimsoll \
-                        train --resume runs/btc")]
+                        train --resume runs/btc"
+)]
 pub(super) struct TrainArgs {
     #[command(flatten)]
     settings: SettingsArgs,

@@ -68,7 +68,9 @@ impl Config {
                 config.run.environment_steps = 100_000;
                 config.run.n_environments = 1;
                 config.agent.n_step = 3;
+                config.agent.discount = 0.99;
                 config.agent.learning_rate = 1e-3;
+                config.agent.target_interval = 500;
                 config.agent.batch = 64;
                 config.agent.exploration_hold = 1;
                 config.agent.epsilon_end = 0.04;

@@ -9,8 +9,8 @@ use super::choices::{
 };
 use super::define::{Row, SectionKeys, define_config};
 use super::raw::Written;
-use memsys::line::Line;
 use super::value::{self, Value, above, above_up_to, between};
+use memsys::line::Line;
 
 define_config! {
     /// The run: what it acts in, how long, on what, and where its results go.
@@ -18,7 +18,7 @@ define_config! {
         /// What the agent acts in: `market` or `cartpole`. Defaults of other keys depend on it.
         environment: EnvironmentKind = EnvironmentKind::Market;
         /// Length of the run, counted over all environments together.
-        environment_steps: u64 = 60_000, in 1.., unit "environment steps";
+        environment_steps: u64 = 32_000, in 1.., unit "environment steps";
         /// Environments that act side by side, in one batch.
         n_environments: usize = 16, in 1..=4096, unit "environments";
         /// true: actor and learner take turns, and one seed gives one result to the bit.
@@ -33,7 +33,7 @@ define_config! {
         /// From one checkpoint to the next: what a killed run loses at most.
         checkpoint_interval_steps: u64 = 10_000, in 1.., unit "environment steps";
         /// From one evaluation on the validation part to the next.
-        evaluation_interval_steps: u64 = 10_000, in 1.., unit "environment steps";
+        evaluation_interval_steps: u64 = 8_000, in 1.., unit "environment steps";
         /// The run's folder; empty: a new one under `runs/`.
         out: Option<PathBuf> = None;
         /// Batches of transitions that may wait between actor and learner; used where `synchronous` is false.
@@ -57,12 +57,12 @@ define_config! {
     /// The synthetic market that stands in where no files are given.
     synthetic: Synthetic {
         /// Its length in calendar days; five of seven trade.
-        days: u32 = 240, in 1..=36_500, unit "days";
+        days: u32 = 730, in 1..=36_500, unit "days";
         /// The source of its chance: it is another market, and not another run in it.
         seed: u64 = 7, in 0.., unit "any whole number";
         /// Standard deviation of the part of a bar's return that can be predicted, in those of the bar;
         /// 0: nothing can be predicted.
-        predictable_fraction: f64 = 0.1, in 0.0..=0.5, unit "standard deviations";
+        predictable_fraction: f64 = 0.15, in 0.0..=0.5, unit "standard deviations";
     }
     /// The trading account: what a trade costs, and what ends an episode.
     account: Account {
@@ -102,34 +102,34 @@ define_config! {
         /// Rewards that are summed before the value of a later state stands for the rest.
         n_step: usize = 3, in 1..=64, unit "environment steps";
         /// What a reward one step later is worth.
-        discount: f64 = 0.99, in 0.0..1.0, unit "factor a step";
+        discount: f64 = 0.97, in 0.0..1.0, unit "factor a step";
         /// Adam's step size.
-        learning_rate: f64 = 3e-4, in above_up_to(0.0, 1.0), unit "step size";
+        learning_rate: f64 = 1e-3, in above_up_to(0.0, 1.0), unit "step size";
         /// Norm to which longer gradients are cut.
         gradient_norm: f64 = 10.0, in above(0.0), unit "norm over all parameters";
         /// Transitions of a learner step.
         batch: usize = 128, in 1..=65_536, unit "transitions";
         /// Transitions that go through the network at once: a batch is learned from in parts of this size, each
         /// weighted by its true size. Smaller parts hold fewer bytes and give the same result but for rounding.
-        micro_batch: usize = 64, in 1..=65_536, unit "transitions";
+        micro_batch: usize = 128, in 1..=65_536, unit "transitions";
         /// How the target network follows: `periodic` (a copy now and then) or `soft` (a little, every step).
         target_update: TargetUpdate = TargetUpdate::Periodic;
         /// From one copy to the next, where `target_update` is `periodic`.
-        target_interval: u64 = 500, in 1.., unit "learner steps";
+        target_interval: u64 = 100, in 1.., unit "learner steps";
         /// Share of the way that the target goes in a learner step, where `target_update` is `soft`.
         target_tau: f64 = 0.005, in above_up_to(0.0, 1.0), unit "share of the way";
         /// Share of random actions at first.
         epsilon_start: f64 = 1.0, in 0.0..=1.0, unit "share of the actions";
         /// Share of random actions at last; at most `epsilon_start`.
-        epsilon_end: f64 = 0.05, in 0.0..=1.0, unit "share of the actions";
+        epsilon_end: f64 = 0.1, in 0.0..=1.0, unit "share of the actions";
         /// Part of the run over which the share falls, in a straight line, from the first to the last.
-        epsilon_fraction: f64 = 0.3, in 0.0..=1.0, unit "share of run.environment_steps";
+        epsilon_fraction: f64 = 0.5, in 0.0..=1.0, unit "share of run.environment_steps";
         /// Steps for which a random action is held, on average; 1: it is drawn anew at every step.
         exploration_hold: u32 = 24, in 1..=100_000, unit "environment steps";
         /// Transitions that the replay holds before the first learner step; at most `replay.capacity`.
         learning_starts: usize = 2000, in 1.., unit "transitions";
         /// How often a transition is sampled on average: sampled transitions for each that is inserted.
-        samples_per_insert: f64 = 8.0, in above(0.0), unit "transitions a transition";
+        samples_per_insert: f64 = 4.0, in above(0.0), unit "transitions a transition";
         /// Rewards are multiplied by it before they are learned from; reports have them as they are.
         reward_scale: f64 = 0.1, in above(0.0), unit "factor";
         /// Width of the value head; in `cartpole`, of each layer of the network.

@@ -1,5 +1,6 @@
 //! What the configuration promises, through its public functions.
 
+use memsys::line::Line;
 use std::path::PathBuf;
 
 use proptest::prelude::*;
@@ -123,7 +124,7 @@ fn values_that_contradict_one_another_are_refused_where_they_were_written() {
         load_file("[data]\nlabel = 'end'\nvalidation_fraction = 0.4\n", &[]),
         &["run.toml:3: data.validation_fraction: "],
     );
-    check_refused(load(&["agent.epsilon_start=0.01"]), &["agent.epsilon_start: ", "epsilon_end 0.05"]);
+    check_refused(load(&["agent.epsilon_start=0.01"]), &["agent.epsilon_start: ", "epsilon_end 0.1"]);
     check_refused(load(&["replay.capacity=100"]), &["replay.capacity: ", "agent.learning_starts 2000"]);
 }
 

@@ -76,8 +76,9 @@ impl std::fmt::Display for Violation {
 /// are.
 pub fn prove(bars: &[Bar], n_times: usize, seed: u64, progress: &mut dyn FnMut(usize)) -> Proof {
     let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let newest =
-        |five: &[Bar], thirty: &[Bar]| features::compute_regime_from(five, thirty, five.len().saturating_sub(1));
+    let newest = |five: &[Bar], thirty: &[Bar]| {
+        features::compute_regime_from(five, thirty, five.len().saturating_sub(1))
+    };
     prove_with(bars, n_times, seed, n_threads, features::compute, newest, progress)
 }
 

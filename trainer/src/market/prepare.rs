@@ -202,9 +202,9 @@ fn lay_out(instrument: &Instrument, data: &config::Data) -> Result<(Tape, Scene,
             five.len()
         ),
     };
-    let first_decision = features
-        .first_decision()
-        .ok_or_else(|| too_few("for one observation: the windows and warm-ups of the features are not full at any of them"))?;
+    let first_decision = features.first_decision().ok_or_else(|| {
+        too_few("for one observation: the windows and warm-ups of the features are not full at any of them")
+    })?;
     let split = split(first_decision, five.len(), data.train_fraction, data.validation_fraction, EMBARGO_BARS)
         .ok_or_else(|| {
             too_few(&format!(

@@ -64,6 +64,19 @@ pub struct ActorState<E: Environment> {
     environment_steps: u64,
 }
 
+/// How the actor explores.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ExplorationPlan {
+    /// The share of random actions.
+    pub epsilon: EpsilonSchedule,
+    /// Steps for which a random action is held, on average.
+    pub mean_hold: u32,
+    /// Before this many environment steps every action is random.
+    pub learning_starts: u64,
+    /// Seed of exploration and of the environments' resets.
+    pub seed: u64,
+}
+
 /// Acts in all environments at once.
 #[derive(Debug)]
 pub struct ActorLoop<E> {
@@ -71,10 +84,8 @@ pub struct ActorLoop<E> {
     scenes: Arc<Scenes>,
     actor: Actor,
     device: Device,
-    epsilon: EpsilonSchedule,
+    plan: ExplorationPlan,
     exploration: Exploration,
-    /// Before this many environment steps every action is random.
-    learning_starts: u64,
     /// Return of the running episode of each environment.
     returns: Vec<f64>,
     rng: Pcg64Mcg,
@@ -82,7 +93,7 @@ pub struct ActorLoop<E> {
 }
 
 impl<E: Environment> ActorLoop<E> {
-    /// Begins an episode in each environment. Random actions are held for `mean_hold` steps on average.
+    /// Begins an episode in each environment.
     ///
     /// # Panics
     /// Where there is no environment.
@@ -91,24 +102,20 @@ impl<E: Environment> ActorLoop<E> {
         scenes: Arc<Scenes>,
         network: Network,
         device: Device,
-        epsilon: EpsilonSchedule,
-        mean_hold: u32,
-        learning_starts: u64,
-        seed: u64,
+        plan: ExplorationPlan,
     ) -> Self {
-        let mut rng = Pcg64Mcg::seed_from_u64(seed);
+        let mut rng = Pcg64Mcg::seed_from_u64(plan.seed);
         for environment in &mut environments {
             environment.reset(&mut rng);
         }
         Self {
-            exploration: Exploration::new(environments.len(), mean_hold),
+            exploration: Exploration::new(environments.len(), plan.mean_hold),
             returns: vec![0.0; environments.len()],
             actor: Actor::new(network),
             environments,
             scenes,
             device,
-            epsilon,
-            learning_starts,
+            plan,
             rng,
             environment_steps: 0,
         }
@@ -131,8 +138,8 @@ impl<E: Environment> ActorLoop<E> {
     /// # Errors
     /// Where libtorch refuses a call.
     pub fn advance(&mut self, weights: &Weights) -> Result<Round> {
-        let is_random = self.environment_steps < self.learning_starts;
-        let epsilon = if is_random { 1.0 } else { self.epsilon.at(self.environment_steps) };
+        let is_random = self.environment_steps < self.plan.learning_starts;
+        let epsilon = if is_random { 1.0 } else { self.plan.epsilon.at(self.environment_steps) };
         let mut actions = if is_random {
             vec![0; self.environments.len()]
         } else {
@@ -144,7 +151,8 @@ impl<E: Environment> ActorLoop<E> {
 
         let mut steps = Vec::with_capacity(actions.len());
         let mut returns = Vec::new();
-        for ((environment, action), total) in self.environments.iter_mut().zip(actions).zip(&mut self.returns) {
+        for ((environment, action), total) in self.environments.iter_mut().zip(actions).zip(&mut self.returns)
+        {
             let step = environment.step(action.into());
             *total += step.reward;
             let ending = match (step.terminated, step.truncated) {

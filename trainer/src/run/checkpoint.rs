@@ -136,7 +136,8 @@ pub fn find(folder: &Path) -> Result<PathBuf> {
 /// [`Error::File`] where they are damaged or of another version.
 pub fn load_counters(folder: &Path) -> Result<Counters> {
     let path = folder.join("counters.json");
-    let counters: Counters = serde_json::from_slice(&read(&path)?).map_err(|error| unreadable(&path, &error))?;
+    let counters: Counters =
+        serde_json::from_slice(&read(&path)?).map_err(|error| unreadable(&path, &error))?;
     if counters.version != VERSION {
         let problem = format!("is of version {}, this program reads version {VERSION}", counters.version);
         return Err(Error::File { path, problem });
@@ -189,7 +190,10 @@ fn save_tensors(path: &Path, tensors: &[(&str, &Tensor)]) -> Result<()> {
     }
     let mut views = Vec::with_capacity(tensors.len());
     for (name, size, bytes) in &numbers {
-        views.push((*name, TensorView::new(Dtype::F32, size.clone(), bytes).map_err(|error| unreadable(path, &error))?));
+        views.push((
+            *name,
+            TensorView::new(Dtype::F32, size.clone(), bytes).map_err(|error| unreadable(path, &error))?,
+        ));
     }
     let bytes = safetensors::serialize(views, None).map_err(|error| unreadable(path, &error))?;
     write(path, &bytes)

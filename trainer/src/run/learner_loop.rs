@@ -54,7 +54,8 @@ impl LearnerLoop {
             own_width: seen.first().map_or(0, |seen| seen.own.len()),
         };
         let mut replay = Replay::new(&replay_options, scenes);
-        let standing = (0u16..).zip(seen).map(|(environment, seen)| place(&mut replay, environment, seen)).collect();
+        let standing =
+            (0u16..).zip(seen).map(|(environment, seen)| place(&mut replay, environment, seen)).collect();
         let state = LearnerState {
             replay,
             accumulators: vec![Accumulator::new(agent.n_step, agent.discount); seen.len()],

@@ -10,8 +10,8 @@
 //! with weights that lag; its state travels through the same queue as its rounds, so that a checkpoint holds both
 //! halves as of one moment.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use agents::dqn::{Actor, Network, Outcome};
@@ -151,7 +151,8 @@ where
     /// # Errors
     /// Where learning or saving fails.
     pub fn run(&mut self) -> Result<Ended> {
-        let ended = if self.books.config.run.synchronous { self.run_in_turns()? } else { self.run_concurrently()? };
+        let ended =
+            if self.books.config.run.synchronous { self.run_in_turns()? } else { self.run_concurrently()? };
         self.books.progress.finish();
         Ok(ended)
     }
@@ -184,7 +185,8 @@ where
         let (request, requested) = bounded(1);
         let n_steps = books.config.run.environment_steps;
         std::thread::scope(|scope| {
-            let acting = scope.spawn(move || act(actor, weights, n_steps, &to_learner, &published, &requested));
+            let acting =
+                scope.spawn(move || act(actor, weights, n_steps, &to_learner, &published, &requested));
             let learned = books.learn_from(&from_actor, &publish, &request);
             // The actor ends when its queue has no reader.
             drop(from_actor);
@@ -277,7 +279,8 @@ impl Books {
         let run = &self.config.run;
         let crosses = |interval: u64| before / interval != now / interval;
         let is_last = now >= run.environment_steps;
-        let (save, evaluate) = (crosses(run.checkpoint_interval_steps), crosses(run.evaluation_interval_steps));
+        let (save, evaluate) =
+            (crosses(run.checkpoint_interval_steps), crosses(run.evaluation_interval_steps));
         let row = crosses((run.environment_steps / N_ROWS).max(1));
         if row || is_last {
             self.write_row()?;
@@ -333,7 +336,8 @@ impl Books {
         };
         // Of equals the later one, which has learned from more.
         if self.counters.best.is_none_or(|best| score >= best.score) {
-            self.counters.best = Some(BestScore { score, environment_steps: self.counters.environment_steps });
+            self.counters.best =
+                Some(BestScore { score, environment_steps: self.counters.environment_steps });
             self.best = Some(learner.online().snapshot()?);
         }
         let is_market = matches!(self.judge, Judge::Market(_));
@@ -363,7 +367,8 @@ impl Books {
     /// Writes the checkpoint.
     fn save<E: Environment>(&mut self, actor: &ActorState<E>) -> Result<()> {
         self.counters.wall_seconds = self.seconds_before + self.began.elapsed().as_secs_f64();
-        self.counters.peak_resident_bytes = self.counters.peak_resident_bytes.max(probe::peak_resident_bytes()?);
+        self.counters.peak_resident_bytes =
+            self.counters.peak_resident_bytes.max(probe::peak_resident_bytes()?);
         self.metrics.sync()?;
         self.events.flush()?;
         checkpoint::save(&self.folder.checkpoint(), &self.counters, actor, &self.learner, self.best.as_ref())

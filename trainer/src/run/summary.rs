@@ -124,7 +124,10 @@ pub fn test_json(test: &TestResult) -> Value {
                 row.insert("expected_log_return".to_owned(), json!(oracle.expected_log_return));
             }
             let (t, is_chance) = test.luck();
-            rows.insert("excess_over_flat".to_owned(), json!({ "t_statistic": t, "within_chance": is_chance }));
+            rows.insert(
+                "excess_over_flat".to_owned(),
+                json!({ "t_statistic": t, "within_chance": is_chance }),
+            );
             Value::Object(rows)
         }
         TestResult::Episodes(returns) => {

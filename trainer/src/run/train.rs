@@ -10,7 +10,7 @@ use buffers::frames::Scenes;
 use memsys::libtorch::Runtime;
 use tch::Device;
 
-use super::actor_loop::ActorLoop;
+use super::actor_loop::{ActorLoop, ExplorationPlan};
 use super::checkpoint::{self, Counters};
 use super::evaluation::{Judge, plain_views};
 use super::events::EventWriter;
@@ -64,11 +64,21 @@ pub fn train(order: Order, say: &(dyn Fn(&str) + Sync)) -> Result<Ended> {
                 Arc::clone(&market.tapes),
                 market.ranges(|split| split.train.clone()),
                 market.rules,
-                config.account.episode_bars as u32,
+                config.account.episode_bars,
             )?;
             let scenes = Arc::clone(&market.scenes);
             let identity = market.identity.clone();
-            run(order, folder, device, began, environment, scenes, identity, Judge::Market(Box::new(market)), say)
+            run(
+                order,
+                folder,
+                device,
+                began,
+                environment,
+                scenes,
+                identity,
+                Judge::Market(Box::new(market)),
+                say,
+            )
         }
         EnvironmentKind::Cartpole => {
             let environment = CartPole::new();
@@ -99,24 +109,22 @@ where
     let dqn = dqn_config(&config, environment.n_actions(), environment.own_width());
     let seed = config.run.seed;
     let environments = vec![environment; config.run.n_environments];
-    let epsilon = EpsilonSchedule {
-        start: config.agent.epsilon_start,
-        end: config.agent.epsilon_end,
-        falls_over: (config.agent.epsilon_fraction * config.run.environment_steps as f64) as u64,
+    let falls_over = (config.agent.epsilon_fraction * config.run.environment_steps as f64) as u64;
+    let plan = ExplorationPlan {
+        epsilon: EpsilonSchedule {
+            start: config.agent.epsilon_start,
+            end: config.agent.epsilon_end,
+            falls_over,
+        },
+        mean_hold: config.agent.exploration_hold,
+        learning_starts: config.agent.learning_starts as u64,
+        seed: seed_of(seed, 1),
     };
-    let mut actor = ActorLoop::new(
-        environments,
-        Arc::clone(&scenes),
-        Network::new(&dqn),
-        device,
-        epsilon,
-        config.agent.exploration_hold,
-        config.agent.learning_starts as u64,
-        seed_of(seed, 1),
-    );
+    let mut actor = ActorLoop::new(environments, Arc::clone(&scenes), Network::new(&dqn), device, plan);
     let learner = Learner::new(dqn, Network::new(&dqn), Arc::clone(&scenes), device)?;
     say(&format!("{} parameters", learner.network().layout().n_parameters()));
-    let mut learner = LearnerLoop::new(&config, learner, Arc::clone(&scenes), &actor.seen(), seed_of(seed, 2));
+    let mut learner =
+        LearnerLoop::new(&config, learner, Arc::clone(&scenes), &actor.seen(), seed_of(seed, 2));
 
     let mut counters = Counters { data_identity: data_identity.clone(), ..Counters::default() };
     let mut best = None;
@@ -236,7 +244,8 @@ fn seed_of(seed: u64, part: u64) -> u64 {
 /// How many threads compute.
 #[must_use]
 pub fn threads(wanted: usize) -> i32 {
-    let threads = if wanted > 0 { wanted } else { std::thread::available_parallelism().map_or(1, usize::from) };
+    let threads =
+        if wanted > 0 { wanted } else { std::thread::available_parallelism().map_or(1, usize::from) };
     threads as i32
 }
 

@@ -1,7 +1,8 @@
 //! From a finished run to what its report shows.
 
 use super::{
-    Along, Curve, LearningCurve, Market, Memory, Part, PerformanceRow, Positions, ReportData, ReturnsRow, Role, Tile,
+    Along, Curve, LearningCurve, Market, Memory, Part, PerformanceRow, Positions, ReportData, ReturnsRow,
+    Role, Tile,
 };
 use crate::config::EnvironmentKind;
 use crate::error::Result;
@@ -74,7 +75,8 @@ fn subtitle(books: &Books) -> String {
 
 fn tiles(books: &Books, conclusion: &Conclusion) -> Vec<Tile> {
     let counters = &books.counters;
-    let tile = |label: &str, value: String, note: Option<String>| Tile { label: label.to_owned(), value, note };
+    let tile =
+        |label: &str, value: String, note: Option<String>| Tile { label: label.to_owned(), value, note };
     let peak = conclusion.peak_resident_bytes;
     let replay = books.learner.replay();
     vec![
@@ -101,7 +103,8 @@ fn facts(books: &Books, conclusion: &Conclusion) -> Vec<(String, String)> {
         ("data identity".to_owned(), books.counters.data_identity.clone()),
     ];
     if let Some(best) = books.counters.best {
-        let fact = format!("those of environment step {}, best on validation", human::count(best.environment_steps));
+        let fact =
+            format!("those of environment step {}, best on validation", human::count(best.environment_steps));
         facts.push(("weights judged".to_owned(), fact));
     }
     facts
@@ -109,8 +112,10 @@ fn facts(books: &Books, conclusion: &Conclusion) -> Vec<(String, String)> {
 
 fn parts(market: &PreparedMarket) -> Vec<Part> {
     let part = |name: &str, of: fn(&crate::market::split::Split) -> &std::ops::Range<usize>| {
-        let spans = market.tapes.iter().zip(&market.splits).map(|(tape, split)| span_millis(&tape.bars, of(split)));
-        let (from_millis, to_millis) = spans.fold((i64::MAX, i64::MIN), |(a, b), (from, to)| (a.min(from), b.max(to)));
+        let spans =
+            market.tapes.iter().zip(&market.splits).map(|(tape, split)| span_millis(&tape.bars, of(split)));
+        let (from_millis, to_millis) =
+            spans.fold((i64::MAX, i64::MIN), |(a, b), (from, to)| (a.min(from), b.max(to)));
         let n_bars = market.splits.iter().map(|split| of(split).len() as u64).sum();
         Part { name: name.to_owned(), from_millis, to_millis, n_bars }
     };
@@ -126,7 +131,12 @@ fn results(market: &PreparedMarket, test: &MarketTest) -> Market {
     let rows = test.rows();
     let curve = |row: &crate::run::summary::TestRow| {
         let joined = EquityCurve::join(row.backtests);
-        Curve { name: row.label.to_owned(), role: row.role, times_millis: joined.times_millis, values: joined.equity }
+        Curve {
+            name: row.label.to_owned(),
+            role: row.role,
+            times_millis: joined.times_millis,
+            values: joined.equity,
+        }
     };
     let table = |row: &crate::run::summary::TestRow| {
         let p = &row.performance;
@@ -238,7 +248,9 @@ fn honesty(conclusion: &Conclusion) -> Vec<String> {
                 oracle.expected_log_return
             ));
         }
-        notes.push("Trades are filled at the next bar's open in full: no queue, no impact, no funding.".to_owned());
+        notes.push(
+            "Trades are filled at the next bar's open in full: no queue, no impact, no funding.".to_owned(),
+        );
     }
     notes.push(
         "The line is stated and the peak compared with it; nothing refuses an allocation yet, and counted bytes, \

@@ -1,0 +1,107 @@
+//! A run leaves what its users rely on.
+
+use tests::{plimsoll, run, run_well, short_train, summary};
+
+const KEYS: [&str; 17] = [
+    "seed",
+    "environment_steps",
+    "learner_steps",
+    "wall_seconds",
+    "samples_per_second",
+    "limit_bytes",
+    "peak_resident_bytes",
+    "peak_counted_bytes",
+    "residual_bytes",
+    "denied_allocations",
+    "steps_retried",
+    "collections",
+    "leaks",
+    "replay",
+    "weights_sha256",
+    "test",
+    "data_identity",
+];
+
+#[test]
+fn a_market_run_leaves_config_metrics_checkpoint_report_and_summary() {
+    let folder = tempfile::tempdir().unwrap();
+    run_well(folder.path(), &short_train(&["--steps", "1200", "--out", "out", "--memory", "4GiB"]));
+    let out = folder.path().join("out");
+    let summary = summary(&out);
+    for key in KEYS {
+        assert!(summary.get(key).is_some(), "{key}");
+    }
+    assert!(summary["environment_steps"].as_u64().unwrap() >= 1200);
+    assert!(summary["learner_steps"].as_u64().unwrap() > 20);
+    assert_eq!(summary["limit_bytes"], 4u64 << 30);
+    for who in ["agent", "flat", "buy_and_hold", "random", "last_half_hour", "oracle"] {
+        for number in ["total_return", "sharpe", "max_drawdown", "trades", "cost"] {
+            assert!(summary["test"][who][number].is_number(), "{who} {number}");
+        }
+    }
+    assert_eq!(summary["test"]["flat"]["total_return"], 0.0);
+    assert!(summary["test"]["random"]["cost"].as_f64().unwrap() > 0.0);
+    let page = std::fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(
+        page.contains("<svg") && !page.contains("http://") && !page.contains("https://"),
+        "a page without a network"
+    );
+    let rows = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+    assert!(rows.lines().count() > 20);
+    let is_events = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with("events.out.tfevents");
+    assert!(std::fs::read_dir(&out).unwrap().any(|entry| is_events(&entry.unwrap().file_name())));
+    for name in ["weights.safetensors", "learner.safetensors", "loops.postcard", "counters.json"] {
+        assert!(out.join("checkpoint").join(name).is_file(), "{name}");
+    }
+
+    // The resolved configuration is a configuration, and a folder that holds a run is not written over.
+    run_well(folder.path(), &["config", "--config", "out/config.toml"]);
+    let again = run(folder.path(), &short_train(&["--steps", "1200", "--out", "out"]));
+    assert_eq!(again.status.code(), Some(2));
+
+    // Judged again, the agent is as good as its report says.
+    run_well(folder.path(), &["evaluate", "--run", "out", "--json", "again.json"]);
+    let judged: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(folder.path().join("again.json")).unwrap()).unwrap();
+    assert_eq!(judged["agent"], summary["test"]["agent"]);
+}
+
+#[test]
+fn every_help_is_complete_and_has_an_example() {
+    for command in [vec!["train"], vec!["evaluate"], vec!["features"], vec!["config"], vec!["bench", "train"]]
+    {
+        let mut arguments = command.clone();
+        arguments.push("--help");
+        let output = run_well(std::path::Path::new("."), &arguments);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(text.contains("Example") && text.contains("plimsoll"), "{command:?}: {text}");
+    }
+}
+
+#[test]
+fn the_program_finds_libtorch_from_any_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = plimsoll(folder.path(), &["--version"]).env_remove("LD_LIBRARY_PATH").output().unwrap();
+    assert!(output.status.success());
+}
+
+#[test]
+fn actor_and_learner_also_run_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = short_train(&["--steps", "1600", "--out", "out", "--set", "run.synchronous=false"]);
+    run_well(folder.path(), &arguments);
+    let first = summary(&folder.path().join("out"));
+    assert!(first["learner_steps"].as_u64().unwrap() > 20);
+    run_well(folder.path(), &["train", "--resume", "out", "--steps", "2000"]);
+    assert!(summary(&folder.path().join("out"))["environment_steps"].as_u64().unwrap() >= 2000);
+}
+
+#[test]
+fn cartpole_runs_by_the_same_agent() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments =
+        ["train", "--set", "run.environment=cartpole", "--steps", "4000", "--threads", "1", "--out", "out"];
+    run_well(folder.path(), &arguments);
+    let mean = summary(&folder.path().join("out"))["test"]["agent"]["mean_return"].as_f64().unwrap();
+    assert!(mean > 30.0, "4,000 steps leave it better than chance (about 22): {mean}");
+}
