@@ -90,6 +90,7 @@ impl Learner {
     pub fn step(&mut self, batch: &Batch) -> Result<Outcome> {
         tch::manual_seed(step_seed(self.config.seed, self.n_steps));
         let n_batch = batch.places.len() as i64;
+        let weight_sum = batch.weights.f_sum(tch::Kind::Float)?.f_double_value(&[])?;
         let mut td_errors = Vec::with_capacity(batch.places.len());
         let mut loss = 0.0;
         let mut start = 0;
@@ -102,7 +103,7 @@ impl Learner {
                 &part.of(&batch.actions)?,
                 &goals,
                 &part.of(&batch.weights)?,
-                n_batch,
+                weight_sum,
             )?;
             part_loss.f_backward()?;
             loss += part_loss.f_double_value(&[])?;

@@ -20,8 +20,12 @@ pub fn bootstrapped(
     Ok(discounts.f_mul(&value)?.f_add(rewards)?)
 }
 
-/// The weighted sum of Huber losses (δ = 1) of `Q(s, a) − y`, and the TD errors themselves (B, detached).
-/// `n_batch` is the size of the whole batch, of which this may be a part: parts add up to the batch's mean.
+/// The weighted mean of Huber losses (δ = 1) of `Q(s, a) − y`, and the TD errors themselves (B, detached).
+/// `weight_sum` is that of the whole batch, of which this may be a part: parts add up to the batch's mean.
+///
+/// Divided by the sum of weights and not by their number, the loss does not depend on what the weights were scaled by.
+/// That scale, the largest weight in the replay, falls by orders of magnitude while errors shrink, and Adam's slow
+/// second moment would take it for a falling learning rate.
 ///
 /// # Errors
 /// Where shapes differ.
@@ -30,12 +34,12 @@ pub fn weighted_huber(
     actions: &Tensor,
     goals: &Tensor,
     weights: &Tensor,
-    n_batch: i64,
+    weight_sum: f64,
 ) -> Result<(Tensor, Tensor)> {
     let value = values.f_gather(1, &actions.f_unsqueeze(1)?, false)?.f_squeeze_dim(1)?;
     let td_errors = value.f_detach()?.f_sub(goals)?;
     let loss = value.f_huber_loss(goals, Reduction::None, 1.0)?.f_mul(weights)?;
-    Ok((loss.f_sum(tch::Kind::Float)?.f_div_scalar(n_batch as f64)?, td_errors))
+    Ok((loss.f_sum(tch::Kind::Float)?.f_div_scalar(weight_sum)?, td_errors))
 }
 
 #[cfg(test)]
@@ -67,14 +71,14 @@ mod tests {
                 &actions.narrow(0, from, n),
                 &goals.narrow(0, from, n),
                 &weights.narrow(0, from, n),
-                3,
+                2.5,
             )
             .unwrap();
             (loss.double_value(&[]), Vec::<f32>::try_from(errors).unwrap())
         };
         let (whole, errors) = part(0, 3);
         // huber: 0.125, 3.5 (of 4), 0 (of 0)
-        assert!((whole - (0.125 + 0.5 * 3.5 + 0.0) / 3.0).abs() < 1e-6, "{whole}");
+        assert!((whole - (0.125 + 0.5 * 3.5 + 0.0) / 2.5).abs() < 1e-6, "{whole}");
         assert_eq!(errors, [0.5, 4.0, 0.0]);
         assert!((part(0, 1).0 + part(1, 2).0 - whole).abs() < 1e-6);
     }

@@ -80,6 +80,7 @@ impl Config {
                 config.agent.reward_scale = 1.0;
                 config.agent.hidden = 256;
                 config.replay.capacity = 100_000;
+                config.replay.priority_exponent = 0.6;
             }
         }
         config

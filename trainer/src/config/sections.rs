@@ -141,8 +141,9 @@ define_config! {
         capacity: usize = 200_000, in 1..=1_000_000_000, unit "transitions";
         /// true: transitions that surprised are sampled more often. false: all alike.
         prioritized: bool = true;
-        /// How far priority matters: 0 is not at all, 1 in proportion to the error. The reference's alpha.
-        priority_exponent: f64 = 0.6, in 0.0..=1.0, unit "exponent";
+        /// How far priority matters: 0 is not at all, 1 in proportion to the error. The reference's alpha. Errors in a
+        /// market are noise for the most part, so its default is lower than elsewhere (0.6).
+        priority_exponent: f64 = 0.2, in 0.0..=1.0, unit "exponent";
         /// How far weights make up for it at first: 0 is not at all, 1 wholly. It rises to 1 over the run. The
         /// reference's beta.
         importance_sampling_exponent: f64 = 0.4, in 0.0..=1.0, unit "exponent";

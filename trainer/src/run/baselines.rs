@@ -51,7 +51,7 @@ impl Baseline {
             Baseline::Flat => "always flat",
             Baseline::BuyAndHold => "buy and hold",
             Baseline::Random => "random",
-            Baseline::LastHalfHour => "sign of the last 30-minute return",
+            Baseline::LastHalfHour => "sign of last 30 minutes",
         }
     }
 
