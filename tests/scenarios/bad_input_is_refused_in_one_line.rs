@@ -70,7 +70,7 @@ fn bad_settings_are_named_with_their_key() {
     check(&["train", "--memory", "-1GiB"], &["memory.limit", "-1GiB"]);
     check(&["train", "--memory", "12parsecs"], &["memory.limit", "parsecs"]);
     check(&["train", "--memory", "200%"], &["memory.limit", "200%"]);
-    check(&["train", "--device", "cuda:7"], &["cuda"]);
+    check(&["train", "--device", "cuda:7"], &["run.device", "CUDA device 7"]);
     check(&["train", "--workers", "2"], &["--workers"]);
     check(&["train", "--resume", "nowhere"], &["nowhere", "holds no run"]);
     check(&["train", "--out", "/proc/plimsoll"], &["/proc/plimsoll"]);

@@ -242,3 +242,133 @@ fn step_seed(seed: u64, step: u64) -> i64 {
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     (z ^ (z >> 31)) as i64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use buffers::frames::{Clock, FrameStream, Place, Scene, View};
+    use buffers::replay::{Replay, ReplayOptions, Transition};
+    use embedders::Preset;
+    use rand::{Rng, SeedableRng};
+    use rand_pcg::Pcg64Mcg;
+
+    const N_BASE: usize = 400;
+    const FIRST_BASE: usize = 300;
+
+    fn scenes(rng: &mut Pcg64Mcg) -> Arc<Scenes> {
+        let view = |name, length, width, stride, clock| View { name, length, width, stride, clock };
+        let views = vec![
+            view("structure", 48, 8, 1, Clock::Slow),
+            view("tactical", 60, 7, 1, Clock::Base),
+            view("regime", 20, 8, 6, Clock::Base),
+            view("lvn", 1, 5, 1, Clock::Base),
+            view("account", 1, 8, 1, Clock::Own),
+        ];
+        let mut stream = |view: &View| {
+            let mut stream = FrameStream::new(view.width);
+            for _ in 0..N_BASE {
+                let row: Vec<f32> = (0..view.width).map(|_| rng.random::<f32>() * 2.0 - 1.0).collect();
+                stream.append(&row);
+            }
+            stream
+        };
+        let streams = views.iter().map(&mut stream).collect();
+        let slow_row = (0..N_BASE as u32).map(|base| base / 6).collect();
+        Arc::new(Scenes::new(views, vec![Scene { streams, slow_row, first_base: FIRST_BASE }]))
+    }
+
+    fn replay(scenes: &Arc<Scenes>, rng: &mut Pcg64Mcg) -> Replay {
+        let options = ReplayOptions {
+            capacity_transitions: 256,
+            priority_exponent: 0.6,
+            n_environments: 1,
+            own_width: 8,
+        };
+        let mut replay = Replay::new(&options, Arc::clone(scenes));
+        let mut own = |replay: &mut Replay| {
+            let row: Vec<f32> = (0..8).map(|_| rng.random::<f32>()).collect();
+            replay.append_own(0, &row)
+        };
+        let mut at = own(&mut replay);
+        for base in FIRST_BASE as u32..(N_BASE - 3) as u32 {
+            let from = Place { base, own: at, ..Place::default() };
+            at = own(&mut replay);
+            let (action, reward) = ((base % 3) as u8, (base as f32).sin());
+            replay.insert(Transition { from, to_base: base + 3, to_own: at, action, reward, discount: 0.9 });
+        }
+        replay
+    }
+
+    fn config(interval: u64, micro_batch: i64) -> DqnConfig {
+        DqnConfig {
+            body: Body::Market { preset: Preset::Compact, dropout: None },
+            hidden: 32,
+            n_actions: 3,
+            own_width: 8,
+            double: true,
+            dueling: true,
+            learning_rate: 1e-3,
+            gradient_norm: 10.0,
+            target_update: TargetUpdate::Periodic { interval },
+            reward_scale: 1.0,
+            batch: 32,
+            micro_batch,
+            seed: 3,
+        }
+    }
+
+    /// Runs learner steps over the same batches two ways and compares errors and weights.
+    fn check(one: DqnConfig, other: DqnConfig, other_is_plain: bool, relative: f64) {
+        let mut rng = Pcg64Mcg::seed_from_u64(9);
+        let scenes = scenes(&mut rng);
+        let replay = replay(&scenes, &mut rng);
+        let learner =
+            |config| Learner::new(config, Network::new(&config), Arc::clone(&scenes), Device::Cpu).unwrap();
+        let (mut one, mut other) = (learner(one), learner(other));
+        if other_is_plain {
+            assert!(one.target_embeddings.is_some(), "the test is of kept embeddings");
+            other = other.without_kept_embeddings();
+        }
+        for _ in 0..12 {
+            let batch = replay.sample(32, 0.5, &mut rng).unwrap();
+            let (a, b) = (one.step(&batch).unwrap(), other.step(&batch).unwrap());
+            let scale = a.td_errors.iter().fold(0f32, |most, error| most.max(error.abs()));
+            for (a, b) in a.td_errors.iter().zip(&b.td_errors) {
+                assert!(f64::from((a - b).abs()) < relative * f64::from(scale), "{a} {b}");
+            }
+        }
+        let difference = (one.online.flat() - other.online.flat()).abs().max().double_value(&[]);
+        // Adam moves a weight by up to 1e-3 a step, whatever the size of its gradient: a tenth of the way of twelve.
+        assert!(difference < 1.2e-3, "{difference}");
+        assert!(
+            one.n_steps() == 12
+                && (one.online.flat() - one.target.flat()).abs().max().double_value(&[]) > 0.0
+        );
+    }
+
+    #[test]
+    fn kept_embeddings_give_the_result_of_the_plain_update() {
+        check(config(50, 32), config(50, 32), true, 1e-5);
+    }
+
+    #[test]
+    fn micro_batches_give_the_result_of_the_whole_batch() {
+        let periodic = |micro_batch| DqnConfig {
+            target_update: TargetUpdate::Soft { tau: 0.1 },
+            ..config(1, micro_batch)
+        };
+        check(periodic(32), periodic(8), false, 1e-3);
+    }
+
+    #[test]
+    fn a_loss_that_is_no_number_is_an_error() {
+        let mut rng = Pcg64Mcg::seed_from_u64(9);
+        let scenes = scenes(&mut rng);
+        let replay = replay(&scenes, &mut rng);
+        let config = DqnConfig { reward_scale: f64::NAN, ..config(50, 32) };
+        let mut learner =
+            Learner::new(config, Network::new(&config), Arc::clone(&scenes), Device::Cpu).unwrap();
+        let batch = replay.sample(32, 0.5, &mut rng).unwrap();
+        assert!(matches!(learner.step(&batch), Err(Error::Diverged { learner_step: 0, .. })));
+    }
+}

@@ -56,7 +56,6 @@ pub fn train(order: Order, say: &(dyn Fn(&str) + Sync)) -> Result<Ended> {
     tch::set_num_threads(threads);
     say(&format!("output in {}", folder.root().display()));
     say(&format!("device {device:?}, {threads} thread(s), seed {}", config.run.seed));
-    write_aside(&folder.config(), config.to_toml().as_bytes())?;
     match config.run.environment {
         EnvironmentKind::Market => {
             let market = prepare(config, say)?;
@@ -128,6 +127,8 @@ where
 
     let mut counters = Counters { data_identity: data_identity.clone(), ..Counters::default() };
     let mut best = None;
+    // From here on the folder holds a run: nothing that the user gave can be refused any more but the checkpoint.
+    write_aside(&folder.config(), config.to_toml().as_bytes())?;
     let (metrics, events);
     if resume.is_some() {
         let path = checkpoint::find(&folder.checkpoint())?;
