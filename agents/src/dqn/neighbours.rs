@@ -33,12 +33,6 @@ impl EmbeddingCache {
         self.blocks.clear();
     }
 
-    /// Bytes held.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.blocks.values().map(|block| block.capacity() as u64 * 4).sum()
-    }
-
     /// The embeddings at `places`, B × [`EMBEDDING_WIDTH`], in [`Mode::Evaluate`].
     ///
     /// # Errors

@@ -11,7 +11,10 @@ use sha2::{Digest, Sha256};
 use super::account::{ACCOUNT_WIDTH, AccountRules, Costs};
 use super::bar::{Bar, DECISION_MILLIS, Instrument, STRUCTURE_MILLIS};
 use super::environment::Tape;
-use super::features::{self, Features, LVN_WIDTH, REGIME_WIDTH, STRUCTURE_WIDTH, TACTICAL_WIDTH};
+use super::features::{
+    self, Features, LVN_WIDTH, REGIME_ROWS, REGIME_STRIDE, REGIME_WIDTH, STRUCTURE_ROWS, STRUCTURE_WIDTH,
+    TACTICAL_ROWS, TACTICAL_WIDTH,
+};
 use super::import::{ImportOptions, Label, import, require_decision_clock};
 use super::resample::resample;
 use super::split::{Split, split};
@@ -19,16 +22,8 @@ use super::synthetic::{SyntheticOptions, synthesize};
 use crate::config::{self, Config, StampLabel};
 use crate::error::{Error, Result};
 
-/// Rows of each window (REFERENCE: the observation). The regime window takes every sixth row: one a half hour.
-pub const STRUCTURE_LENGTH: usize = 48;
-/// Rows of the tactical window.
-pub const TACTICAL_LENGTH: usize = 60;
-/// Rows of the regime window.
-pub const REGIME_LENGTH: usize = 20;
-/// Rows between two rows of the regime window.
-pub const REGIME_STRIDE: usize = 6;
 /// The embargo between two parts of the data: the longest window, in five-minute bars.
-pub const EMBARGO_BARS: usize = STRUCTURE_LENGTH * 6;
+pub const EMBARGO_BARS: usize = STRUCTURE_ROWS * 6;
 
 /// A market, ready to be traded.
 #[derive(Debug)]
@@ -222,9 +217,9 @@ fn lay_out(instrument: &Instrument, data: &config::Data) -> Result<(Tape, Scene,
 pub fn views() -> Vec<View> {
     let view = |name, length, width, stride, clock| View { name, length, width, stride, clock };
     vec![
-        view("structure", STRUCTURE_LENGTH, STRUCTURE_WIDTH, 1, Clock::Slow),
-        view("tactical", TACTICAL_LENGTH, TACTICAL_WIDTH, 1, Clock::Base),
-        view("regime", REGIME_LENGTH, REGIME_WIDTH, REGIME_STRIDE, Clock::Base),
+        view("structure", STRUCTURE_ROWS, STRUCTURE_WIDTH, 1, Clock::Slow),
+        view("tactical", TACTICAL_ROWS, TACTICAL_WIDTH, 1, Clock::Base),
+        view("regime", REGIME_ROWS, REGIME_WIDTH, REGIME_STRIDE, Clock::Base),
         view("lvn", 1, LVN_WIDTH, 1, Clock::Base),
         view("account", 1, ACCOUNT_WIDTH, 1, Clock::Own),
     ]

@@ -26,7 +26,7 @@ use crate::config::{self, Config, DeviceChoice, EmbedderPreset, EnvironmentKind}
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::market::environment::MarketEnvironment;
-use crate::market::prepare::{Market, prepare};
+use crate::market::prepare::prepare;
 
 /// What a run is told beside its configuration.
 #[derive(Debug)]
@@ -265,14 +265,5 @@ pub fn device(choice: DeviceChoice, runtime: &Runtime) -> Result<Device> {
             key: "run.device".to_owned(),
             problem: format!("there is no CUDA device {n} that can be used here; take `auto` or `cpu`"),
         }),
-    }
-}
-
-/// The market of a run, for those who judge it again.
-#[must_use]
-pub fn market(judge: &Judge) -> Option<&Market> {
-    match judge {
-        Judge::Market(market) => Some(market),
-        Judge::CartPole { .. } => None,
     }
 }

@@ -1,13 +1,13 @@
 //! Who won the bar: where the close lies in its range, weighed by volume.
 
-use super::RELATIVE_TOLERANCE;
+use crate::market::indicators::tolerance::EQUAL_FRACTION;
 
 /// The close's location in its bar: (2 close − high − low) / (high − low), in `[-1, 1]`, −1 at the low; 0 if the
 /// range is within 1e-9 of the price.
 #[must_use]
 pub fn close_location(high: f64, low: f64, close: f64) -> f64 {
     let range = high - low;
-    if range <= RELATIVE_TOLERANCE * close {
+    if range <= EQUAL_FRACTION * close {
         return 0.0;
     }
     (((close - low) - (high - close)) / range).clamp(-1.0, 1.0)
@@ -32,7 +32,7 @@ impl VolumeWeightedLocation {
     /// Means with the given `alpha` in (0, 1).
     #[must_use]
     pub fn new(alpha: f64) -> Self {
-        let window_bars = (RELATIVE_TOLERANCE.ln() / (1.0 - alpha).ln()).ceil() as u32;
+        let window_bars = (EQUAL_FRACTION.ln() / (1.0 - alpha).ln()).ceil() as u32;
         Self { alpha, window_bars, means: None, bars_since_volume: window_bars }
     }
 

@@ -11,7 +11,7 @@
 //!
 //! Both are functions of the samples alone: sums run in a fixed order, whatever was computed before.
 
-use super::RELATIVE_TOLERANCE;
+use crate::market::indicators::tolerance::EQUAL_FRACTION;
 
 /// Medians from the middle up to which a point is near: taken by the expansion and not pair by pair.
 const NEAR_MEDIANS: f64 = 6.0;
@@ -52,7 +52,7 @@ impl Mmd {
         self.sorted.sort_unstable_by(f64::total_cmp);
         let median = median_distance(&self.sorted, self.guess, &mut self.bracket);
         self.guess = median;
-        if median <= RELATIVE_TOLERANCE {
+        if median <= EQUAL_FRACTION {
             return 0.0;
         }
         let middle = self.sorted[self.sorted.len() / 2];

@@ -12,7 +12,3 @@ pub mod percentile;
 pub mod time_of_day;
 pub mod trend_test;
 pub mod variance_ratio;
-
-/// Numbers nearer to each other than this share of the larger are equal; of price, for distances in price, and so
-/// plainly for log prices and log returns.
-pub const RELATIVE_TOLERANCE: f64 = 1e-9;

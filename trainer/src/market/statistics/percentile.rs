@@ -1,6 +1,6 @@
 //! Where a number stands among others, ties counted half.
 
-use super::RELATIVE_TOLERANCE;
+use crate::market::indicators::tolerance::EQUAL_FRACTION;
 
 /// The mid-rank percentile of `current` among `values`: (less + half of equal) / count, in `[0, 1]`.
 ///
@@ -10,7 +10,7 @@ use super::RELATIVE_TOLERANCE;
 pub fn percentile(values: &[f64], current: f64) -> f64 {
     let (mut n_less, mut n_equal) = (0u64, 0u64);
     for &value in values {
-        let tolerance = RELATIVE_TOLERANCE * larger(value.abs(), current.abs());
+        let tolerance = EQUAL_FRACTION * larger(value.abs(), current.abs());
         let distance = value - current;
         n_less += u64::from(distance < -tolerance);
         n_equal += u64::from(distance.abs() <= tolerance);

@@ -1,6 +1,6 @@
 //! Is there a trend, and how sure is it?
 
-use super::RELATIVE_TOLERANCE;
+use crate::market::indicators::tolerance::EQUAL_FRACTION;
 
 /// How straight the way was: (last − first) / Σ |steps|, in `[-1, 1]`; 0 if the steps together are within 1e-9 of
 /// the price. Kaufman's efficiency ratio, with its sign.
@@ -8,7 +8,7 @@ use super::RELATIVE_TOLERANCE;
 pub fn efficiency(prices: &[f64]) -> f64 {
     let (Some(first), Some(last)) = (prices.first(), prices.last()) else { return 0.0 };
     let way: f64 = prices.windows(2).map(|pair| (pair[1] - pair[0]).abs()).sum();
-    if way <= RELATIVE_TOLERANCE * last.abs() { 0.0 } else { ((last - first) / way).clamp(-1.0, 1.0) }
+    if way <= EQUAL_FRACTION * last.abs() { 0.0 } else { ((last - first) / way).clamp(-1.0, 1.0) }
 }
 
 /// The t-statistic of the slope of `values` on their position, with n − 2 degrees of freedom: least squares with an
@@ -20,7 +20,7 @@ pub fn efficiency(prices: &[f64]) -> f64 {
 pub fn slope_t_statistic(values: &[f64]) -> f64 {
     let lowest = values.iter().copied().fold(f64::INFINITY, f64::min);
     let highest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    if values.len() < 3 || highest - lowest <= RELATIVE_TOLERANCE {
+    if values.len() < 3 || highest - lowest <= EQUAL_FRACTION {
         return 0.0;
     }
     let n = values.len() as f64;

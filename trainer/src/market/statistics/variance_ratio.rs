@@ -1,6 +1,6 @@
 //! Do returns follow or undo each other?
 
-use super::RELATIVE_TOLERANCE;
+use crate::market::indicators::tolerance::EQUAL_FRACTION;
 
 /// Lo and MacKinlay's z\*(q): the variance ratio of q-bar to one-bar returns less 1, over its standard error under
 /// heteroskedasticity; standard normal for a martingale, above 0 where returns follow each other.
@@ -23,7 +23,7 @@ use super::RELATIVE_TOLERANCE;
 pub fn variance_ratio_z(log_returns: &[f64], q: usize) -> f64 {
     let lowest = log_returns.iter().copied().fold(f64::INFINITY, f64::min);
     let highest = log_returns.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    if q == 0 || log_returns.len() <= q || highest - lowest <= RELATIVE_TOLERANCE {
+    if q == 0 || log_returns.len() <= q || highest - lowest <= EQUAL_FRACTION {
         return 0.0;
     }
     let (n, horizon) = (log_returns.len() as f64, q as f64);

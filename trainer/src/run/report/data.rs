@@ -10,7 +10,7 @@ use crate::market::prepare::{Market as PreparedMarket, span_millis};
 use crate::run::evaluation::{Judge, MarketTest, TestResult};
 use crate::run::human;
 use crate::run::metrics::{self, Kind, Metrics};
-use crate::run::performance::EquityCurve;
+use crate::run::performance::{EquityCurve, Performance};
 use crate::run::session::Books;
 use crate::run::summary::{Conclusion, spread};
 
@@ -139,21 +139,9 @@ fn results(market: &PreparedMarket, test: &MarketTest) -> Market {
         }
     };
     let table = |row: &crate::run::summary::TestRow| {
-        let p = &row.performance;
-        PerformanceRow {
-            name: row.label.to_owned(),
-            role: row.role,
-            total_return: p.total_return,
-            log_return: p.log_return,
-            sharpe: p.sharpe,
-            sortino: p.sortino,
-            max_drawdown: p.max_drawdown,
-            turnover: p.turnover,
-            exposure: p.exposure,
-            cost: p.cost,
-            win_rate: if p.trades > 0 { p.win_rate } else { f64::NAN },
-            n_trades: p.trades,
-        }
+        let win_rate = if row.performance.trades > 0 { row.performance.win_rate } else { f64::NAN };
+        let performance = Performance { win_rate, ..row.performance };
+        PerformanceRow { name: row.label.to_owned(), role: row.role, performance }
     };
     let positions = |backtest: &crate::run::backtest::Backtest| Positions {
         instrument: backtest.name.clone(),

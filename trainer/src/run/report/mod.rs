@@ -24,6 +24,8 @@ mod training;
 
 pub use data::data;
 
+use crate::run::performance::Performance;
+
 /// Everything that a report shows. Empty parts are left out of the page, so a run without a market (CartPole) fills
 /// in what it has.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -147,26 +149,8 @@ pub struct PerformanceRow {
     pub name: String,
     /// Whose it is.
     pub role: Role,
-    /// Last equity over the starting balance, less 1.
-    pub total_return: f64,
-    /// Its logarithm.
-    pub log_return: f64,
-    /// Sharpe ratio, annualised.
-    pub sharpe: f64,
-    /// Sortino ratio, annualised.
-    pub sortino: f64,
-    /// Greatest fall from the highest equity so far, the starting balance included, as a fraction ≥ 0.
-    pub max_drawdown: f64,
-    /// Traded notional over equity, summed over the part: 2 is one trip in and out.
-    pub turnover: f64,
-    /// Fraction of the bars with a position.
-    pub exposure: f64,
-    /// Costs paid as a fraction of the starting balance.
-    pub cost: f64,
-    /// Fraction of the trades that earned after costs.
-    pub win_rate: f64,
-    /// Number of trades.
-    pub n_trades: u64,
+    /// How it did.
+    pub performance: Performance,
 }
 
 /// A row of the table of a run without a market: returns of whole episodes.

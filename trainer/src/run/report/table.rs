@@ -22,49 +22,53 @@ pub(super) fn performance_section(market: &Market) -> String {
         Column {
             head: "Return",
             meaning: "last equity over the starting balance, less 1",
-            cell: |row| human::signed_percent(row.total_return),
+            cell: |row| human::signed_percent(row.performance.total_return),
         },
         Column {
             head: "Log return",
             meaning: "its logarithm, which is the sum of the rewards over 10,000",
-            cell: |row| human::signed(row.log_return, 4),
+            cell: |row| human::signed(row.performance.log_return, 4),
         },
         Column {
             head: "Sharpe",
             meaning: "mean over standard deviation of the bars' returns, annualised",
-            cell: |row| human::fixed(row.sharpe, 2),
+            cell: |row| human::fixed(row.performance.sharpe, 2),
         },
         Column {
             head: "Sortino",
             meaning: "as Sharpe, over the deviation of the losses alone, annualised",
-            cell: |row| human::fixed(row.sortino, 2),
+            cell: |row| human::fixed(row.performance.sortino, 2),
         },
         Column {
             head: "Max drawdown",
             meaning: "greatest fall from the highest equity so far, the starting balance included",
-            cell: |row| human::percent(row.max_drawdown),
+            cell: |row| human::percent(row.performance.max_drawdown),
         },
         Column {
             head: "Turnover",
             meaning: "traded notional over equity; 2 is one trip in and out",
-            cell: |row| times(row.turnover),
+            cell: |row| times(row.performance.turnover),
         },
         Column {
             head: "Exposure",
             meaning: "share of the bars with a position",
-            cell: |row| human::percent(row.exposure),
+            cell: |row| human::percent(row.performance.exposure),
         },
         Column {
             head: "Cost",
             meaning: "costs paid, of the starting balance",
-            cell: |row| human::percent(row.cost),
+            cell: |row| human::percent(row.performance.cost),
         },
         Column {
             head: "Win rate",
             meaning: "share of the trades that earned after costs",
-            cell: |row| human::percent(row.win_rate),
+            cell: |row| human::percent(row.performance.win_rate),
         },
-        Column { head: "Trades", meaning: "positions taken", cell: |row| human::count(row.n_trades) },
+        Column {
+            head: "Trades",
+            meaning: "positions taken",
+            cell: |row| human::count(row.performance.trades),
+        },
     ];
     let rows: Vec<_> = market.performance.iter().map(|row| (row.name.as_str(), row.role, row)).collect();
     let mut out = String::from(

@@ -1,6 +1,7 @@
 //! The report as a whole.
 
 use super::*;
+use crate::run::performance::Performance;
 
 /// A year of five-minute bars of one instrument with everything filled in.
 fn full(n_bars: usize) -> ReportData {
@@ -17,16 +18,19 @@ fn full(n_bars: usize) -> ReportData {
     let row = |name: &str, role| PerformanceRow {
         name: name.to_string(),
         role,
-        total_return: 0.0123,
-        log_return: 0.012_225,
-        sharpe: 1.25,
-        sortino: 1.75,
-        max_drawdown: 0.034,
-        turnover: 210.0,
-        exposure: 0.61,
-        cost: 0.042,
-        win_rate: f64::NAN,
-        n_trades: 1_204,
+        performance: Performance {
+            total_return: 0.0123,
+            log_return: 0.012_225,
+            sharpe: 1.25,
+            sortino: 1.75,
+            max_drawdown: 0.034,
+            turnover: 210.0,
+            exposure: 0.61,
+            cost: 0.042,
+            win_rate: f64::NAN,
+            trades: 1_204,
+            ..Performance::default()
+        },
     };
     ReportData {
         title: "run <1>".to_string(),
