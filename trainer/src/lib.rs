@@ -10,6 +10,7 @@ pub mod config;
 pub mod environment;
 pub mod error;
 pub mod market;
+mod output;
 pub mod run;
 
 pub use error::{Error, Result};

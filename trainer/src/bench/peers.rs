@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::median;
 use super::train::{BenchTrainArgs, bench_market, cartpole, full};
-use crate::cli::say;
 use crate::error::{Error, Result};
+use crate::output::say;
 
 /// Turns of each side.
 const TURNS: usize = 3;

@@ -16,12 +16,12 @@ use tch::Device;
 
 use super::{median_seconds, peers};
 use crate::cartpole::CartPole;
-use crate::cli::{print, say};
 use crate::config::{Config, EmbedderPreset, EnvironmentKind, TargetUpdate};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::market::environment::MarketEnvironment;
 use crate::market::prepare::{Market, prepare};
+use crate::output::{print, say};
 use crate::run::actor_loop::{ActorLoop, ExplorationPlan, Seen, observe};
 use crate::run::evaluation::plain_views;
 use crate::run::learner_loop::LearnerLoop;

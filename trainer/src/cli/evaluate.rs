@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use agents::dqn::{Actor, Network};
 use clap::Args;
 
-use super::output::{print, say};
 use crate::config::{Config, EnvironmentKind};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::market::account::{ACCOUNT_WIDTH, N_ACTIONS};
 use crate::market::prepare::prepare;
+use crate::output::{print, say};
 use crate::run::checkpoint;
 use crate::run::evaluation::{Judge, TestResult, weights_of};
 use crate::run::folder::RunFolder;

@@ -3,7 +3,6 @@
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::output::say;
 use super::settings::SettingsArgs;
 use crate::error::{Error, Result};
 use crate::market::bar::{DECISION_MILLIS, Instrument, STRUCTURE_MILLIS};
@@ -15,6 +14,7 @@ use crate::market::import::{ImportOptions, import};
 use crate::market::prepare::import_options;
 use crate::market::resample::resample;
 use crate::market::table::{Column, write_table};
+use crate::output::say;
 
 /// Random times of `--check`.
 const N_TIMES: usize = 1_000;

@@ -2,7 +2,6 @@
 
 mod evaluate;
 mod features;
-mod output;
 mod settings;
 mod train;
 
@@ -11,9 +10,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::error::Error;
+use crate::output::{complain, print};
 use crate::run::session::Ended;
-use output::complain;
-pub(crate) use output::{print, say};
 
 /// Exit status of bad usage, configuration or input.
 const USAGE: u8 = 2;

@@ -6,9 +6,9 @@ use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 
-use super::output::say;
 use super::settings::SettingsArgs;
 use crate::error::{Error, Result};
+use crate::output::say;
 use crate::run::folder::RunFolder;
 use crate::run::session::Ended;
 use crate::run::train::{Order, train};

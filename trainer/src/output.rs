@@ -15,6 +15,6 @@ pub(crate) fn say(line: &str) {
 }
 
 /// Tells the user what went wrong, in one line.
-pub(super) fn complain(error: &Error) {
+pub(crate) fn complain(error: &Error) {
     say(&format!("plimsoll: {error}"));
 }
