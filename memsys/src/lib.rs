@@ -1,7 +1,7 @@
 //! Bytes: the line a run must stay under, the probes that read memory, flat parameters, and the border to
 //! libtorch.
 //!
-//! Reading order: [`line`], [`probe`], [`parameters`], [`adam`], [`libtorch`]. This crate knows no other crate
+//! Reading order: [`mod@line`], [`probe`], [`parameters`], [`adam`], [`libtorch`]. This crate knows no other crate
 //! of the project. It states the line and reads what is resident; it does not yet refuse an allocation.
 
 pub mod adam;

@@ -67,3 +67,18 @@ fn interrupted_it_saves_exits_130_and_goes_on() {
     run_well(folder.path(), &["train", "--resume", "stopped"]);
     assert_eq!(weights(&out), weights(&folder.path().join("whole")));
 }
+
+#[test]
+fn stopped_before_its_first_checkpoint_it_begins_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    run_well(folder.path(), &short_train(&["--steps", "600", "--out", "whole"]));
+    let out = folder.path().join("killed");
+    let arguments = short_train(&["--steps", "600", "--out", "killed"]);
+    let mut child = plimsoll(folder.path(), &arguments).stderr(Stdio::null()).spawn().unwrap();
+    wait_for_rows(&out, 2);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    std::fs::remove_dir_all(out.join("checkpoint")).unwrap_or_default();
+    run_well(folder.path(), &["train", "--resume", "killed"]);
+    assert_eq!(weights(&out), weights(&folder.path().join("whole")));
+}

@@ -2,7 +2,7 @@
 //!
 //! A market embedding depends on the position and the weights alone, so one evaluation serves every transition
 //! and every account at that position for as long as the weights stand still: the target network between two
-//! updates, or a network under evaluation. Positions are embedded in fixed blocks of [`BLOCK`], always whole and
+//! updates, or a network under evaluation. Positions are embedded in fixed blocks of 64, always whole and
 //! always in the same order, so that a number does not depend on which positions were asked for before it: what
 //! was kept and what is computed again are the same to the bit. Within a block the structure view changes only
 //! every sixth position and is embedded once for each of its rows.

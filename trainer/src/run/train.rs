@@ -127,11 +127,12 @@ where
 
     let mut counters = Counters { data_identity: data_identity.clone(), ..Counters::default() };
     let mut best = None;
-    // From here on the folder holds a run: nothing that the user gave can be refused any more but the checkpoint.
-    write_aside(&folder.config(), config.to_toml().as_bytes())?;
     let (metrics, events);
-    if resume.is_some() {
-        let path = checkpoint::find(&folder.checkpoint())?;
+    let checkpoint = resume.as_ref().and_then(|_| checkpoint::find(&folder.checkpoint()).ok());
+    if resume.is_some() && checkpoint.is_none() {
+        say("it was stopped before its first checkpoint: it begins anew");
+    }
+    if let Some(path) = checkpoint {
         let saved = checkpoint::load::<E>(&path)?;
         if saved.counters.data_identity != data_identity {
             let problem = "was saved by a run over other bars; give the files of that run".to_owned();
@@ -155,6 +156,8 @@ where
         metrics = MetricsWriter::create(&folder.metrics())?;
         events = EventWriter::create(folder.root())?;
     }
+    // Only now does the folder hold this run: nothing that the user gave can be refused any more.
+    write_aside(&folder.config(), config.to_toml().as_bytes())?;
     let books = Books {
         greedy: Actor::new(Network::new(&dqn)),
         progress: Progress::new(config.run.environment_steps, false),
