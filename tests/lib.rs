@@ -18,7 +18,7 @@ pub fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--package", "trainer", "--bin", "plimsoll"]).current_dir(root());
+        build.args(["build", "--quiet", "--workspace", "--bins"]).current_dir(root());
         if !cfg!(debug_assertions) {
             build.arg("--release");
         }
