@@ -26,8 +26,8 @@ define_config! {
         synchronous: bool = true;
         /// The source of all chance in the run: first weights, exploration, sampling, episodes.
         seed: u64 = 1, in 0.., unit "any whole number";
-        /// Threads that compute; 0: all cores.
-        threads: usize = 0, in 0..=1024, unit "threads";
+        /// Threads that compute; 0: all cores. The `compact` networks gain nothing from a second one.
+        threads: usize = 1, in 0..=1024, unit "threads";
         /// Where tensors live: `auto` (a GPU that can be used, else the CPU), `cpu`, or `cuda:N` with N from 0.
         device: DeviceChoice = DeviceChoice::Auto;
         /// From one checkpoint to the next: what a killed run loses at most.
