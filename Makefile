@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine: `make train` runs the main job, `make test` passes the tests.
-.PHONY: train test build setup check bench fixtures clean
+.PHONY: train test build setup check bench clean
 .DEFAULT_GOAL := build
 
 train: build

@@ -87,3 +87,13 @@ fn a_run_is_not_resumed_over_other_settings_or_other_bars() {
     std::fs::write(folder.path().join("out/config.toml"), text.replace("days = 30", "days = 31")).unwrap();
     check(&["train", "--resume", "out", "--steps", "900"], &["other bars"]);
 }
+
+#[test]
+fn a_line_below_what_the_program_itself_holds_is_status_3() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(folder.path(), &["train", "--memory", "1", "--out", "out"]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    assert!(text.contains("memory.limit") && text.contains("before it loads anything"), "{text}");
+    assert!(!folder.path().join("out").exists(), "nothing was begun");
+}

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::run::human;
+
 /// An error of the trainer. Each names the file, line or key, and the way out.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -39,6 +41,18 @@ pub enum Error {
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
+    },
+    /// The line cannot hold the run.
+    #[error(
+        "memory.limit: a line of {} cannot hold the run: the program alone holds {} before it loads anything; give more",
+        human::bytes(*limit_bytes),
+        human::bytes(*resident_bytes)
+    )]
+    LineTooLow {
+        /// The line.
+        limit_bytes: u64,
+        /// What is resident already.
+        resident_bytes: u64,
     },
     /// The agent failed.
     #[error(transparent)]

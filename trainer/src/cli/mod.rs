@@ -15,6 +15,8 @@ use crate::run::session::Ended;
 
 /// Exit status of bad usage, configuration or input.
 const USAGE: u8 = 2;
+/// Exit status where the line cannot hold the run.
+const LINE_TOO_LOW: u8 = 3;
 /// Exit status of a run that was interrupted and can be resumed.
 const INTERRUPTED: u8 = 130;
 
@@ -80,5 +82,9 @@ pub fn main() -> ExitCode {
 }
 
 fn status_of(error: &Error) -> u8 {
-    if error.is_usage() { USAGE } else { 1 }
+    match error {
+        Error::LineTooLow { .. } => LINE_TOO_LOW,
+        error if error.is_usage() => USAGE,
+        _ => 1,
+    }
 }

@@ -215,6 +215,26 @@ impl MarketTest {
     }
 }
 
+/// What a reader must not overlook.
+pub(crate) fn warnings(books: &Books, conclusion: &Conclusion) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if books.counters.learner_steps == 0 {
+        warnings.push(format!(
+            "the agent never learned: its first learner step comes after {} transitions (agent.learning_starts); give \
+             more --steps",
+            human::count(books.config.agent.learning_starts as u64)
+        ));
+    }
+    if conclusion.peak_resident_bytes > conclusion.limit_bytes {
+        warnings.push(format!(
+            "the peak of {} passed the line of {}: the line is stated, and nothing enforces it yet",
+            human::bytes(conclusion.peak_resident_bytes),
+            human::bytes(conclusion.limit_bytes)
+        ));
+    }
+    warnings
+}
+
 fn lines(books: &Books, conclusion: &Conclusion) -> Vec<String> {
     let counters = &books.counters;
     let mut lines = vec![format!(
@@ -226,6 +246,7 @@ fn lines(books: &Books, conclusion: &Conclusion) -> Vec<String> {
         human::bytes(conclusion.peak_resident_bytes),
         human::bytes(conclusion.limit_bytes),
     )];
+    lines.extend(warnings(books, conclusion));
     match &conclusion.test {
         TestResult::Market(test) => {
             lines.push(format!("agent: {}", test.verdict()));

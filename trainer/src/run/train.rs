@@ -8,6 +8,7 @@ use std::time::Instant;
 use agents::dqn::{Actor, Body, DqnConfig, EpsilonSchedule, Learner, Network, TargetUpdate};
 use buffers::frames::Scenes;
 use memsys::libtorch::Runtime;
+use memsys::probe;
 use tch::Device;
 
 use super::actor_loop::{ActorLoop, ExplorationPlan};
@@ -50,6 +51,11 @@ pub struct Order {
 pub fn train(order: Order, say: &(dyn Fn(&str) + Sync)) -> Result<Ended> {
     let began = Instant::now();
     let config = &order.config;
+    let limit_bytes = config.memory.limit.limit_bytes(probe::allowed_bytes()?);
+    let resident_bytes = probe::resident_bytes()?;
+    if resident_bytes > limit_bytes {
+        return Err(Error::LineTooLow { limit_bytes, resident_bytes });
+    }
     let folder = open_folder(&order)?;
     let device = device(config.run.device, &order.runtime)?;
     let threads = threads(config.run.threads);

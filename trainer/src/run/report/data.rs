@@ -12,7 +12,7 @@ use crate::run::human;
 use crate::run::metrics::{self, Kind, Metrics};
 use crate::run::performance::{EquityCurve, Performance};
 use crate::run::session::Books;
-use crate::run::summary::{Conclusion, spread};
+use crate::run::summary::{Conclusion, spread, warnings};
 
 /// Gathers the report of a finished run.
 ///
@@ -29,7 +29,7 @@ pub fn data(books: &Books, conclusion: &Conclusion, command_line: &str) -> Resul
         facts: facts(books, conclusion),
         learning: learning(books, &rows),
         memory: Some(memory(&rows, conclusion)),
-        honesty: honesty(conclusion),
+        honesty: [warnings(books, conclusion), honesty(conclusion)].concat(),
         configuration: Some(books.config.to_toml()),
         ..ReportData::default()
     };
