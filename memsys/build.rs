@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+const SOURCES: [&str; 8] =
+    ["activations", "allocator", "gradients", "numbers", "parameters", "precision", "recompute", "spill"];
+
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     println!("cargo:rerun-if-changed=csrc");
@@ -17,6 +20,6 @@ fn main() {
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
         .warnings(false)
-        .file("csrc/parameters.cpp")
+        .files(SOURCES.map(|name| format!("csrc/{name}.cpp")))
         .compile("memsys_libtorch");
 }

@@ -1,5 +1,7 @@
 //! What scenarios share: the program as its users run it, and where the real bars lie.
 
+pub mod control_group;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;

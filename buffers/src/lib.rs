@@ -10,10 +10,11 @@
 //! Replay        transitions, priorities, and the environments' own streams ──sample──> Batch (tensors)
 //! ```
 //!
-//! Reading order: [`frames`], then [`replay`]. The crate knows nothing of markets or of learning.
+//! Reading order: [`frames`], [`store`] (chunks of rows, and the file that outlives the process), then [`replay`]. The crate knows nothing of markets or of learning.
 
 pub mod error;
 pub mod frames;
 pub mod replay;
+pub mod store;
 
 pub use error::{Error, Result};

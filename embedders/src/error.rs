@@ -17,6 +17,9 @@ pub enum Error {
     /// libtorch refused a call, for memory or for another reason.
     #[error(transparent)]
     Tch(#[from] tch::TchError),
+    /// The memory system refused a call.
+    #[error(transparent)]
+    Memory(#[from] memsys::Error),
 }
 
 /// A result of an embedder.

@@ -6,15 +6,24 @@ use tch::{Kind, Tensor};
 use crate::error::Result;
 use crate::lvn::{LVN_OUT, Lvn};
 use crate::preset::Widths;
-use crate::regime::{REGIME_OUT, Regime};
-use crate::structure::{STRUCTURE_OUT, Structure};
-use crate::tactical::{TACTICAL_OUT, Tactical};
+use crate::regime::{REGIME_OUT, REGIME_TIMES, Regime};
+use crate::structure::{STRUCTURE_OUT, STRUCTURE_TIMES, Structure};
+use crate::tactical::{TACTICAL_OUT, TACTICAL_TIMES, Tactical};
 use crate::{Embedding, Mode};
 
 /// Numbers in the state.
 pub const STATE_WIDTH: i64 = STRUCTURE_OUT + TACTICAL_OUT + REGIME_OUT + LVN_OUT;
 /// Numbers in the confidence: one an embedder.
 pub const CONFIDENCE_WIDTH: i64 = 4;
+
+/// Bytes of activations of one observation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ActivationBytes {
+    /// At the worst moment of a forward and backward pass in which all that backward needs is kept.
+    pub kept: u64,
+    /// At the worst moment of a forward pass without gradients.
+    pub evaluated: u64,
+}
 
 /// One observation's windows (or B of them).
 #[derive(Debug)]
@@ -85,6 +94,27 @@ impl Fused {
         Structure::flops(widths) + Tactical::flops(widths) + Regime::flops(widths) + Lvn::flops(widths)
     }
 
+    /// About how many bytes of activations a forward pass of one observation holds.
+    ///
+    /// Of the form that the shapes suggest (times × a multiple of the widths), with multiples that were fitted to both
+    /// presets; a test compares them with what is allocated.
+    #[must_use]
+    pub fn activation_bytes(widths: &Widths) -> ActivationBytes {
+        let structure = 3.0
+            * STRUCTURE_TIMES as f64
+            * (9.0 * widths.structure_model as f64 + 2.3 * widths.structure_feed_forward as f64);
+        let wide = 2.0 * widths.tactical_lstm as f64;
+        let tactical = TACTICAL_TIMES as f64 * (86.0 * wide + 280.0);
+        let regime = REGIME_TIMES as f64 * 39.5 * widths.regime_lstm as f64;
+        let feed_forward = 3 * widths.structure_feed_forward;
+        let evaluated = (STRUCTURE_TIMES * feed_forward.max(7 * widths.structure_model))
+            .max(TACTICAL_TIMES * 11 * 2 * widths.tactical_lstm);
+        ActivationBytes {
+            kept: ((structure + 1.06 * tactical + regime) * 4.0) as u64,
+            evaluated: evaluated as u64 * 4,
+        }
+    }
+
     /// B windows of each view → B states.
     ///
     /// # Errors
@@ -104,7 +134,7 @@ mod tests {
     use tch::Device;
 
     use super::*;
-    use crate::{Error, Preset};
+    use crate::{Error, Preset, turn};
 
     fn views(batch: i64) -> Views {
         let random = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
@@ -124,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_state_is_136_means_and_4_positive_spreads() {
-        tch::manual_seed(1);
+        let _turn = turn::seeded(1);
         for preset in [Preset::Full, Preset::Compact] {
             let (fused, weights) = network(preset, 0.2);
             let state = fused.forward(&weights, &views(3), Mode::Train).unwrap();
@@ -137,6 +167,7 @@ mod tests {
 
     #[test]
     fn a_window_of_another_shape_is_refused_by_name() {
+        let _turn = turn::seeded(3);
         let (fused, weights) = network(Preset::Compact, 0.0);
         let short = Views { tactical: Tensor::zeros([2, 59, 7], (Kind::Float, Device::Cpu)), ..views(2) };
         let error = fused.forward(&weights, &short, Mode::Evaluate).unwrap_err();
@@ -145,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_its_windows_one_by_one() {
-        tch::manual_seed(2);
+        let _turn = turn::seeded(2);
         let (fused, weights) = network(Preset::Compact, 0.0);
         let many = views(8);
         let all = fused.forward(&weights, &many, Mode::Evaluate).unwrap();
@@ -164,6 +195,7 @@ mod tests {
 
     #[test]
     fn training_without_gradients_gives_what_training_gives() {
+        let _turn = turn::seeded(4);
         let (fused, mut weights) = network(Preset::Compact, 0.0);
         let views = views(4);
         let _gradients = weights.record_gradients().unwrap();
@@ -174,6 +206,7 @@ mod tests {
 
     #[test]
     fn dropout_acts_in_training_alone() {
+        let _turn = turn::seeded(5);
         let (fused, weights) = network(Preset::Compact, 0.2);
         let views = views(2);
         let mean = |mode| fused.forward(&weights, &views, mode).unwrap().mean;

@@ -34,6 +34,10 @@ pub use tactical::{TACTICAL_OUT, Tactical};
 
 #[cfg(test)]
 mod agreement;
+#[cfg(test)]
+mod policies;
+#[cfg(test)]
+mod turn;
 
 use tch::Tensor;
 

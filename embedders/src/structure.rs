@@ -1,10 +1,13 @@
 //! A day of market structure, 48 half hours, read by a transformer.
 
+use std::sync::Arc;
+
+use memsys::activations::{Stage, sequential};
 use memsys::parameters::{Layout, Weights};
 use tch::Tensor;
 
 use crate::blocks::{Activation, Dropout, GaussianHead, LayerNorm, Linear, SelfAttention, TimePooling};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::preset::Widths;
 use crate::{Embedding, Mode, require_shape};
 
@@ -22,7 +25,7 @@ const N_BLOCKS: usize = 3;
 pub struct Structure {
     project: Linear,
     /// T × width, row by row.
-    positions: Vec<f32>,
+    positions: Arc<[f32]>,
     blocks: Vec<Block>,
     norm: LayerNorm,
     pool: TimePooling,
@@ -36,7 +39,7 @@ impl Structure {
         let width = widths.structure_model;
         Self {
             project: Linear::new(layout, &format!("{prefix}.project"), STRUCTURE_FEATURES, width),
-            positions: sinusoids(STRUCTURE_TIMES, width),
+            positions: sinusoids(STRUCTURE_TIMES, width).into(),
             blocks: (0..N_BLOCKS)
                 .map(|i| Block::new(layout, &format!("{prefix}.blocks.{i}"), widths))
                 .collect(),
@@ -68,13 +71,26 @@ impl Structure {
     /// Where `x` has another shape, or libtorch refuses the memory.
     pub fn forward(&self, weights: &Weights, x: &Tensor, mode: Mode) -> Result<Embedding> {
         require_shape("structure", x, &[STRUCTURE_TIMES, STRUCTURE_FEATURES])?;
-        let positions = Tensor::f_from_slice(&self.positions)?.f_view([STRUCTURE_TIMES, self.width])?;
-        let mut h = self.project.forward(weights, x)?.f_add(&positions.f_to(x.device())?)?;
-        for block in &self.blocks {
-            h = block.forward(weights, &h, mode)?;
-        }
-        let pooled = self.pool.forward(weights, &self.norm.forward(weights, &h)?)?;
+        let pooled = sequential(self.stages(weights, mode), x)?;
         self.head.forward(weights, &pooled)
+    }
+
+    /// Projection and positions, each block, pooling.
+    fn stages(&self, weights: &Weights, mode: Mode) -> Vec<Stage<Error>> {
+        let mut stages: Vec<Stage<Error>> = Vec::with_capacity(N_BLOCKS + 2);
+        let Self { project, norm, pool, width, .. } = *self;
+        let (positions, shared) = (Arc::clone(&self.positions), weights.share());
+        stages.push(Box::new(move |x| {
+            let positions = Tensor::f_from_slice(&positions)?.f_view([STRUCTURE_TIMES, width])?;
+            Ok(project.forward(&shared, x)?.f_add(&positions.f_to(x.device())?)?)
+        }));
+        for &block in &self.blocks {
+            let shared = weights.share();
+            stages.push(Box::new(move |h| block.forward(&shared, h, mode)));
+        }
+        let shared = weights.share();
+        stages.push(Box::new(move |h| pool.forward(&shared, &norm.forward(&shared, h)?)));
+        stages
     }
 }
 
@@ -87,7 +103,7 @@ fn sinusoids(times: i64, width: i64) -> Vec<f32> {
 
 /// `h += attention(norm(h)); h += feed_forward(norm(h))`: the parameters of `torch.nn.TransformerEncoderLayer`
 /// with `norm_first`, by its names.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 struct Block {
     norm1: LayerNorm,
     attention: SelfAttention,

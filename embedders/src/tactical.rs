@@ -1,12 +1,13 @@
 //! Five hours of price action, 60 bars of five minutes, read by LSTMs and by attention to its scales.
 
+use memsys::activations::{Stage, sequential};
 use memsys::parameters::{Init, Layout, ParameterId, Weights};
 use tch::Tensor;
 
 use crate::blocks::{
     Activation, Direction, GaussianHead, LayerNorm, Linear, Lstm, ScaleAttention, TimePooling,
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::preset::Widths;
 use crate::{Embedding, Mode, require_shape};
 
@@ -25,15 +26,9 @@ const SCALES: [i64; 3] = [5, 15, 30];
 /// scales, pooling over time, μ and σ.
 #[derive(Debug, Clone)]
 pub struct Tactical {
-    project: Linear,
-    project_norm: LayerNorm,
-    momentum_weight: ParameterId,
-    momentum_bias: ParameterId,
-    positions: ParameterId,
+    rows: Rows,
     layers: Vec<(Lstm, LayerNorm)>,
-    scales: Vec<ScaleAttention>,
-    mix: Linear,
-    mix_norm: LayerNorm,
+    scales: Scales,
     pool: TimePooling,
     head: GaussianHead,
 }
@@ -41,36 +36,17 @@ pub struct Tactical {
 impl Tactical {
     /// Adds the parameters under `prefix`.
     pub fn new(layout: &mut Layout, prefix: &str, widths: &Widths) -> Self {
-        let (width, channels) = (widths.tactical_model, widths.tactical_momentum);
         let wide = 2 * widths.tactical_lstm;
-        let momentum = Init::Uniform { bound: 1.0 / (3.0 * TACTICAL_FEATURES as f64).sqrt() };
         let layer = |layout: &mut Layout, i: usize| {
-            let inputs = if i == 0 { width } else { wide };
+            let inputs = if i == 0 { widths.tactical_model } else { wide };
             let name = format!("{prefix}.lstm.{i}");
             let lstm = Lstm::new(layout, &name, inputs, widths.tactical_lstm, 1, Direction::Both);
             (lstm, LayerNorm::new(layout, &format!("{prefix}.norm.{i}"), wide))
         };
-        let scale = |layout: &mut Layout, (i, &scale): (usize, &i64)| {
-            ScaleAttention::new(layout, &format!("{prefix}.scales.{i}"), wide, widths.tactical_heads, scale)
-        };
         Self {
-            project: Linear::new(layout, &format!("{prefix}.project.0"), TACTICAL_FEATURES, width),
-            project_norm: LayerNorm::new(layout, &format!("{prefix}.project.1"), width),
-            momentum_weight: layout.add(
-                format!("{prefix}.momentum.weight"),
-                &[channels, TACTICAL_FEATURES, 3],
-                momentum,
-            ),
-            momentum_bias: layout.add(format!("{prefix}.momentum.bias"), &[channels], momentum),
-            positions: layout.add(
-                format!("{prefix}.positions"),
-                &[TACTICAL_TIMES, width],
-                Init::Normal { std: 0.02 },
-            ),
+            rows: Rows::new(layout, prefix, widths),
             layers: (0..N_LAYERS).map(|i| layer(layout, i)).collect(),
-            scales: SCALES.iter().enumerate().map(|which| scale(layout, which)).collect(),
-            mix: Linear::new(layout, &format!("{prefix}.mix.0"), SCALES.len() as i64 * wide, wide),
-            mix_norm: LayerNorm::new(layout, &format!("{prefix}.mix.1"), wide),
+            scales: Scales::new(layout, prefix, wide, widths.tactical_heads),
             pool: TimePooling::new(layout, &format!("{prefix}.pool"), wide),
             head: GaussianHead::new(
                 layout,
@@ -105,19 +81,67 @@ impl Tactical {
     /// Where `x` has another shape, or libtorch refuses the memory.
     pub fn forward(&self, weights: &Weights, x: &Tensor, _mode: Mode) -> Result<Embedding> {
         require_shape("tactical", x, &[TACTICAL_TIMES, TACTICAL_FEATURES])?;
-        let rows = self.project_norm.forward(weights, &self.project.forward(weights, x)?)?.f_relu()?;
-        let positions = self.momentum(weights, x)?.f_mul(&weights[self.positions])?;
-        // libtorch's LSTM reads time first.
-        let mut h = rows.f_add(&positions)?.f_transpose(0, 1)?;
+        let pooled = sequential(self.stages(weights), x)?;
+        self.head.forward(weights, &pooled)
+    }
+
+    /// Projected rows, each LSTM layer, the scales, pooling. Between the first and the scales time stands first.
+    fn stages(&self, weights: &Weights) -> Vec<Stage<Error>> {
+        let mut stages: Vec<Stage<Error>> = Vec::with_capacity(N_LAYERS + 3);
+        let Self { rows, scales, pool, .. } = *self;
+        let shared = weights.share();
+        stages.push(Box::new(move |x| rows.forward(&shared, x)));
         for (i, (lstm, norm)) in self.layers.iter().enumerate() {
-            let y = norm.forward(weights, &lstm.forward(weights, &h)?)?;
-            h = if i == 0 { y } else { y.f_add(&h)? };
+            let (lstm, norm, shared) = (lstm.clone(), *norm, weights.share());
+            stages.push(Box::new(move |h| {
+                let y = norm.forward(&shared, &lstm.forward(&shared, h)?)?;
+                if i == 0 { Ok(y) } else { Ok(y.f_add(h)?) }
+            }));
         }
-        let h = h.f_transpose(0, 1)?.f_contiguous()?;
-        let mixed = self.scales.iter().map(|scale| scale.forward(weights, &h)).collect::<Result<Vec<_>>>()?;
-        let mixed = self.mix.forward(weights, &Tensor::f_cat(&mixed, -1)?)?;
-        let mixed = self.mix_norm.forward(weights, &mixed)?.f_relu()?;
-        self.head.forward(weights, &self.pool.forward(weights, &mixed)?)
+        let shared = weights.share();
+        stages.push(Box::new(move |h| scales.forward(&shared, h)));
+        let shared = weights.share();
+        stages.push(Box::new(move |mixed| pool.forward(&shared, mixed)));
+        stages
+    }
+}
+
+/// Bars projected to the model's width, with learned positions in the measure of their momentum.
+#[derive(Debug, Clone, Copy)]
+struct Rows {
+    project: Linear,
+    norm: LayerNorm,
+    momentum_weight: ParameterId,
+    momentum_bias: ParameterId,
+    positions: ParameterId,
+}
+
+impl Rows {
+    fn new(layout: &mut Layout, prefix: &str, widths: &Widths) -> Self {
+        let (width, channels) = (widths.tactical_model, widths.tactical_momentum);
+        let momentum = Init::Uniform { bound: 1.0 / (3.0 * TACTICAL_FEATURES as f64).sqrt() };
+        Self {
+            project: Linear::new(layout, &format!("{prefix}.project.0"), TACTICAL_FEATURES, width),
+            norm: LayerNorm::new(layout, &format!("{prefix}.project.1"), width),
+            momentum_weight: layout.add(
+                format!("{prefix}.momentum.weight"),
+                &[channels, TACTICAL_FEATURES, 3],
+                momentum,
+            ),
+            momentum_bias: layout.add(format!("{prefix}.momentum.bias"), &[channels], momentum),
+            positions: layout.add(
+                format!("{prefix}.positions"),
+                &[TACTICAL_TIMES, width],
+                Init::Normal { std: 0.02 },
+            ),
+        }
+    }
+
+    /// B × 60 × 7 → 60 × B × width: libtorch's LSTM reads time first.
+    fn forward(&self, weights: &Weights, x: &Tensor) -> Result<Tensor> {
+        let rows = self.norm.forward(weights, &self.project.forward(weights, x)?)?.f_relu()?;
+        let positions = self.momentum(weights, x)?.f_mul(&weights[self.positions])?;
+        Ok(rows.f_add(&positions)?.f_transpose(0, 1)?)
     }
 
     /// How much each bar moves beside the others of its window, B × 60 × 1: a softmax over time of the length of
@@ -127,5 +151,34 @@ impl Tactical {
         let moves = x.f_transpose(1, 2)?.f_conv1d(weight, Some(bias), 1, 1, 1, 1)?;
         let length = moves.f_norm_scalaropt_dim(2, 1, false)?;
         Ok(length.f_softmax(1, None)?.f_unsqueeze(-1)?)
+    }
+}
+
+/// Attention to each scale, mixed.
+#[derive(Debug, Clone, Copy)]
+struct Scales {
+    scales: [ScaleAttention; SCALES.len()],
+    mix: Linear,
+    norm: LayerNorm,
+}
+
+impl Scales {
+    fn new(layout: &mut Layout, prefix: &str, width: i64, n_heads: i64) -> Self {
+        let mut scale = |i: usize| {
+            ScaleAttention::new(layout, &format!("{prefix}.scales.{i}"), width, n_heads, SCALES[i])
+        };
+        Self {
+            scales: std::array::from_fn(&mut scale),
+            mix: Linear::new(layout, &format!("{prefix}.mix.0"), SCALES.len() as i64 * width, width),
+            norm: LayerNorm::new(layout, &format!("{prefix}.mix.1"), width),
+        }
+    }
+
+    /// 60 × B × width → B × 60 × width.
+    fn forward(&self, weights: &Weights, h: &Tensor) -> Result<Tensor> {
+        let h = h.f_transpose(0, 1)?.f_contiguous()?;
+        let mixed = self.scales.iter().map(|scale| scale.forward(weights, &h)).collect::<Result<Vec<_>>>()?;
+        let mixed = self.mix.forward(weights, &Tensor::f_cat(&mixed, -1)?)?;
+        Ok(self.norm.forward(weights, &mixed)?.f_relu()?)
     }
 }

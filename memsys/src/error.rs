@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::budget::Refusal;
+
 /// An error of the memory system.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -27,6 +29,9 @@ pub enum Error {
         /// The version needed.
         wanted: &'static str,
     },
+    /// The line has no room for an allocation.
+    #[error("out of memory: {0}")]
+    Refused(Refusal),
     /// The system does not tell what was asked.
     #[error("cannot read {what} from {}", path.display())]
     Probe {
@@ -34,6 +39,30 @@ pub enum Error {
         what: &'static str,
         /// The file that should hold it.
         path: PathBuf,
+    },
+    /// The system starts no thread.
+    #[error("cannot start the thread of the {what}: {source}")]
+    Thread {
+        /// What it is for.
+        what: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// No file for spilled activations can be made.
+    #[error("cannot spill activations into {}: {source}", folder.display())]
+    SpillFolder {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A kind of number that autocast does not cast to on a device.
+    #[error("autocast on {device} casts to bfloat16, and on CUDA to float16 too, but not to {kind:?}")]
+    AutocastKind {
+        /// The kind asked for.
+        kind: tch::Kind,
+        /// "CPU" or "CUDA".
+        device: &'static str,
     },
 }
 

@@ -10,13 +10,14 @@
 //! the checkpoint are each one pass over one buffer. Values are f32.
 
 use std::ops::Index;
+use std::sync::Arc;
 
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
-use crate::libtorch;
+use crate::libtorch::{self, SharedTensors};
 
 /// Parameters begin at multiples of this many numbers (64 bytes), so that vector loads are aligned. The numbers
 /// between two parameters are zero and stay zero.
@@ -118,7 +119,8 @@ impl Layout {
         self.entries.iter().map(|entry| (entry.name.as_str(), entry.shape.as_slice()))
     }
 
-    fn views(&self, flat: &Tensor) -> Result<Vec<Tensor>> {
+    /// A view of `flat` for each parameter.
+    pub(crate) fn views(&self, flat: &Tensor) -> Result<Vec<Tensor>> {
         let view = |entry: &Entry| {
             Ok(flat
                 .f_narrow(0, entry.offset, entry.n_numbers())?
@@ -132,9 +134,9 @@ impl Layout {
 /// One set of values for the parameters of a [`Layout`].
 #[derive(Debug)]
 pub struct Weights {
-    layout: Layout,
+    layout: Arc<Layout>,
     flat: Tensor,
-    views: Vec<Tensor>,
+    views: SharedTensors,
 }
 
 impl Index<ParameterId> for Weights {
@@ -169,7 +171,15 @@ impl Weights {
     pub fn zeros(layout: &Layout, device: Device) -> Result<Self> {
         let flat = Tensor::f_zeros([layout.end], (Kind::Float, device))?;
         let views = layout.views(&flat)?;
-        Ok(Self { layout: layout.clone(), flat, views })
+        Ok(Self { layout: Arc::new(layout.clone()), flat, views: views.into() })
+    }
+
+    /// Another handle of the same values and gradients, for what must own them (a stage of a chain). What one
+    /// writes the other reads. Gradients recorded later are recorded for the handle that asks.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        let layout = Arc::clone(&self.layout);
+        Self { layout, flat: self.flat.shallow_clone(), views: self.views.clone() }
     }
 
     /// Starts to record gradients: returns the flat buffer in which they accumulate, zero at first.
@@ -178,11 +188,19 @@ impl Weights {
     /// Where libtorch refuses the memory.
     pub fn record_gradients(&mut self) -> Result<Tensor> {
         let gradients = self.flat.f_zeros_like()?;
-        for (view, gradient) in self.views.iter_mut().zip(self.layout.views(&gradients)?) {
-            *view = view.set_requires_grad(true);
-            libtorch::set_gradient(view, &gradient)?;
+        self.require_gradients()?;
+        for (view, gradient) in self.views.iter().zip(self.layout.views(&gradients)?) {
+            libtorch::set_gradient(&mut view.shallow_clone(), &gradient)?;
         }
         Ok(gradients)
+    }
+
+    /// Begins anew with parameters that require gradients and have none yet.
+    pub(crate) fn require_gradients(&mut self) -> Result<()> {
+        let views = self.layout.views(&self.flat)?;
+        let views = views.iter().map(|view| view.f_set_requires_grad(true));
+        self.views = views.collect::<std::result::Result<Vec<_>, _>>()?.into();
+        Ok(())
     }
 
     /// Takes the values of `other`, which has the same layout.
@@ -232,7 +250,7 @@ impl Weights {
 
     /// Names and values, in the layout's order.
     pub fn named(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.layout.entries.iter().map(|entry| entry.name.as_str()).zip(&self.views)
+        self.layout.entries.iter().map(|entry| entry.name.as_str()).zip(self.views.iter())
     }
 }
 
@@ -268,6 +286,22 @@ mod tests {
         y().backward();
         y().backward();
         assert_eq!(gradients.sum(Kind::Float).double_value(&[]), 2.0 * (15.0 + 3.0));
+    }
+
+    #[test]
+    fn a_share_has_the_same_values_and_gradients_on_any_thread() {
+        let (layout, weight, _) = layout();
+        let mut weights = Weights::zeros(&layout, Device::Cpu).unwrap();
+        let gradients = weights.record_gradients().unwrap();
+        let mut share = weights.share();
+        std::thread::spawn(move || {
+            let _ = tch::no_grad(|| share.flat_mut().fill_(3.0));
+            share[weight].square().sum(Kind::Float).backward();
+        })
+        .join()
+        .unwrap();
+        assert_eq!(weights[weight].sum(Kind::Float).double_value(&[]), 45.0);
+        assert_eq!(gradients.max().double_value(&[]), 6.0);
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! Readings of memory: what this process holds, and what the machine and its control group allow.
 //!
-//! A reading costs a few microseconds (one small file of `/proc`). Reads only; decides nothing.
+//! The functions open what they read and suit a question now and then. A [`Probe`] keeps its files open and reads them
+//! again in place: a few microseconds each and no allocation. Reads only; decides nothing.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::error::{Error, Result};
 
@@ -24,6 +28,23 @@ pub fn resident_bytes() -> Result<u64> {
 /// # Errors
 /// Where `/proc/self/status` cannot be read.
 pub fn peak_resident_bytes() -> Result<u64> {
+    Ok(recent_peak_resident_bytes()?.max(PEAK_BEFORE_BYTES.load(Relaxed)))
+}
+
+/// Begins to look for a recent peak. Where the kernel does not let it be reset the recent peak is that of all time.
+pub fn restart_peak_resident() {
+    if let Ok(peak) = recent_peak_resident_bytes() {
+        PEAK_BEFORE_BYTES.fetch_max(peak, Relaxed);
+        // Linux's proc(5): 5 resets the peak of resident pages to what is resident now.
+        let _ = std::fs::write("/proc/self/clear_refs", "5");
+    }
+}
+
+/// The most bytes resident at once since the last [`restart_peak_resident`].
+///
+/// # Errors
+/// Where `/proc/self/status` cannot be read.
+pub fn recent_peak_resident_bytes() -> Result<u64> {
     let path = Path::new("/proc/self/status");
     let kib = std::fs::read_to_string(path)
         .ok()
@@ -47,11 +68,18 @@ pub fn allowed_bytes() -> Result<u64> {
     if machine == 0 {
         return Err(Error::Probe { what: "total memory", path: "/proc/meminfo".into() });
     }
+    Ok(narrowest_group(machine).map_or(machine, |(_, limit_bytes)| limit_bytes))
+}
+
+/// The limit file of the control group that allows least, and what it allows; `None` where none allows less than
+/// `machine_bytes`.
+fn narrowest_group(machine_bytes: u64) -> Option<(String, u64)> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let limits = group_limit_files(&groups)
-        .into_iter()
-        .filter_map(|file| std::fs::read_to_string(file).ok()?.trim().parse::<u64>().ok());
-    Ok(limits.fold(machine, u64::min))
+    let limits = group_limit_files(&groups).into_iter().filter_map(|file| {
+        let bytes = std::fs::read_to_string(&file).ok()?.trim().parse::<u64>().ok()?;
+        (bytes < machine_bytes).then_some((file, bytes))
+    });
+    limits.min_by_key(|(_, bytes)| *bytes)
 }
 
 /// The files that may hold a limit, for the contents of `/proc/self/cgroup`: the group's own and those of every
@@ -84,6 +112,153 @@ fn group_limit_files(groups: &str) -> Vec<String> {
 
 const PAGE_BYTES: u64 = 4096;
 
+static PEAK_BEFORE_BYTES: AtomicU64 = AtomicU64::new(0);
+
+/// What a control group holds and may hold. Use includes file pages, which the kernel drops by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupBytes {
+    /// Bytes charged to the group.
+    pub used_bytes: u64,
+    /// Bytes that it may have.
+    pub limit_bytes: u64,
+}
+
+/// What a device holds for this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceBytes {
+    /// Its name, such as `cuda:0`.
+    pub name: &'static str,
+    /// Bytes of live tensors.
+    pub allocated_bytes: u64,
+    /// Bytes taken from the device, cached blocks included.
+    pub reserved_bytes: u64,
+    /// Bytes that the process may have there.
+    pub limit_bytes: u64,
+}
+
+/// Reads one device. It runs at every reading: it must be quick and allocate nothing.
+pub type ReadDevice = dyn Fn() -> DeviceBytes + Send + Sync;
+
+/// Open files that tell how memory stands, of this process and around it.
+pub struct Probe {
+    statm: File,
+    meminfo: Option<File>,
+    pressure: Option<File>,
+    group: Option<Group>,
+    devices: Vec<Box<ReadDevice>>,
+}
+
+struct Group {
+    usage: File,
+    limit: File,
+}
+
+impl Probe {
+    /// Opens what there is: of all the files this process's own is the only one that must be there.
+    ///
+    /// # Errors
+    /// Where `/proc/self/statm` cannot be opened.
+    pub fn open() -> Result<Self> {
+        let path = Path::new("/proc/self/statm");
+        let statm =
+            File::open(path).map_err(|_| Error::Probe { what: "resident pages", path: path.into() })?;
+        let mut system = sysinfo::System::new();
+        system.refresh_memory();
+        let narrowest = narrowest_group(system.total_memory());
+        let limit_file = narrowest.as_ref().map(|(file, _)| file.as_str());
+        let group = limit_file.and_then(|file| {
+            Some(Group { usage: File::open(usage_file(file)?).ok()?, limit: File::open(file).ok()? })
+        });
+        let group_pressure = limit_file.and_then(|file| file.strip_suffix("memory.max"));
+        let pressure = group_pressure
+            .and_then(|folder| File::open(format!("{folder}memory.pressure")).ok())
+            .or_else(|| File::open("/proc/pressure/memory").ok());
+        let meminfo = File::open("/proc/meminfo").ok();
+        Ok(Self { statm, meminfo, pressure, group, devices: Vec::new() })
+    }
+
+    /// The same with one more device to read.
+    #[must_use]
+    pub fn with_device(mut self, read: Box<ReadDevice>) -> Self {
+        self.devices.push(read);
+        self
+    }
+
+    /// Bytes of this process that are resident now.
+    ///
+    /// # Errors
+    /// Where the kernel does not answer.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        let pages = with_text(&self.statm, |text| text.split_ascii_whitespace().nth(1)?.parse::<u64>().ok());
+        let missing = || Error::Probe { what: "resident pages", path: "/proc/self/statm".into() };
+        Ok(pages.ok_or_else(missing)? * PAGE_BYTES)
+    }
+
+    /// What the control group with the narrowest limit holds, where one limits this process.
+    #[must_use]
+    pub fn group(&self) -> Option<GroupBytes> {
+        let Group { usage, limit } = self.group.as_ref()?;
+        let number = |file| with_text(file, |text| text.trim().parse::<u64>().ok());
+        Some(GroupBytes { used_bytes: number(usage)?, limit_bytes: number(limit)? })
+    }
+
+    /// Bytes that the machine could give to programs without swapping.
+    #[must_use]
+    pub fn available_bytes(&self) -> Option<u64> {
+        with_text(self.meminfo.as_ref()?, |text| {
+            let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+            line.split_ascii_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
+        })
+    }
+
+    /// The share of the last ten seconds, in percent, in which a task waited for memory: of the group where it says
+    /// so, of the machine else.
+    #[must_use]
+    pub fn pressure_percent(&self) -> Option<f64> {
+        with_text(self.pressure.as_ref()?, parse_pressure)
+    }
+
+    /// Every device, into `out` (cleared first).
+    pub fn read_devices(&self, out: &mut Vec<DeviceBytes>) {
+        out.clear();
+        out.extend(self.devices.iter().map(|read| read()));
+    }
+}
+
+impl std::fmt::Debug for Probe {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { statm, meminfo, pressure, group, devices } = self;
+        formatter
+            .debug_struct("Probe")
+            .field("statm", statm)
+            .field("meminfo", meminfo)
+            .field("pressure", pressure)
+            .field("has_group", &group.is_some())
+            .field("n_devices", &devices.len())
+            .finish()
+    }
+}
+
+/// The beginning of a file, read anew into the stack.
+fn with_text<T>(file: &File, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+    let mut buffer = [0; 192];
+    let n_read = file.read_at(&mut buffer, 0).ok()?;
+    parse(str::from_utf8(&buffer[..n_read]).ok()?)
+}
+
+/// `avg10` of the line `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`.
+fn parse_pressure(text: &str) -> Option<f64> {
+    let fields = text.lines().next()?.strip_prefix("some ")?;
+    fields.split_ascii_whitespace().find_map(|field| field.strip_prefix("avg10="))?.parse().ok()
+}
+
+/// The file of a group's use beside that of its limit.
+fn usage_file(limit_file: &str) -> Option<String> {
+    let (folder, name) = limit_file.rsplit_once('/')?;
+    let usage = if name == "memory.max" { "memory.current" } else { "memory.usage_in_bytes" };
+    Some(format!("{folder}/{usage}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,6 +282,35 @@ mod tests {
                 "/sys/fs/cgroup/memory.max",
             ]
         );
+    }
+
+    #[test]
+    fn a_probe_reads_again_what_it_holds_open() {
+        let device = DeviceBytes { name: "toy:0", allocated_bytes: 1, reserved_bytes: 2, limit_bytes: 3 };
+        let probe = Probe::open().unwrap().with_device(Box::new(move || device));
+        let mut devices = Vec::new();
+        for _ in 0..2 {
+            assert!(probe.resident_bytes().unwrap() <= peak_resident_bytes().unwrap());
+            assert!(probe.available_bytes().unwrap() > 0);
+            assert!(probe.group().is_none_or(|group| group.limit_bytes > 0));
+            probe.read_devices(&mut devices);
+            assert_eq!(devices, [device]);
+        }
+    }
+
+    #[test]
+    fn pressure_is_the_share_of_ten_seconds_in_which_some_task_waited() {
+        let text = "some avg10=12.34 avg60=1.00 avg300=0.00 total=5\nfull avg10=99.00 avg60=0.00\n";
+        assert_eq!(parse_pressure(text), Some(12.34));
+        assert_eq!(parse_pressure("full avg10=99.00"), None);
+        assert_eq!(parse_pressure(""), None);
+    }
+
+    #[test]
+    fn use_lies_beside_the_limit() {
+        assert_eq!(usage_file("/g/a/memory.max").as_deref(), Some("/g/a/memory.current"));
+        let v1 = usage_file("/g/memory.limit_in_bytes");
+        assert_eq!(v1.as_deref(), Some("/g/memory.usage_in_bytes"));
     }
 
     #[test]

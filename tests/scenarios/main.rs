@@ -5,5 +5,7 @@ mod arrows_point_down;
 mod bad_input_is_refused_in_one_line;
 mod one_seed_gives_one_result;
 mod real_bars_train;
+mod refused_allocations_change_nothing;
 mod resumed_run_equals_uninterrupted_run;
 mod run_leaves_a_whole_folder;
+mod the_line_holds;

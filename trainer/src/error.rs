@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::run::human;
+use crate::run::plan::Plan;
 
 /// An error of the trainer. Each names the file, line or key, and the way out.
 #[derive(Debug, thiserror::Error)]
@@ -44,16 +45,12 @@ pub enum Error {
     },
     /// The line cannot hold the run.
     #[error(
-        "memory.limit: a line of {} cannot hold the run: the program alone holds {} before it loads anything; give more",
-        human::bytes(*limit_bytes),
-        human::bytes(*resident_bytes)
+        "memory.limit: a line of {} cannot hold this run; the smallest that can is {} (--memory {}):\n{_0}",
+        human::bytes(_0.limit_bytes),
+        human::bytes(_0.smallest_line_bytes),
+        memsys::line::Line::Bytes(_0.smallest_line_bytes)
     )]
-    LineTooLow {
-        /// The line.
-        limit_bytes: u64,
-        /// What is resident already.
-        resident_bytes: u64,
-    },
+    LineTooLow(Box<Plan>),
     /// The agent failed.
     #[error(transparent)]
     Agent(#[from] agents::Error),

@@ -14,3 +14,7 @@ mod output;
 pub mod run;
 
 pub use error::{Error, Result};
+
+/// Rust's heap is counted, as every tensor is.
+#[global_allocator]
+static HEAP: memsys::libtorch::CountedHeap = memsys::libtorch::CountedHeap;

@@ -56,9 +56,6 @@ pub struct DqnConfig {
     pub reward_scale: f64,
     /// Transitions of a batch.
     pub batch: i64,
-    /// Transitions that go through the network at once; a batch is learned from in parts of this size, each
-    /// weighted by its true size, so that the result is that of the whole batch.
-    pub micro_batch: i64,
     /// Seed of the first weights and of dropout.
     pub seed: u64,
 }

@@ -5,6 +5,8 @@
 //! then: clip, Adam, follow with the target                                    each one pass over flat buffers
 //! ```
 //!
+//! A step that fails has changed nothing: until its last line gradients alone are written, and they are zeroed again.
+//!
 //! What is not computed twice: the target's embeddings of a position stand until the target changes
 //! ([`EmbeddingCache`]). Dropout draws from libtorch's generator, which is seeded anew from the run's seed and the
 //! learner step before each step: no random state is left to be saved.
@@ -15,6 +17,8 @@ use buffers::frames::Scenes;
 use buffers::replay::Batch;
 use embedders::Mode;
 use memsys::adam::Adam;
+use memsys::budget;
+use memsys::ledger::Owner;
 use memsys::parameters::Weights;
 use tch::{Device, Tensor};
 
@@ -56,11 +60,24 @@ impl Learner {
     /// # Errors
     /// Where libtorch refuses the memory.
     pub fn new(config: DqnConfig, network: Network, scenes: Arc<Scenes>, device: Device) -> Result<Self> {
-        let mut online = Weights::initial(network.layout(), config.seed, device)?;
-        let mut target = Weights::zeros(network.layout(), device)?;
+        let owned = |path| Owner::named(path).enter();
+        let mut online = {
+            let _owner = owned("run/learner/parameters");
+            Weights::initial(network.layout(), config.seed, device)?
+        };
+        let mut target = {
+            let _owner = owned("run/learner/target");
+            Weights::zeros(network.layout(), device)?
+        };
         target.copy_from(&online)?;
-        let gradients = online.record_gradients()?;
-        let adam = Adam::new(&online, config.learning_rate)?;
+        let gradients = {
+            let _owner = owned("run/learner/gradients");
+            online.record_gradients()?
+        };
+        let adam = {
+            let _owner = owned("run/learner/optimizer");
+            Adam::new(&online, config.learning_rate)?
+        };
         let target_embeddings = keeps_embeddings(&config, &scenes).then(EmbeddingCache::default);
         Ok(Self {
             config,
@@ -83,11 +100,41 @@ impl Learner {
         self
     }
 
-    /// Learns from a batch.
+    /// Learns from a batch, `micro_batch` transitions at a time, each part weighted by its true size: the result is
+    /// that of the whole batch but for rounding.
     ///
     /// # Errors
-    /// [`Error::Diverged`], or where libtorch refuses a call.
-    pub fn step(&mut self, batch: &Batch) -> Result<Outcome> {
+    /// [`Error::Diverged`], or where libtorch refuses a call; the learner is then as it was.
+    pub fn step(&mut self, batch: &Batch, micro_batch: usize) -> Result<Outcome> {
+        let accumulated = self.accumulate(batch, micro_batch as i64);
+        let outcome = match accumulated {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                let _ = self.gradients.f_zero_()?;
+                return Err(error);
+            }
+        };
+        budget::commit(|| {
+            let longest = self.config.gradient_norm;
+            self.adam.step(&mut self.online, &mut self.gradients, outcome.gradient_norm, longest)?;
+            self.n_steps += 1;
+            self.follow()?;
+            Ok(outcome)
+        })
+    }
+
+    /// Goes through a batch as [`Learner::step`] does, and learns nothing from it.
+    ///
+    /// # Errors
+    /// As [`Learner::step`].
+    pub fn rehearse(&mut self, batch: &Batch, micro_batch: usize) -> Result<()> {
+        let accumulated = self.accumulate(batch, micro_batch as i64);
+        let _ = self.gradients.f_zero_()?;
+        accumulated.map(|_| ())
+    }
+
+    /// Adds the gradients of a batch into their buffer.
+    fn accumulate(&mut self, batch: &Batch, micro_batch: i64) -> Result<Outcome> {
         tch::manual_seed(step_seed(self.config.seed, self.n_steps));
         let n_batch = batch.places.len() as i64;
         let weight_sum = batch.weights.f_sum(tch::Kind::Float)?.f_double_value(&[])?;
@@ -95,7 +142,7 @@ impl Learner {
         let mut loss = 0.0;
         let mut start = 0;
         while start < n_batch {
-            let part = Part { start, len: self.config.micro_batch.min(n_batch - start), device: self.device };
+            let part = Part { start, len: micro_batch.min(n_batch - start), device: self.device };
             let goals = self.goals(batch, &part)?;
             let values = self.network.values(&self.online, &part.all(&batch.observations)?, Mode::Train)?;
             let (part_loss, part_errors) = weighted_huber(
@@ -113,10 +160,7 @@ impl Learner {
         if !loss.is_finite() {
             return Err(Error::Diverged { learner_step: self.n_steps, loss });
         }
-        let gradient_norm =
-            self.adam.step(&mut self.online, &mut self.gradients, self.config.gradient_norm)?;
-        self.n_steps += 1;
-        self.follow()?;
+        let gradient_norm = tch::no_grad(|| self.gradients.f_norm())?.f_double_value(&[])?;
         Ok(Outcome { td_errors, loss, gradient_norm })
     }
 
@@ -283,6 +327,7 @@ mod tests {
             priority_exponent: 0.6,
             n_environments: 1,
             own_width: 8,
+            copies_observations: false,
         };
         let mut replay = Replay::new(&options, Arc::clone(scenes));
         let mut own = |replay: &mut Replay| {
@@ -299,7 +344,7 @@ mod tests {
         replay
     }
 
-    fn config(interval: u64, micro_batch: i64) -> DqnConfig {
+    fn config(interval: u64) -> DqnConfig {
         DqnConfig {
             body: Body::Market { preset: Preset::Compact, dropout: None },
             hidden: 32,
@@ -312,26 +357,26 @@ mod tests {
             target_update: TargetUpdate::Periodic { interval },
             reward_scale: 1.0,
             batch: 32,
-            micro_batch,
             seed: 3,
         }
     }
 
     /// Runs learner steps over the same batches two ways and compares errors and weights.
-    fn check(one: DqnConfig, other: DqnConfig, other_is_plain: bool, relative: f64) {
+    fn check(config: DqnConfig, micro_batches: [usize; 2], other_is_plain: bool, relative: f64) {
         let mut rng = Pcg64Mcg::seed_from_u64(9);
         let scenes = scenes(&mut rng);
         let replay = replay(&scenes, &mut rng);
         let learner =
             |config| Learner::new(config, Network::new(&config), Arc::clone(&scenes), Device::Cpu).unwrap();
-        let (mut one, mut other) = (learner(one), learner(other));
+        let (mut one, mut other) = (learner(config), learner(config));
         if other_is_plain {
             assert!(one.target_embeddings.is_some(), "the test is of kept embeddings");
             other = other.without_kept_embeddings();
         }
         for _ in 0..12 {
             let batch = replay.sample(32, 0.5, &mut rng).unwrap();
-            let (a, b) = (one.step(&batch).unwrap(), other.step(&batch).unwrap());
+            let a = one.step(&batch, micro_batches[0]).unwrap();
+            let b = other.step(&batch, micro_batches[1]).unwrap();
             let scale = a.td_errors.iter().fold(0f32, |most, error| most.max(error.abs()));
             for (a, b) in a.td_errors.iter().zip(&b.td_errors) {
                 assert!(f64::from((a - b).abs()) < relative * f64::from(scale), "{a} {b}");
@@ -348,16 +393,13 @@ mod tests {
 
     #[test]
     fn kept_embeddings_give_the_result_of_the_plain_update() {
-        check(config(50, 32), config(50, 32), true, 1e-5);
+        check(config(50), [32, 32], true, 1e-5);
     }
 
     #[test]
     fn micro_batches_give_the_result_of_the_whole_batch() {
-        let periodic = |micro_batch| DqnConfig {
-            target_update: TargetUpdate::Soft { tau: 0.1 },
-            ..config(1, micro_batch)
-        };
-        check(periodic(32), periodic(8), false, 1e-3);
+        let soft = DqnConfig { target_update: TargetUpdate::Soft { tau: 0.1 }, ..config(1) };
+        check(soft, [32, 8], false, 1e-3);
     }
 
     #[test]
@@ -365,10 +407,10 @@ mod tests {
         let mut rng = Pcg64Mcg::seed_from_u64(9);
         let scenes = scenes(&mut rng);
         let replay = replay(&scenes, &mut rng);
-        let config = DqnConfig { reward_scale: f64::NAN, ..config(50, 32) };
+        let config = DqnConfig { reward_scale: f64::NAN, ..config(50) };
         let mut learner =
             Learner::new(config, Network::new(&config), Arc::clone(&scenes), Device::Cpu).unwrap();
         let batch = replay.sample(32, 0.5, &mut rng).unwrap();
-        assert!(matches!(learner.step(&batch), Err(Error::Diverged { learner_step: 0, .. })));
+        assert!(matches!(learner.step(&batch, 32), Err(Error::Diverged { learner_step: 0, .. })));
     }
 }

@@ -19,5 +19,5 @@ pub mod network;
 pub use actor::{Actor, EpsilonSchedule, Exploration};
 pub use config::{Body, DqnConfig, TargetUpdate};
 pub use learner::{Learner, Outcome};
-pub use neighbours::embed_range;
+pub use neighbours::{BLOCK, embed_range};
 pub use network::Network;

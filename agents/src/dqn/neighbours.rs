@@ -19,7 +19,7 @@ use super::network::{EMBEDDING_WIDTH, Network};
 use crate::error::Result;
 
 /// Positions of a block.
-const BLOCK: usize = 64;
+pub const BLOCK: usize = 64;
 
 /// Embeddings by block of positions, for one set of weights.
 #[derive(Debug, Default)]

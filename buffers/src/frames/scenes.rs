@@ -115,6 +115,12 @@ impl Scenes {
         self.scenes[scene as usize].slow_row[base as usize]
     }
 
+    /// The stream of a view in a scene.
+    #[must_use]
+    pub fn stream(&self, view: usize, scene: u16) -> &FrameStream {
+        &self.scenes[scene as usize].streams[view]
+    }
+
     /// Bytes of all streams and maps.
     #[must_use]
     pub fn bytes(&self) -> u64 {

@@ -137,4 +137,30 @@ mod tests {
     fn nothing_is_given_out_before_n_steps() {
         assert!(run(5, &[1.0, 1.0, 1.0], Ending::Goes).is_empty());
     }
+
+    #[test]
+    fn an_episode_leaves_nothing_to_the_next() {
+        let place = |i: u32| Place { own: i, base: 10 + i, ..Place::default() };
+        let mut accumulator = Accumulator::new(3, 0.9);
+        let mut given = Vec::new();
+        let mut own = 0;
+        for (n_steps, ending) in [(5, Ending::Terminated), (1, Ending::Truncated), (4, Ending::Terminated)] {
+            let begins = given.len();
+            for i in 1..=n_steps {
+                let ending = if i == n_steps { ending } else { Ending::Goes };
+                accumulator.push(place(own), 0, f64::from(own), place(own + 1), ending, |t| given.push(t));
+                own += 1;
+            }
+            // The row of the episode's last observation, where no step begins.
+            own += 1;
+            let first = own - n_steps - 1;
+            let rewards: Vec<f64> = (first..first + n_steps).map(f64::from).collect();
+            let hand = by_hand(3, &rewards, ending);
+            assert_eq!(given.len() - begins, hand.len());
+            for (t, (from, to, reward, discount)) in given[begins..].iter().zip(hand) {
+                assert_eq!((t.from.own, t.to_own), (first + from, first + to));
+                assert!((t.reward - reward).abs() < 1e-5 && (t.discount - discount).abs() < 1e-6);
+            }
+        }
+    }
 }

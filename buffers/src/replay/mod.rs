@@ -1,14 +1,30 @@
 //! Prioritized replay over positions in the streams.
 //!
-//! Reading order: [`accumulator`] makes n-step transitions, [`Replay`] keeps and samples them by a
-//! [`sum_tree`]. Chunks that are compressed or mapped will come under [`crate::frames::FrameStream`]; nothing
-//! here copies an observation until a batch is built.
+//! ```text
+//! accumulator ──> Transition ──> Sampler: ring of transitions, priorities, sum tree ──> Drawn (places, weights)
+//!   n-step                          │                                                      │
+//!                                   └ Sequences: the same for recurrent learners        windows
+//!                                                                                          ▼
+//!                                Replay = Sampler + the environments' own rows ────────> Batch (tensors)
+//! ```
+//!
+//! Reading order: [`accumulator`], [`transitions`], [`sum_tree`], [`priorities`], [`sampler`], [`windows`],
+//! [`Replay`]; then [`sequences`] and [`rate_limiter`]. Nothing here copies an observation until a batch is
+//! built, and of all this only [`Replay`] knows of tensors.
 
 pub mod accumulator;
+mod copies;
+pub mod priorities;
 mod prioritized;
+pub mod rate_limiter;
+pub mod sampler;
+pub mod sequences;
 pub mod sum_tree;
+pub mod transitions;
+pub mod windows;
 
-pub use prioritized::{Batch, Replay, ReplayOptions, Slot};
+pub use prioritized::{Batch, Replay, ReplayOptions};
+pub use transitions::Slot;
 
 use serde::{Deserialize, Serialize};
 

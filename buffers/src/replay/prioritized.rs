@@ -1,23 +1,19 @@
-//! The replay: a ring of transitions, their priorities, and the environments' own rows.
-//!
-//! Proportional prioritization (Schaul et al. 2016): `P(i) = p_i^α / Σ p^α`, weights
-//! `w_i = (N P(i))^−β / max w`, `p = |td error| + 1e-6`, unbounded. With α = 0 it is uniform. Draws are
-//! stratified: one from each of `batch` equal shares of the sum.
+//! The replay: what is drawn by priority, with the observations gathered into tensors.
 
 use std::sync::Arc;
 
-use rand::Rng;
+use memsys::libtorch::exclusive_numbers;
 use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 use super::Transition;
-use super::sum_tree::SumTree;
+use super::copies::Copies;
+use super::sampler::{Drawn, Sampler};
+use super::transitions::Slot;
+use super::windows::gather;
 use crate::error::{Error, Result};
 use crate::frames::{Clock, FrameStream, Place, Scenes};
-
-/// Added to a TD error, so that no transition is forgotten.
-const LEAST_PRIORITY: f64 = 1e-6;
 
 /// What a replay is made for.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,12 +26,10 @@ pub struct ReplayOptions {
     pub n_environments: usize,
     /// Numbers in an environment's own row.
     pub own_width: usize,
+    /// Copies whole observations into each transition, the usual way, instead of reading windows over the
+    /// streams.
+    pub copies_observations: bool,
 }
-
-/// Which transition a priority belongs to: its number since the beginning. A number that has been overwritten
-/// is told from the newer one at its place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Slot(u64);
 
 /// A batch, ready for the learner. `B` transitions; observations are one `B × length × width` tensor a view.
 #[derive(Debug)]
@@ -65,28 +59,23 @@ pub struct Batch {
 pub struct Replay {
     #[serde(skip)]
     scenes: Arc<Scenes>,
-    capacity: usize,
-    priority_exponent: f64,
-    transitions: Vec<Transition>,
-    n_inserted: u64,
-    tree: SumTree,
-    largest_priority: f64,
+    sampler: Sampler,
     own: Vec<FrameStream>,
+    /// Made anew from the streams when a saved replay is read back.
+    #[serde(skip)]
+    copies: Option<Copies>,
 }
 
 impl Replay {
     /// An empty replay over `scenes`.
     #[must_use]
     pub fn new(options: &ReplayOptions, scenes: Arc<Scenes>) -> Self {
+        let copies = copies(options, &scenes);
         Self {
             scenes,
-            capacity: options.capacity_transitions,
-            priority_exponent: options.priority_exponent,
-            transitions: Vec::with_capacity(options.capacity_transitions),
-            n_inserted: 0,
-            tree: SumTree::new(options.capacity_transitions),
-            largest_priority: 1.0,
+            sampler: Sampler::new(options.capacity_transitions, options.priority_exponent),
             own: vec![FrameStream::new(options.own_width); options.n_environments],
+            copies,
         }
     }
 
@@ -98,54 +87,76 @@ impl Replay {
         let differs = |what, found, wanted| {
             if found == wanted { Ok(()) } else { Err(Error::Mismatch { what, found, wanted }) }
         };
-        differs("capacity", self.capacity, options.capacity_transitions)?;
+        differs("capacity", self.sampler.transitions().capacity(), options.capacity_transitions)?;
         differs("environments", self.own.len(), options.n_environments)?;
         differs("own numbers", self.own.first().map_or(0, FrameStream::width), options.own_width)?;
+        self.copies = copies(options, &scenes);
         self.scenes = scenes;
+        for index in 0..self.len() {
+            self.copy(index);
+        }
         Ok(())
     }
 
     /// Transitions held.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.transitions.len()
+        self.sampler.transitions().len()
     }
 
     /// Whether none is held.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.transitions.is_empty()
+        self.sampler.transitions().is_empty()
     }
 
     /// Transitions ever inserted.
     #[must_use]
     pub fn n_inserted(&self) -> u64 {
-        self.n_inserted
+        self.sampler.transitions().n_inserted()
     }
 
-    /// Bytes held: transitions, tree and own rows; the scenes' streams are shared and not counted.
+    /// Bytes held: transitions, priorities and own rows; the scenes' streams are shared and not counted.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        let transitions = self.transitions.capacity() * size_of::<Transition>();
-        transitions as u64 + self.tree.bytes() + self.own.iter().map(FrameStream::bytes).sum::<u64>()
+        self.sampler.bytes() + self.own_bytes() + self.copies.as_ref().map_or(0, Copies::bytes)
+    }
+
+    /// Bytes that a replay of `capacity` will hold at most after `n_inserted` transitions, with own rows of
+    /// `own_width` numbers.
+    #[must_use]
+    pub fn planned_bytes(capacity: usize, n_inserted: u64, own_width: usize) -> u64 {
+        let n_rows = n_inserted.min(capacity as u64);
+        Sampler::planned_bytes(capacity) + n_rows * own_width as u64 * 4
+    }
+
+    /// Bytes of the environments' own rows among them.
+    #[must_use]
+    pub fn own_bytes(&self) -> u64 {
+        self.own.iter().map(FrameStream::bytes).sum()
     }
 
     /// Appends a row of an environment's own numbers and returns its position.
     pub fn append_own(&mut self, environment: u16, row: &[f32]) -> u32 {
-        self.own[environment as usize].append(row) as u32
+        self.own[usize::from(environment)].append(row) as u32
     }
 
     /// Inserts a transition with the largest priority seen so far, over the oldest where the ring is full.
     pub fn insert(&mut self, transition: Transition) {
-        let index = (self.n_inserted % self.capacity as u64) as usize;
-        if index < self.transitions.len() {
-            let old = std::mem::replace(&mut self.transitions[index], transition);
-            self.own[old.from.environment as usize].evict_before(old.from.own as usize);
-        } else {
-            self.transitions.push(transition);
+        let (index, old) = self.sampler.insert(transition);
+        if let Some(old) = old {
+            evict(&mut self.own, &old);
         }
-        self.tree.set(index, self.largest_priority.powf(self.priority_exponent));
-        self.n_inserted += 1;
+        self.copy(index);
+    }
+
+    /// [`Self::insert`] for many at once, faster and with the same result.
+    pub fn insert_many(&mut self, transitions: impl IntoIterator<Item = Transition>) {
+        if self.copies.is_some() {
+            return transitions.into_iter().for_each(|transition| self.insert(transition));
+        }
+        let own = &mut self.own;
+        self.sampler.insert_many(transitions, |old| evict(own, old));
     }
 
     /// Draws `n` transitions by priority and gathers their observations.
@@ -153,107 +164,164 @@ impl Replay {
     /// # Errors
     /// [`Error::Empty`], or where libtorch refuses the memory.
     pub fn sample(&self, n: usize, importance_sampling_exponent: f64, rng: &mut Pcg64Mcg) -> Result<Batch> {
-        if self.is_empty() {
-            return Err(Error::Empty);
-        }
-        let share = self.tree.sum() / n as f64;
-        let indices: Vec<usize> =
-            (0..n).map(|stratum| self.tree.find((stratum as f64 + rng.random::<f64>()) * share)).collect();
-        let weight = |index: &usize| {
-            let relative = self.tree.get(*index) / self.tree.minimum();
-            relative.powf(-importance_sampling_exponent) as f32
-        };
-        let of = |index: &usize| &self.transitions[*index];
-        let places: Vec<Place> = indices.iter().map(|i| of(i).from).collect();
-        let next_places: Vec<Place> = indices.iter().map(|i| of(i).to()).collect();
-        let column = |value: fn(&Transition) -> f32| {
-            Tensor::f_from_slice(&indices.iter().map(|i| value(of(i))).collect::<Vec<f32>>())
-        };
-        let actions: Vec<i64> = indices.iter().map(|i| i64::from(of(i).action)).collect();
-        Ok(Batch {
-            observations: self.gather(&places)?,
-            next_observations: self.gather(&next_places)?,
-            actions: Tensor::f_from_slice(&actions)?,
-            rewards: column(|t| t.reward)?,
-            discounts: column(|t| t.discount)?,
-            weights: Tensor::f_from_slice(&indices.iter().map(weight).collect::<Vec<f32>>())?,
-            slots: indices.iter().map(|index| self.slot(*index)).collect(),
-            places,
-            next_places,
-        })
+        let mut batch = Batch::default();
+        self.sample_into(n, importance_sampling_exponent, rng, &mut batch)?;
+        Ok(batch)
     }
 
-    /// Sets the priorities of sampled transitions by their TD errors. A slot that has been overwritten since is
-    /// passed over.
+    /// [`Self::sample`] into the memory of a batch that is not needed any more, where that fits and nothing
+    /// else holds its tensors: half the time of fresh memory.
+    ///
+    /// # Errors
+    /// As [`Self::sample`]; of the batch nothing may then be used.
+    pub fn sample_into(
+        &self,
+        n: usize,
+        importance_sampling_exponent: f64,
+        rng: &mut Pcg64Mcg,
+        batch: &mut Batch,
+    ) -> Result<()> {
+        let mut drawn = Drawn {
+            slots: std::mem::take(&mut batch.slots),
+            places: std::mem::take(&mut batch.places),
+            next_places: std::mem::take(&mut batch.next_places),
+            ..Drawn::default()
+        };
+        self.sampler.draw(n, importance_sampling_exponent, rng, &mut drawn)?;
+        let mut now = rooms(&mut batch.observations, &self.scenes, n)?;
+        let mut next = rooms(&mut batch.next_observations, &self.scenes, n)?;
+        match &self.copies {
+            Some(copies) => copies.gather(&drawn.indices, [&mut now, &mut next]),
+            None => {
+                let places = [&drawn.places[..], &drawn.next_places];
+                gather(&self.scenes, &self.own, places, [&mut now, &mut next]);
+            }
+        }
+        batch.actions = Tensor::f_from_slice(&drawn.actions)?;
+        batch.rewards = Tensor::f_from_slice(&drawn.rewards)?;
+        batch.discounts = Tensor::f_from_slice(&drawn.discounts)?;
+        batch.weights = Tensor::f_from_slice(&drawn.weights)?;
+        (batch.slots, batch.places, batch.next_places) = (drawn.slots, drawn.places, drawn.next_places);
+        Ok(())
+    }
+
+    /// Sets the priorities of sampled transitions by their TD errors. A slot that has been overwritten since
+    /// is passed over.
     ///
     /// # Panics
     /// Where an error is not finite: the learner has diverged and must say so first.
     pub fn update_priorities(&mut self, slots: &[Slot], td_errors: &[f32]) {
-        for (slot, td_error) in slots.iter().zip(td_errors) {
-            if slot.0 + (self.capacity as u64) < self.n_inserted {
-                continue;
-            }
-            let priority = f64::from(td_error.abs()) + LEAST_PRIORITY;
-            self.largest_priority = self.largest_priority.max(priority);
-            self.tree.set((slot.0 % self.capacity as u64) as usize, priority.powf(self.priority_exponent));
-        }
+        self.sampler.update_priorities(slots, td_errors);
     }
 
-    fn slot(&self, index: usize) -> Slot {
-        let capacity = self.capacity as u64;
-        let newest = (self.n_inserted - 1) % capacity;
-        let round = (self.n_inserted - 1) / capacity - u64::from(index as u64 > newest);
-        Slot(round * capacity + index as u64)
+    /// The number of the transition at an index of the ring.
+    ///
+    /// # Panics
+    /// Where none lies there.
+    #[must_use]
+    pub fn slot(&self, index: usize) -> Slot {
+        self.sampler.transitions().slot(index)
     }
 
-    fn gather(&self, places: &[Place]) -> Result<Vec<Tensor>> {
-        let mut tensors = Vec::with_capacity(self.scenes.views().len());
-        let mut numbers = Vec::new();
-        for (index, view) in self.scenes.views().iter().enumerate() {
-            numbers.clear();
-            numbers.resize(places.len() * view.n_numbers(), 0f32);
-            for (place, out) in places.iter().zip(numbers.chunks_exact_mut(view.n_numbers())) {
-                match view.clock {
-                    Clock::Own => self.own[place.environment as usize].copy_window(
-                        place.own as usize,
-                        view.length,
-                        view.stride,
-                        out,
-                    ),
-                    _ => self.scenes.copy_window(index, place.scene, place.base, out),
-                }
+    /// Copies the observations of a transition, where whole observations are kept.
+    fn copy(&mut self, index: usize) {
+        let Some(copies) = &mut self.copies else { return };
+        let transition = self.sampler.transitions().at(index);
+        for (mut room, place) in copies.at_mut(index).into_iter().zip([transition.from, transition.to()]) {
+            for (view, shape) in self.scenes.views().iter().enumerate() {
+                let (now, rest) = room.split_at_mut(shape.n_numbers());
+                copy_view(&self.scenes, &self.own, view, &place, now);
+                room = rest;
             }
-            let shape = [places.len() as i64, view.length as i64, view.width as i64];
-            tensors.push(Tensor::f_from_slice(&numbers)?.f_view(shape)?);
         }
-        Ok(tensors)
     }
+}
+
+impl Default for Batch {
+    /// Without transitions, to be sampled into.
+    fn default() -> Self {
+        Self {
+            observations: Vec::new(),
+            next_observations: Vec::new(),
+            places: Vec::new(),
+            next_places: Vec::new(),
+            actions: Tensor::new(),
+            rewards: Tensor::new(),
+            discounts: Tensor::new(),
+            weights: Tensor::new(),
+            slots: Vec::new(),
+        }
+    }
+}
+
+/// Gives back the own rows that only an overwritten transition pointed to.
+fn evict(own: &mut [FrameStream], old: &Transition) {
+    own[usize::from(old.from.environment)].evict_before(old.from.own as usize);
+}
+
+fn copies(options: &ReplayOptions, scenes: &Scenes) -> Option<Copies> {
+    options.copies_observations.then(|| Copies::new(scenes.views(), options.capacity_transitions))
+}
+
+fn copy_view(scenes: &Scenes, own: &[FrameStream], view: usize, place: &Place, room: &mut [f32]) {
+    let shape = scenes.views()[view];
+    match shape.clock {
+        Clock::Own => own[usize::from(place.environment)].copy_window(
+            place.own as usize,
+            shape.length,
+            shape.stride,
+            room,
+        ),
+        Clock::Base | Clock::Slow => scenes.copy_window(view, place.scene, place.base, room),
+    }
+}
+
+/// The numbers of `n × length × width` tensors, one a view, to be written. A tensor that does not fit, or
+/// that something else holds, gives way to a fresh one.
+fn rooms<'a>(tensors: &'a mut Vec<Tensor>, scenes: &Scenes, n: usize) -> Result<Vec<&'a mut [f32]>> {
+    tensors.resize_with(scenes.views().len(), Tensor::new);
+    let mut rooms = Vec::with_capacity(tensors.len());
+    for (tensor, view) in tensors.iter_mut().zip(scenes.views()) {
+        let shape = [n as i64, view.length as i64, view.width as i64];
+        if !tensor.defined() || tensor.size() != shape || exclusive_numbers(tensor)?.is_none() {
+            *tensor = Tensor::f_empty(shape, (Kind::Float, Device::Cpu))?;
+        }
+        rooms.push(exclusive_numbers(tensor)?.expect("a fresh tensor is held once"));
+    }
+    Ok(rooms)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frames::View;
+    use crate::frames::{Clock, View};
     use rand::SeedableRng;
 
-    const OPTIONS: ReplayOptions =
-        ReplayOptions { capacity_transitions: 50, priority_exponent: 0.6, n_environments: 1, own_width: 2 };
+    const OPTIONS: ReplayOptions = ReplayOptions {
+        capacity_transitions: 50,
+        priority_exponent: 0.6,
+        n_environments: 1,
+        own_width: 2,
+        copies_observations: false,
+    };
+
+    fn scenes() -> Arc<Scenes> {
+        let views = vec![View { name: "own", length: 1, width: 2, stride: 1, clock: Clock::Own }];
+        Arc::new(Scenes::new(views, Vec::new()))
+    }
+
+    fn step(replay: &mut Replay, i: u32) -> Transition {
+        let to_own = replay.append_own(0, &[i as f32 + 1.0, 0.5]);
+        let from = Place { own: i, ..Place::default() };
+        Transition { from, to_base: 0, to_own, action: 1, reward: i as f32, discount: 0.9 }
+    }
 
     fn replay(n: u32) -> Replay {
-        let views = vec![View { name: "own", length: 1, width: 2, stride: 1, clock: Clock::Own }];
-        let mut replay = Replay::new(&OPTIONS, Arc::new(Scenes::new(views, Vec::new())));
+        let mut replay = Replay::new(&OPTIONS, scenes());
         replay.append_own(0, &[0.0, 0.5]);
         for i in 0..n {
-            let to_own = replay.append_own(0, &[i as f32 + 1.0, 0.5]);
-            let from = Place { own: i, ..Place::default() };
-            replay.insert(Transition {
-                from,
-                to_base: 0,
-                to_own,
-                action: 1,
-                reward: i as f32,
-                discount: 0.9,
-            });
+            let transition = step(&mut replay, i);
+            replay.insert(transition);
         }
         replay
     }
@@ -261,65 +329,119 @@ mod tests {
     #[test]
     fn a_batch_holds_the_observations_of_its_transitions() {
         let replay = replay(5000);
-        let batch = replay.sample(32, 0.4, &mut Pcg64Mcg::seed_from_u64(1)).unwrap();
-        for i in 0..32 {
-            let reward = batch.rewards.double_value(&[i]);
-            assert!(reward >= 4950.0, "an overwritten transition was drawn");
-            assert_eq!(batch.observations[0].double_value(&[i, 0, 0]), reward);
-            assert_eq!(batch.next_observations[0].double_value(&[i, 0, 0]), reward + 1.0);
+        for n in [32, 7] {
+            let batch = replay.sample(n, 0.4, &mut Pcg64Mcg::seed_from_u64(1)).unwrap();
+            assert_eq!(batch.observations[0].size(), [n as i64, 1, 2]);
+            for i in 0..n as i64 {
+                let reward = batch.rewards.double_value(&[i]);
+                assert!(reward >= 4950.0, "an overwritten transition was drawn");
+                assert_eq!(batch.observations[0].double_value(&[i, 0, 0]), reward);
+                assert_eq!(batch.next_observations[0].double_value(&[i, 0, 0]), reward + 1.0);
+            }
         }
         assert!(replay.own[0].bytes() <= 2 * 1024 * 8, "rows that nothing points to are given back");
     }
 
     #[test]
-    fn draws_follow_the_priorities() {
-        let mut replay = replay(50);
-        let slots: Vec<Slot> = (0..50).map(|i| replay.slot(i)).collect();
-        let errors: Vec<f32> = (0..50).map(|i| 0.1 + i as f32).collect();
-        replay.update_priorities(&slots, &errors);
-        let mut rng = Pcg64Mcg::seed_from_u64(2);
-        let mut counts = [0f64; 50];
-        let n = 4000;
-        for _ in 0..n {
-            let batch = replay.sample(16, 1.0, &mut rng).unwrap();
-            batch.places.iter().for_each(|place| counts[place.own as usize] += 1.0);
+    fn many_at_once_are_as_many_one_by_one() {
+        let one = replay(5000);
+        let mut many = replay(0);
+        for block in 0..50 {
+            let transitions: Vec<Transition> =
+                (block * 100..block * 100 + 100).map(|i| step(&mut many, i)).collect();
+            many.insert_many(transitions);
         }
-        let powers: Vec<f64> = errors.iter().map(|e| (f64::from(*e) + 1e-6).powf(0.6)).collect();
-        let sum: f64 = powers.iter().sum();
-        let expected = |i: usize| powers[i] / sum * f64::from(n) * 16.0;
-        let chi_square: f64 = (0..50).map(|i| (counts[i] - expected(i)).powi(2) / expected(i)).sum();
-        // 49 degrees of freedom: 85.4 is passed by chance once in a thousand; stratified draws vary less.
-        assert!(chi_square < 85.4, "{chi_square}");
+        assert_eq!((one.len(), one.n_inserted(), one.bytes()), (many.len(), many.n_inserted(), many.bytes()));
+        let [a, b] =
+            [&one, &many].map(|replay| replay.sample(16, 0.4, &mut Pcg64Mcg::seed_from_u64(4)).unwrap());
+        assert_eq!((a.slots, a.places), (b.slots, b.places));
     }
 
     #[test]
-    fn importance_weights_follow_the_formula() {
-        let mut replay = replay(50);
-        let slots: Vec<Slot> = (0..50).map(|i| replay.slot(i)).collect();
-        let errors: Vec<f32> = (0..50).map(|i| 0.5 + (i * i) as f32).collect();
-        replay.update_priorities(&slots, &errors);
-        let powers: Vec<f64> = errors.iter().map(|e| (f64::from(*e) + 1e-6).powf(0.6)).collect();
-        let sum: f64 = powers.iter().sum();
-        let raw: Vec<f64> = powers.iter().map(|p| (50.0 * p / sum).powf(-0.7)).collect();
-        let largest = raw.iter().copied().fold(0.0, f64::max);
-        let batch = replay.sample(64, 0.7, &mut Pcg64Mcg::seed_from_u64(3)).unwrap();
-        for (i, place) in batch.places.iter().enumerate() {
-            let weight = batch.weights.double_value(&[i as i64]);
-            assert!((weight - raw[place.own as usize] / largest).abs() < 1e-6 && weight.is_finite());
+    fn a_restored_replay_goes_on_as_the_saved_one() {
+        let mut one = replay(130);
+        let slots: Vec<Slot> = (0..50).map(|index| one.slot(index)).collect();
+        one.update_priorities(&slots, &(0..50).map(|i| i as f32 * 0.1).collect::<Vec<_>>());
+        let mut two: Replay = postcard::from_bytes(&postcard::to_stdvec(&one).unwrap()).unwrap();
+        let wrong = ReplayOptions { capacity_transitions: 51, ..OPTIONS };
+        assert!(matches!(two.reattach(&wrong, scenes()), Err(Error::Mismatch { found: 50, wanted: 51, .. })));
+        two.reattach(&OPTIONS, scenes()).unwrap();
+        let mut rngs = [Pcg64Mcg::seed_from_u64(6), Pcg64Mcg::seed_from_u64(6)];
+        for i in 130..200 {
+            let batches = [&mut one, &mut two].into_iter().zip(&mut rngs).map(|(replay, rng)| {
+                let transition = step(replay, i);
+                replay.insert(transition);
+                let batch = replay.sample(8, 0.5, rng).unwrap();
+                replay.update_priorities(&batch.slots, &[i as f32 * 0.01; 8]);
+                (batch.slots, Vec::<f32>::try_from(batch.weights).unwrap())
+            });
+            let batches: Vec<_> = batches.collect();
+            assert_eq!(batches[0], batches[1]);
+        }
+    }
+
+    fn numbers(tensors: &[Tensor]) -> Vec<f32> {
+        Vec::try_from(tensors[0].flatten(0, -1)).unwrap()
+    }
+
+    #[test]
+    fn a_batch_that_is_sampled_into_is_as_a_fresh_one() {
+        let replay = replay(120);
+        let mut rngs = [Pcg64Mcg::seed_from_u64(6), Pcg64Mcg::seed_from_u64(6)];
+        let mut reused = Batch::default();
+        for n in [8, 8, 3, 16, 16] {
+            let fresh = replay.sample(n, 0.5, &mut rngs[0]).unwrap();
+            replay.sample_into(n, 0.5, &mut rngs[1], &mut reused).unwrap();
+            assert_eq!(numbers(&fresh.observations), numbers(&reused.observations));
+            assert_eq!(numbers(&fresh.next_observations), numbers(&reused.next_observations));
+            assert_eq!((&fresh.slots, &fresh.next_places), (&reused.slots, &reused.next_places));
+            assert_eq!((&fresh.weights, &fresh.rewards), (&reused.weights, &reused.rewards));
         }
     }
 
     #[test]
-    fn a_late_priority_never_lands_on_a_newer_transition() {
-        let mut replay = replay(50);
-        let slot = replay.slot(7);
-        let to = Transition { from: Place { own: 50, ..Place::default() }, ..replay.transitions[0] };
-        (0..20).for_each(|_| replay.insert(to));
-        let before = replay.tree.get(7);
-        replay.update_priorities(&[slot], &[1e6]);
-        assert_eq!(replay.tree.get(7), before);
-        replay.update_priorities(&[replay.slot(7)], &[1e6]);
-        assert!(replay.tree.get(7) > before);
+    fn a_tensor_that_something_else_holds_is_not_written() {
+        let replay = replay(120);
+        let mut rng = Pcg64Mcg::seed_from_u64(6);
+        let mut batch = replay.sample(8, 0.5, &mut rng).unwrap();
+        let handle = batch.observations[0].shallow_clone();
+        let view = batch.next_observations[0].narrow(0, 2, 3);
+        let before = (handle.copy(), view.copy());
+        replay.sample_into(8, 0.5, &mut rng, &mut batch).unwrap();
+        assert_eq!((&handle, &view), (&before.0, &before.1));
+        drop((handle, view));
+        let at = batch.observations[0].data_ptr();
+        replay.sample_into(8, 0.5, &mut rng, &mut batch).unwrap();
+        assert_eq!(batch.observations[0].data_ptr(), at, "memory that nothing holds is used again");
+    }
+
+    #[test]
+    fn copies_are_what_the_streams_hold() {
+        let options = ReplayOptions { copies_observations: true, ..OPTIONS };
+        let mut copied = Replay::new(&options, scenes());
+        copied.append_own(0, &[0.0, 0.5]);
+        for block in 0..12 {
+            let transitions: Vec<Transition> =
+                (block * 10..block * 10 + 10).map(|i| step(&mut copied, i)).collect();
+            copied.insert_many(transitions);
+        }
+        let mut restored: Replay = postcard::from_bytes(&postcard::to_stdvec(&copied).unwrap()).unwrap();
+        restored.reattach(&options, scenes()).unwrap();
+        let plain = replay(120);
+        let draw = |replay: &Replay| replay.sample(32, 0.4, &mut Pcg64Mcg::seed_from_u64(1)).unwrap();
+        let expected = draw(&plain);
+        for replay in [&copied, &restored] {
+            let batch = draw(replay);
+            assert_eq!(numbers(&batch.observations), numbers(&expected.observations));
+            assert_eq!(numbers(&batch.next_observations), numbers(&expected.next_observations));
+        }
+        assert_eq!(copied.bytes() - plain.bytes(), 50 * 2 * 2 * 4);
+    }
+
+    #[test]
+    fn bytes_are_as_planned() {
+        let replay = replay(5000);
+        assert_eq!(replay.bytes() - replay.own_bytes(), Replay::planned_bytes(50, 5000, 0));
     }
 
     #[test]

@@ -1,126 +1,460 @@
-//! Sums and minima over priorities, as binary trees in one array.
+//! Priorities with their sum and their minimum: a tree of sixteen children a node.
 //!
-//! Leaves are a power of two, sums are f64 and recomputed from both children at every update (never by adding
-//! differences), so that a sum is exactly the sum of its children and no leaf of priority zero is ever drawn.
+//! ```text
+//! inner[1]  [ sums, ends, minima of 16 nodes ]                 one node: the root
+//! inner[0]  [ sums, ends, minima of 16 blocks ] [ … ] …        ends[i] = sums[0] + … + sums[i], from the left
+//! blocks    [ 16 priorities ] [ 16 ] [ 16 ] …                  two cache lines each
+//! ```
+//!
+//! The shape is that of 16^depth leaves, a power of two; blocks past the capacity hold nothing and are not
+//! stored.
+//!
+//! A sum is recomputed from all children, left to right, whenever one of them changes; it never takes up a
+//! difference. So it depends on the leaves alone and not on their history, it does not drift, and a leaf of
+//! priority zero is never drawn: the first end above a mass belongs to a child above zero.
+//!
+//! The batched calls go through the tree level by level, so that what one lookup waits for in memory overlaps
+//! with the others, and an ancestor that several leaves share is recomputed once.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
+
+/// Children of a node.
+const WIDTH: usize = 16;
+
+/// Sixteen neighbouring leaves.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(align(64))]
+struct Block([f64; WIDTH]);
+
+/// What is known of sixteen neighbouring children.
+#[derive(Debug, Clone, PartialEq)]
+#[repr(align(64))]
+struct Node {
+    sums: [f64; WIDTH],
+    ends: [f64; WIDTH],
+    minima: [f64; WIDTH],
+}
+
+/// Sum and least priority above zero of a part of the leaves; infinite where there is none.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Totals {
+    sum: f64,
+    minimum: f64,
+}
 
 /// Priorities with their sum and their minimum.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(try_from = "Saved")]
 pub struct SumTree {
-    n_leaves: usize,
-    /// Node 1 is the root, nodes `n_leaves..2 n_leaves` are the leaves.
-    sums: Vec<f64>,
-    /// Minima over the leaves that were ever set; unset leaves count as infinite.
-    minima: Vec<f64>,
+    capacity: usize,
+    blocks: Vec<Block>,
+    /// From the nodes over the blocks to the root.
+    inner: Vec<Vec<Node>>,
 }
 
 impl SumTree {
-    /// A tree over `capacity` leaves, all unset.
+    /// A tree over `capacity` leaves, all of priority 0.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        let n_leaves = capacity.max(1).next_power_of_two();
-        Self { n_leaves, sums: vec![0.0; 2 * n_leaves], minima: vec![f64::INFINITY; 2 * n_leaves] }
+        let n_blocks = n_blocks(capacity);
+        let inner = level_sizes(n_blocks).map(|n_nodes| vec![Node::EMPTY; n_nodes]).collect();
+        Self { capacity, blocks: vec![Block([0.0; WIDTH]); n_blocks], inner }
     }
 
-    /// Sets the value of a leaf.
+    /// Bytes of a tree over `capacity` leaves.
+    #[must_use]
+    pub fn planned_bytes(capacity: usize) -> u64 {
+        let n_blocks = n_blocks(capacity);
+        let n_nodes: usize = level_sizes(n_blocks).sum();
+        (n_blocks * size_of::<Block>() + n_nodes * size_of::<Node>()) as u64
+    }
+
+    /// Leaves.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Sets the priority of a leaf.
     ///
     /// # Panics
-    /// Where `value` is not finite and positive, or `leaf` is out of range.
+    /// Where `value` is not finite or is negative, or `leaf` is out of range.
     pub fn set(&mut self, leaf: usize, value: f64) {
-        assert!(value.is_finite() && value > 0.0, "a priority of {value}");
-        let mut node = self.n_leaves + leaf;
-        self.sums[node] = value;
-        self.minima[node] = value;
-        while node > 1 {
-            node /= 2;
-            self.sums[node] = self.sums[2 * node] + self.sums[2 * node + 1];
-            self.minima[node] = self.minima[2 * node].min(self.minima[2 * node + 1]);
+        self.put(leaf, value);
+        let mut child = leaf / WIDTH;
+        let mut totals = self.blocks[child].totals();
+        for level in &mut self.inner {
+            let node = &mut level[child / WIDTH];
+            node.put(child % WIDTH, totals);
+            totals = node.refresh();
+            child /= WIDTH;
         }
     }
 
-    /// The value of a leaf; 0 if it was never set.
+    /// Sets the priorities of many leaves; of a leaf that is named twice the later value stands. The result
+    /// is that of [`Self::set`] one by one, to the bit. Ascending leaves are the fastest: a shared ancestor
+    /// is recomputed once.
+    ///
+    /// # Panics
+    /// As [`Self::set`], and where there are not as many values as leaves.
+    pub fn set_many(&mut self, leaves: &[usize], values: &[f64]) {
+        assert_eq!(leaves.len(), values.len(), "a value for each leaf");
+        for (leaf, value) in leaves.iter().zip(values) {
+            self.put(*leaf, *value);
+        }
+        for block in changes(leaves.iter().map(|leaf| leaf / WIDTH)) {
+            self.inner[0][block / WIDTH].put(block % WIDTH, self.blocks[block].totals());
+        }
+        let mut shift = 2 * WIDTH.ilog2();
+        for level in 0..self.inner.len() {
+            let (below, above) = self.inner.split_at_mut(level + 1);
+            let mut above = above.first_mut();
+            for node in changes(leaves.iter().map(|leaf| leaf >> shift)) {
+                let totals = below[level][node].refresh();
+                if let Some(above) = &mut above {
+                    above[node / WIDTH].put(node % WIDTH, totals);
+                }
+            }
+            shift += WIDTH.ilog2();
+        }
+    }
+
+    /// The priority of a leaf; 0 if it was never set.
+    ///
+    /// # Panics
+    /// Where `leaf` is out of range.
     #[must_use]
     pub fn get(&self, leaf: usize) -> f64 {
-        self.sums[self.n_leaves + leaf]
+        self.blocks[leaf / WIDTH].0[leaf % WIDTH]
     }
 
     /// The sum of all leaves.
     #[must_use]
     pub fn sum(&self) -> f64 {
-        self.sums[1]
+        self.root().ends[WIDTH - 1]
     }
 
-    /// The least value of a leaf that was set; infinite if none was.
+    /// The least priority above zero; infinite if there is none.
     #[must_use]
     pub fn minimum(&self) -> f64 {
-        self.minima[1]
+        self.root().totals().minimum
     }
 
     /// The leaf in which `mass`, of `[0, sum)`, falls when leaves are laid side by side. Where rounding puts
-    /// `mass` past the end, the last leaf that was set.
+    /// `mass` past the end, the last leaf above zero. Leaf 0 where all are zero.
+    ///
+    /// # Panics
+    /// Where `mass` is negative or no number.
     #[must_use]
-    pub fn find(&self, mut mass: f64) -> usize {
-        let mut node = 1;
-        while node < self.n_leaves {
-            let (left, right) = (2 * node, 2 * node + 1);
-            if mass < self.sums[left] || self.sums[right] == 0.0 {
-                node = left;
-            } else {
-                mass -= self.sums[left];
-                node = right;
+    pub fn find(&self, mass: f64) -> usize {
+        assert!(mass >= 0.0, "a mass of {mass}");
+        let mut at = (0, mass);
+        for level in self.inner.iter().rev() {
+            at = level[at.0].descend(at);
+        }
+        self.blocks[at.0].descend(at).0
+    }
+
+    /// [`Self::find`] for each mass, in order, into `leaves`; the masses are used up. Ascending masses are
+    /// the fastest.
+    ///
+    /// # Panics
+    /// As [`Self::find`].
+    pub fn find_many(&self, masses: &mut [f64], leaves: &mut Vec<usize>) {
+        assert!(masses.iter().all(|mass| *mass >= 0.0), "a negative mass");
+        leaves.clear();
+        leaves.resize(masses.len(), 0);
+        for level in self.inner.iter().rev() {
+            for (node, mass) in leaves.iter_mut().zip(masses.iter_mut()) {
+                (*node, *mass) = level[*node].descend((*node, *mass));
             }
         }
-        node - self.n_leaves
+        for (leaf, mass) in leaves.iter_mut().zip(masses.iter()) {
+            *leaf = self.blocks[*leaf].descend((*leaf, *mass)).0;
+        }
     }
 
     /// Bytes held.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        (self.sums.capacity() + self.minima.capacity()) as u64 * 8
+        let nodes: usize = self.inner.iter().map(Vec::capacity).sum();
+        (self.blocks.capacity() * size_of::<Block>() + nodes * size_of::<Node>()) as u64
+    }
+
+    fn put(&mut self, leaf: usize, value: f64) {
+        assert!(value.is_finite() && value >= 0.0, "a priority of {value}");
+        assert!(leaf < self.capacity, "leaf {leaf} of {}", self.capacity);
+        self.blocks[leaf / WIDTH].0[leaf % WIDTH] = value;
+    }
+
+    fn root(&self) -> &Node {
+        &self.inner[self.inner.len() - 1][0]
+    }
+}
+
+impl Block {
+    fn totals(&self) -> Totals {
+        let minimum = least(self.0.map(|value| if value > 0.0 { value } else { f64::INFINITY }));
+        Totals { sum: ends(&self.0)[WIDTH - 1], minimum }
+    }
+
+    fn descend(&self, at: (usize, f64)) -> (usize, f64) {
+        descend(&self.0, &ends(&self.0), at)
+    }
+}
+
+impl Node {
+    const EMPTY: Self = Self { sums: [0.0; WIDTH], ends: [0.0; WIDTH], minima: [f64::INFINITY; WIDTH] };
+
+    /// Writes what is known of a child; [`Self::refresh`] must follow.
+    fn put(&mut self, child: usize, totals: Totals) {
+        self.sums[child] = totals.sum;
+        self.minima[child] = totals.minimum;
+    }
+
+    fn refresh(&mut self) -> Totals {
+        self.ends = ends(&self.sums);
+        self.totals()
+    }
+
+    fn totals(&self) -> Totals {
+        Totals { sum: self.ends[WIDTH - 1], minimum: least(self.minima) }
+    }
+
+    fn descend(&self, at: (usize, f64)) -> (usize, f64) {
+        descend(&self.sums, &self.ends, at)
+    }
+}
+
+fn n_blocks(capacity: usize) -> usize {
+    capacity.div_ceil(WIDTH).max(1)
+}
+
+/// Nodes of each level over `n_blocks` blocks, up to the root.
+fn level_sizes(n_blocks: usize) -> impl Iterator<Item = usize> {
+    let first = n_blocks.div_ceil(WIDTH);
+    std::iter::successors(Some(first), |n_nodes| (*n_nodes > 1).then(|| n_nodes.div_ceil(WIDTH)))
+}
+
+/// Where each part ends when they are laid side by side.
+fn ends(sums: &[f64; WIDTH]) -> [f64; WIDTH] {
+    let mut end = 0.0;
+    sums.map(|sum| {
+        end += sum;
+        end
+    })
+}
+
+fn least(mut minima: [f64; WIDTH]) -> f64 {
+    let mut half = WIDTH / 2;
+    while half > 0 {
+        for i in 0..half {
+            minima[i] = if minima[i] < minima[i + half] { minima[i] } else { minima[i + half] };
+        }
+        half /= 2;
+    }
+    minima[0]
+}
+
+/// From a node and a mass within it to the child in which the mass falls, and the mass within that child.
+/// Past the end it is the last child above zero, and past its end.
+fn descend(sums: &[f64; WIDTH], ends: &[f64; WIDTH], (node, mass): (usize, f64)) -> (usize, f64) {
+    let child = ends.iter().fold(0usize, |n, end| n.wrapping_add(usize::from(*end <= mass)));
+    if child == WIDTH {
+        let last = sums.iter().rposition(|sum| *sum > 0.0).unwrap_or(0);
+        return (node * WIDTH + last, f64::INFINITY);
+    }
+    let before = if child == 0 { 0.0 } else { ends[child - 1] };
+    (node * WIDTH + child, mass - before)
+}
+
+/// Numbers without the ones that follow their equal.
+fn changes(numbers: impl Iterator<Item = usize>) -> impl Iterator<Item = usize> {
+    let mut last = None;
+    numbers.filter(move |number| last.replace(*number) != Some(*number))
+}
+
+/// What a checkpoint holds: the leaves up to the last above zero.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    capacity: usize,
+    leaves: Vec<f64>,
+}
+
+impl Serialize for SumTree {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut leaves: Vec<f64> = self.blocks.iter().flat_map(|block| block.0).collect();
+        leaves.truncate(leaves.iter().rposition(|leaf| *leaf > 0.0).map_or(0, |last| last + 1));
+        Saved { capacity: self.capacity, leaves }.serialize(serializer)
+    }
+}
+
+impl TryFrom<Saved> for SumTree {
+    type Error = &'static str;
+
+    fn try_from(saved: Saved) -> Result<Self, Self::Error> {
+        if saved.leaves.len() > saved.capacity
+            || !saved.leaves.iter().all(|leaf| leaf.is_finite() && *leaf >= 0.0)
+        {
+            return Err("saved priorities that belong to no tree");
+        }
+        let mut tree = Self::new(saved.capacity);
+        tree.set_many(&(0..saved.leaves.len()).collect::<Vec<_>>(), &saved.leaves);
+        Ok(tree)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use rand::{Rng, SeedableRng};
     use rand_pcg::Pcg64Mcg;
 
+    /// What the tree promises, by plain loops over the leaves.
+    #[derive(Clone)]
+    struct Naive(Vec<f64>);
+
+    impl Naive {
+        fn sum(&self) -> f64 {
+            self.0.iter().sum()
+        }
+
+        fn minimum(&self) -> f64 {
+            self.0.iter().copied().filter(|leaf| *leaf > 0.0).fold(f64::INFINITY, f64::min)
+        }
+
+        fn find(&self, mass: f64) -> usize {
+            let mut end = 0.0;
+            let within = self.0.iter().position(|leaf| {
+                end += leaf;
+                mass < end
+            });
+            within.or_else(|| self.0.iter().rposition(|leaf| *leaf > 0.0)).unwrap_or(0)
+        }
+    }
+
+    /// Multiples of 1/1024 add up exactly, so that the naive sum is the tree's to the bit. A sixth are zero.
+    fn priority(rng: &mut Pcg64Mcg) -> f64 {
+        if rng.random_range(0..6) == 0 { 0.0 } else { f64::from(rng.random_range(1..1_000_000u32)) / 1024.0 }
+    }
+
+    fn check_random_operations(capacity: usize, n_operations: usize, seed: u64) {
+        let mut rng = Pcg64Mcg::seed_from_u64(seed);
+        let mut tree = SumTree::new(capacity);
+        let mut naive = Naive(vec![0.0; capacity]);
+        let (mut leaves, mut n) = (Vec::new(), 0);
+        while n < n_operations {
+            let n_batch = rng.random_range(1..40);
+            match rng.random_range(0..4) {
+                0 => {
+                    let (leaf, value) = (rng.random_range(0..capacity), priority(&mut rng));
+                    tree.set(leaf, value);
+                    naive.0[leaf] = value;
+                    n += 1;
+                }
+                1 => {
+                    leaves = (0..n_batch).map(|_| rng.random_range(0..capacity)).collect();
+                    if rng.random() {
+                        leaves.sort_unstable();
+                    }
+                    let values: Vec<f64> = (0..n_batch).map(|_| priority(&mut rng)).collect();
+                    tree.set_many(&leaves, &values);
+                    leaves.iter().zip(&values).for_each(|(leaf, value)| naive.0[*leaf] = *value);
+                    n += n_batch;
+                }
+                2 => {
+                    let mass = rng.random::<f64>() * 1.1 * naive.sum();
+                    assert_eq!(tree.find(mass), naive.find(mass));
+                    n += 1;
+                }
+                _ => {
+                    let mut masses: Vec<f64> =
+                        (0..n_batch).map(|_| rng.random::<f64>() * 1.1 * naive.sum()).collect();
+                    let expected: Vec<usize> = masses.iter().map(|mass| naive.find(*mass)).collect();
+                    tree.find_many(&mut masses, &mut leaves);
+                    assert_eq!(leaves, expected);
+                    n += n_batch;
+                }
+            }
+            assert_eq!((tree.sum(), tree.minimum()), (naive.sum(), naive.minimum()));
+        }
+        (0..capacity).for_each(|leaf| assert_eq!(tree.get(leaf), naive.0[leaf]));
+        assert_eq!(tree.bytes(), SumTree::planned_bytes(capacity));
+    }
+
     #[test]
     fn a_million_random_operations_agree_with_a_naive_model() {
-        let mut rng = Pcg64Mcg::seed_from_u64(3);
-        for capacity in [1usize, 2, 3, 37, 64, 200] {
+        for (seed, capacity) in (0..).zip([1usize, 2, 15, 16, 17, 37, 255, 256, 257, 1000]) {
+            check_random_operations(capacity, 100_000, seed);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_size_agrees_with_a_naive_model(capacity in 1usize..5000, seed: u64) {
+            check_random_operations(capacity, 200, seed);
+        }
+
+        #[test]
+        fn neither_order_nor_a_checkpoint_changes_a_bit(
+            capacity in 1usize..600, seed: u64, n in 1usize..400,
+        ) {
+            let mut rng = Pcg64Mcg::seed_from_u64(seed);
             let mut tree = SumTree::new(capacity);
-            let mut model = vec![0f64; capacity];
-            for _ in 0..1_000_000 / 6 {
-                let leaf = rng.random_range(0..capacity);
-                // Multiples of 1/1024 add up exactly, so that the naive sum is the tree's to the bit.
-                let value = f64::from(rng.random_range(1..1_000_000u32)) / 1024.0;
-                tree.set(leaf, value);
-                model[leaf] = value;
-                let sum: f64 = model.iter().sum();
-                assert_eq!(tree.sum(), sum);
-                let mass = rng.random::<f64>() * sum;
-                let mut left = mass;
-                let naive = model.iter().position(|value| {
-                    left -= value;
-                    left < 0.0
-                });
-                assert_eq!(Some(tree.find(mass)), naive);
-                let least = model.iter().copied().filter(|v| *v > 0.0).fold(f64::INFINITY, f64::min);
-                assert_eq!(tree.minimum(), least);
+            for _ in 0..n {
+                let value = rng.random::<f64>().powi(20) * 1e6;
+                tree.set(rng.random_range(0..capacity), value);
+            }
+            let leaves: Vec<usize> = (0..capacity).rev().collect();
+            let values: Vec<f64> = leaves.iter().map(|leaf| tree.get(*leaf)).collect();
+            let mut backwards = SumTree::new(capacity);
+            backwards.set_many(&leaves, &values);
+            prop_assert_eq!(&backwards, &tree);
+            let restored: SumTree = postcard::from_bytes(&postcard::to_stdvec(&tree).unwrap()).unwrap();
+            prop_assert_eq!(&restored, &tree);
+        }
+
+        #[test]
+        fn a_leaf_of_zero_is_never_drawn(
+            powers in proptest::collection::vec(proptest::option::of(-300i32..300), 1..600), share in 0f64..1.0,
+        ) {
+            let mut tree = SumTree::new(powers.len());
+            for (leaf, power) in powers.iter().enumerate() {
+                tree.set(leaf, power.map_or(0.0, |power| 2f64.powi(power)));
+            }
+            let sum = tree.sum();
+            prop_assume!(sum > 0.0);
+            for mass in [0.0, f64::MIN_POSITIVE, share * sum, sum.next_down()] {
+                prop_assert!(tree.get(tree.find(mass)) > 0.0, "{mass} of {sum}");
+            }
+            let last = powers.iter().rposition(Option::is_some).unwrap();
+            for mass in [sum, sum.next_up(), 2.0 * sum, f64::INFINITY] {
+                prop_assert_eq!(tree.find(mass), last);
+                let mut leaves = Vec::new();
+                tree.find_many(&mut [mass, 0.0], &mut leaves);
+                prop_assert_eq!(&leaves, &[last, tree.find(0.0)]);
             }
         }
     }
 
     #[test]
-    fn an_unset_leaf_is_never_drawn() {
-        let mut tree = SumTree::new(5);
-        tree.set(1, 1e-12);
-        tree.set(3, 1e12);
-        for mass in [0.0, 1e-13, 0.5e12, tree.sum(), tree.sum() * 2.0] {
-            assert!([1, 3].contains(&tree.find(mass)));
-        }
+    #[should_panic(expected = "leaf 5 of 5")]
+    fn a_leaf_past_the_capacity_is_refused() {
+        SumTree::new(5).set(5, 1.0);
+    }
+
+    #[test]
+    #[should_panic(expected = "a priority of NaN")]
+    fn a_priority_that_is_no_number_is_refused() {
+        SumTree::new(5).set_many(&[1, 2], &[1.0, f64::NAN]);
+    }
+
+    #[test]
+    fn saved_priorities_that_belong_to_no_tree_are_refused() {
+        let saved = postcard::to_stdvec(&Saved { capacity: 2, leaves: vec![1.0; 3] }).unwrap();
+        assert!(postcard::from_bytes::<SumTree>(&saved).is_err());
+        let saved = postcard::to_stdvec(&Saved { capacity: 2, leaves: vec![-1.0] }).unwrap();
+        assert!(postcard::from_bytes::<SumTree>(&saved).is_err());
     }
 }

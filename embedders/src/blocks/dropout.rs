@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn keeps_the_mean_and_drops_the_fraction() {
-        tch::manual_seed(3);
+        let _turn = crate::turn::seeded(3);
         let x = Tensor::ones([100, 1003], (Kind::Float, Device::Cpu)).set_requires_grad(true);
         let y = Dropout::new(0.2).forward(x.shallow_clone()).unwrap();
         let mean = |t: &Tensor| t.mean(Kind::Double).double_value(&[]);

@@ -5,10 +5,28 @@
 //! bytes is decided elsewhere.
 #![allow(unsafe_code, reason = "the border to C and C++; every block states why it is sound")]
 
+mod activations;
+mod autocast;
+mod blocks;
+mod heap;
+mod map;
+mod numbers;
 mod raw;
 mod runtime;
+mod shared_tensors;
 
-pub use runtime::{LIBTORCH_VERSION, Runtime, keep_freed_memory, open, resident_libtorch};
+pub(crate) use activations::{
+    Recording, Scope, Spill, begin_chain, install_engine, release_failed_backward, spilled_bytes,
+};
+pub(crate) use autocast::Autocast;
+pub(crate) use blocks::{forget_peak as forget_peak_of_blocks, release as release_cached_blocks};
+pub use heap::CountedHeap;
+pub use map::{Access, Map};
+pub use numbers::exclusive_numbers;
+pub use runtime::{
+    LIBTORCH_VERSION, Runtime, keep_freed_memory, open, resident_libtorch, settle_heap, trim_heap,
+};
+pub(crate) use shared_tensors::SharedTensors;
 
 use std::ffi::{CStr, c_char, c_void};
 
@@ -37,6 +55,22 @@ fn exclusive(tensor: &mut Tensor) -> *mut c_void {
     tensor.as_mut_ptr().cast()
 }
 
+/// Makes every CPU tensor from now on one that the ledger counts and the budget may refuse. Call it once, before any
+/// tensor that should be counted is made.
+///
+/// # Errors
+/// Where libtorch refuses another allocator.
+pub fn count_tensors() -> Result<()> {
+    // SAFETY: takes no pointers; installing twice installs the same allocator.
+    checked("install the counting allocator", unsafe { raw::memsys_install_allocator() })
+}
+
+/// Makes attention the plain product, which holds every probability: the way without a budget.
+pub fn attend_plainly() {
+    // SAFETY: takes no pointers and sets flags of libtorch's own.
+    unsafe { raw::memsys_attend_plainly() }
+}
+
 /// Makes `gradient` the place where the autograd engine accumulates the gradient of the leaf `parameter`.
 ///
 /// # Errors
@@ -45,6 +79,25 @@ pub fn set_gradient(parameter: &mut Tensor, gradient: &Tensor) -> Result<()> {
     // SAFETY: both pointers are live tch tensors for the length of the call; the C++ side copies the handle of
     // `gradient` (a reference count) and keeps no pointer.
     checked("set a gradient", unsafe { raw::memsys_set_gradient(exclusive(parameter), shared(gradient)) })
+}
+
+/// Adds every gradient of the leaf `parameter` to `host` as soon as backward has accumulated it, and frees it.
+///
+/// # Errors
+/// Where libtorch refuses the hook.
+pub(crate) fn offload_gradient(parameter: &Tensor, host: &Tensor) -> Result<()> {
+    // SAFETY: both pointers are live tch tensors for the length of the call; the hook that stays with `parameter`
+    // holds a handle of `host` of its own.
+    checked("offload a gradient", unsafe { raw::memsys_offload_gradient(shared(parameter), shared(host)) })
+}
+
+/// Undoes [`offload_gradient`].
+///
+/// # Errors
+/// Where libtorch refuses the call.
+pub(crate) fn stop_offload(parameter: &Tensor) -> Result<()> {
+    // SAFETY: the pointer is a live tch tensor for the length of the call.
+    checked("stop the offload of a gradient", unsafe { raw::memsys_stop_offload(shared(parameter)) })
 }
 
 /// The constants of an Adam step.

@@ -1,8 +1,15 @@
 //! The C functions of `csrc/`, as they are.
 
-use std::ffi::{c_char, c_void};
+use std::ffi::{c_char, c_int, c_void};
+
+/// Runs stages again from an input that it takes over; returns null or a message to be freed.
+pub(super) type RunStages = unsafe extern "C" fn(stages: *const c_void, input: *mut c_void) -> *mut c_char;
+pub(super) type DropStages = unsafe extern "C" fn(stages: *mut c_void);
 
 unsafe extern "C" {
+    pub(super) fn memsys_install_allocator() -> *mut c_char;
+    pub(super) fn memsys_attend_plainly();
+    pub(super) fn memsys_exclusive_numbers(tensor: *mut c_void, numbers: *mut *mut f32) -> *mut c_char;
     pub(super) fn memsys_set_gradient(parameter: *mut c_void, gradient: *const c_void) -> *mut c_char;
     pub(super) fn memsys_adam_step(
         weights: *mut c_void,
@@ -15,4 +22,30 @@ unsafe extern "C" {
         beta2: f64,
         epsilon: f64,
     ) -> *mut c_char;
+
+    pub(super) fn memsys_install_engine() -> *mut c_char;
+    pub(super) fn memsys_release_failed_backward() -> *mut c_char;
+    pub(super) fn memsys_enter_scope(
+        n_segments: u64,
+        spill_file: c_int,
+        folder: *const c_char,
+        threshold_bytes: u64,
+        id: *mut u64,
+    ) -> *mut c_char;
+    pub(super) fn memsys_leave_scope(id: u64);
+    pub(super) fn memsys_begin_chain(input: *const c_void, n_segments: *mut u64) -> *mut c_char;
+    pub(super) fn memsys_begin_recording(input: *const c_void, out: *mut *mut c_void) -> *mut c_char;
+    pub(super) fn memsys_end_recording(
+        recording: *mut c_void,
+        stages: *mut c_void,
+        run: RunStages,
+        drop: DropStages,
+    ) -> *mut c_char;
+    pub(super) fn memsys_spilled_bytes(live_bytes: *mut u64, file_bytes: *mut u64);
+
+    pub(super) fn memsys_offload_gradient(parameter: *const c_void, host: *const c_void) -> *mut c_char;
+    pub(super) fn memsys_stop_offload(parameter: *const c_void) -> *mut c_char;
+
+    pub(super) fn memsys_enter_autocast(cuda: bool, kind: c_int, out: *mut *mut c_void) -> *mut c_char;
+    pub(super) fn memsys_leave_autocast(found: *mut c_void) -> *mut c_char;
 }

@@ -65,15 +65,30 @@ fn open_library(path: &Path) -> bool {
     !handle.is_null()
 }
 
+/// Settles how the C library's heap behaves under a budget: large blocks are mappings of their own and go back to the
+/// system when they are freed, the top of the heap is given back beyond 16 MiB, and threads share two arenas instead
+/// of fragmenting one each. Its own thresholds would move with what was freed. Returns false where it refuses.
+pub fn settle_heap() -> bool {
+    mallopt(libc::M_MMAP_THRESHOLD, 1 << 20)
+        && mallopt(libc::M_TRIM_THRESHOLD, 16 << 20)
+        && mallopt(libc::M_ARENA_MAX, 2)
+}
+
 /// Tells the C library to keep freed blocks of up to 32 MiB for reuse instead of giving them back to the system
-/// at once: the first touch of fresh pages runs at a fifth of the memory's speed, and a learner step frees and
-/// asks for the same blocks over and over. Returns false where the C library refuses.
+/// at once: the way without a budget, where tensors live in its heap and a learner step frees and asks for the same
+/// blocks over and over. Returns false where the C library refuses.
 pub fn keep_freed_memory() -> bool {
-    const KEEP_BYTES: libc::c_int = 32 << 20;
-    const TRIM_BYTES: libc::c_int = 1 << 30;
+    mallopt(libc::M_MMAP_THRESHOLD, 32 << 20) && mallopt(libc::M_TRIM_THRESHOLD, 1 << 30)
+}
+
+fn mallopt(parameter: libc::c_int, value: libc::c_int) -> bool {
     // SAFETY: `mallopt` takes plain numbers and may be called at any time.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, KEEP_BYTES) == 1
-            && libc::mallopt(libc::M_TRIM_THRESHOLD, TRIM_BYTES) == 1
-    }
+    unsafe { libc::mallopt(parameter, value) == 1 }
+}
+
+/// Gives the free pages within the C library's heap back to the system. Returns whether there were any. It walks the
+/// whole heap: milliseconds.
+pub fn trim_heap() -> bool {
+    // SAFETY: `malloc_trim` may be called at any time.
+    unsafe { libc::malloc_trim(0) == 1 }
 }

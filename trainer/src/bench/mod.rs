@@ -3,10 +3,12 @@
 //! Every figure is the median of several repeats on stated threads. A machine that is shared drifts: compare figures
 //! of one run, never those of two days; [`peers`] therefore takes turns with the others within one run.
 
+pub mod memory;
 pub mod peers;
 pub mod train;
 
-pub use train::{BenchTrainArgs, run};
+pub use memory::BenchMemoryArgs;
+pub use train::BenchTrainArgs;
 
 use std::time::Instant;
 

@@ -9,6 +9,7 @@ use buffers::frames::Scenes;
 use buffers::replay::Batch;
 use clap::Args;
 use memsys::parameters::Weights;
+use memsys::steps::Steps;
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use serde_json::{Value, json};
@@ -72,8 +73,9 @@ pub struct BenchTrainArgs {
 /// # Errors
 /// Where a preset is not known, or a measurement fails.
 pub fn run(args: &BenchTrainArgs) -> Result<()> {
-    memsys::libtorch::keep_freed_memory();
+    memsys::libtorch::settle_heap();
     memsys::libtorch::open()?;
+    memsys::libtorch::count_tensors()?;
     let n_threads = threads(args.threads);
     tch::set_num_threads(n_threads);
     let mut rows = Vec::new();
@@ -176,7 +178,8 @@ pub(super) fn filled(config: &Config, market: &Market, learner: Learner) -> Resu
     let scenes = Arc::clone(&market.scenes);
     let mut actor =
         ActorLoop::new(environments, Arc::clone(&scenes), Network::new(&dqn), Device::Cpu, random);
-    let mut learner = LearnerLoop::new(config, learner, scenes, &actor.seen(), 2);
+    let steps = Steps::fixed(config.agent.micro_batch);
+    let mut learner = LearnerLoop::new(config, learner, steps, scenes, &actor.seen(), 2);
     while learner.replay().len() < 20_000 {
         learner.take(&actor.advance(&weights)?);
     }
@@ -198,7 +201,8 @@ fn learning(config: &Config, market: &Market, preset: &str, n_repeats: usize) ->
     let mut kept = filled(config, market, learner(endless)?)?;
     let mut rng = Pcg64Mcg::seed_from_u64(3);
     let batch: Batch = kept.replay().sample(config.agent.batch, 0.4, &mut rng)?;
-    let kept_seconds = median_seconds(n_repeats, || Ok(kept.learner_mut().step(&batch)?))?;
+    let kept_seconds =
+        median_seconds(n_repeats, || Ok(kept.learner_mut().step(&batch, config.agent.micro_batch)?))?;
     let n_timed = if preset == "full" { 512 } else { 8_192 };
     let first = market.splits[0].train.start.next_multiple_of(64);
     let network = Network::new(&dqn);
@@ -292,7 +296,8 @@ pub(super) fn cartpole(n_repeats: usize) -> Result<f64> {
         let mut actor =
             ActorLoop::new(vec![environment], Arc::clone(&scenes), Network::new(&dqn), Device::Cpu, plan);
         let learner = Learner::new(dqn, Network::new(&dqn), Arc::clone(&scenes), Device::Cpu)?;
-        let mut learner = LearnerLoop::new(&config, learner, scenes, &actor.seen(), seed);
+        let steps = Steps::fixed(config.agent.micro_batch);
+        let mut learner = LearnerLoop::new(&config, learner, steps, scenes, &actor.seen(), seed);
         let began = Instant::now();
         while actor.environment_steps() < CARTPOLE_STEPS {
             let round = actor.advance(learner.learner().online())?;

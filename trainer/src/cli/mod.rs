@@ -2,6 +2,7 @@
 
 mod evaluate;
 mod features;
+mod plan;
 mod settings;
 mod train;
 
@@ -36,6 +37,8 @@ enum Command {
     Evaluate(evaluate::EvaluateArgs),
     /// Write every feature row with its name and the time from which it may be seen.
     Features(features::FeaturesArgs),
+    /// What a configuration will cost in bytes, part by part, and what fits the line.
+    Plan(plan::PlanArgs),
     /// Print the resolved configuration with its comments.
     Config(settings::ConfigArgs),
     /// Measure this program.
@@ -47,6 +50,8 @@ enum Command {
 enum BenchCommand {
     /// Learner samples/s, acting and environment steps/s.
     Train(crate::bench::BenchTrainArgs),
+    /// The managed way against the usual one, and what a lower line costs.
+    Memory(crate::bench::BenchMemoryArgs),
 }
 
 /// Runs the program.
@@ -65,11 +70,13 @@ pub fn main() -> ExitCode {
         Command::Train(args) => train::run(&args),
         Command::Evaluate(args) => evaluate::run(&args).map(|()| Ended::Done),
         Command::Features(args) => features::run(&args).map(|()| Ended::Done),
+        Command::Plan(args) => plan::run(&args).map(|()| Ended::Done),
         Command::Config(args) => args.settings.load().map(|config| {
             print(&config.to_toml());
             Ended::Done
         }),
-        Command::Bench(BenchCommand::Train(args)) => crate::bench::run(&args).map(|()| Ended::Done),
+        Command::Bench(BenchCommand::Train(args)) => crate::bench::train::run(&args).map(|()| Ended::Done),
+        Command::Bench(BenchCommand::Memory(args)) => crate::bench::memory::run(&args).map(|()| Ended::Done),
     };
     match outcome {
         Ok(Ended::Done) => ExitCode::SUCCESS,
@@ -83,7 +90,7 @@ pub fn main() -> ExitCode {
 
 fn status_of(error: &Error) -> u8 {
     match error {
-        Error::LineTooLow { .. } => LINE_TOO_LOW,
+        Error::LineTooLow(_) | Error::Memory(memsys::Error::Refused(_)) => LINE_TOO_LOW,
         error if error.is_usage() => USAGE,
         _ => 1,
     }

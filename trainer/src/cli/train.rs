@@ -58,7 +58,6 @@ pub(super) fn run(args: &TrainArgs) -> Result<Ended> {
     for file in &mut config.data.files {
         *file = std::path::absolute(&*file).map_err(Error::io(&*file))?;
     }
-    memsys::libtorch::keep_freed_memory();
     let order = Order {
         config,
         resume: args.resume.clone(),

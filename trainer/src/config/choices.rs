@@ -61,6 +61,17 @@ choices! {
         /// Deep Q-learning.
         Dqn = "dqn",
     }
+    /// What may become of activations between forward and backward.
+    ActivationChoice {
+        /// What fits, the fastest first.
+        Auto = "auto",
+        /// They stay.
+        Keep = "keep",
+        /// They are computed again.
+        Recompute = "recompute",
+        /// They go to a file and come back.
+        Spill = "spill",
+    }
     /// How the target network follows the learned one.
     TargetUpdate {
         /// A copy every `agent.target_interval` learner steps.

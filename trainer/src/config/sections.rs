@@ -5,7 +5,8 @@
 use std::path::PathBuf;
 
 use super::choices::{
-    Algorithm, DeviceChoice, Dropout, EmbedderPreset, EnvironmentKind, StampLabel, TargetUpdate,
+    ActivationChoice, Algorithm, DeviceChoice, Dropout, EmbedderPreset, EnvironmentKind, StampLabel,
+    TargetUpdate,
 };
 use super::define::{Row, SectionKeys, define_config};
 use super::raw::Written;
@@ -109,8 +110,9 @@ define_config! {
         gradient_norm: f64 = 10.0, in above(0.0), unit "norm over all parameters";
         /// Transitions of a learner step.
         batch: usize = 128, in 1..=65_536, unit "transitions";
-        /// Transitions that go through the network at once: a batch is learned from in parts of this size, each
-        /// weighted by its true size. Smaller parts hold fewer bytes and give the same result but for rounding.
+        /// Transitions that go through the network at once, at most: a batch is learned from in parts, each weighted by
+        /// its true size. The line may make them smaller, down to `memory.smallest_micro_batch`; smaller parts hold
+        /// fewer bytes and give the same result but for rounding.
         micro_batch: usize = 128, in 1..=65_536, unit "transitions";
         /// How the target network follows: `periodic` (a copy now and then) or `soft` (a little, every step).
         target_update: TargetUpdate = TargetUpdate::Periodic;
@@ -148,10 +150,36 @@ define_config! {
         /// reference's beta.
         importance_sampling_exponent: f64 = 0.4, in 0.0..=1.0, unit "exponent";
     }
-    /// The line: what the whole process may hold in memory.
+    /// The line: what the whole process may hold in memory, and what may be done to stay under it.
     memory: Memory {
         /// A size such as `2GiB` or `1.5GB`, a number of bytes, or a share of what the machine or its control group
         /// allows, such as `60%`.
         limit: Line = Line::Percent(80.0);
+        /// true: every byte is counted, the line holds, and a learner step that it has no room for is made again in
+        /// fewer bytes. false: the usual way, to compare with: whole observations are copied into the replay, a batch
+        /// goes through the network at once, attention is the plain product, and nothing is refused.
+        managed: bool = true;
+        /// What may become of activations between forward and backward: `keep`, `recompute` (they are computed again),
+        /// `spill` (they go to a file and come back), or `auto`: what fits, the fastest first. All give the same bits.
+        activations: ActivationChoice = ActivationChoice::Auto;
+        /// Parts in which a network is computed again, where activations are recomputed.
+        checkpoint_segments: usize = 4, in 1..=64, unit "parts of an embedder";
+        /// Tensors smaller than this stay in memory, where activations are spilled.
+        spill_threshold: usize = 65_536, in 0.., unit "bytes";
+        /// Where activations are spilled to, in files without a name; empty: the run's folder. It should not lie in
+        /// memory, as /tmp may.
+        spill_folder: Option<PathBuf> = None;
+        /// Below `agent.micro_batch`, the fewest transitions that go through the network at once.
+        smallest_micro_batch: usize = 8, in 1..=65_536, unit "transitions";
+        /// Share of the line from which on a warning is told, and caches are collected.
+        memory_warning_threshold: f64 = 0.75, in above_up_to(0.0, 1.0), unit "share of the line";
+        /// Share of the line from which on it is critical: learner steps are computed in fewer bytes. At least the
+        /// warning's.
+        memory_critical_threshold: f64 = 0.90, in above_up_to(0.0, 1.0), unit "share of the line";
+        /// From one reading of memory to the next.
+        monitoring_interval: f64 = 5.0, in above(0.0), unit "seconds";
+        /// For tests of the promise: refuses every so-many-th allocation of a learner step, as though the line had no
+        /// room for it; 0: none.
+        refuse_every: u64 = 0, in 0.., unit "allocations";
     }
 }

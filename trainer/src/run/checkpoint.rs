@@ -12,7 +12,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::Dtype;
+use safetensors::tensor::SafeTensors;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
@@ -103,8 +104,7 @@ pub fn save<E: Environment>(
     ];
     tensors.extend(best.map(|best| ("best", best)));
     save_tensors(&part.join("learner.safetensors"), &tensors)?;
-    let loops = postcard::to_stdvec(&(actor, learner.state())).map_err(|error| unreadable(&part, &error))?;
-    write(&part.join("loops.postcard"), &loops)?;
+    save_loops(&part.join("loops.postcard"), &(actor, learner.state()))?;
     let counters = Counters { version: VERSION, ..counters.clone() };
     let text = serde_json::to_vec_pretty(&counters).map_err(|error| unreadable(&part, &error))?;
     write(&part.join("counters.json"), &text)?;
@@ -177,26 +177,55 @@ pub fn load_tensors(folder: &Path) -> Result<Tensors> {
     })
 }
 
+/// Written as it is made, so that no second copy of the replay is held.
+fn save_loops(path: &Path, loops: &impl Serialize) -> Result<()> {
+    let file = fs::File::create(path).map_err(Error::io(path))?;
+    let buffered = postcard::to_io(loops, std::io::BufWriter::with_capacity(1 << 20, file))
+        .map_err(|error| unreadable(path, &error))?;
+    let file = buffered.into_inner().map_err(|error| Error::io(path)(error.into_error()))?;
+    file.sync_all().map_err(Error::io(path))
+}
+
 fn save_weights(path: &Path, learner: &LearnerLoop) -> Result<()> {
     let named: Vec<(&str, &Tensor)> = learner.learner().online().named().collect();
     save_tensors(path, &named)
 }
 
 fn save_tensors(path: &Path, tensors: &[(&str, &Tensor)]) -> Result<()> {
-    let mut numbers = Vec::with_capacity(tensors.len());
-    for (name, tensor) in tensors {
-        let size: Vec<usize> = tensor.size().iter().map(|n| *n as usize).collect();
-        numbers.push((*name, size, bytes_of(tensor)?));
+    let views = tensors.iter().map(|(name, tensor)| (*name, Numbers { tensor, size: size_of(tensor) }));
+    safetensors::serialize_to_file(views, None, path).map_err(|error| match error {
+        safetensors::SafeTensorError::IoError(error) => Error::io(path)(error),
+        error => unreadable(path, &error),
+    })?;
+    fs::File::open(path).and_then(|file| file.sync_all()).map_err(Error::io(path))
+}
+
+/// A tensor on its way into a file: its bytes are copied when they are written, one tensor at a time.
+struct Numbers<'a> {
+    tensor: &'a Tensor,
+    size: Vec<usize>,
+}
+
+impl safetensors::View for Numbers<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
     }
-    let mut views = Vec::with_capacity(tensors.len());
-    for (name, size, bytes) in &numbers {
-        views.push((
-            *name,
-            TensorView::new(Dtype::F32, size.clone(), bytes).map_err(|error| unreadable(path, &error))?,
-        ));
+
+    fn shape(&self) -> &[usize] {
+        &self.size
     }
-    let bytes = safetensors::serialize(views, None).map_err(|error| unreadable(path, &error))?;
-    write(path, &bytes)
+
+    fn data(&self) -> std::borrow::Cow<'_, [u8]> {
+        bytes_of(self.tensor).expect("a live f32 tensor can be copied").into()
+    }
+
+    fn data_len(&self) -> usize {
+        self.tensor.numel() * 4
+    }
+}
+
+fn size_of(tensor: &Tensor) -> Vec<usize> {
+    tensor.size().iter().map(|n| *n as usize).collect()
 }
 
 /// The numbers of an f32 tensor, little endian.
@@ -205,10 +234,9 @@ fn save_tensors(path: &Path, tensors: &[(&str, &Tensor)]) -> Result<()> {
 /// Where libtorch refuses a call.
 pub fn bytes_of(tensor: &Tensor) -> Result<Vec<u8>> {
     let tensor = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_contiguous()?;
-    let n_numbers = tensor.numel();
-    let mut numbers = vec![0f32; n_numbers];
-    tensor.f_copy_data(&mut numbers, n_numbers)?;
-    Ok(numbers.iter().flat_map(|number| number.to_le_bytes()).collect())
+    let mut bytes = vec![0u8; tensor.numel() * 4];
+    tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
+    Ok(bytes)
 }
 
 fn beside(folder: &Path, suffix: &str) -> PathBuf {

@@ -1,4 +1,6 @@
 //! The learner's half of a run: takes in steps, keeps the replay, learns as often as it is due.
+//!
+//! A learner step is a transaction ([`memsys::steps`]): what a refused attempt drew from the replay is drawn again.
 
 use std::sync::Arc;
 
@@ -6,13 +8,19 @@ use agents::dqn::{Learner, Outcome};
 use buffers::frames::{Place, Scenes};
 use buffers::replay::accumulator::Accumulator;
 use buffers::replay::{Replay, ReplayOptions};
+use memsys::activations::{self, Policy};
+use memsys::ledger::Owner;
+use memsys::reservation::Reservation;
+use memsys::rungs::Rung;
+use memsys::steps::{Failure, Steps};
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
 
 use super::actor_loop::{Round, Seen};
+use super::survey;
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// All that the learner's future depends on, beside weights and moments.
 #[derive(Debug, Serialize, Deserialize)]
@@ -40,18 +48,32 @@ pub struct LearnerLoop {
     state: LearnerState,
     replay_options: ReplayOptions,
     pace: Pace,
+    steps: Steps,
+    activations: activations::Options,
+    batch_owner: Owner,
+    activations_owner: Owner,
+    /// What the replay holds of Rust's heap.
+    reserved: Reservation,
 }
 
 impl LearnerLoop {
-    /// A loop with an empty replay; `seen` is what each environment shows at first.
+    /// A loop with an empty replay; `seen` is what each environment shows at first. Learner steps are made by `steps`.
     #[must_use]
-    pub fn new(config: &Config, learner: Learner, scenes: Arc<Scenes>, seen: &[Seen], seed: u64) -> Self {
+    pub fn new(
+        config: &Config,
+        learner: Learner,
+        steps: Steps,
+        scenes: Arc<Scenes>,
+        seen: &[Seen],
+        seed: u64,
+    ) -> Self {
         let agent = &config.agent;
         let replay_options = ReplayOptions {
             capacity_transitions: config.replay.capacity,
             priority_exponent: if config.replay.prioritized { config.replay.priority_exponent } else { 0.0 },
             n_environments: seen.len(),
             own_width: seen.first().map_or(0, |seen| seen.own.len()),
+            copies_observations: !config.memory.managed,
         };
         let mut replay = Replay::new(&replay_options, scenes);
         let standing =
@@ -69,7 +91,19 @@ impl LearnerLoop {
             importance_sampling_exponent: config.replay.importance_sampling_exponent,
             environment_steps: config.run.environment_steps,
         };
-        Self { learner, state, replay_options, pace }
+        let mut reserved = Reservation::of_heap(Owner::named("run/replay/hot"));
+        reserved.set(state.replay.bytes());
+        Self {
+            learner,
+            state,
+            replay_options,
+            pace,
+            steps,
+            activations: survey::options(config, Policy::Keep),
+            batch_owner: Owner::named("run/learner/batch"),
+            activations_owner: Owner::named("run/learner/activations"),
+            reserved,
+        }
     }
 
     /// Takes in a round of steps.
@@ -84,6 +118,7 @@ impl LearnerLoop {
                 standing[index] = place(replay, environment, begins);
             }
         }
+        self.reserved.set(replay.bytes());
     }
 
     /// Learner steps that the inserted transitions allow and that were not taken yet.
@@ -104,10 +139,40 @@ impl LearnerLoop {
         let progress = (environment_steps as f64 / self.pace.environment_steps as f64).min(1.0);
         let first = self.pace.importance_sampling_exponent;
         let exponent = first + (1.0 - first) * progress;
-        let batch = self.state.replay.sample(self.pace.batch, exponent, &mut self.state.rng)?;
-        let outcome = self.learner.step(&batch)?;
-        self.state.replay.update_priorities(&batch.slots, &outcome.td_errors);
+        let Self { learner, state, activations, batch_owner, activations_owner, .. } = self;
+        let attempt = |rung: Rung| -> Result<_> {
+            let mut rng = state.rng.clone();
+            let batch = {
+                let _owner = batch_owner.enter();
+                state.replay.sample(self.pace.batch, exponent, &mut rng)?
+            };
+            let _owner = activations_owner.enter();
+            activations.policy = rung.policy;
+            let _activations = activations::enter(activations)?;
+            Ok((learner.step(&batch, rung.micro_batch)?, batch.slots, rng))
+        };
+        let (outcome, slots, rng) = self.steps.step(attempt).map_err(|failure| match failure {
+            Failure::Refused(refusal) => Error::Memory(memsys::Error::Refused(refusal)),
+            Failure::Other(error) => error,
+        })?;
+        self.state.rng = rng;
+        self.state.replay.update_priorities(&slots, &outcome.td_errors);
         Ok(outcome)
+    }
+
+    /// The steps' rung, and what they met with.
+    #[must_use]
+    pub fn steps(&self) -> &Steps {
+        &self.steps
+    }
+
+    /// Bytes that the replay will still take of Rust's heap until it is full or the run ends.
+    #[must_use]
+    pub fn growth_bytes(&self) -> u64 {
+        let replay = &self.state.replay;
+        let rows = (self.replay_options.capacity_transitions as u64).min(self.pace.environment_steps);
+        let row_bytes = self.replay_options.own_width as u64 * 4;
+        (rows * row_bytes).saturating_sub(replay.own_bytes())
     }
 
     /// The learner.
@@ -146,6 +211,7 @@ impl LearnerLoop {
     pub fn restore(&mut self, mut state: LearnerState, scenes: Arc<Scenes>) -> Result<()> {
         state.replay.reattach(&self.replay_options, scenes)?;
         self.state = state;
+        self.reserved.set(self.state.replay.bytes());
         Ok(())
     }
 }

@@ -18,6 +18,7 @@ use agents::dqn::{Actor, Network, Outcome};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use memsys::parameters::Weights;
 use memsys::probe;
+use memsys::system::MemoryOptimizationSystem;
 use tch::Tensor;
 
 use super::actor_loop::{ActorLoop, ActorState, Round};
@@ -62,6 +63,8 @@ pub struct Books {
     pub folder: RunFolder,
     /// Replay and learner.
     pub learner: LearnerLoop,
+    /// What watches over memory, where the run is managed.
+    pub system: Option<MemoryOptimizationSystem>,
     /// What the agent is judged on.
     pub judge: Judge,
     /// Greedy play for the judge.
@@ -271,6 +274,9 @@ impl Books {
         for _ in 0..self.learner.n_due() {
             let outcome = self.learner.learn(now)?;
             self.window.add_outcome(&outcome);
+            if let Some(system) = &self.system {
+                system.mark_step();
+            }
         }
         self.counters.learner_seconds += learning.elapsed().as_secs_f64();
         self.counters.environment_steps = now;
@@ -371,7 +377,17 @@ impl Books {
             self.counters.peak_resident_bytes.max(probe::peak_resident_bytes()?);
         self.metrics.sync()?;
         self.events.flush()?;
-        checkpoint::save(&self.folder.checkpoint(), &self.counters, actor, &self.learner, self.best.as_ref())
+        checkpoint::save(
+            &self.folder.checkpoint(),
+            &self.counters,
+            actor,
+            &self.learner,
+            self.best.as_ref(),
+        )?;
+        if let Some(system) = &self.system {
+            system.notify("checkpoint");
+        }
+        Ok(())
     }
 
     /// The weights that the report judges: those of the best validation, or the last where there was none.

@@ -2,7 +2,13 @@
 //!
 //! What this program does not measure yet is `null` in the summary, never 0.
 
-use memsys::probe;
+use memsys::leaks::Leak;
+use memsys::ledger::OwnerBytes;
+use memsys::recommend::Recommendation;
+use memsys::rungs::Rung;
+use memsys::steps::Steps;
+use memsys::system::MemoryOptimizationSystem;
+use memsys::{budget, ledger, probe};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
@@ -11,9 +17,11 @@ use super::checkpoint::bytes_of;
 use super::evaluation::{MarketTest, TestResult};
 use super::files::write_aside;
 use super::human;
+use super::memory;
 use super::performance::{EquityCurve, Performance};
 use super::report;
 use super::session::Books;
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::market::prepare::hex;
 
@@ -29,10 +37,67 @@ pub struct Conclusion {
     pub weights_sha256: String,
     /// The most bytes resident at once.
     pub peak_resident_bytes: u64,
-    /// The line, in bytes. It is stated and compared with the peak; nothing refuses an allocation yet.
+    /// The line, in bytes.
     pub limit_bytes: u64,
     /// Samples that went through learner steps, for each second of the run.
     pub samples_per_second: f64,
+    /// What the ledger says; none where the run was not managed.
+    pub account: Option<Account>,
+}
+
+/// The ledger at the end of a run.
+#[derive(Debug)]
+pub struct Account {
+    /// The most bytes counted at once.
+    pub peak_counted_bytes: u64,
+    /// Bytes counted at the end.
+    pub counted_bytes: u64,
+    /// Bytes resident at that moment.
+    pub resident_bytes: u64,
+    /// Resident less counted.
+    pub residual_bytes: i64,
+    /// Allocations refused.
+    pub denied_allocations: u64,
+    /// Learner steps made more than once.
+    pub steps_retried: u64,
+    /// Collections of cached bytes.
+    pub collections: u64,
+    /// How learner steps were computed at the end.
+    pub rung: Rung,
+    /// Every owner.
+    pub owners: Vec<OwnerBytes>,
+    /// Owners whose tensors only grew.
+    pub leaks: Vec<Leak>,
+    /// Alerts told.
+    pub alerts: u64,
+    /// What the numbers recommend.
+    pub recommendations: Vec<Recommendation>,
+}
+
+impl Account {
+    /// Reads the ledger.
+    ///
+    /// # Errors
+    /// Where the process's memory cannot be read.
+    pub fn read(config: &Config, system: &MemoryOptimizationSystem, steps: &Steps) -> Result<Self> {
+        let (counted_bytes, resident_bytes) = (ledger::counted_bytes(), probe::resident_bytes()?);
+        let mut owners = Vec::new();
+        ledger::read_owners(&mut owners);
+        Ok(Self {
+            peak_counted_bytes: ledger::peak_counted_bytes(),
+            counted_bytes,
+            resident_bytes,
+            residual_bytes: resident_bytes as i64 - counted_bytes as i64,
+            denied_allocations: budget::n_denied(),
+            steps_retried: steps.n_retried(),
+            collections: budget::n_collections(),
+            rung: steps.rung(),
+            owners,
+            leaks: system.leaks(),
+            alerts: system.health().alerts.n_queued,
+            recommendations: system.recommendations(&memory::facts(config))?,
+        })
+    }
 }
 
 /// Tests the agent and writes `summary.json` and `report.html`.
@@ -67,6 +132,11 @@ impl Conclusion {
             weights_sha256,
             peak_resident_bytes: counters.peak_resident_bytes,
             limit_bytes: books.config.memory.limit.limit_bytes(probe::allowed_bytes()?),
+            account: books
+                .system
+                .as_ref()
+                .map(|system| Account::read(&books.config, system, books.learner.steps()))
+                .transpose()?,
             samples_per_second: if n_samples > 0.0 { n_samples / counters.learner_seconds } else { 0.0 },
         })
     }
@@ -84,6 +154,7 @@ fn weights_sha256(books: &Books) -> Result<String> {
 
 fn summary(books: &Books, conclusion: &Conclusion) -> Value {
     let counters = &books.counters;
+    let account = conclusion.account.as_ref();
     let replay = books.learner.replay();
     let n_transitions = replay.len() as u64;
     json!({
@@ -94,12 +165,28 @@ fn summary(books: &Books, conclusion: &Conclusion) -> Value {
         "samples_per_second": conclusion.samples_per_second,
         "limit_bytes": conclusion.limit_bytes,
         "peak_resident_bytes": conclusion.peak_resident_bytes,
-        "peak_counted_bytes": null,
-        "residual_bytes": null,
-        "denied_allocations": null,
-        "steps_retried": null,
-        "collections": null,
-        "leaks": null,
+        "peak_counted_bytes": account.map(|account| account.peak_counted_bytes),
+        "counted_bytes": account.map(|account| account.counted_bytes),
+        "resident_bytes": account.map(|account| account.resident_bytes),
+        "residual_bytes": account.map(|account| account.residual_bytes),
+        "denied_allocations": account.map(|account| account.denied_allocations),
+        "steps_retried": account.map(|account| account.steps_retried),
+        "collections": account.map(|account| account.collections),
+        "rung": account.map(|account| json!({
+            "micro_batch": account.rung.micro_batch, "activations": account.rung.policy.word(),
+        })),
+        "owners": account.map(|account| {
+            let owner = |owner: &OwnerBytes| (owner.path.to_owned(), json!({
+                "bytes": owner.bytes, "peak_bytes": owner.peak_bytes,
+            }));
+            account.owners.iter().map(owner).collect::<Map<_, _>>()
+        }),
+        "leaks": account.map(|account| account.leaks.len()),
+        "alerts": account.map(|account| account.alerts),
+        "recommendations": account.map(|account| {
+            let one = |one: &Recommendation| json!({ "text": one.text, "setting": one.setting });
+            account.recommendations.iter().map(one).collect::<Vec<_>>()
+        }),
         "replay": {
             "transitions": n_transitions,
             "bytes_per_transition": if n_transitions > 0 { json!(replay.bytes() as f64 / n_transitions as f64) } else { Value::Null },
@@ -227,9 +314,10 @@ pub(crate) fn warnings(books: &Books, conclusion: &Conclusion) -> Vec<String> {
     }
     if conclusion.peak_resident_bytes > conclusion.limit_bytes {
         warnings.push(format!(
-            "the peak of {} passed the line of {}: the line is stated, and nothing enforces it yet",
+            "the peak of {} passed the line of {}{}",
             human::bytes(conclusion.peak_resident_bytes),
-            human::bytes(conclusion.limit_bytes)
+            human::bytes(conclusion.limit_bytes),
+            if books.config.memory.managed { "" } else { ": without management nothing holds it" }
         ));
     }
     warnings
@@ -275,6 +363,12 @@ fn lines(books: &Books, conclusion: &Conclusion) -> Vec<String> {
                 "agent: mean return {mean:.1} over {} episodes (± {deviation:.1}, {lowest:.0} to {highest:.0})",
                 returns.len()
             ));
+        }
+    }
+    if let Some(account) = &conclusion.account {
+        lines.extend(account.recommendations.iter().map(|one| format!("memory: {one}")));
+        for leak in &account.leaks {
+            lines.push(format!("leak: {leak}"));
         }
     }
     lines.push(format!("weights_sha256 {}", conclusion.weights_sha256));

@@ -8,7 +8,6 @@ use std::time::Instant;
 use agents::dqn::{Actor, Body, DqnConfig, EpsilonSchedule, Learner, Network, TargetUpdate};
 use buffers::frames::Scenes;
 use memsys::libtorch::Runtime;
-use memsys::probe;
 use tch::Device;
 
 use super::actor_loop::{ActorLoop, ExplorationPlan};
@@ -18,10 +17,12 @@ use super::events::EventWriter;
 use super::files::write_aside;
 use super::folder::RunFolder;
 use super::learner_loop::LearnerLoop;
+use super::memory;
 use super::metrics::MetricsWriter;
 use super::progress::Progress;
 use super::session::{Books, Ended, Session, Window};
 use super::summary;
+use super::survey::Survey;
 use crate::cartpole::CartPole;
 use crate::config::{self, Config, DeviceChoice, EmbedderPreset, EnvironmentKind};
 use crate::environment::Environment;
@@ -51,15 +52,11 @@ pub struct Order {
 pub fn train(order: Order, say: &(dyn Fn(&str) + Sync)) -> Result<Ended> {
     let began = Instant::now();
     let config = &order.config;
-    let limit_bytes = config.memory.limit.limit_bytes(probe::allowed_bytes()?);
-    let resident_bytes = probe::resident_bytes()?;
-    if resident_bytes > limit_bytes {
-        return Err(Error::LineTooLow { limit_bytes, resident_bytes });
-    }
-    let folder = open_folder(&order)?;
     let device = device(config.run.device, &order.runtime)?;
     let threads = threads(config.run.threads);
     tch::set_num_threads(threads);
+    let survey = memory::draw_line(config, device)?;
+    let folder = open_folder(&order)?;
     say(&format!("output in {}", folder.root().display()));
     say(&format!("device {device:?}, {threads} thread(s), seed {}", config.run.seed));
     match config.run.environment {
@@ -77,6 +74,7 @@ pub fn train(order: Order, say: &(dyn Fn(&str) + Sync)) -> Result<Ended> {
                 order,
                 folder,
                 device,
+                survey,
                 began,
                 environment,
                 scenes,
@@ -89,7 +87,7 @@ pub fn train(order: Order, say: &(dyn Fn(&str) + Sync)) -> Result<Ended> {
             let environment = CartPole::new();
             let scenes = Arc::new(Scenes::new(plain_views(environment.own_width()), Vec::new()));
             let judge = Judge::CartPole { seed: seed_of(config.run.seed, 3) };
-            run(order, folder, device, began, environment, scenes, "cartpole".to_owned(), judge, say)
+            run(order, folder, device, survey, began, environment, scenes, "cartpole".to_owned(), judge, say)
         }
     }
 }
@@ -99,6 +97,7 @@ fn run<E>(
     order: Order,
     folder: RunFolder,
     device: Device,
+    survey: Option<Survey>,
     began: Instant,
     environment: E,
     scenes: Arc<Scenes>,
@@ -128,8 +127,12 @@ where
     let mut actor = ActorLoop::new(environments, Arc::clone(&scenes), Network::new(&dqn), device, plan);
     let learner = Learner::new(dqn, Network::new(&dqn), Arc::clone(&scenes), device)?;
     say(&format!("{} parameters", learner.network().layout().n_parameters()));
+    let growth_bytes = 2 * learner.network().layout().flat_bytes();
+    let mut steps = memory::steps(&config, survey.as_ref(), growth_bytes)?;
+    let system = memory::watch(&config, &mut steps)?;
+    say(&format!("learner steps: {}", steps.rung()));
     let mut learner =
-        LearnerLoop::new(&config, learner, Arc::clone(&scenes), &actor.seen(), seed_of(seed, 2));
+        LearnerLoop::new(&config, learner, steps, Arc::clone(&scenes), &actor.seen(), seed_of(seed, 2));
 
     let mut counters = Counters { data_identity: data_identity.clone(), ..Counters::default() };
     let mut best = None;
@@ -172,6 +175,7 @@ where
         began,
         folder,
         learner,
+        system,
         judge,
         counters,
         best,
@@ -241,7 +245,6 @@ pub fn dqn_config(config: &Config, n_actions: usize, own_width: usize) -> DqnCon
         },
         reward_scale: agent.reward_scale,
         batch: agent.batch as i64,
-        micro_batch: agent.micro_batch as i64,
         seed: seed_of(config.run.seed, 0),
     }
 }

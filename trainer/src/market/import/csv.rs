@@ -1,7 +1,6 @@
 //! Rows of a text file: comma, semicolon or tab between the columns, a header on top, UTF-8.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, Read};
 use std::path::Path;
 
 use csv::{ErrorKind, Reader, ReaderBuilder, StringRecord};
@@ -15,7 +14,7 @@ use super::stamps::Stamps;
 
 /// Reads every row into `rows`; returns them with notes on what was taken.
 pub(super) fn read(
-    mut file: BufReader<File>,
+    mut file: impl BufRead,
     mut rows: Rows,
     mut stamps: Stamps,
 ) -> Result<(Rows, Vec<String>)> {
@@ -130,6 +129,8 @@ fn delimiter(head: &[u8]) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use std::io::BufReader;
+
     use super::*;
     use proptest::prelude::*;
 

@@ -11,6 +11,7 @@
 mod check;
 mod columns;
 mod csv;
+pub mod extent;
 mod parquet;
 mod spelling;
 mod stamps;

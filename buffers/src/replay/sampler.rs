@@ -1,0 +1,363 @@
+//! What is drawn from a replay, without tensors: the ring of transitions and their priorities.
+//!
+//! With α = 0 all transitions are alike: no priorities are kept, draws are stratified over the ring and
+//! weights are 1.
+
+use rand::Rng;
+use rand_pcg::Pcg64Mcg;
+use serde::{Deserialize, Serialize};
+
+use super::Transition;
+use super::priorities::Priorities;
+use super::sum_tree::SumTree;
+use super::transitions::{Slot, Transitions};
+use crate::error::{Error, Result};
+use crate::frames::Place;
+
+/// Transitions and their priorities.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Sampler {
+    transitions: Transitions,
+    priorities: Option<Priorities>,
+    #[serde(skip)]
+    room: Room,
+}
+
+/// Room to work in, kept from call to call.
+#[derive(Debug, Default)]
+struct Room {
+    indices: Vec<usize>,
+    td_errors: Vec<f32>,
+    powers: Vec<f64>,
+}
+
+/// What was drawn: a column a quantity, `n` long, in the ring's order. Made to be drawn into again and again.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Drawn {
+    /// For [`Sampler::update_priorities`].
+    pub slots: Vec<Slot>,
+    /// Where the observations lie.
+    pub places: Vec<Place>,
+    /// Where the observations lie that are bootstrapped from.
+    pub next_places: Vec<Place>,
+    /// Actions.
+    pub actions: Vec<i64>,
+    /// n-step rewards.
+    pub rewards: Vec<f32>,
+    /// γⁿ (1 − terminated).
+    pub discounts: Vec<f32>,
+    /// Importance weights, in (0, 1].
+    pub weights: Vec<f32>,
+    /// Where they lie in the ring.
+    pub(super) indices: Vec<usize>,
+    pub(super) masses: Vec<f64>,
+}
+
+impl Sampler {
+    /// An empty sampler over `capacity` transitions with exponent α.
+    #[must_use]
+    pub fn new(capacity: usize, priority_exponent: f64) -> Self {
+        let priorities = (priority_exponent != 0.0).then(|| Priorities::new(capacity, priority_exponent));
+        Self { transitions: Transitions::new(capacity), priorities, room: Room::default() }
+    }
+
+    /// The transitions.
+    #[must_use]
+    pub fn transitions(&self) -> &Transitions {
+        &self.transitions
+    }
+
+    /// The priorities; none where draws are uniform.
+    #[must_use]
+    pub fn priorities(&self) -> Option<&Priorities> {
+        self.priorities.as_ref()
+    }
+
+    /// Bytes held: transitions and priorities.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.transitions.bytes() + self.priorities.as_ref().map_or(0, Priorities::bytes)
+    }
+
+    /// Bytes of a prioritized sampler over `capacity` transitions.
+    #[must_use]
+    pub fn planned_bytes(capacity: usize) -> u64 {
+        Transitions::planned_bytes(capacity) + SumTree::planned_bytes(capacity)
+    }
+
+    /// Inserts a transition with the largest priority seen so far; gives its index and the one that it
+    /// overwrote.
+    pub fn insert(&mut self, transition: Transition) -> (usize, Option<Transition>) {
+        let (index, old) = self.transitions.push(transition);
+        if let Some(priorities) = &mut self.priorities {
+            priorities.set_largest(index);
+        }
+        (index, old)
+    }
+
+    /// Inserts many at once, faster and with the same result; `overwritten` is told each one that goes.
+    pub fn insert_many(
+        &mut self,
+        transitions: impl IntoIterator<Item = Transition>,
+        mut overwritten: impl FnMut(&Transition),
+    ) {
+        let Room { indices, powers, .. } = &mut self.room;
+        indices.clear();
+        for transition in transitions {
+            let (index, old) = self.transitions.push(transition);
+            indices.push(index);
+            if let Some(old) = &old {
+                overwritten(old);
+            }
+        }
+        if let Some(priorities) = &mut self.priorities {
+            priorities.set_largest_many(indices, powers);
+        }
+    }
+
+    /// Draws `n` transitions by priority, one from each of `n` equal shares of the sum.
+    ///
+    /// # Errors
+    /// [`Error::Empty`].
+    pub fn draw(
+        &self,
+        n: usize,
+        importance_sampling_exponent: f64,
+        rng: &mut Pcg64Mcg,
+        drawn: &mut Drawn,
+    ) -> Result<()> {
+        if self.transitions.is_empty() {
+            return Err(Error::Empty);
+        }
+        let Drawn { slots, places, next_places, actions, rewards, discounts, weights, masses, indices } =
+            drawn;
+        if let Some(priorities) = &self.priorities {
+            priorities.draw(n, rng, masses, indices);
+            priorities.weights(indices, importance_sampling_exponent, weights);
+        } else {
+            draw_uniform(n, self.transitions.len(), rng, indices);
+            weights.clear();
+            weights.resize(n, 1.0);
+        }
+        slots.clear();
+        places.clear();
+        next_places.clear();
+        actions.clear();
+        rewards.clear();
+        discounts.clear();
+        for index in indices.iter() {
+            let transition = self.transitions.at(*index);
+            slots.push(self.transitions.slot(*index));
+            places.push(transition.from);
+            next_places.push(transition.to());
+            actions.push(i64::from(transition.action));
+            rewards.push(transition.reward);
+            discounts.push(transition.discount);
+        }
+        Ok(())
+    }
+
+    /// Sets the priorities of drawn transitions by their TD errors. A slot that has been overwritten since is
+    /// passed over.
+    ///
+    /// # Panics
+    /// Where an error is not finite: the learner has diverged and must say so first.
+    pub fn update_priorities(&mut self, slots: &[Slot], td_errors: &[f32]) {
+        let Some(priorities) = &mut self.priorities else { return };
+        let Room { indices, td_errors: live, powers } = &mut self.room;
+        indices.clear();
+        live.clear();
+        for (slot, td_error) in slots.iter().zip(td_errors) {
+            if let Some(index) = self.transitions.index(*slot) {
+                indices.push(index);
+                live.push(*td_error);
+            }
+        }
+        priorities.set_by_errors(indices, live, powers);
+    }
+}
+
+/// One index from each of `n` equal shares of `0..len`.
+fn draw_uniform(n: usize, len: usize, rng: &mut Pcg64Mcg, indices: &mut Vec<usize>) {
+    let share = len as f64 / n as f64;
+    indices.clear();
+    indices.extend(
+        (0..n).map(|stratum| (((stratum as f64 + rng.random::<f64>()) * share) as usize).min(len - 1)),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+
+    fn transition(own: u32) -> Transition {
+        let from = Place { own, base: 3 * own, scene: 2, environment: 1 };
+        Transition {
+            from,
+            to_base: 3 * own + 1,
+            to_own: own + 1,
+            action: (own % 7) as u8,
+            reward: own as f32,
+            discount: 0.9,
+        }
+    }
+
+    fn sampler(capacity: usize, n: u32, exponent: f64) -> Sampler {
+        let mut sampler = Sampler::new(capacity, exponent);
+        (0..n).for_each(|own| {
+            sampler.insert(transition(own));
+        });
+        sampler
+    }
+
+    fn slots(sampler: &Sampler) -> Vec<Slot> {
+        (0..sampler.transitions.len()).map(|index| sampler.transitions.slot(index)).collect()
+    }
+
+    fn powers(errors: &[f32], exponent: f64) -> Vec<f64> {
+        errors.iter().map(|error| (f64::from(*error) + 1e-6).powf(exponent)).collect()
+    }
+
+    /// How far counts lie from what is expected: 99 degrees of freedom, of which 149 is passed by chance once
+    /// in a thousand; stratified draws vary less.
+    fn check_frequencies(sampler: &Sampler, shares: &[f64]) {
+        let mut rng = Pcg64Mcg::seed_from_u64(2);
+        let mut drawn = Drawn::default();
+        let mut counts = vec![0f64; shares.len()];
+        for _ in 0..8000 {
+            sampler.draw(16, 1.0, &mut rng, &mut drawn).unwrap();
+            drawn.places.iter().for_each(|place| counts[place.own as usize] += 1.0);
+        }
+        let sum: f64 = shares.iter().sum();
+        let expected = shares.iter().map(|share| share / sum * 8000.0 * 16.0);
+        let chi_square: f64 = counts.iter().zip(expected).map(|(n, e)| (n - e).powi(2) / e).sum();
+        assert!(chi_square < 149.0, "{chi_square}");
+    }
+
+    #[test]
+    fn draws_follow_the_priorities() {
+        let mut sampler = sampler(100, 100, 0.6);
+        let errors: Vec<f32> = (0..100).map(|i| 0.1 + (i * i % 37) as f32).collect();
+        sampler.update_priorities(&slots(&sampler), &errors);
+        check_frequencies(&sampler, &powers(&errors, 0.6));
+    }
+
+    #[test]
+    fn without_an_exponent_all_are_alike_and_no_priority_is_kept() {
+        let mut sampler = sampler(1000, 100, 0.0);
+        sampler.update_priorities(&slots(&sampler), &[1e6; 100]);
+        assert!(sampler.priorities().is_none());
+        check_frequencies(&sampler, &[1.0; 100]);
+        let mut drawn = Drawn::default();
+        sampler.draw(300, 0.4, &mut Pcg64Mcg::seed_from_u64(1), &mut drawn).unwrap();
+        assert_eq!(drawn.weights, [1.0; 300]);
+    }
+
+    #[test]
+    fn importance_weights_follow_the_formula() {
+        let mut sampler = sampler(50, 50, 0.6);
+        let errors: Vec<f32> = (0..50).map(|i| 0.5 + (i * i) as f32).collect();
+        sampler.update_priorities(&slots(&sampler), &errors);
+        let powers = powers(&errors, 0.6);
+        let sum: f64 = powers.iter().sum();
+        let mut drawn = Drawn::default();
+        for exponent in [0.0, 0.4, 0.7, 1.0] {
+            let raw: Vec<f64> = powers.iter().map(|p| (50.0 * p / sum).powf(-exponent)).collect();
+            let largest = raw.iter().copied().fold(0.0, f64::max);
+            sampler.draw(64, exponent, &mut Pcg64Mcg::seed_from_u64(3), &mut drawn).unwrap();
+            for (place, weight) in drawn.places.iter().zip(&drawn.weights) {
+                assert!((f64::from(*weight) - raw[place.own as usize] / largest).abs() < 1e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_drawn_are_columns_of_the_transitions() {
+        let sampler = sampler(64, 200, 0.6);
+        let mut drawn = Drawn::default();
+        let mut rng = Pcg64Mcg::seed_from_u64(4);
+        for n in [64, 3, 100] {
+            sampler.draw(n, 0.4, &mut rng, &mut drawn).unwrap();
+            assert_eq!((drawn.slots.len(), drawn.weights.len()), (n, n));
+            for i in 0..n {
+                let t = *sampler.transitions.at(sampler.transitions.index(drawn.slots[i]).unwrap());
+                assert!(t.from.own >= 136, "an overwritten transition was drawn");
+                assert_eq!(t, transition(t.from.own));
+                assert_eq!((drawn.places[i], drawn.next_places[i]), (t.from, t.to()));
+                assert_eq!((drawn.actions[i], drawn.rewards[i]), (i64::from(t.action), t.reward));
+                assert_eq!(drawn.discounts[i], t.discount);
+            }
+        }
+    }
+
+    #[test]
+    fn a_late_priority_never_lands_on_a_newer_transition() {
+        let mut sampler = sampler(50, 70, 0.6);
+        let slots = slots(&sampler);
+        (70..90).for_each(|own| {
+            sampler.insert(transition(own));
+        });
+        let before: Vec<f64> = (0..50).map(|index| sampler.priorities().unwrap().at(index)).collect();
+        sampler.update_priorities(&slots, &[1e6; 50]);
+        for index in 0..50 {
+            let newer = sampler.transitions.slot(index) != slots[index];
+            assert_eq!(newer, sampler.transitions.at(index).from.own >= 70);
+            assert_eq!(sampler.priorities().unwrap().at(index) == before[index], newer);
+        }
+    }
+
+    #[test]
+    fn a_new_transition_gets_the_largest_priority_seen_so_far() {
+        let mut sampler = sampler(50, 20, 0.6);
+        let slots = slots(&sampler);
+        sampler.update_priorities(&slots[..2], &[7.0, 0.1]);
+        sampler.update_priorities(&slots[..2], &[0.2, 0.1]);
+        sampler.insert(transition(20));
+        assert_eq!(sampler.priorities().unwrap().at(20), (7.0 + 1e-6f64).powf(0.6));
+    }
+
+    #[test]
+    fn many_at_once_are_as_many_one_by_one() {
+        let (mut one, mut many) = (sampler(77, 0, 0.6), sampler(77, 0, 0.6));
+        let mut gone = [Vec::new(), Vec::new()];
+        for block in 0..20u32 {
+            let new: Vec<Transition> = (block * 100..block * 100 + block * 10).map(transition).collect();
+            gone[0].extend(new.iter().filter_map(|transition| one.insert(*transition).1));
+            many.insert_many(new, |old| gone[1].push(*old));
+            for sampler in [&mut one, &mut many] {
+                let first = slots(sampler);
+                sampler.update_priorities(&first[..first.len().min(3)], &[2.0, block as f32, 0.5]);
+            }
+            assert_eq!((&one.transitions, &one.priorities), (&many.transitions, &many.priorities));
+        }
+        assert_eq!(gone[0], gone[1]);
+    }
+
+    #[test]
+    fn a_restored_sampler_goes_on_as_the_saved_one() {
+        for exponent in [0.0, 0.6] {
+            let mut one = sampler(77, 200, exponent);
+            one.update_priorities(&slots(&one), &(0..77).map(|i| i as f32).collect::<Vec<_>>());
+            let mut two: Sampler = postcard::from_bytes(&postcard::to_stdvec(&one).unwrap()).unwrap();
+            let (mut drawn, mut again) = (Drawn::default(), Drawn::default());
+            let mut rngs = [Pcg64Mcg::seed_from_u64(6), Pcg64Mcg::seed_from_u64(6)];
+            for own in 200..400 {
+                one.draw(8, 0.5, &mut rngs[0], &mut drawn).unwrap();
+                two.draw(8, 0.5, &mut rngs[1], &mut again).unwrap();
+                assert_eq!(drawn, again);
+                for sampler in [&mut one, &mut two] {
+                    sampler.update_priorities(&drawn.slots, &[own as f32 * 0.1; 8]);
+                    sampler.insert(transition(own));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_sampler_says_so() {
+        let sampler = sampler(50, 0, 0.6);
+        let outcome = sampler.draw(1, 0.4, &mut Pcg64Mcg::seed_from_u64(1), &mut Drawn::default());
+        assert!(matches!(outcome, Err(Error::Empty)));
+    }
+}

@@ -1,0 +1,188 @@
+//! Decompressed chunks, kept for the next window over them.
+//!
+//! What is evicted first is what is worth least a byte: the largest `age × bytes / max(frequency, 1)`. Age counts
+//! reads of the cache since the chunk's own last one, so that the same reads evict the same chunks. One cache may
+//! serve many streams and threads; chunks are decoded outside its lock.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lru::LruCache;
+
+use crate::error::Result;
+
+/// How many of the least recently read chunks an eviction weighs against each other.
+const WEIGHED: usize = 64;
+
+/// Whose chunk, and its number.
+type Key = (u64, u64);
+
+#[derive(Debug)]
+struct Kept {
+    rows: Arc<Vec<u8>>,
+    frequency: u64,
+    read_at: u64,
+}
+
+#[derive(Debug)]
+struct Held {
+    chunks: LruCache<Key, Kept>,
+    bytes: u64,
+    n_reads: u64,
+    n_hits: u64,
+    n_members: u64,
+}
+
+/// A bounded cache of decompressed chunks.
+#[derive(Debug)]
+pub struct ChunkCache {
+    limit_bytes: u64,
+    held: Mutex<Held>,
+}
+
+impl ChunkCache {
+    /// A cache of at most `limit_bytes`; with 0 nothing is kept.
+    #[must_use]
+    pub fn new(limit_bytes: u64) -> Self {
+        let held = Held { chunks: LruCache::unbounded(), bytes: 0, n_reads: 0, n_hits: 0, n_members: 0 };
+        Self { limit_bytes, held: Mutex::new(held) }
+    }
+
+    /// Bytes of the chunks held.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.held().bytes
+    }
+
+    /// Reads so far, and how many of them found their chunk here.
+    #[must_use]
+    pub fn reads_and_hits(&self) -> (u64, u64) {
+        let held = self.held();
+        (held.n_reads, held.n_hits)
+    }
+
+    /// A number that tells a stream's chunks from another's.
+    pub(crate) fn join(&self) -> u64 {
+        let mut held = self.held();
+        held.n_members += 1;
+        held.n_members
+    }
+
+    /// The rows of a chunk: from here, or as `decode` makes them.
+    pub(crate) fn rows(
+        &self,
+        key: (u64, u64),
+        decode: impl FnOnce() -> Result<Vec<u8>>,
+    ) -> Result<Arc<Vec<u8>>> {
+        {
+            let mut held = self.held();
+            held.n_reads += 1;
+            let read_at = held.n_reads;
+            if let Some(kept) = held.chunks.get_mut(&key) {
+                kept.frequency += 1;
+                kept.read_at = read_at;
+                let rows = Arc::clone(&kept.rows);
+                held.n_hits += 1;
+                return Ok(rows);
+            }
+        }
+        let rows = Arc::new(decode()?);
+        let bytes = rows.len() as u64;
+        if bytes <= self.limit_bytes {
+            let mut held = self.held();
+            held.remove(key);
+            while held.bytes + bytes > self.limit_bytes {
+                let victim = held.victim();
+                held.remove(victim);
+            }
+            let read_at = held.n_reads;
+            held.bytes += bytes;
+            held.chunks.put(key, Kept { rows: Arc::clone(&rows), frequency: 1, read_at });
+        }
+        Ok(rows)
+    }
+
+    /// Gives a chunk back that will not be read again.
+    pub(crate) fn forget(&self, key: (u64, u64)) {
+        self.held().remove(key);
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        // What a panic leaves behind is whole: each change of the count of bytes goes with its chunk's.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    fn remove(&mut self, key: Key) {
+        if let Some(kept) = self.chunks.pop(&key) {
+            self.bytes -= kept.rows.len() as u64;
+        }
+    }
+
+    fn victim(&self) -> Key {
+        let worth = |kept: &Kept| {
+            let age = self.n_reads - kept.read_at;
+            u128::from(age) * kept.rows.len() as u128 / u128::from(kept.frequency.max(1))
+        };
+        let oldest = self.chunks.iter().rev().take(WEIGHED);
+        // `max_by_key` takes the last of equals; reversed, that is the least recently read.
+        *oldest.rev().max_by_key(|(_, kept)| worth(kept)).expect("bytes are held, so a chunk is").0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn read(cache: &ChunkCache, number: u64, bytes: usize) -> bool {
+        let mut decoded = false;
+        let rows = cache.rows((1, number), || {
+            decoded = true;
+            Ok(vec![number as u8; bytes])
+        });
+        assert_eq!(*rows.unwrap(), vec![number as u8; bytes]);
+        !decoded
+    }
+
+    proptest! {
+        #[test]
+        fn the_cache_evicts_what_the_formula_says_and_keeps_its_bound(
+            reads in proptest::collection::vec(0u64..20, 1..300), limit in 1u64..400,
+        ) {
+            let bytes_of = |number: u64| 5 + number * 7 % 60;
+            let cache = ChunkCache::new(limit);
+            // number -> (last read, frequency)
+            let mut model: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+            for (i, number) in (1u64..).zip(reads) {
+                let hit = read(&cache, number, bytes_of(number) as usize);
+                prop_assert_eq!(hit, model.contains_key(&number));
+                if let Some((read_at, frequency)) = model.get_mut(&number) {
+                    (*read_at, *frequency) = (i, *frequency + 1);
+                } else if bytes_of(number) <= limit {
+                    let held = |model: &BTreeMap<u64, (u64, u64)>| model.keys().map(|n| bytes_of(*n)).sum::<u64>();
+                    while held(&model) + bytes_of(number) > limit {
+                        let worth = |(n, (read_at, frequency)): &(&u64, &(u64, u64))| {
+                            ((i - read_at) * bytes_of(**n) / frequency, i - read_at)
+                        };
+                        let victim = *model.iter().max_by_key(worth).unwrap().0;
+                        model.remove(&victim);
+                    }
+                    model.insert(number, (i, 1));
+                }
+                prop_assert_eq!(cache.bytes(), model.keys().map(|n| bytes_of(*n)).sum::<u64>());
+                prop_assert!(cache.bytes() <= limit);
+            }
+        }
+    }
+
+    #[test]
+    fn a_chunk_that_is_given_back_is_decoded_anew() {
+        let cache = ChunkCache::new(1000);
+        assert!(!read(&cache, 3, 10) && read(&cache, 3, 10));
+        cache.forget((1, 3));
+        assert!(!read(&cache, 3, 10));
+        assert_eq!(cache.reads_and_hits(), (3, 1));
+    }
+}

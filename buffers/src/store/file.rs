@@ -1,0 +1,267 @@
+//! A file of chunks, read through a mapping.
+//!
+//! The head is read as any file is; the records behind it are mapped. The mapping is sound because of three rules:
+//! records are appended once and never rewritten, a mapping ends where the records end that its owner knows, and
+//! what a writer cuts off lies behind the last commit. The writer's lock belongs to the [`ChunkFile`], so that it is
+//! held as long as any chunk is mapped from what it wrote. A file cut off by someone else is noticed before bytes
+//! are touched, except in the instant between.
+
+use std::fs::File;
+use std::ops::Deref;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use memsys::libtorch::{Access, Map};
+
+use super::codec;
+use super::damage::{Damage, Part};
+use super::head::{self, DATA_OFFSET, Head, Mark, Unreadable};
+use super::index::{self, Index};
+use super::record::{self, Entry, HEADER_BYTES, Record, check_payload, slice};
+use crate::error::{Error, Result};
+
+/// A file that gives its lock back when it is dropped. Closing it is not enough: a process that is just being started
+/// from this one still has it open.
+#[derive(Debug)]
+pub(super) struct Handle(File);
+
+impl Handle {
+    pub(super) fn new(file: File) -> Self {
+        Self(file)
+    }
+}
+
+impl Deref for Handle {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.0
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // Where it fails, closing the file gives the lock back, if a little later.
+        if self.0.unlock().is_err() {}
+    }
+}
+
+/// A file of chunks that may be read.
+#[derive(Debug)]
+pub struct ChunkFile {
+    path: PathBuf,
+    pub(super) file: Handle,
+    /// Where the records end that may be mapped.
+    end: AtomicU64,
+    map: RwLock<Option<Arc<Map>>>,
+}
+
+impl ChunkFile {
+    pub(super) fn new(path: PathBuf, file: Handle, end: u64) -> Self {
+        Self { path, file, end: AtomicU64::new(end), map: RwLock::new(None) }
+    }
+
+    /// Where the file lies.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads the rows of a chunk.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] where its record is not what was written, [`Error::Truncated`] where the file ends before
+    /// it, [`Error::Io`] where the system refuses the mapping.
+    pub fn rows(&self, entry: &Entry) -> Result<Vec<u8>> {
+        let map = self.mapped(entry.end())?;
+        let encoded = self.checked(map.bytes(), entry)?;
+        codec::decode(encoded).map_err(|_| self.damaged(undecodable(entry)))
+    }
+
+    /// Reads a chunk as it was encoded.
+    ///
+    /// # Errors
+    /// As [`ChunkFile::rows`].
+    pub fn encoded(&self, entry: &Entry) -> Result<Vec<u8>> {
+        let map = self.mapped(entry.end())?;
+        Ok(self.checked(map.bytes(), entry)?.to_vec())
+    }
+
+    /// Tells the system how the file will be read, or that its resident pages may go.
+    ///
+    /// # Errors
+    /// Where the system refuses the advice.
+    pub fn advise(&self, access: Access) -> Result<()> {
+        let map = self.map.read().unwrap_or_else(PoisonError::into_inner).clone();
+        match map {
+            Some(map) => map.advise(access).map_err(|e| Error::io(&self.path, "advise on the mapping", e)),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn grown_to(&self, end: u64) {
+        self.end.store(end, Ordering::Release);
+    }
+
+    /// The file from [`DATA_OFFSET`] to at least `end`.
+    pub(super) fn mapped(&self, end: u64) -> Result<Arc<Map>> {
+        let found_bytes = length(&self.path, &self.file)?;
+        if found_bytes < end {
+            return Err(Error::Truncated { path: self.path.clone(), found_bytes, committed_bytes: end });
+        }
+        let n_bytes = (end - DATA_OFFSET) as usize;
+        let mapped = self.map.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(map) = mapped.filter(|map| map.bytes().len() >= n_bytes) {
+            return Ok(map);
+        }
+        let n_bytes = (self.end.load(Ordering::Acquire).max(end).min(found_bytes) - DATA_OFFSET) as usize;
+        let map = Map::of(&self.file, DATA_OFFSET, n_bytes)
+            .and_then(|map| map.advise(Access::Random).map(|()| Arc::new(map)))
+            .map_err(|source| Error::io(&self.path, "map it", source))?;
+        *self.map.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&map));
+        Ok(map)
+    }
+
+    fn checked<'a>(&self, data: &'a [u8], entry: &Entry) -> Result<&'a [u8]> {
+        check(data, entry).map_err(|damage| self.damaged(damage))
+    }
+
+    fn damaged(&self, damage: Damage) -> Error {
+        Error::Damaged { path: self.path.clone(), damage }
+    }
+}
+
+/// The encoded rows of a chunk whose record is whole.
+pub(super) fn check<'a>(data: &'a [u8], entry: &Entry) -> std::result::Result<&'a [u8], Damage> {
+    let header = slice(data, entry.offset, HEADER_BYTES as u64).and_then(<[u8]>::first_chunk);
+    if header != Some(&entry.header()) {
+        let whole = Damage {
+            part: Part::RecordHeader,
+            offset: entry.offset,
+            n_bytes: HEADER_BYTES as u64,
+            bit: None,
+            chunk: Some(entry.chunk()),
+        };
+        let broken = header.and_then(|header| record::read(header, entry.offset).err());
+        return Err(broken.map_or(whole, |broken| Damage { chunk: whole.chunk, ..broken.damage }));
+    }
+    if let Some(damage) = check_payload(data, &Record::Chunk(*entry)) {
+        return Err(damage);
+    }
+    let encoded = slice(data, entry.offset + HEADER_BYTES as u64, u64::from(entry.stored_bytes))
+        .expect("a payload with the right checksum is there");
+    let fits = codec::header(encoded).is_ok_and(|header| {
+        (header.shape, header.codec, header.n_rows) == (entry.shape, entry.codec, entry.n_rows as usize)
+    });
+    if fits { Ok(encoded) } else { Err(undecodable(entry)) }
+}
+
+/// A chunk with the right checksum that no encoder wrote.
+pub(super) fn undecodable(entry: &Entry) -> Damage {
+    Damage {
+        part: Part::Rows,
+        offset: entry.offset + HEADER_BYTES as u64,
+        n_bytes: u64::from(entry.stored_bytes),
+        bit: None,
+        chunk: Some(entry.chunk()),
+    }
+}
+
+pub(super) fn length(path: &Path, file: &File) -> Result<u64> {
+    Ok(file.metadata().map_err(|source| Error::io(path, "read its length", source))?.len())
+}
+
+pub(super) fn read_page(path: &Path, file: &File) -> Result<Vec<u8>> {
+    let n_bytes = length(path, file)?.min(DATA_OFFSET);
+    let mut page = vec![0; n_bytes as usize];
+    file.read_exact_at(&mut page, 0).map_err(|source| Error::io(path, "read its head", source))?;
+    Ok(page)
+}
+
+pub(super) fn parse_head(path: &Path, page: &[u8]) -> Result<Head> {
+    let path = || path.to_owned();
+    head::read(page).map_err(|reason| match reason {
+        Unreadable::NotAReplayFile => Error::NotAReplayFile { path: path() },
+        Unreadable::Short => {
+            Error::Truncated { path: path(), found_bytes: page.len() as u64, committed_bytes: DATA_OFFSET }
+        }
+        Unreadable::WrongEndianness => Error::WrongEndianness { path: path() },
+        Unreadable::WrongVersion(found) => Error::WrongVersion { path: path(), found, wanted: head::VERSION },
+        Unreadable::Damaged(damage) => Error::Damaged { path: path(), damage },
+    })
+}
+
+/// A file of chunks as it was committed when it was opened. Files that are being written, are damaged or cut off
+/// can be read as far as they go.
+#[derive(Debug)]
+pub struct ChunkReader {
+    file: Arc<ChunkFile>,
+    index: Index,
+    damages: Vec<Damage>,
+    missing_bytes: u64,
+}
+
+impl ChunkReader {
+    /// Opens a file for reading.
+    ///
+    /// # Errors
+    /// [`Error::NotAReplayFile`], [`Error::WrongVersion`], [`Error::WrongEndianness`], [`Error::Truncated`] where not
+    /// even the head is there, [`Error::Damaged`] where both copies of its header are, [`Error::Io`].
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = Handle::new(File::open(path).map_err(|source| Error::io(path, "open it", source))?);
+        let mut head = parse_head(path, &read_page(path, &file)?)?;
+        if !head.damages.is_empty() {
+            // A writer may have been at the mark; what is really damaged still is.
+            head = parse_head(path, &read_page(path, &file)?)?;
+        }
+        let found_bytes = length(path, &file)?;
+        // Without any mark, all that can be found is read.
+        let mark = head.mark.unwrap_or(Mark { committed_bytes: found_bytes, ..Mark::EMPTY });
+        let end = mark.committed_bytes.min(found_bytes);
+        let file = Arc::new(ChunkFile::new(path.to_owned(), file, end));
+        let (index, mut damages) = load(&file, mark, end)?;
+        damages.splice(..0, head.damages);
+        Ok(Self { file, index, damages, missing_bytes: mark.committed_bytes - end })
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn file(&self) -> &Arc<ChunkFile> {
+        &self.file
+    }
+
+    /// Its chunks.
+    #[must_use]
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// What was found damaged on the way. Payloads are checked when they are read, or all by
+    /// [`verify`](fn@super::verify).
+    #[must_use]
+    pub fn damages(&self) -> &[Damage] {
+        &self.damages
+    }
+
+    /// Bytes that were committed and are not there any more.
+    #[must_use]
+    pub fn missing_bytes(&self) -> u64 {
+        self.missing_bytes
+    }
+}
+
+pub(super) fn load(file: &ChunkFile, mark: Mark, end: u64) -> Result<(Index, Vec<Damage>)> {
+    let mut index = Index::default();
+    if end == DATA_OFFSET {
+        return Ok((index, Vec::new()));
+    }
+    let found = index::load(file.mapped(end)?.bytes(), mark, end);
+    for record in found.records {
+        if let Record::Chunk(entry) = record {
+            index.insert(entry);
+        }
+    }
+    Ok((index, found.damages))
+}

@@ -1,0 +1,42 @@
+//! Chunks of rows and where they lie: hot, compressed, or mapped from a file that outlives the process.
+//!
+//! ```text
+//!  append ──> Hot ──encode──> Compressed ──append──> Mapped        read ──> ChunkCache (decompressed rows)
+//!             rows            predictor,             ChunkFile:             ▲ decode
+//!                             shuffle, DEFLATE       head, records, index ──┘
+//! ```
+//!
+//! Reading order: [`rows`] (what a row is), [`codec`] with its steps `predict` and `shuffle`, [`cache`], `chunk`;
+//! then the file: `checksum`, `damage`, `head`, `record`, `index`, [`file`](mod@file), [`writer`], [`verify`](mod@verify).
+//! Everything is lossless to the bit. Nothing here decides when a chunk moves: the streams' owner does.
+
+pub mod cache;
+mod checksum;
+mod chunk;
+pub mod codec;
+mod damage;
+pub mod file;
+mod head;
+mod index;
+mod predict;
+mod record;
+pub mod rows;
+mod shuffle;
+pub mod verify;
+pub mod writer;
+
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod flips;
+
+pub use cache::ChunkCache;
+pub use chunk::{Chunk, MappedChunk, RefusedChunk};
+pub use codec::{Codec, Predictor, Transform};
+pub use damage::{Damage, Part};
+pub use file::{ChunkFile, ChunkReader};
+pub use index::Index;
+pub use record::{Entry, Identity};
+pub use rows::{RowKind, RowShape};
+pub use verify::{Inspection, StreamInspection, Verification, inspect, read_bytes, verify};
+pub use writer::{ChunkWriter, Durability, Opened, copy_readable};

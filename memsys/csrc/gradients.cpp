@@ -1,0 +1,42 @@
+// Gradients that leave the device during backward, each as soon as it is whole.
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/function_hook.h>
+#include <torch/csrc/autograd/variable.h>
+
+#include "border.h"
+
+namespace {
+
+class AddToHost final : public torch::autograd::PostAccumulateGradHook {
+ public:
+  explicit AddToHost(at::Tensor host) : host_(std::move(host)) {}
+
+  void operator()(const at::Tensor& parameter) override {
+    auto& gradient = parameter.mutable_grad();
+    if (!gradient.defined()) return;
+    at::NoGradGuard no_grad;
+    host_.add_(gradient.to(host_.device()));
+    gradient.reset();
+  }
+
+ private:
+  at::Tensor host_;
+};
+
+}  // namespace
+
+extern "C" {
+
+// Adds every gradient of `parameter` to `host` once backward has accumulated it, and frees it.
+char* memsys_offload_gradient(const at::Tensor* parameter, const at::Tensor* host) {
+  return memsys::guarded([&] {
+    torch::autograd::impl::set_post_acc_grad_hooks(*parameter, std::make_unique<AddToHost>(*host));
+  });
+}
+
+char* memsys_stop_offload(const at::Tensor* parameter) {
+  return memsys::guarded([&] { torch::autograd::impl::set_post_acc_grad_hooks(*parameter, nullptr); });
+}
+}

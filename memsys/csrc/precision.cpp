@@ -1,0 +1,41 @@
+// Autocast: libtorch casts the inputs of matrix products to a narrower kind by itself.
+
+#include <ATen/ATen.h>
+#include <ATen/autocast_mode.h>
+
+#include "border.h"
+
+namespace {
+
+// What an autocast scope found, to be put back.
+struct Found {
+  at::DeviceType device;
+  bool enabled;
+  at::ScalarType kind;
+};
+
+}  // namespace
+
+extern "C" {
+
+// `kind`: 0 none, 1 bfloat16, 2 float16.
+char* memsys_enter_autocast(bool cuda, int kind, Found** out) {
+  return memsys::guarded([&] {
+    const auto device = cuda ? at::kCUDA : at::kCPU;
+    *out = new Found{device, at::autocast::is_autocast_enabled(device), at::autocast::get_autocast_dtype(device)};
+    at::autocast::increment_nesting();
+    at::autocast::set_autocast_enabled(device, kind != 0);
+    if (kind != 0) at::autocast::set_autocast_dtype(device, kind == 1 ? at::kBFloat16 : at::kHalf);
+  });
+}
+
+// The outermost scope forgets the casts of weights: a later scope would find values of before the optimizer's step.
+char* memsys_leave_autocast(Found* found) {
+  const std::unique_ptr<Found> owned(found);
+  return memsys::guarded([&] {
+    if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
+    at::autocast::set_autocast_enabled(owned->device, owned->enabled);
+    at::autocast::set_autocast_dtype(owned->device, owned->kind);
+  });
+}
+}

@@ -1,0 +1,51 @@
+//! Files for spilled activations: without a name, so that none outlives the process.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::{Error, Result};
+use crate::libtorch::{self, Spill};
+
+/// What all scopes of the process have spilled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpilledBytes {
+    /// Bytes of storages that wait for backward.
+    pub live_bytes: u64,
+    /// Length of the files they lie in.
+    pub file_bytes: u64,
+}
+
+/// Reads the counts; it costs nothing.
+#[must_use]
+pub fn spilled_bytes() -> SpilledBytes {
+    let (live_bytes, file_bytes) = libtorch::spilled_bytes();
+    SpilledBytes { live_bytes, file_bytes }
+}
+
+pub(super) fn open(folder: &Path, threshold_bytes: u64) -> Result<Spill<'_>> {
+    let file = nameless(folder).or_else(|error| match error.raw_os_error() {
+        // File systems and kernels without nameless files say one of these.
+        Some(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL) => unlinked(folder),
+        _ => Err(error),
+    });
+    match file {
+        Ok(file) => Ok(Spill { file: file.into(), folder, threshold_bytes }),
+        Err(source) => Err(Error::SpillFolder { folder: folder.to_path_buf(), source }),
+    }
+}
+
+fn nameless(folder: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).mode(0o600).custom_flags(libc::O_TMPFILE).open(folder)
+}
+
+fn unlinked(folder: &Path) -> io::Result<File> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let path = folder.join(format!(".activations-{}-{number}", std::process::id()));
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(file)
+}

@@ -1,0 +1,156 @@
+//! Scopes of saved-tensor hooks, and groups of stages that backward runs again.
+
+use std::ffi::{CString, c_char, c_void};
+use std::marker::PhantomData;
+use std::os::fd::{IntoRawFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::ptr;
+
+use tch::Tensor;
+
+use super::{checked, raw, shared};
+use crate::error::Result;
+
+/// Makes libtorch ask this crate how to save tensors for backward. Only the first call does something.
+pub(crate) fn install_engine() -> Result<()> {
+    // SAFETY: no arguments; the C++ side calls once, and the engine it sets is never destroyed.
+    checked("install the engine", unsafe { raw::memsys_install_engine() })
+}
+
+/// Makes this thread's engine drop what a failed backward left in its queue.
+pub(crate) fn release_failed_backward() -> Result<()> {
+    // SAFETY: no arguments; the C++ side makes and frees what it needs.
+    checked("release a failed backward", unsafe { raw::memsys_release_failed_backward() })
+}
+
+/// Where a scope spills to.
+pub(crate) struct Spill<'a> {
+    /// An empty file, taken over.
+    pub(crate) file: OwnedFd,
+    /// Its folder, for messages.
+    pub(crate) folder: &'a Path,
+    /// Storages below it stay in memory.
+    pub(crate) threshold_bytes: u64,
+}
+
+/// A scope of the thread that made it.
+#[derive(Debug)]
+pub(crate) struct Scope {
+    id: u64,
+    // Scopes are the thread's own: the guard must not leave it.
+    here: PhantomData<*const ()>,
+}
+
+impl Scope {
+    pub(crate) fn enter(n_segments: u64, spill: Option<Spill<'_>>) -> Result<Self> {
+        let mut id = 0;
+        let (file, folder, threshold_bytes) = match spill {
+            Some(spill) => {
+                let folder = CString::new(spill.folder.as_os_str().as_encoded_bytes()).unwrap_or_default();
+                (spill.file.into_raw_fd(), folder, spill.threshold_bytes)
+            }
+            None => (-1, CString::default(), 0),
+        };
+        // SAFETY: `folder` is NUL-terminated and outlives the call, which copies it; `id` is ours to be written.
+        // The descriptor is open and given away: nothing here closes it.
+        checked("enter a scope", unsafe {
+            raw::memsys_enter_scope(n_segments, file, folder.as_ptr(), threshold_bytes, &raw mut id)
+        })?;
+        Ok(Self { id, here: PhantomData })
+    }
+}
+
+impl Drop for Scope {
+    fn drop(&mut self) {
+        // SAFETY: plain numbers. The type is neither `Send` nor `Sync`, so this is the thread that entered.
+        unsafe { raw::memsys_leave_scope(self.id) }
+    }
+}
+
+/// In how many groups a chain of stages from `input` is to be cut; 0 where it runs plainly.
+pub(crate) fn begin_chain(input: &Tensor) -> Result<u64> {
+    let mut n_segments = 0;
+    // SAFETY: `input` is a live tch tensor for the length of the call; `n_segments` is ours to be written.
+    checked("begin a chain of stages", unsafe {
+        raw::memsys_begin_chain(shared(input), &raw mut n_segments)
+    })?;
+    Ok(n_segments)
+}
+
+/// What runs a group of stages again from its input. libtorch calls it from the thread that runs backward.
+pub(crate) type RunAgain = Box<dyn Fn(&Tensor) -> std::result::Result<(), String> + Send>;
+
+/// The first run of a group of stages, under way on this thread. Dropped without [`Recording::finish`], what it
+/// saved cannot be recomputed.
+#[derive(Debug)]
+pub(crate) struct Recording(*mut c_void);
+
+impl Recording {
+    pub(crate) fn begin(input: &Tensor) -> Result<Self> {
+        let mut recording = ptr::null_mut();
+        // SAFETY: `input` is a live tch tensor for the length of the call (the C++ side keeps a handle of its
+        // own); `recording` is ours to be written.
+        checked("record a group of stages", unsafe {
+            raw::memsys_begin_recording(shared(input), &raw mut recording)
+        })?;
+        Ok(Self(recording))
+    }
+
+    /// Ends the first run: backward will call `again`.
+    pub(crate) fn finish(mut self, again: RunAgain) -> Result<()> {
+        let recording = std::mem::replace(&mut self.0, ptr::null_mut());
+        let stages: *mut RunAgain = Box::into_raw(Box::new(again));
+        // SAFETY: `recording` came from `memsys_begin_recording` on this thread (the type holds a raw pointer and
+        // is therefore not `Send`) and ends once, for `self` forgets it. `stages` is given away; the C++ side
+        // hands it to `run_stages`, never from two threads at once, and to `drop_stages` once.
+        checked("end the recording of a group of stages", unsafe {
+            raw::memsys_end_recording(recording, stages.cast(), run_stages, drop_stages)
+        })
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        if self.0.is_null() {
+            return;
+        }
+        // SAFETY: as in `finish`; without stages the two functions are not called, and nothing can fail.
+        unsafe { raw::memsys_end_recording(self.0, ptr::null_mut(), run_stages, drop_stages) };
+    }
+}
+
+unsafe extern "C" fn run_stages(stages: *const c_void, input: *mut c_void) -> *mut c_char {
+    // SAFETY: `input` is a heap-allocated `at::Tensor` that the caller gives away, which is what tch frees.
+    let input = unsafe { Tensor::from_ptr(input.cast()) };
+    // SAFETY: `stages` is the live box that `Recording::finish` gave away, and it is called by one thread at a
+    // time; it is `Send`.
+    let again = unsafe { &*stages.cast::<RunAgain>() };
+    let message = match catch_unwind(AssertUnwindSafe(|| again(&input))) {
+        Ok(Ok(())) => return ptr::null_mut(),
+        Ok(Err(message)) => message,
+        Err(panic) => {
+            let said = panic.downcast_ref::<String>().map(String::as_str);
+            let said = said.or_else(|| panic.downcast_ref::<&str>().copied());
+            format!("a stage panicked: {}", said.unwrap_or("without a message"))
+        }
+    };
+    let message = CString::new(message.replace('\0', " ")).unwrap_or_default();
+    // SAFETY: `message` is NUL-terminated; the copy is the caller's to free.
+    unsafe { libc::strdup(message.as_ptr()) }
+}
+
+unsafe extern "C" fn drop_stages(stages: *mut c_void) {
+    // SAFETY: `stages` came from `Box::into_raw` in `Recording::finish` and is given back once.
+    let stages = unsafe { Box::from_raw(stages.cast::<RunAgain>()) };
+    // A panic while it is let go must not unwind into C++, and is of no consequence to the gradients.
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(stages)));
+}
+
+/// Bytes that all spill files hold, and the length of those files.
+pub(crate) fn spilled_bytes() -> (u64, u64) {
+    let (mut live_bytes, mut file_bytes) = (0, 0);
+    // SAFETY: both are ours to be written.
+    unsafe { raw::memsys_spilled_bytes(&raw mut live_bytes, &raw mut file_bytes) };
+    (live_bytes, file_bytes)
+}

@@ -1,0 +1,76 @@
+//! A part of a file as read-only memory.
+
+use std::fs::File;
+use std::io::Result;
+
+use memmap2::{Advice, Mmap, MmapOptions, UncheckedAdvice};
+
+/// How mapped bytes will be read, told to the system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Here and there: nothing is read ahead.
+    Random,
+    /// From front to back: the system reads ahead.
+    Sequential,
+    /// Not for now: resident pages are given back; the next read faults them in again.
+    Unused,
+}
+
+/// Bytes of a file, mapped read-only. They are given back when it is dropped.
+#[derive(Debug)]
+pub struct Map(Mmap);
+
+impl Map {
+    /// Maps `n_bytes` of `file` from `offset` on.
+    ///
+    /// What the caller must keep to: the mapped bytes have been written and are never overwritten or cut off
+    /// while the map lives, by this process or by another. A file of append-only records under a writer's lock is
+    /// such a file, as long as what is mapped ends where its records end.
+    ///
+    /// # Errors
+    /// Where the system refuses the mapping.
+    pub fn of(file: &File, offset: u64, n_bytes: usize) -> Result<Self> {
+        // SAFETY: the mapping is read-only and shared. Its bytes do not change while it lives: they are records
+        // that are appended once and never rewritten, the mapping ends where the records end, and a writer, which
+        // holds the file's exclusive lock, cuts off only what lies behind the last committed record.
+        unsafe { MmapOptions::new().offset(offset).len(n_bytes).map(file) }.map(Self)
+    }
+
+    /// The mapped bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Tells the system how the bytes will be read.
+    ///
+    /// # Errors
+    /// Where the system refuses the advice.
+    pub fn advise(&self, access: Access) -> Result<()> {
+        match access {
+            Access::Random => self.0.advise(Advice::Random),
+            Access::Sequential => self.0.advise(Advice::Sequential),
+            // SAFETY: the mapping is shared, read-only and backed by a file, so giving its pages back loses
+            // nothing: the next read finds the same bytes in the file.
+            Access::Unused => unsafe { self.0.unchecked_advise(UncheckedAdvice::DontNeed) },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn a_map_holds_the_bytes_of_the_file_under_every_advice() {
+        let mut file = tempfile::tempfile().unwrap();
+        let bytes: Vec<u8> = (0..20_000u32).map(|i| (i % 251) as u8).collect();
+        file.write_all(&bytes).unwrap();
+        let map = Map::of(&file, 4096, 15_000).unwrap();
+        for access in [Access::Random, Access::Sequential, Access::Unused] {
+            map.advise(access).unwrap();
+            assert_eq!(map.bytes(), &bytes[4096..19_096]);
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Tests of the system. Levels come from made-up readings, so that they need no line: it is the process's.
+
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::mpsc::channel;
+
+use super::*;
+
+const MIB: u64 = 1 << 20;
+const NEVER: Duration = Duration::from_secs(1 << 20);
+
+fn reading(at_millis: u64, held_bytes: u64, n_denied: u64) -> Snapshot {
+    Snapshot {
+        at_millis,
+        limit_bytes: 1000 * MIB,
+        resident_bytes: held_bytes,
+        counted_bytes: held_bytes,
+        n_denied,
+        ..Snapshot::default()
+    }
+}
+
+impl Shared {
+    /// Takes a made-up reading as though the probe had read it.
+    fn feed(&self, mut snapshot: Snapshot) -> Vec<Directive> {
+        let mut directives = Vec::new();
+        self.follow(&mut snapshot, &mut directives);
+        directives
+    }
+}
+
+/// A buffer that gives all it has, a quarter of the wish at a time.
+struct Toy {
+    bytes: AtomicU64,
+}
+
+impl Buffer for Toy {
+    fn name(&self) -> &'static str {
+        "toy"
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes.load(SeqCst)
+    }
+
+    fn give_back(&self, bytes: u64) -> u64 {
+        let given = (bytes / 4).min(self.bytes());
+        self.bytes.fetch_sub(given, SeqCst);
+        given
+    }
+}
+
+/// A system whose own readings are over: its first turn has been taken and no other will be.
+fn quiet(builder: Builder) -> MemoryOptimizationSystem {
+    let system = builder.interval(NEVER).watch_only().start().unwrap();
+    while system.health().monitor.n_turns == 0 {
+        std::thread::yield_now();
+    }
+    system
+}
+
+#[test]
+fn alerts_are_told_once_a_crossing_and_not_once_a_reading() {
+    let (sender, told) = channel();
+    let system = quiet(MemoryOptimizationSystem::builder().on_alert(move |alert| {
+        sender.send((alert.snapshot.at_millis, alert.level)).unwrap();
+    }));
+    for index in 0..100 {
+        system.shared.feed(reading(index * 5000, if index < 50 { 800 * MIB } else { 950 * MIB }, 0));
+    }
+    assert_eq!(system.level(), Level::Critical);
+    assert_eq!(system.health().alerts.n_queued, 2);
+    drop(system);
+    assert_eq!(told.iter().collect::<Vec<_>>(), [(0, Level::Warning), (250_000, Level::Critical)]);
+}
+
+#[test]
+fn buffers_give_until_the_wish_is_met() {
+    let toys = [300 * MIB, 100 * MIB].map(|bytes| Arc::new(Toy { bytes: AtomicU64::new(bytes) }));
+    let system = quiet(MemoryOptimizationSystem::builder().buffer(toys[0].clone()));
+    system.add_buffer(toys[1].clone());
+    let directives = system.shared.feed(reading(0, 950 * MIB, 0));
+    let shrink = directives.iter().find(|directive| matches!(directive, Directive::Shrink { .. })).unwrap();
+    assert!(matches!(shrink, Directive::Shrink { bytes, .. } if *bytes == 200 * MIB), "{shrink}");
+    assert_eq!(system.shared.carry_out(shrink).unwrap(), Some(50 * MIB + 150 * MIB / 4));
+    assert_eq!(toys.map(|toy| toy.bytes()), [250 * MIB, 100 * MIB - 150 * MIB / 4]);
+}
+
+#[test]
+fn the_learner_sees_the_ceiling_move() {
+    let system = quiet(MemoryOptimizationSystem::builder());
+    let rungs = system.rungs();
+    rungs.declare(3);
+    for (n_denied, ceiling) in [(0, 2), (5, 1), (6, 0), (7, 0)] {
+        for directive in system.shared.feed(reading(n_denied * 5000, 500 * MIB, n_denied)) {
+            system.shared.carry_out(&directive).unwrap();
+        }
+        assert_eq!(rungs.ceiling(), ceiling);
+    }
+}
+
+#[test]
+fn a_reading_has_owners_devices_and_its_event() {
+    let toy = DeviceBytes { name: "toy:0", allocated_bytes: 1, reserved_bytes: 2, limit_bytes: 3 };
+    let system = quiet(MemoryOptimizationSystem::builder().device(move || toy));
+    let mut held = crate::reservation::Reservation::declared(crate::ledger::Owner::named("test/system"));
+    held.set(3 * MIB);
+    system.turn("a test");
+    let latest = system.latest();
+    assert_eq!(latest.event, Some("a test"));
+    assert_eq!(latest.devices, [toy]);
+    assert!(latest.owners.iter().any(|owner| owner.path == "test/system" && owner.bytes == 3 * MIB));
+    assert!(latest.peak_loaded_bytes >= latest.loaded_bytes());
+    assert!(system.snapshot().unwrap().peak_loaded_bytes >= latest.peak_loaded_bytes);
+    assert!(system.top_owners(1).len() == 1);
+    let health = system.health();
+    assert!(health.is_running && health.n_failed_readings == 0 && health.monitor.n_panics == 0, "{health:?}");
+}
+
+#[test]
+fn a_system_that_only_watches_notes_what_it_would_do() {
+    let system = quiet(MemoryOptimizationSystem::builder().thresholds(Thresholds {
+        pressure_percent: -1.0,
+        residual_floor_bytes: 0,
+        residual_fraction: 0.0,
+        ..Thresholds::default()
+    }));
+    system.turn("a test");
+    assert!(system.directives().iter().all(|carried| carried.given_bytes.is_none()));
+    assert!(!system.directives().is_empty());
+}
+
+#[test]
+fn a_panic_in_a_turn_is_kept_and_takes_nothing_down() {
+    let (sender, turns) = channel();
+    let device = move || {
+        sender.send(()).unwrap();
+        panic!("a device panics on purpose")
+    };
+    let builder = MemoryOptimizationSystem::builder().interval(NEVER).watch_only();
+    let system = builder.device(device).start().unwrap();
+    turns.recv().unwrap();
+    system.notify("again");
+    turns.recv().unwrap();
+    let health = system.health();
+    assert!(health.is_running, "{health:?}");
+    assert!(health.monitor.n_panics >= 1 && health.monitor.last_panic.unwrap().contains("on purpose"));
+}

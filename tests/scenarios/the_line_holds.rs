@@ -1,0 +1,107 @@
+//! The line holds: under a real control group a few MiB above it nothing is killed, from the smallest line that was
+//! planned to far more than is needed; below that the run is refused before anything is loaded.
+
+use std::path::Path;
+
+use tests::control_group::ControlGroup;
+use tests::{plimsoll, run, run_well, summary};
+
+const MIB: u64 = 1 << 20;
+/// What the control group allows beyond the line: what the kernel charges to a group and no process holds.
+const BESIDE_BYTES: u64 = 16 * MIB;
+const N_LINES: u64 = 12;
+
+const WORK: [&str; 18] = [
+    "--threads",
+    "1",
+    "--steps",
+    "760",
+    "--set",
+    "embedders.preset=full",
+    "--set",
+    "synthetic.days=21",
+    "--set",
+    "agent.learning_starts=600",
+    "--set",
+    "agent.samples_per_insert=3.2",
+    "--set",
+    "replay.capacity=20000",
+    "--set",
+    "run.checkpoint_interval_steps=400",
+    "--set",
+    "memory.monitoring_interval=0.5",
+];
+
+fn work<'a>(command: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
+    command.iter().chain(&WORK).chain(more).copied().collect()
+}
+
+fn planned(folder: &Path) -> u64 {
+    run_well(folder, &work(&["plan", "--json", "plan.json"], &[]));
+    let plan: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(folder.join("plan.json")).unwrap()).unwrap();
+    plan["smallest_line_bytes"].as_u64().unwrap()
+}
+
+#[test]
+fn at_every_line_from_the_planned_minimum_the_run_ends_and_stays_under_it() {
+    let folder = tempfile::tempdir().unwrap();
+    if ControlGroup::new("probe", 1 << 30).is_none() {
+        return;
+    }
+    let smallest = planned(folder.path());
+    run_well(folder.path(), &work(&["train", "--out", "usual"], &["--set", "memory.managed=false"]));
+    let usual = summary(&folder.path().join("usual"))["peak_resident_bytes"].as_u64().unwrap();
+    let largest = 2 * usual;
+    assert!(smallest < usual, "{smallest} {usual}");
+    for i in 0..N_LINES {
+        // Evenly apart in ratio, so that most are low.
+        let share = i as f64 / (N_LINES - 1) as f64;
+        let line = (smallest as f64 * (largest as f64 / smallest as f64).powf(share)) as u64;
+        let group = ControlGroup::new(&format!("line-{i}"), line + BESIDE_BYTES).unwrap();
+        let (line_text, out) = (line.to_string(), format!("line-{i}"));
+        let arguments = work(&["train", "--memory", &line_text, "--out", &out], &[]);
+        let output = group.run(&plimsoll(folder.path(), &arguments));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(group.n_killed(), 0, "killed at a line of {line}: {said}");
+        assert!(output.status.success(), "{} at a line of {line}: {said}", output.status);
+        let summary = summary(&folder.path().join(&out));
+        let peak = summary["peak_resident_bytes"].as_u64().unwrap();
+        let limit = summary["limit_bytes"].as_u64().unwrap();
+        eprintln!("line {:>5} MiB, peak {:>5} MiB, {}", limit / MIB, peak / MIB, summary["rung"]);
+        assert_eq!(limit, line);
+        assert!(peak <= limit, "a peak of {peak} passes the line of {limit}");
+    }
+}
+
+#[test]
+fn a_mebibyte_under_the_planned_minimum_it_is_refused_before_anything_is_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = (planned(folder.path()) - MIB).to_string();
+    let refused = run(folder.path(), &work(&["train", "--memory", &line, "--out", "refused"], &[]));
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(3), "{said}");
+    assert!(said.contains("the smallest that can is") && said.contains("optimizer: two moments"), "{said}");
+    assert!(!said.contains("computing the features"), "refused too late: {said}");
+    assert!(!folder.path().join("refused").exists(), "a refused run leaves nothing");
+}
+
+#[test]
+fn nonsense_lines_are_answered_clearly() {
+    let folder = tempfile::tempdir().unwrap();
+    for (line, answer) in [
+        ("0", "leaves no memory at all"),
+        ("-1GiB", "is negative"),
+        ("12parsecs", "`parsecs` is not a unit of bytes"),
+        ("200%", "is out of range"),
+        ("4000TiB", "that this machine or its control group allows"),
+    ] {
+        let output = run(folder.path(), &["train", "--memory", line, "--out", "nonsense"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{line}: {said}");
+        assert_eq!(said.trim().lines().count(), 1, "{line}: {said}");
+        assert!(said.contains(answer) && said.contains("memory.limit"), "{line}: {said}");
+    }
+    let tiny = run(folder.path(), &["train", "--memory", "1", "--out", "tiny"]);
+    assert_eq!(tiny.status.code(), Some(3));
+}

@@ -1,0 +1,264 @@
+//! `plimsoll bench memory`: the managed way against the usual one, and what a lower line costs.
+//!
+//! The same program, seed and work, each in a process of its own so that each has its own peak. Within a turn all take
+//! their runs one after the other, and ratios are of one turn: what a shared machine does to one it does to all.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::median;
+use crate::error::{Error, Result};
+use crate::output::{print, say};
+use crate::run::{files, human, summary};
+
+/// Settings of the measured run over the defaults: random acting until the replay holds its transitions, then learner
+/// steps of the full networks.
+const WORK: [&str; 5] = [
+    "embedders.preset=full",
+    "synthetic.days=30",
+    "run.checkpoint_interval_steps=100000000",
+    "run.evaluation_interval_steps=100000000",
+    "agent.samples_per_insert=4",
+];
+
+/// The managed way against the usual one, and what a lower line costs.
+///
+/// Unmanaged is `--set memory.managed=false`: whole observations copied into the replay, the batch at once, attention by
+/// the plain product, activations kept, nothing refused.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Examples:\n  plimsoll bench memory --json memory.json\n  plimsoll bench memory --lines 50,30 \
+                        --transitions 20000 --turns 3"
+)]
+pub struct BenchMemoryArgs {
+    /// Lines, in percent of the unmanaged peak.
+    #[arg(long, value_delimiter = ',', default_value = "100,75,50,40,30,20", value_name = "PCT,…")]
+    lines: Vec<f64>,
+    /// Transitions that the replay holds when learning begins.
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    transitions: u64,
+    /// Learner steps of a run.
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    learner_steps: u64,
+    /// Turns; the median of their ratios is printed.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    turns: usize,
+    /// Threads that compute.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    threads: usize,
+    /// Sets one key over the measured run's, such as agent.batch=256.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Also writes the numbers there.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// What a run held and did.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    peak_bytes: u64,
+    samples_per_second: f64,
+}
+
+/// A line, and what came of it over the turns.
+#[derive(Debug)]
+struct Row {
+    name: String,
+    line_bytes: Option<u64>,
+    peak_bytes: u64,
+    rung: String,
+    ratios: Vec<f64>,
+}
+
+/// Measures as told.
+///
+/// # Errors
+/// Where a run fails.
+pub fn run(args: &BenchMemoryArgs) -> Result<()> {
+    let folder = std::env::temp_dir().join(format!("plimsoll-bench-memory-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+    let measured = measure(args, &folder);
+    let removed = std::fs::remove_dir_all(&folder).map_err(Error::io(&folder));
+    let report = measured?;
+    removed?;
+    print(&table(args, &report));
+    if let Some(path) = &args.json {
+        let text = serde_json::to_vec_pretty(&report).expect("a JSON value is always JSON");
+        files::write_aside(path, &text)?;
+    }
+    Ok(())
+}
+
+fn measure(args: &BenchMemoryArgs, folder: &Path) -> Result<Value> {
+    let mut rows: Vec<Row> = Vec::new();
+    let mut unmanaged_rates = Vec::new();
+    let mut unmanaged_peak = 0;
+    for turn in 0..args.turns.max(1) {
+        say(&format!("turn {} of {}: unmanaged", turn + 1, args.turns.max(1)));
+        let (usual, _) = child(args, folder, &["memory.managed=false".to_owned()])?
+            .ok_or_else(|| refused("the unmanaged run was refused, which nothing in it does"))?;
+        unmanaged_rates.push(usual.samples_per_second);
+        if turn == 0 {
+            unmanaged_peak = usual.peak_bytes;
+            rows = lines(args, folder, unmanaged_peak)?;
+        }
+        for row in &mut rows {
+            say(&format!("turn {} of {}: {}", turn + 1, args.turns.max(1), row.name));
+            let sets: Vec<String> =
+                row.line_bytes.map(|bytes| format!("memory.limit={bytes}")).into_iter().collect();
+            let Some((held, rung)) = child(args, folder, &sets)? else {
+                "refused (status 3)".clone_into(&mut row.rung);
+                continue;
+            };
+            row.peak_bytes = row.peak_bytes.max(held.peak_bytes);
+            row.rung = rung;
+            row.ratios.push(held.samples_per_second / usual.samples_per_second);
+        }
+    }
+    let row = |row: &mut Row| {
+        json!({
+            "name": row.name,
+            "line_bytes": row.line_bytes,
+            "peak_bytes": (row.peak_bytes > 0).then_some(row.peak_bytes),
+            "rung": row.rung,
+            "peak_ratio": (row.peak_bytes > 0).then(|| row.peak_bytes as f64 / unmanaged_peak as f64),
+            "throughput_ratio": (!row.ratios.is_empty()).then(|| median(&mut row.ratios)),
+        })
+    };
+    Ok(json!({
+        "threads": args.threads,
+        "turns": args.turns.max(1),
+        "transitions": args.transitions,
+        "learner_steps": args.learner_steps,
+        "unmanaged": { "peak_bytes": unmanaged_peak, "samples_per_second": median(&mut unmanaged_rates) },
+        "managed": rows.iter_mut().map(row).collect::<Vec<_>>(),
+    }))
+}
+
+/// The lines that are measured: far away, those asked for, and the smallest that would do.
+fn lines(args: &BenchMemoryArgs, folder: &Path, unmanaged_peak: u64) -> Result<Vec<Row>> {
+    let row = |name: String, line_bytes| Row {
+        name,
+        line_bytes,
+        peak_bytes: 0,
+        rung: String::new(),
+        ratios: Vec::new(),
+    };
+    let mut rows = vec![row("line far away".to_owned(), None)];
+    for percent in &args.lines {
+        let bytes = (unmanaged_peak as f64 * percent / 100.0) as u64;
+        rows.push(row(format!("line at {percent} %"), Some(bytes)));
+    }
+    let plan = folder.join("plan.json");
+    let mut command = program()?;
+    command.arg("plan").arg("--json").arg(&plan).args(settings(args));
+    let _ = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let smallest = summary::read(&plan)?["smallest_line_bytes"].as_u64();
+    let smallest = smallest.ok_or_else(|| refused("the plan names no smallest line"))?;
+    let percent = 100.0 * smallest as f64 / unmanaged_peak as f64;
+    rows.push(row(format!("smallest line, {percent:.0} %"), Some(smallest)));
+    Ok(rows)
+}
+
+fn settings(args: &BenchMemoryArgs) -> Vec<String> {
+    let batch = 128;
+    let mut sets: Vec<String> = WORK.map(str::to_owned).to_vec();
+    sets.push(format!("agent.learning_starts={}", args.transitions));
+    // Four samples an insert: 32 inserted transitions make a batch of 128 due.
+    sets.push(format!("run.environment_steps={}", args.transitions + args.learner_steps * batch / 4));
+    sets.push(format!("run.threads={}", args.threads));
+    sets.extend(args.set.iter().cloned());
+    sets.into_iter().flat_map(|set| ["--set".to_owned(), set]).collect()
+}
+
+fn program() -> Result<Command> {
+    let path = std::env::current_exe().map_err(Error::io("/proc/self/exe"))?;
+    Ok(Command::new(path))
+}
+
+/// A run in a process of its own; `None` where it was refused.
+fn child(args: &BenchMemoryArgs, folder: &Path, sets: &[String]) -> Result<Option<(Held, String)>> {
+    let out = folder.join("run");
+    if out.exists() {
+        std::fs::remove_dir_all(&out).map_err(Error::io(&out))?;
+    }
+    let mut command = program()?;
+    command.arg("train").arg("--out").arg(&out).args(settings(args));
+    sets.iter().for_each(|set| {
+        command.arg("--set").arg(set);
+    });
+    let output = command.stdin(Stdio::null()).output().map_err(Error::io("plimsoll"))?;
+    match output.status.code() {
+        Some(0) => {}
+        Some(3) => return Ok(None),
+        _ => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let last = said.lines().last().unwrap_or("it said nothing");
+            return Err(refused(&format!("a run ended with {}: {last}", output.status)));
+        }
+    }
+    let found = summary::read(&out.join("summary.json"))?;
+    let held = Held {
+        peak_bytes: found["peak_resident_bytes"].as_u64().unwrap_or(0),
+        samples_per_second: found["samples_per_second"].as_f64().unwrap_or(f64::NAN),
+    };
+    let rung = &found["rung"];
+    let rung = match (rung["micro_batch"].as_u64(), rung["activations"].as_str()) {
+        (Some(micro_batch), Some(activations)) => format!("{micro_batch}, {activations}"),
+        _ => String::new(),
+    };
+    Ok(Some((held, rung)))
+}
+
+fn refused(problem: &str) -> Error {
+    Error::File { path: PathBuf::from("plimsoll train"), problem: problem.to_owned() }
+}
+
+fn table(args: &BenchMemoryArgs, report: &Value) -> String {
+    let bytes = |value: &Value| value.as_u64().map_or_else(|| human::UNKNOWN.to_owned(), human::bytes);
+    let ratio = |value: &Value| {
+        value.as_f64().map_or_else(|| human::UNKNOWN.to_owned(), |ratio| format!("{ratio:.2}"))
+    };
+    let mut text = format!(
+        "{} thread(s), {} turn(s), {} transitions in the replay, {} learner steps of 128, full embedders\n\
+         {:<24} {:>10} {:>10} {:>8} {:>12}  {}\n",
+        args.threads,
+        args.turns.max(1),
+        human::count(args.transitions),
+        args.learner_steps,
+        "",
+        "line",
+        "peak",
+        "of usual",
+        "samples/s",
+        "micro-batch, activations"
+    );
+    let usual = &report["unmanaged"];
+    let rate = usual["samples_per_second"].as_f64().unwrap_or(f64::NAN);
+    text.push_str(&format!(
+        "{:<24} {:>10} {:>10} {:>8} {:>12}\n",
+        "unmanaged",
+        "",
+        bytes(&usual["peak_bytes"]),
+        "1.00",
+        format!("{rate:.1}")
+    ));
+    for row in report["managed"].as_array().into_iter().flatten() {
+        text.push_str(&format!(
+            "{:<24} {:>10} {:>10} {:>8} {:>12}  {}\n",
+            row["name"].as_str().unwrap_or(""),
+            bytes(&row["line_bytes"]),
+            bytes(&row["peak_bytes"]),
+            ratio(&row["peak_ratio"]),
+            row["throughput_ratio"]
+                .as_f64()
+                .map_or_else(|| human::UNKNOWN.to_owned(), |ratio| format!("{ratio:.2} x")),
+            row["rung"].as_str().unwrap_or("")
+        ));
+    }
+    text
+}
