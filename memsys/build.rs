@@ -2,8 +2,17 @@
 
 use std::path::Path;
 
-const SOURCES: [&str; 8] =
-    ["activations", "allocator", "gradients", "numbers", "parameters", "precision", "recompute", "spill"];
+const SOURCES: [&str; 9] = [
+    "activations",
+    "allocator",
+    "devices",
+    "gradients",
+    "numbers",
+    "parameters",
+    "precision",
+    "recompute",
+    "spill",
+];
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");

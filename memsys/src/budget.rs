@@ -153,6 +153,8 @@ pub fn collect(bytes: u64) -> u64 {
     }
     N_COLLECTIONS.fetch_add(1, Relaxed);
     let mut given = libtorch::release_cached_blocks(bytes);
+    // A device's bytes are not the process's: they do not count as given.
+    libtorch::empty_device_caches();
     if let Ok(collectors) = COLLECTORS.try_read() {
         for collector in collectors.iter() {
             if given >= bytes {

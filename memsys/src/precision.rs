@@ -31,6 +31,56 @@ pub fn autocast(kind: Option<Kind>, device: Device) -> Result<Autocast> {
     Ok(Autocast { _autocast: libtorch::Autocast::enter(device.is_cuda(), number)? })
 }
 
+/// The factor by which a loss is multiplied before backward where gradients are f16, so that small ones do not vanish
+/// (Micikevicius et al. 2018, section 3.2): halved where one overflowed, doubled after 2,000 steps without.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LossScale {
+    factor: f64,
+    n_clean: u32,
+}
+
+impl Default for LossScale {
+    fn default() -> Self {
+        Self { factor: 65_536.0, n_clean: 0 }
+    }
+}
+
+impl LossScale {
+    /// Steps without an overflow after which the factor is doubled.
+    const PATIENCE_STEPS: u32 = 2_000;
+
+    /// The factor.
+    #[must_use]
+    pub fn factor(self) -> f64 {
+        self.factor
+    }
+
+    /// After a step: whether its gradients, of norm `norm`, can be used.
+    pub fn settle(&mut self, norm: f64) -> bool {
+        if !norm.is_finite() {
+            *self = Self { factor: (self.factor / 2.0).max(1.0), n_clean: 0 };
+            return false;
+        }
+        self.n_clean += 1;
+        if self.n_clean == Self::PATIENCE_STEPS {
+            *self = Self { factor: (self.factor * 2.0).min(16_777_216.0), n_clean: 0 };
+        }
+        true
+    }
+
+    /// Its state, to be saved.
+    #[must_use]
+    pub fn state(self) -> (f64, u32) {
+        (self.factor, self.n_clean)
+    }
+
+    /// The scale of a saved state.
+    #[must_use]
+    pub fn of_state((factor, n_clean): (f64, u32)) -> Self {
+        Self { factor, n_clean }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tch::Tensor;
@@ -75,5 +125,15 @@ mod tests {
         for kind in [Kind::Half, Kind::Double] {
             assert!(matches!(autocast(Some(kind), Device::Cpu), Err(Error::AutocastKind { .. })));
         }
+    }
+
+    #[test]
+    fn an_overflow_halves_the_scale_and_patience_doubles_it() {
+        let mut scale = LossScale::default();
+        assert!(!scale.settle(f64::INFINITY) && !scale.settle(f64::NAN));
+        assert_eq!(scale.factor(), 16_384.0);
+        assert!((0..2_000).all(|_| scale.settle(1.0)));
+        assert_eq!(scale.factor(), 32_768.0);
+        assert_eq!(LossScale::of_state(scale.state()), scale);
     }
 }

@@ -71,6 +71,8 @@ pub struct Facts {
     pub largest: usize,
     /// The policies allowed and what they cost.
     pub costs: Vec<PolicyCost>,
+    /// Rungs whose own peak was measured: it stands before the line through other sizes.
+    pub measured: Vec<(Rung, u64)>,
 }
 
 impl Facts {
@@ -84,8 +86,9 @@ impl Facts {
         costs.sort_by(|a, b| rank(a).total_cmp(&rank(b)));
         let sizes = sizes(self.smallest, self.largest);
         let of_size = |micro_batch: usize| {
-            let rung = move |cost: &PolicyCost| {
-                (Rung { micro_batch, policy: cost.policy }, cost.peak_bytes(micro_batch))
+            let rung = |cost: &PolicyCost| {
+                let rung = Rung { micro_batch, policy: cost.policy };
+                (rung, self.peak_bytes(rung).unwrap_or(0))
             };
             costs.iter().map(rung).collect::<Vec<_>>()
         };
@@ -111,6 +114,9 @@ impl Facts {
     /// The peak of a rung.
     #[must_use]
     pub fn peak_bytes(&self, rung: Rung) -> Option<u64> {
+        if let Some((_, bytes)) = self.measured.iter().find(|(measured, _)| *measured == rung) {
+            return Some(*bytes);
+        }
         let cost = self.costs.iter().find(|cost| cost.policy == rung.policy)?;
         Some(cost.peak_bytes(rung.micro_batch))
     }
@@ -153,6 +159,7 @@ mod tests {
                 cost(Policy::Keep, 100.0, 10.0),
                 cost(Policy::Recompute, 30.0, 13.0),
             ],
+            measured: Vec::new(),
         }
     }
 
@@ -170,6 +177,13 @@ mod tests {
         assert_eq!(facts.choose(1250), Some(rung(8, Policy::Recompute)));
         assert_eq!(facts.choose(1159), None);
         assert_eq!(facts.leanest(), Some((rung(8, Policy::Spill), 1160)));
+    }
+
+    #[test]
+    fn what_was_measured_stands_before_the_line() {
+        let facts = Facts { measured: vec![(rung(128, Policy::Keep), 12_000)], ..facts() };
+        assert_eq!(facts.choose(12_500), Some(rung(128, Policy::Keep)));
+        assert_eq!(facts.peak_bytes(rung(64, Policy::Keep)), Some(7400));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::activations::{self, Policy};
 use crate::budget::{self, Refusal};
 use crate::ceiling::RungCeiling;
 use crate::ledger;
+use crate::libtorch;
 use crate::rungs::{Facts, Rung};
 
 /// Steps without a refusal after which a higher rung is tried.
@@ -87,7 +88,7 @@ impl Steps {
     #[must_use]
     pub fn fixed(micro_batch: usize) -> Self {
         let rung = Rung { micro_batch, policy: Policy::Keep };
-        Self::new(Facts { smallest: micro_batch, largest: micro_batch, costs: Vec::new() }, rung)
+        Self::new(Facts { smallest: micro_batch, largest: micro_batch, ..Facts::default() }, rung)
     }
 
     /// The rung of the next attempt.
@@ -127,6 +128,7 @@ impl Steps {
             let tensors_before = ledger::tensor_bytes();
             ledger::restart_tensor_peak();
             let denied_before = budget::n_denied();
+            let refused_before = libtorch::n_refused_by_devices();
             let _ = budget::take_refusal();
             let outcome = budget::rehearsed(n_attempts, || attempt(self.rung));
             let error = match outcome {
@@ -140,11 +142,11 @@ impl Steps {
             };
             // A thread of libtorch's own may have been refused in this one's place.
             let refusal = budget::take_refusal();
-            let Some(refusal) =
-                refusal.or_else(|| (budget::n_denied() > denied_before).then(budget::last_refusal).flatten())
-            else {
+            let refusal =
+                refusal.or_else(|| (budget::n_denied() > denied_before).then(budget::last_refusal).flatten());
+            if refusal.is_none() && libtorch::n_refused_by_devices() == refused_before {
                 return Err(Failure::Other(error));
-            };
+            }
             // What a failed backward pass left in the engine's queue would live until the next one.
             if let Err(unreleased) = activations::release_failed_backward() {
                 debug_assert!(false, "{unreleased}");
@@ -154,7 +156,7 @@ impl Steps {
                 match self.facts.lower(self.rung) {
                     Some(lower) => self.rung = lower,
                     None if n_last < LAST_ATTEMPTS => n_last += 1,
-                    None => return Err(Failure::Refused(refusal)),
+                    None => return Err(refusal.map_or(Failure::Other(error), Failure::Refused)),
                 }
             }
             n_attempts += 1;

@@ -9,3 +9,4 @@ mod refused_allocations_change_nothing;
 mod resumed_run_equals_uninterrupted_run;
 mod run_leaves_a_whole_folder;
 mod the_line_holds;
+mod the_plan_is_what_the_run_takes;

@@ -16,6 +16,29 @@ pub enum Body {
     Plain,
 }
 
+/// The numbers that matrix products are computed in. Weights, sums of gradients and moments are f32 in all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// f32.
+    F32,
+    /// bf16, by autocast.
+    Bf16,
+    /// f16, by autocast, with a loss that is scaled up; on a GPU alone.
+    F16,
+}
+
+impl Precision {
+    /// The kind that is cast to, if any.
+    #[must_use]
+    pub fn kind(self) -> Option<tch::Kind> {
+        match self {
+            Self::F32 => None,
+            Self::Bf16 => Some(tch::Kind::BFloat16),
+            Self::F16 => Some(tch::Kind::Half),
+        }
+    }
+}
+
 /// How the target network follows the online one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum TargetUpdate {
@@ -56,6 +79,10 @@ pub struct DqnConfig {
     pub reward_scale: f64,
     /// Transitions of a batch.
     pub batch: i64,
+    /// The numbers that matrix products are computed in.
+    pub precision: Precision,
+    /// Whether gradients leave the device as soon as each is whole.
+    pub offload_gradients: bool,
     /// Seed of the first weights and of dropout.
     pub seed: u64,
 }

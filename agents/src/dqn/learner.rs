@@ -18,11 +18,13 @@ use buffers::replay::Batch;
 use embedders::Mode;
 use memsys::adam::Adam;
 use memsys::budget;
+use memsys::gradients::{self, HostGradients};
 use memsys::ledger::Owner;
 use memsys::parameters::Weights;
-use tch::{Device, Tensor};
+use memsys::precision::{self, LossScale};
+use tch::{Device, Kind, Tensor};
 
-use super::config::{Body, DqnConfig, TargetUpdate};
+use super::config::{Body, DqnConfig, Precision, TargetUpdate};
 use super::loss::{bootstrapped, weighted_huber};
 use super::neighbours::EmbeddingCache;
 use super::network::Network;
@@ -39,6 +41,24 @@ pub struct Outcome {
     pub gradient_norm: f64,
 }
 
+/// Where the sums of gradients are.
+#[derive(Debug)]
+enum Gradients {
+    /// On the learner's device.
+    InPlace(Tensor),
+    /// In the host's memory.
+    Offloaded(HostGradients),
+}
+
+impl Gradients {
+    fn flat_mut(&mut self) -> &mut Tensor {
+        match self {
+            Self::InPlace(flat) => flat,
+            Self::Offloaded(gradients) => gradients.flat_mut(),
+        }
+    }
+}
+
 /// A DQN that learns.
 #[derive(Debug)]
 pub struct Learner {
@@ -48,7 +68,8 @@ pub struct Learner {
     device: Device,
     online: Weights,
     target: Weights,
-    gradients: Tensor,
+    gradients: Gradients,
+    loss_scale: LossScale,
     adam: Adam,
     target_embeddings: Option<EmbeddingCache>,
     n_steps: u64,
@@ -72,7 +93,11 @@ impl Learner {
         target.copy_from(&online)?;
         let gradients = {
             let _owner = owned("run/learner/gradients");
-            online.record_gradients()?
+            if config.offload_gradients {
+                Gradients::Offloaded(gradients::offload(&mut online)?)
+            } else {
+                Gradients::InPlace(online.record_gradients()?)
+            }
         };
         let adam = {
             let _owner = owned("run/learner/optimizer");
@@ -87,6 +112,7 @@ impl Learner {
             online,
             target,
             gradients,
+            loss_scale: LossScale::default(),
             adam,
             target_embeddings,
             n_steps: 0,
@@ -110,17 +136,34 @@ impl Learner {
         let outcome = match accumulated {
             Ok(outcome) => outcome,
             Err(error) => {
-                let _ = self.gradients.f_zero_()?;
+                let _ = self.gradients.flat_mut().f_zero_()?;
                 return Err(error);
             }
         };
         budget::commit(|| {
-            let longest = self.config.gradient_norm;
-            self.adam.step(&mut self.online, &mut self.gradients, outcome.gradient_norm, longest)?;
+            if self.config.precision != Precision::F16 || self.loss_scale.settle(outcome.gradient_norm) {
+                self.descend(outcome.gradient_norm)?;
+            } else {
+                // An overflow: the step is passed over, the next one is scaled less.
+                let _ = self.gradients.flat_mut().f_zero_()?;
+            }
             self.n_steps += 1;
             self.follow()?;
             Ok(outcome)
         })
+    }
+
+    /// Adam's step along the gradients, which are zero afterwards.
+    fn descend(&mut self, norm: f64) -> Result<()> {
+        let Self { adam, online, gradients, device, config, .. } = self;
+        let flat = gradients.flat_mut();
+        if flat.device() == *device {
+            adam.step(online, flat, norm, config.gradient_norm)?;
+        } else {
+            adam.step(online, &mut flat.f_to_device(*device)?, norm, config.gradient_norm)?;
+            let _ = flat.f_zero_()?;
+        }
+        Ok(())
     }
 
     /// Goes through a batch as [`Learner::step`] does, and learns nothing from it.
@@ -129,7 +172,7 @@ impl Learner {
     /// As [`Learner::step`].
     pub fn rehearse(&mut self, batch: &Batch, micro_batch: usize) -> Result<()> {
         let accumulated = self.accumulate(batch, micro_batch as i64);
-        let _ = self.gradients.f_zero_()?;
+        let _ = self.gradients.flat_mut().f_zero_()?;
         accumulated.map(|_| ())
     }
 
@@ -137,14 +180,19 @@ impl Learner {
     fn accumulate(&mut self, batch: &Batch, micro_batch: i64) -> Result<Outcome> {
         tch::manual_seed(step_seed(self.config.seed, self.n_steps));
         let n_batch = batch.places.len() as i64;
-        let weight_sum = batch.weights.f_sum(tch::Kind::Float)?.f_double_value(&[])?;
+        let weight_sum = batch.weights.f_sum(Kind::Float)?.f_double_value(&[])?;
         let mut td_errors = Vec::with_capacity(batch.places.len());
         let mut loss = 0.0;
         let mut start = 0;
         while start < n_batch {
             let part = Part { start, len: micro_batch.min(n_batch - start), device: self.device };
-            let goals = self.goals(batch, &part)?;
-            let values = self.network.values(&self.online, &part.all(&batch.observations)?, Mode::Train)?;
+            let (goals, values) = {
+                let _narrow = precision::autocast(self.config.precision.kind(), self.device)?;
+                let goals = self.goals(batch, &part)?;
+                let values =
+                    self.network.values(&self.online, &part.all(&batch.observations)?, Mode::Train)?;
+                (goals, values.f_to_kind(Kind::Float)?)
+            };
             let (part_loss, part_errors) = weighted_huber(
                 &values,
                 &part.of(&batch.actions)?,
@@ -152,7 +200,11 @@ impl Learner {
                 &part.of(&batch.weights)?,
                 weight_sum,
             )?;
-            part_loss.f_backward()?;
+            if self.config.precision == Precision::F16 {
+                part_loss.f_mul_scalar(self.loss_scale.factor())?.f_backward()?;
+            } else {
+                part_loss.f_backward()?;
+            }
             loss += part_loss.f_double_value(&[])?;
             td_errors.extend(Vec::<f32>::try_from(part_errors.f_to_device(Device::Cpu)?)?);
             start += part.len;
@@ -160,7 +212,11 @@ impl Learner {
         if !loss.is_finite() {
             return Err(Error::Diverged { learner_step: self.n_steps, loss });
         }
-        let gradient_norm = tch::no_grad(|| self.gradients.f_norm())?.f_double_value(&[])?;
+        let gradients = self.gradients.flat_mut();
+        if self.config.precision == Precision::F16 {
+            let _ = gradients.f_mul_scalar_(1.0 / self.loss_scale.factor())?;
+        }
+        let gradient_norm = tch::no_grad(|| gradients.f_norm())?.f_double_value(&[])?;
         Ok(Outcome { td_errors, loss, gradient_norm })
     }
 
@@ -177,6 +233,7 @@ impl Learner {
             }
             _ => self.network.values(&self.target, &next, Mode::Evaluate)?,
         };
+        let target = target.f_to_kind(Kind::Float)?;
         let rewards = part.of(&batch.rewards)?.f_mul_scalar(self.config.reward_scale)?;
         let discounts = part.of(&batch.discounts)?;
         if self.config.double {
@@ -223,6 +280,17 @@ impl Learner {
     #[must_use]
     pub fn adam(&self) -> &Adam {
         &self.adam
+    }
+
+    /// The loss scale, which matters where the precision is f16.
+    #[must_use]
+    pub fn loss_scale(&self) -> LossScale {
+        self.loss_scale
+    }
+
+    /// Takes a saved loss scale.
+    pub fn restore_loss_scale(&mut self, loss_scale: LossScale) {
+        self.loss_scale = loss_scale;
     }
 
     /// Learner steps taken.
@@ -293,6 +361,7 @@ mod tests {
     use buffers::frames::{Clock, FrameStream, Place, Scene, View};
     use buffers::replay::{Replay, ReplayOptions, Transition};
     use embedders::Preset;
+    use memsys::activations::{self, Policy};
     use rand::{Rng, SeedableRng};
     use rand_pcg::Pcg64Mcg;
 
@@ -357,6 +426,8 @@ mod tests {
             target_update: TargetUpdate::Periodic { interval },
             reward_scale: 1.0,
             batch: 32,
+            precision: Precision::F32,
+            offload_gradients: false,
             seed: 3,
         }
     }
@@ -400,6 +471,74 @@ mod tests {
     fn micro_batches_give_the_result_of_the_whole_batch() {
         let soft = DqnConfig { target_update: TargetUpdate::Soft { tau: 0.1 }, ..config(1) };
         check(soft, [32, 8], false, 1e-3);
+    }
+
+    /// One learner step over a batch of 32 with dropout: the errors, and every number that it changed.
+    fn stepped(config: DqnConfig, micro_batch: usize, policy: Option<Policy>) -> (Vec<f32>, Tensor, Tensor) {
+        let mut rng = Pcg64Mcg::seed_from_u64(9);
+        let scenes = scenes(&mut rng);
+        let replay = replay(&scenes, &mut rng);
+        let mut learner = Learner::new(config, Network::new(&config), scenes, Device::Cpu).unwrap();
+        let batch = replay.sample(32, 0.5, &mut rng).unwrap();
+        let _activations = policy.map(|policy| {
+            activations::enter(&activations::Options { policy, ..activations::Options::default() }).unwrap()
+        });
+        let outcome = learner.step(&batch, micro_batch).unwrap();
+        let moment = learner.adam.state().0.copy();
+        (outcome.td_errors, learner.online.flat().detach().copy(), moment)
+    }
+
+    fn with_dropout() -> DqnConfig {
+        DqnConfig { body: Body::Market { preset: Preset::Compact, dropout: Some(0.2) }, ..config(50) }
+    }
+
+    #[test]
+    fn every_policy_of_activations_gives_the_same_bits() {
+        let plain = stepped(with_dropout(), 16, None);
+        for policy in [Policy::Keep, Policy::Recompute, Policy::Spill] {
+            let other = stepped(with_dropout(), 16, Some(policy));
+            assert_eq!(plain.0, other.0, "{policy:?}");
+            assert!(plain.1 == other.1 && plain.2 == other.2, "{policy:?}: other weights or moments");
+        }
+    }
+
+    #[test]
+    fn gradients_of_micro_batches_are_those_of_the_batch_to_five_digits() {
+        // The first moment after one step is a tenth of the gradient. Without dropout: its draws follow the shapes.
+        let (whole, parts) = (stepped(config(50), 128, None).2, stepped(config(50), 8, None).2);
+        let error = (&whole - &parts).norm().double_value(&[]) / whole.norm().double_value(&[]);
+        assert!(error < 1e-5, "{error}");
+    }
+
+    #[test]
+    fn offloaded_gradients_give_the_same_bits() {
+        let offloaded = DqnConfig { offload_gradients: true, ..config(50) };
+        assert!(stepped(offloaded, 8, None).1 == stepped(config(50), 8, None).1);
+    }
+
+    #[test]
+    fn bf16_is_close_to_f32_and_its_sums_are_f32() {
+        let narrow = stepped(DqnConfig { precision: Precision::Bf16, ..config(50) }, 32, None);
+        let wide = stepped(config(50), 32, None);
+        assert_eq!(narrow.2.kind(), Kind::Float);
+        let error = (&narrow.2 - &wide.2).norm().double_value(&[]) / wide.2.norm().double_value(&[]);
+        assert!((1e-5..0.1).contains(&error), "{error}");
+    }
+
+    #[test]
+    fn a_refused_step_leaves_the_learner_as_it_was() {
+        let mut rng = Pcg64Mcg::seed_from_u64(9);
+        let scenes = scenes(&mut rng);
+        let replay = replay(&scenes, &mut rng);
+        let config = config(50);
+        let mut learner = Learner::new(config, Network::new(&config), scenes, Device::Cpu).unwrap();
+        let mut batch = replay.sample(32, 0.5, &mut rng).unwrap();
+        let before = learner.online.flat().detach().copy();
+        // The last part of the batch cannot be learned from: others have added their gradients by then.
+        batch.actions = Tensor::cat(&[&batch.actions.narrow(0, 0, 31), &Tensor::from_slice(&[99i64])], 0);
+        assert!(learner.step(&batch, 8).is_err());
+        assert!(learner.online.flat().detach() == before && learner.n_steps() == 0);
+        assert_eq!(learner.gradients.flat_mut().abs().max().double_value(&[]), 0.0);
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub mod neighbours;
 pub mod network;
 
 pub use actor::{Actor, EpsilonSchedule, Exploration};
-pub use config::{Body, DqnConfig, TargetUpdate};
+pub use config::{Body, DqnConfig, Precision, TargetUpdate};
 pub use learner::{Learner, Outcome};
 pub use neighbours::{BLOCK, embed_range};
 pub use network::Network;

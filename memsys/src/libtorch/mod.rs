@@ -8,25 +8,31 @@
 mod activations;
 mod autocast;
 mod blocks;
+mod devices;
 mod heap;
 mod map;
 mod numbers;
 mod raw;
 mod runtime;
 mod shared_tensors;
+mod stacks;
 
 pub(crate) use activations::{
     Recording, Scope, Spill, begin_chain, install_engine, release_failed_backward, spilled_bytes,
 };
 pub(crate) use autocast::Autocast;
+pub use blocks::untouched as untouched_bytes;
 pub(crate) use blocks::{forget_peak as forget_peak_of_blocks, release as release_cached_blocks};
+pub use devices::{DeviceStatistics, device_statistics, use_devices};
+pub(crate) use devices::{empty_device_caches, n_refused_by_devices};
 pub use heap::CountedHeap;
 pub use map::{Access, Map};
 pub use numbers::exclusive_numbers;
 pub use runtime::{
-    LIBTORCH_VERSION, Runtime, keep_freed_memory, open, resident_libtorch, settle_heap, trim_heap,
+    LIBTORCH_VERSION, Runtime, open, processor_seconds, resident_libtorch, settle_heap, trim_heap,
 };
 pub(crate) use shared_tensors::SharedTensors;
+pub use stacks::count_stack;
 
 use std::ffi::{CStr, c_char, c_void};
 

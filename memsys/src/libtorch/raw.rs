@@ -9,6 +9,9 @@ pub(super) type DropStages = unsafe extern "C" fn(stages: *mut c_void);
 unsafe extern "C" {
     pub(super) fn memsys_install_allocator() -> *mut c_char;
     pub(super) fn memsys_attend_plainly();
+    pub(super) fn memsys_device_statistics(index: i32, numbers: *mut i64) -> *mut c_char;
+    pub(super) fn memsys_device_empty_cache() -> *mut c_char;
+    pub(super) fn memsys_device_settings(settings: *const c_char) -> *mut c_char;
     pub(super) fn memsys_exclusive_numbers(tensor: *mut c_void, numbers: *mut *mut f32) -> *mut c_char;
     pub(super) fn memsys_set_gradient(parameter: *mut c_void, gradient: *const c_void) -> *mut c_char;
     pub(super) fn memsys_adam_step(

@@ -74,13 +74,6 @@ pub fn settle_heap() -> bool {
         && mallopt(libc::M_ARENA_MAX, 2)
 }
 
-/// Tells the C library to keep freed blocks of up to 32 MiB for reuse instead of giving them back to the system
-/// at once: the way without a budget, where tensors live in its heap and a learner step frees and asks for the same
-/// blocks over and over. Returns false where the C library refuses.
-pub fn keep_freed_memory() -> bool {
-    mallopt(libc::M_MMAP_THRESHOLD, 32 << 20) && mallopt(libc::M_TRIM_THRESHOLD, 1 << 30)
-}
-
 fn mallopt(parameter: libc::c_int, value: libc::c_int) -> bool {
     // SAFETY: `mallopt` takes plain numbers and may be called at any time.
     unsafe { libc::mallopt(parameter, value) == 1 }
@@ -91,4 +84,13 @@ fn mallopt(parameter: libc::c_int, value: libc::c_int) -> bool {
 pub fn trim_heap() -> bool {
     // SAFETY: `malloc_trim` may be called at any time.
     unsafe { libc::malloc_trim(0) == 1 }
+}
+
+/// Seconds of processor time that this process has used, over all its threads.
+#[must_use]
+pub fn processor_seconds() -> f64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is room for one timespec; the clock is one that every Linux has.
+    let status = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
+    if status == 0 { time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9 } else { f64::NAN }
 }

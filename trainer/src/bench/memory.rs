@@ -62,6 +62,7 @@ pub struct BenchMemoryArgs {
 struct Held {
     peak_bytes: u64,
     samples_per_second: f64,
+    samples_per_processor_second: f64,
 }
 
 /// A line, and what came of it over the turns.
@@ -72,6 +73,7 @@ struct Row {
     peak_bytes: u64,
     rung: String,
     ratios: Vec<f64>,
+    processor_ratios: Vec<f64>,
 }
 
 /// Measures as told.
@@ -117,6 +119,7 @@ fn measure(args: &BenchMemoryArgs, folder: &Path) -> Result<Value> {
             row.peak_bytes = row.peak_bytes.max(held.peak_bytes);
             row.rung = rung;
             row.ratios.push(held.samples_per_second / usual.samples_per_second);
+            row.processor_ratios.push(held.samples_per_processor_second / usual.samples_per_processor_second);
         }
     }
     let row = |row: &mut Row| {
@@ -127,6 +130,7 @@ fn measure(args: &BenchMemoryArgs, folder: &Path) -> Result<Value> {
             "rung": row.rung,
             "peak_ratio": (row.peak_bytes > 0).then(|| row.peak_bytes as f64 / unmanaged_peak as f64),
             "throughput_ratio": (!row.ratios.is_empty()).then(|| median(&mut row.ratios)),
+            "processor_throughput_ratio": (!row.ratios.is_empty()).then(|| median(&mut row.processor_ratios)),
         })
     };
     Ok(json!({
@@ -147,6 +151,7 @@ fn lines(args: &BenchMemoryArgs, folder: &Path, unmanaged_peak: u64) -> Result<V
         peak_bytes: 0,
         rung: String::new(),
         ratios: Vec::new(),
+        processor_ratios: Vec::new(),
     };
     let mut rows = vec![row("line far away".to_owned(), None)];
     for percent in &args.lines {
@@ -205,6 +210,7 @@ fn child(args: &BenchMemoryArgs, folder: &Path, sets: &[String]) -> Result<Optio
     let held = Held {
         peak_bytes: found["peak_resident_bytes"].as_u64().unwrap_or(0),
         samples_per_second: found["samples_per_second"].as_f64().unwrap_or(f64::NAN),
+        samples_per_processor_second: found["samples_per_processor_second"].as_f64().unwrap_or(f64::NAN),
     };
     let rung = &found["rung"];
     let rung = match (rung["micro_batch"].as_u64(), rung["activations"].as_str()) {
@@ -223,9 +229,12 @@ fn table(args: &BenchMemoryArgs, report: &Value) -> String {
     let ratio = |value: &Value| {
         value.as_f64().map_or_else(|| human::UNKNOWN.to_owned(), |ratio| format!("{ratio:.2}"))
     };
+    let times = |value: &Value| {
+        value.as_f64().map_or_else(|| human::UNKNOWN.to_owned(), |ratio| format!("{ratio:.2} x"))
+    };
     let mut text = format!(
         "{} thread(s), {} turn(s), {} transitions in the replay, {} learner steps of 128, full embedders\n\
-         {:<24} {:>10} {:>10} {:>8} {:>12}  {}\n",
+         {:<24} {:>10} {:>10} {:>8} {:>10} {:>14}  micro-batch, activations\n",
         args.threads,
         args.turns.max(1),
         human::count(args.transitions),
@@ -235,28 +244,26 @@ fn table(args: &BenchMemoryArgs, report: &Value) -> String {
         "peak",
         "of usual",
         "samples/s",
-        "micro-batch, activations"
+        "/processor s",
     );
     let usual = &report["unmanaged"];
     let rate = usual["samples_per_second"].as_f64().unwrap_or(f64::NAN);
     text.push_str(&format!(
-        "{:<24} {:>10} {:>10} {:>8} {:>12}\n",
+        "{:<24} {:>10} {:>10} {:>8} {rate:>10.1}\n",
         "unmanaged",
         "",
         bytes(&usual["peak_bytes"]),
         "1.00",
-        format!("{rate:.1}")
     ));
     for row in report["managed"].as_array().into_iter().flatten() {
         text.push_str(&format!(
-            "{:<24} {:>10} {:>10} {:>8} {:>12}  {}\n",
+            "{:<24} {:>10} {:>10} {:>8} {:>10} {:>14}  {}\n",
             row["name"].as_str().unwrap_or(""),
             bytes(&row["line_bytes"]),
             bytes(&row["peak_bytes"]),
             ratio(&row["peak_ratio"]),
-            row["throughput_ratio"]
-                .as_f64()
-                .map_or_else(|| human::UNKNOWN.to_owned(), |ratio| format!("{ratio:.2} x")),
+            times(&row["throughput_ratio"]),
+            times(&row["processor_throughput_ratio"]),
             row["rung"].as_str().unwrap_or("")
         ));
     }

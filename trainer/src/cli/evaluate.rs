@@ -15,6 +15,7 @@ use crate::run::checkpoint;
 use crate::run::evaluation::{Judge, TestResult, weights_of};
 use crate::run::folder::RunFolder;
 use crate::run::human;
+use crate::run::memory;
 use crate::run::summary::{spread, test_json};
 use crate::run::train::{device, dqn_config, threads};
 
@@ -38,8 +39,8 @@ pub(super) struct EvaluateArgs {
 
 /// Evaluates as told.
 pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
-    memsys::libtorch::keep_freed_memory();
     let runtime = memsys::libtorch::open()?;
+    memory::count()?;
     let folder = RunFolder::open(&args.run)?;
     let mut config = Config::load(Some(&folder.config()), &[])?;
     let device = device(config.run.device, &runtime)?;

@@ -56,7 +56,7 @@ pub(super) fn run(args: &PlanArgs) -> Result<()> {
         Mode::Static => Plan::new(&config, &estimate(&config, &dqn)?, DataBytes::estimated(&config)?, limit),
         Mode::Measured => {
             say("running the networks");
-            let surveyed = survey(&config, &dqn, device)?;
+            let surveyed = survey(&config, &dqn, device, limit)?;
             Plan::new(&config, &surveyed, loaded(&config)?, limit)
         }
     };

@@ -61,6 +61,15 @@ choices! {
         /// Deep Q-learning.
         Dqn = "dqn",
     }
+    /// The numbers that matrix products are computed in.
+    PrecisionChoice {
+        /// 32-bit floating point.
+        F32 = "f32",
+        /// bfloat16, by autocast.
+        Bf16 = "bf16",
+        /// 16-bit floating point with a scaled loss, by autocast; on a GPU.
+        F16 = "f16",
+    }
     /// What may become of activations between forward and backward.
     ActivationChoice {
         /// What fits, the fastest first.

@@ -5,8 +5,8 @@
 use std::path::PathBuf;
 
 use super::choices::{
-    ActivationChoice, Algorithm, DeviceChoice, Dropout, EmbedderPreset, EnvironmentKind, StampLabel,
-    TargetUpdate,
+    ActivationChoice, Algorithm, DeviceChoice, Dropout, EmbedderPreset, EnvironmentKind, PrecisionChoice,
+    StampLabel, TargetUpdate,
 };
 use super::define::{Row, SectionKeys, define_config};
 use super::raw::Written;
@@ -114,6 +114,9 @@ define_config! {
         /// its true size. The line may make them smaller, down to `memory.smallest_micro_batch`; smaller parts hold
         /// fewer bytes and give the same result but for rounding.
         micro_batch: usize = 128, in 1..=65_536, unit "transitions";
+        /// The numbers that matrix products are computed in while learning: `f32`, `bf16` (on a CPU or a GPU), or `f16`
+        /// with a scaled loss (on a GPU). Weights, sums and moments are f32 in all.
+        precision: PrecisionChoice = PrecisionChoice::F32;
         /// How the target network follows: `periodic` (a copy now and then) or `soft` (a little, every step).
         target_update: TargetUpdate = TargetUpdate::Periodic;
         /// From one copy to the next, where `target_update` is `periodic`.
@@ -159,6 +162,8 @@ define_config! {
         /// fewer bytes. false: the usual way, to compare with: whole observations are copied into the replay, a batch
         /// goes through the network at once, attention is the plain product, and nothing is refused.
         managed: bool = true;
+        /// false: to measure what counting costs, nothing is counted, watched or refused; all else is as managed.
+        counted: bool = true;
         /// What may become of activations between forward and backward: `keep`, `recompute` (they are computed again),
         /// `spill` (they go to a file and come back), or `auto`: what fits, the fastest first. All give the same bits.
         activations: ActivationChoice = ActivationChoice::Auto;
@@ -169,6 +174,8 @@ define_config! {
         /// Where activations are spilled to, in files without a name; empty: the run's folder. It should not lie in
         /// memory, as /tmp may.
         spill_folder: Option<PathBuf> = None;
+        /// true: on a GPU, gradients leave the device during backward, each as soon as it is whole.
+        offload_gradients: bool = false;
         /// Below `agent.micro_batch`, the fewest transitions that go through the network at once.
         smallest_micro_batch: usize = 8, in 1..=65_536, unit "transitions";
         /// Share of the line from which on a warning is told, and caches are collected.

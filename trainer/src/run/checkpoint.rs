@@ -23,7 +23,7 @@ use crate::environment::Environment;
 use crate::error::{Error, Result};
 
 /// The version of the checkpoint's form. Another one is refused.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The numbers of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -38,8 +38,12 @@ pub struct Counters {
     pub wall_seconds: f64,
     /// Seconds of them that the learner spent in its steps.
     pub learner_seconds: f64,
+    /// Seconds of processor time of all threads in that time.
+    pub learner_processor_seconds: f64,
     /// The most bytes resident in any sitting.
     pub peak_resident_bytes: u64,
+    /// The loss scale and its clean steps, which matter where the precision is f16.
+    pub loss_scale: (f64, u32),
     /// The data that was learned from.
     pub data_identity: String,
     /// The best validation so far.
@@ -105,7 +109,8 @@ pub fn save<E: Environment>(
     tensors.extend(best.map(|best| ("best", best)));
     save_tensors(&part.join("learner.safetensors"), &tensors)?;
     save_loops(&part.join("loops.postcard"), &(actor, learner.state()))?;
-    let counters = Counters { version: VERSION, ..counters.clone() };
+    let loss_scale = learner.learner().loss_scale().state();
+    let counters = Counters { version: VERSION, loss_scale, ..counters.clone() };
     let text = serde_json::to_vec_pretty(&counters).map_err(|error| unreadable(&part, &error))?;
     write(&part.join("counters.json"), &text)?;
 

@@ -6,6 +6,7 @@ use agents::dqn::DqnConfig;
 use memsys::activations::Policy;
 use memsys::line::Line;
 use memsys::policy::Thresholds;
+use memsys::probe::DeviceBytes;
 use memsys::rungs::Facts;
 use memsys::steps::Steps;
 use memsys::system::MemoryOptimizationSystem;
@@ -22,6 +23,9 @@ use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::market::account::ACCOUNT_WIDTH;
 use crate::output::say;
+
+/// Share of each GPU that the process takes at most, where the line is given in bytes: those are of the host.
+const DEVICE_FRACTION: f64 = 0.8;
 
 /// The line in bytes.
 ///
@@ -53,6 +57,16 @@ pub fn draw_line(config: &Config, device: Device) -> Result<Option<Survey>> {
         libtorch::attend_plainly();
         return Ok(None);
     }
+    if device.is_cuda() {
+        let share = match config.memory.limit {
+            Line::Percent(percent) => percent / 100.0,
+            Line::Bytes(_) => DEVICE_FRACTION,
+        };
+        libtorch::use_devices(share)?;
+    }
+    if !config.memory.counted {
+        return Ok(None);
+    }
     count()?;
     let dqn = network(config);
     let data = DataBytes::estimated(config)?;
@@ -65,7 +79,7 @@ pub fn draw_line(config: &Config, device: Device) -> Result<Option<Survey>> {
         return Err(too_low(&estimated));
     }
     budget::set_limit(limit);
-    let surveyed = match survey(config, &dqn, device) {
+    let surveyed = match survey(config, &dqn, device, limit) {
         Ok(surveyed) => surveyed,
         Err(_) if budget::n_denied() > 0 => return Err(too_low(&estimated)),
         Err(error) => return Err(error),
@@ -110,7 +124,14 @@ pub fn network(config: &Config) -> DqnConfig {
 /// # Errors
 /// [`Error::LineTooLow`] where not even the leanest rung fits.
 pub fn steps(config: &Config, survey: Option<&Survey>, growth_bytes: u64) -> Result<Steps> {
-    let Some(survey) = survey else { return Ok(Steps::fixed(config.agent.batch)) };
+    let Some(survey) = survey else {
+        let whole = config.agent.batch;
+        return Ok(Steps::fixed(if config.memory.managed {
+            config.agent.micro_batch.min(whole)
+        } else {
+            whole
+        }));
+    };
     let free = budget::headroom_bytes() + ledger::CACHE.bytes();
     let (_, largest) = micro_batches(config);
     let facts = Facts { largest, ..survey.facts.clone() };
@@ -127,8 +148,8 @@ pub fn steps(config: &Config, survey: Option<&Survey>, growth_bytes: u64) -> Res
 ///
 /// # Errors
 /// Where the kernel does not tell how memory stands, or no thread can be started.
-pub fn watch(config: &Config, steps: &mut Steps) -> Result<Option<MemoryOptimizationSystem>> {
-    if !config.memory.managed {
+pub fn watch(config: &Config, device: Device, steps: &mut Steps) -> Result<Option<MemoryOptimizationSystem>> {
+    if !config.memory.managed || !config.memory.counted {
         return Ok(None);
     }
     let memory = &config.memory;
@@ -137,13 +158,26 @@ pub fn watch(config: &Config, steps: &mut Steps) -> Result<Option<MemoryOptimiza
         critical_fraction: memory.memory_critical_threshold,
         ..Thresholds::default()
     };
-    let system = MemoryOptimizationSystem::builder()
+    let mut builder = MemoryOptimizationSystem::builder()
         .thresholds(thresholds)
         .interval(Duration::from_secs_f64(memory.monitoring_interval))
-        .on_alert(|alert| say(&alert.to_string()))
-        .start()?;
+        .on_alert(|alert| say(&alert.to_string()));
+    if let Device::Cuda(index) = device {
+        builder = builder.device(move || device_bytes(index));
+    }
+    let system = builder.start()?;
     steps.follow(system.rungs());
     Ok(Some(system))
+}
+
+fn device_bytes(index: usize) -> DeviceBytes {
+    let statistics = libtorch::device_statistics(index).unwrap_or_default();
+    DeviceBytes {
+        name: "cuda",
+        allocated_bytes: statistics.allocated_bytes,
+        reserved_bytes: statistics.reserved_bytes,
+        limit_bytes: statistics.total_bytes,
+    }
 }
 
 /// What the memory system may recommend settings of.

@@ -11,6 +11,7 @@
 use std::fmt;
 
 use buffers::replay::Replay;
+use memsys::activations::Policy;
 use memsys::rungs::Rung;
 
 use super::human;
@@ -160,6 +161,11 @@ impl Plan {
             .map_or((None, 0), |(rung, bytes)| (Some(rung), bytes));
         let of_activations = leanest.map_or_else(String::new, |rung| format!("learning: {rung}"));
         moments.insert(0, part("learning", &of_activations, learning));
+        let keeps = leanest.is_some_and(|rung| rung.policy == Policy::Keep);
+        let untouched = if keeps { (learning as f64 * survey.untouched_fraction) as u64 } else { 0 };
+        if untouched > 0 {
+            moments.insert(1, part("untouched", "of which counted and never touched", untouched));
+        }
         let least = rungs.iter().map(|(_, peak)| *peak).min().unwrap_or(0).max(survey.peak_bytes);
         Self {
             is_measured: survey.is_measured,
@@ -168,7 +174,7 @@ impl Plan {
             moments,
             loading_bytes,
             rung,
-            peak_bytes: run_peak(learning),
+            peak_bytes: run_peak(learning - untouched.min(learning)),
             smallest_line_bytes: (least + SLACK_BYTES).next_multiple_of(LINE_STEP_BYTES),
             rungs,
             micros_per_sample: survey
@@ -240,7 +246,10 @@ impl Plan {
 
 /// Bytes of the replay once it is as full as it will be.
 fn replay_bytes(config: &Config, own_width: usize) -> u64 {
-    Replay::planned_bytes(config.replay.capacity, config.run.environment_steps, own_width)
+    // Room that no transition will ever take is never touched, and so not resident.
+    let n_steps = config.run.environment_steps;
+    let filled = config.replay.capacity.min(usize::try_from(n_steps).unwrap_or(usize::MAX));
+    Replay::planned_bytes(filled, n_steps, own_width)
 }
 
 fn part(key: &'static str, name: &str, bytes: u64) -> Part {

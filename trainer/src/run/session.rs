@@ -16,6 +16,7 @@ use std::time::Instant;
 
 use agents::dqn::{Actor, Network, Outcome};
 use crossbeam::channel::{Receiver, Sender, bounded};
+use memsys::libtorch::processor_seconds;
 use memsys::parameters::Weights;
 use memsys::probe;
 use memsys::system::MemoryOptimizationSystem;
@@ -270,7 +271,7 @@ impl Books {
         let now = round.environment_steps;
         self.learner.take(round);
         self.window.add_round(round);
-        let learning = Instant::now();
+        let (learning, processor) = (Instant::now(), processor_seconds());
         for _ in 0..self.learner.n_due() {
             let outcome = self.learner.learn(now)?;
             self.window.add_outcome(&outcome);
@@ -279,6 +280,7 @@ impl Books {
             }
         }
         self.counters.learner_seconds += learning.elapsed().as_secs_f64();
+        self.counters.learner_processor_seconds += processor_seconds() - processor;
         self.counters.environment_steps = now;
         self.counters.learner_steps = self.learner.learner().n_steps();
 

@@ -8,7 +8,7 @@ use memsys::recommend::Recommendation;
 use memsys::rungs::Rung;
 use memsys::steps::Steps;
 use memsys::system::MemoryOptimizationSystem;
-use memsys::{budget, ledger, probe};
+use memsys::{budget, ledger, libtorch, probe};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
@@ -41,6 +41,9 @@ pub struct Conclusion {
     pub limit_bytes: u64,
     /// Samples that went through learner steps, for each second of the run.
     pub samples_per_second: f64,
+    /// The same for each second of processor time, of all threads, in learner steps: what a shared machine's other work
+    /// changes less.
+    pub samples_per_processor_second: f64,
     /// What the ledger says; none where the run was not managed.
     pub account: Option<Account>,
 }
@@ -54,7 +57,9 @@ pub struct Account {
     pub counted_bytes: u64,
     /// Bytes resident at that moment.
     pub resident_bytes: u64,
-    /// Resident less counted.
+    /// Bytes of cached blocks that are counted and were never written to, and so are not resident.
+    pub untouched_bytes: u64,
+    /// Resident less what is counted and touched.
     pub residual_bytes: i64,
     /// Allocations refused.
     pub denied_allocations: u64,
@@ -81,13 +86,15 @@ impl Account {
     /// Where the process's memory cannot be read.
     pub fn read(config: &Config, system: &MemoryOptimizationSystem, steps: &Steps) -> Result<Self> {
         let (counted_bytes, resident_bytes) = (ledger::counted_bytes(), probe::resident_bytes()?);
+        let untouched_bytes = libtorch::untouched_bytes();
         let mut owners = Vec::new();
         ledger::read_owners(&mut owners);
         Ok(Self {
             peak_counted_bytes: ledger::peak_counted_bytes(),
             counted_bytes,
             resident_bytes,
-            residual_bytes: resident_bytes as i64 - counted_bytes as i64,
+            untouched_bytes,
+            residual_bytes: resident_bytes as i64 - counted_bytes as i64 + untouched_bytes as i64,
             denied_allocations: budget::n_denied(),
             steps_retried: steps.n_retried(),
             collections: budget::n_collections(),
@@ -137,6 +144,7 @@ impl Conclusion {
                 .as_ref()
                 .map(|system| Account::read(&books.config, system, books.learner.steps()))
                 .transpose()?,
+            samples_per_processor_second: n_samples / counters.learner_processor_seconds.max(1e-9),
             samples_per_second: if n_samples > 0.0 { n_samples / counters.learner_seconds } else { 0.0 },
         })
     }
@@ -163,11 +171,13 @@ fn summary(books: &Books, conclusion: &Conclusion) -> Value {
         "learner_steps": counters.learner_steps,
         "wall_seconds": counters.wall_seconds,
         "samples_per_second": conclusion.samples_per_second,
+        "samples_per_processor_second": conclusion.samples_per_processor_second,
         "limit_bytes": conclusion.limit_bytes,
         "peak_resident_bytes": conclusion.peak_resident_bytes,
         "peak_counted_bytes": account.map(|account| account.peak_counted_bytes),
         "counted_bytes": account.map(|account| account.counted_bytes),
         "resident_bytes": account.map(|account| account.resident_bytes),
+        "untouched_bytes": account.map(|account| account.untouched_bytes),
         "residual_bytes": account.map(|account| account.residual_bytes),
         "denied_allocations": account.map(|account| account.denied_allocations),
         "steps_retried": account.map(|account| account.steps_retried),

@@ -12,8 +12,8 @@ use buffers::frames::{FrameStream, Place, Scene, Scenes};
 use buffers::replay::{Batch, Replay, ReplayOptions, Transition};
 use embedders::Fused;
 use memsys::activations::{self, Policy};
-use memsys::rungs::{Facts, PolicyCost};
-use memsys::{budget, ledger, probe};
+use memsys::rungs::{Facts, PolicyCost, Rung};
+use memsys::{budget, ledger, libtorch, probe};
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 use tch::Device;
@@ -43,9 +43,11 @@ pub struct Survey {
     pub base_bytes: u64,
     /// Bytes of scratch memory beyond that at the worst moment of a step.
     pub scratch_bytes: u64,
+    /// Share of the activations' bytes that libtorch asks for and never writes to, where they are kept.
+    pub untouched_fraction: f64,
     /// Whether it was measured, or estimated.
     pub is_measured: bool,
-    /// The most bytes resident while it was measured.
+    /// The most bytes resident while small micro-batches were measured: what the survey itself needs.
     pub peak_bytes: u64,
     /// Numbers of an environment's own row.
     pub own_width: usize,
@@ -59,11 +61,53 @@ pub struct Survey {
     pub evaluation_bytes: u64,
 }
 
+/// What a rehearsal of a micro-batch held.
+struct Rehearsed {
+    peak_bytes: u64,
+    untouched_bytes: u64,
+    uncounted_bytes: u64,
+    micros: f64,
+}
+
+impl Rehearsed {
+    fn untouched_fraction(&self) -> f64 {
+        self.untouched_bytes as f64 / self.peak_bytes.max(1) as f64
+    }
+}
+
+/// One forward and backward pass of a micro-batch, after one that makes its kernels and code resident.
+fn rehearse(
+    learner: &mut Learner,
+    replay: &Replay,
+    options: &activations::Options,
+    size: usize,
+) -> Result<Rehearsed> {
+    let batch: Batch = replay.sample(size, 0.4, &mut Pcg64Mcg::seed_from_u64(0))?;
+    let mut pass = || -> Result<f64> {
+        let _activations = activations::enter(options)?;
+        let began = Instant::now();
+        learner.rehearse(&batch, size)?;
+        Ok(began.elapsed().as_secs_f64() * 1e6)
+    };
+    budget::begin_anew();
+    pass()?;
+    let before = ledger::tensor_bytes();
+    ledger::restart_tensor_peak();
+    probe::restart_peak_resident();
+    let counted = ledger::restart_peak();
+    let micros = pass()?;
+    let peak_bytes = ledger::peak_tensor_bytes() - before;
+    let counted_peak = ledger::peak_counted_bytes() - ledger::BASE.bytes();
+    let uncounted_bytes = probe::recent_peak_resident_bytes()?.saturating_sub(counted_peak);
+    ledger::raise_peak_to(counted);
+    Ok(Rehearsed { peak_bytes, untouched_bytes: libtorch::untouched_bytes(), uncounted_bytes, micros })
+}
+
 /// Measures. Tensors must be counted already.
 ///
 /// # Errors
 /// Where libtorch refuses a call; memory among its reasons.
-pub fn survey(config: &Config, dqn: &DqnConfig, device: Device) -> Result<Survey> {
+pub fn survey(config: &Config, dqn: &DqnConfig, device: Device, limit_bytes: u64) -> Result<Survey> {
     let scenes = stand_in(dqn);
     let mut learner =
         Learner::new(*dqn, Network::new(dqn), Arc::clone(&scenes), device)?.without_kept_embeddings();
@@ -73,63 +117,61 @@ pub fn survey(config: &Config, dqn: &DqnConfig, device: Device) -> Result<Survey
     let (smallest, largest) = micro_batches(config);
     let sizes = if largest >= 8 { [4, 8] } else { [largest, largest] };
     let mut costs = Vec::new();
-    let mut scratch_bytes = 0;
+    let (mut scratch_bytes, mut untouched_fraction) = (0, 0.0);
     // The first pass makes kernels and code resident.
     let warm: Batch = replay.sample(sizes[1], 0.4, &mut rng)?;
     learner.rehearse(&warm, 1)?;
+    let of_batch = batch_bytes(&warm) * dqn.batch as u64 / sizes[1] as u64;
+    drop(warm);
     for policy in policies(config.memory.activations) {
         let options = options(config, policy);
-        let mut peaks = [0; 2];
-        let mut micros_per_sample = f64::INFINITY;
-        for (size, peak) in sizes.iter().zip(&mut peaks) {
-            let batch: Batch = replay.sample(*size, 0.4, &mut rng)?;
-            let mut rehearse = || -> Result<f64> {
-                let _activations = activations::enter(&options)?;
-                let began = Instant::now();
-                learner.rehearse(&batch, *size)?;
-                Ok(began.elapsed().as_secs_f64() * 1e6)
-            };
-            rehearse()?;
-            let before = ledger::tensor_bytes();
-            ledger::restart_tensor_peak();
-            probe::restart_peak_resident();
-            let counted = ledger::restart_peak();
-            micros_per_sample = rehearse()? / *size as f64;
-            *peak = ledger::peak_tensor_bytes() - before;
-            let counted_peak = ledger::peak_counted_bytes() - ledger::BASE.bytes();
-            let uncounted = probe::recent_peak_resident_bytes()?.saturating_sub(counted_peak);
-            scratch_bytes = scratch_bytes.max(uncounted);
-            ledger::raise_peak_to(counted);
+        let mut measure =
+            |size: usize| -> Result<Rehearsed> { rehearse(&mut learner, &replay, &options, size) };
+        let (small, large) = (measure(sizes[0])?, measure(sizes[1])?);
+        scratch_bytes = scratch_bytes.max(small.uncounted_bytes).max(large.uncounted_bytes);
+        if policy == Policy::Keep {
+            untouched_fraction = large.untouched_fraction();
         }
+        let micros_per_sample = large.micros / sizes[1] as f64;
         let mut cost = if sizes[0] == sizes[1] {
-            PolicyCost {
-                policy,
-                base_bytes: 0.0,
-                bytes_per_sample: peaks[0] as f64 / sizes[0] as f64,
-                micros_per_sample,
-            }
+            let bytes_per_sample = large.peak_bytes as f64 / sizes[1] as f64;
+            PolicyCost { policy, base_bytes: 0.0, bytes_per_sample, micros_per_sample }
         } else {
-            PolicyCost::through(policy, [(sizes[0], peaks[0]), (sizes[1], peaks[1])], micros_per_sample)
+            let peaks = [(sizes[0], small.peak_bytes), (sizes[1], large.peak_bytes)];
+            PolicyCost::through(policy, peaks, micros_per_sample)
         };
-        cost.base_bytes += batch_bytes(&warm) as f64 / sizes[1] as f64 * dqn.batch as f64;
+        cost.base_bytes += of_batch as f64;
         costs.push(cost);
     }
-    drop(warm);
+    let peak_bytes = probe::peak_resident_bytes()?;
+    // The rung of a run far from its line is measured itself, where there is room for that.
+    let preferred = Rung { micro_batch: largest, policy: Policy::Keep };
+    let mut facts = Facts { smallest, largest, costs, measured: Vec::new() };
+    if let Some(bytes) = facts.peak_bytes(preferred)
+        && probe::resident_bytes()? + bytes + bytes / 8 <= limit_bytes
+        && largest > sizes[1]
+    {
+        let rehearsed = rehearse(&mut learner, &replay, &options(config, Policy::Keep), largest)?;
+        scratch_bytes = scratch_bytes.max(rehearsed.uncounted_bytes);
+        untouched_fraction = rehearsed.untouched_fraction();
+        facts.measured.push((preferred, rehearsed.peak_bytes + of_batch));
+    }
     let acting_bytes = peak_of(|| act(config, dqn, &scenes, &learner, device))?;
     let evaluation_bytes = peak_of(|| evaluate(dqn, &scenes, &learner))?;
     let flat_bytes = learner.network().layout().flat_bytes();
     drop((learner, replay, scenes));
     budget::collect(u64::MAX);
-    memsys::libtorch::trim_heap();
+    libtorch::trim_heap();
     let base_bytes = uncounted_bytes(probe::resident_bytes()?);
     Ok(Survey {
         base_bytes,
         scratch_bytes: scratch_bytes.saturating_sub(base_bytes),
+        untouched_fraction,
         is_measured: true,
-        peak_bytes: probe::peak_resident_bytes()?,
+        peak_bytes,
         own_width: dqn.own_width as usize,
         flat_bytes,
-        facts: Facts { smallest, largest, costs },
+        facts,
         acting_bytes,
         evaluation_bytes,
     })
@@ -168,11 +210,12 @@ pub fn estimate(config: &Config, dqn: &DqnConfig) -> Result<Survey> {
     Ok(Survey {
         base_bytes: uncounted_bytes(probe::resident_bytes()?) + FIRST_USE_BYTES,
         scratch_bytes: 0,
+        untouched_fraction: 0.0,
         is_measured: false,
         peak_bytes: 0,
         own_width: dqn.own_width as usize,
         flat_bytes: network.layout().flat_bytes(),
-        facts: Facts { smallest, largest, costs },
+        facts: Facts { smallest, largest, costs, measured: Vec::new() },
         acting_bytes: (activations.evaluated + observation_bytes) * config.run.n_environments as u64,
         evaluation_bytes: (activations.evaluated + observation_bytes) * agents::dqn::BLOCK as u64,
     })

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use agents::dqn::{Actor, Body, DqnConfig, EpsilonSchedule, Learner, Network, TargetUpdate};
+use agents::dqn::{Actor, Body, DqnConfig, EpsilonSchedule, Learner, Network, Precision, TargetUpdate};
 use buffers::frames::Scenes;
 use memsys::libtorch::Runtime;
+use memsys::precision::LossScale;
 use tch::Device;
 
 use super::actor_loop::{ActorLoop, ExplorationPlan};
@@ -53,6 +54,10 @@ pub fn train(order: Order, say: &(dyn Fn(&str) + Sync)) -> Result<Ended> {
     let began = Instant::now();
     let config = &order.config;
     let device = device(config.run.device, &order.runtime)?;
+    if config.agent.precision == config::PrecisionChoice::F16 && !device.is_cuda() {
+        let problem = "f16 is computed on a GPU alone; take bf16 or f32 on the CPU".to_owned();
+        return Err(Error::Config { key: "agent.precision".to_owned(), problem });
+    }
     let threads = threads(config.run.threads);
     tch::set_num_threads(threads);
     let survey = memory::draw_line(config, device)?;
@@ -125,11 +130,15 @@ where
         seed: seed_of(seed, 1),
     };
     let mut actor = ActorLoop::new(environments, Arc::clone(&scenes), Network::new(&dqn), device, plan);
-    let learner = Learner::new(dqn, Network::new(&dqn), Arc::clone(&scenes), device)?;
+    let mut learner = Learner::new(dqn, Network::new(&dqn), Arc::clone(&scenes), device)?;
+    if !config.memory.managed {
+        // Copies of observations have no position under which an embedding could be kept.
+        learner = learner.without_kept_embeddings();
+    }
     say(&format!("{} parameters", learner.network().layout().n_parameters()));
     let growth_bytes = 2 * learner.network().layout().flat_bytes();
     let mut steps = memory::steps(&config, survey.as_ref(), growth_bytes)?;
-    let system = memory::watch(&config, &mut steps)?;
+    let system = memory::watch(&config, device, &mut steps)?;
     say(&format!("learner steps: {}", steps.rung()));
     let mut learner =
         LearnerLoop::new(&config, learner, steps, Arc::clone(&scenes), &actor.seen(), seed_of(seed, 2));
@@ -157,6 +166,7 @@ where
             [first_moment, second_moment],
             counters.learner_steps,
         )?;
+        learner.learner_mut().restore_loss_scale(LossScale::of_state(counters.loss_scale));
         best = saved.tensors.best.map(|best| best.to_device(device));
         metrics = MetricsWriter::resume(&folder.metrics(), counters.environment_steps)?;
         events = EventWriter::resume(folder.root(), counters.environment_steps)?;
@@ -245,6 +255,12 @@ pub fn dqn_config(config: &Config, n_actions: usize, own_width: usize) -> DqnCon
         },
         reward_scale: agent.reward_scale,
         batch: agent.batch as i64,
+        precision: match agent.precision {
+            config::PrecisionChoice::F32 => Precision::F32,
+            config::PrecisionChoice::Bf16 => Precision::Bf16,
+            config::PrecisionChoice::F16 => Precision::F16,
+        },
+        offload_gradients: config.memory.offload_gradients,
         seed: seed_of(config.run.seed, 0),
     }
 }

@@ -1,0 +1,100 @@
+//! GPUs: what their caching allocator holds, and what it may be asked.
+
+use std::ffi::CString;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use super::{checked, raw};
+use crate::error::{Error, Result};
+
+/// Whether a GPU is used: until then nothing of CUDA is asked, for asking may start it.
+static IN_USE: AtomicBool = AtomicBool::new(false);
+
+/// What a GPU's caching allocator says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DeviceStatistics {
+    /// Bytes of live tensors.
+    pub allocated_bytes: u64,
+    /// Bytes taken from the device, cached blocks included.
+    pub reserved_bytes: u64,
+    /// The most bytes of live tensors so far.
+    pub peak_allocated_bytes: u64,
+    /// The most bytes taken so far.
+    pub peak_reserved_bytes: u64,
+    /// Allocations that found no room, after its cache was emptied.
+    pub n_refused: u64,
+    /// Bytes of the device that nobody has.
+    pub free_bytes: u64,
+    /// Bytes of the device.
+    pub total_bytes: u64,
+}
+
+/// Begins to use GPUs: blocks grow in place where the driver can (`expandable_segments`), and the process takes at most
+/// `fraction` of each device. Call it before the first tensor on a GPU.
+///
+/// # Errors
+/// Where libtorch does not take a setting.
+pub fn use_devices(fraction: f64) -> Result<()> {
+    IN_USE.store(true, Relaxed);
+    let settings = format!("expandable_segments:True,per_process_memory_fraction:{fraction}");
+    let settings = CString::new(settings).map_err(|_| Error::Libtorch {
+        what: "set up the devices",
+        message: "a setting with a zero byte".to_owned(),
+    })?;
+    // SAFETY: `settings` is NUL-terminated and outlives the call, which copies it.
+    checked("set up the devices", unsafe { raw::memsys_device_settings(settings.as_ptr()) })
+}
+
+/// Asks the caching allocator of GPU `index`.
+///
+/// # Errors
+/// Where there is no such device.
+pub fn device_statistics(index: usize) -> Result<DeviceStatistics> {
+    let mut numbers = [0i64; 7];
+    // SAFETY: `numbers` is room for the seven numbers that are written, and outlives the call.
+    checked("read a device's statistics", unsafe {
+        raw::memsys_device_statistics(index as i32, numbers.as_mut_ptr())
+    })?;
+    let [allocated, reserved, peak_allocated, peak_reserved, refused, free, total] =
+        numbers.map(|number| u64::try_from(number).unwrap_or(0));
+    Ok(DeviceStatistics {
+        allocated_bytes: allocated,
+        reserved_bytes: reserved,
+        peak_allocated_bytes: peak_allocated,
+        peak_reserved_bytes: peak_reserved,
+        n_refused: refused,
+        free_bytes: free,
+        total_bytes: total,
+    })
+}
+
+/// Allocations that GPU 0 refused so far; 0 where none is used. It tells out of memory from other errors.
+pub(crate) fn n_refused_by_devices() -> u64 {
+    if IN_USE.load(Relaxed) { device_statistics(0).map_or(0, |statistics| statistics.n_refused) } else { 0 }
+}
+
+/// Gives the cached blocks of every GPU back and says how many bytes of GPU 0 those were; 0 where none is used.
+pub(crate) fn empty_device_caches() -> u64 {
+    if !IN_USE.load(Relaxed) {
+        return 0;
+    }
+    let reserved = || device_statistics(0).map_or(0, |statistics| statistics.reserved_bytes);
+    let before = reserved();
+    // SAFETY: takes no pointers.
+    if checked("empty the devices' caches", unsafe { raw::memsys_device_empty_cache() }).is_err() {
+        return 0;
+    }
+    before.saturating_sub(reserved())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_device_in_use_nothing_is_asked_and_asking_is_an_error() {
+        assert_eq!((n_refused_by_devices(), empty_device_caches()), (0, 0));
+        if !tch::Cuda::is_available() {
+            assert!(matches!(device_statistics(0), Err(Error::Libtorch { .. })));
+        }
+    }
+}
