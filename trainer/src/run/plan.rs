@@ -11,7 +11,9 @@
 use std::fmt;
 
 use buffers::replay::Replay;
+use buffers::replay::sum_tree::SumTree;
 use memsys::activations::Policy;
+use memsys::line::Line;
 use memsys::rungs::Rung;
 
 use super::human;
@@ -91,6 +93,8 @@ pub struct Plan {
     pub is_measured: bool,
     /// The line.
     pub limit_bytes: u64,
+    /// The line as it was written.
+    pub line: Line,
     /// What is held for the whole run.
     pub steady: Vec<Part>,
     /// What is held for a time, on top of it; the largest counts.
@@ -170,6 +174,7 @@ impl Plan {
         Self {
             is_measured: survey.is_measured,
             limit_bytes,
+            line: config.memory.limit,
             steady,
             moments,
             loading_bytes,
@@ -204,8 +209,8 @@ impl Plan {
     pub fn recommended(&self) -> String {
         let rung =
             self.rung.or_else(|| self.rungs.iter().min_by_key(|(_, peak)| *peak).map(|(rung, _)| *rung));
-        let line = if self.fits() { self.limit_bytes } else { self.smallest_line_bytes };
-        let mut text = format!("[memory]\nlimit = \"{}\"\n", memsys::line::Line::Bytes(line));
+        let line = if self.fits() { self.line } else { Line::Bytes(self.smallest_line_bytes) };
+        let mut text = format!("[memory]\nlimit = \"{line}\"\n");
         if let Some(rung) = rung {
             text.push_str(&format!(
                 "activations = \"{}\"\n\n[agent]\nmicro_batch = {}\n",
@@ -246,10 +251,12 @@ impl Plan {
 
 /// Bytes of the replay once it is as full as it will be.
 fn replay_bytes(config: &Config, own_width: usize) -> u64 {
-    // Room that no transition will ever take is never touched, and so not resident.
+    // Room that no transition will ever take is never touched, and so not resident; the tree is touched as a whole.
     let n_steps = config.run.environment_steps;
-    let filled = config.replay.capacity.min(usize::try_from(n_steps).unwrap_or(usize::MAX));
-    Replay::planned_bytes(filled, n_steps, own_width)
+    let capacity = config.replay.capacity;
+    let filled = capacity.min(usize::try_from(n_steps).unwrap_or(usize::MAX));
+    let tree = |capacity| SumTree::planned_bytes(capacity);
+    Replay::planned_bytes(filled, n_steps, own_width) + tree(capacity).saturating_sub(tree(filled))
 }
 
 fn part(key: &'static str, name: &str, bytes: u64) -> Part {

@@ -29,8 +29,10 @@ const N_BASE: usize = 448;
 /// The first of them at which every window is full.
 const FIRST_BASE: usize = 320;
 
-/// What libtorch makes resident at the first use of its kernels: code, and oneDNN's and MKL's own buffers.
+/// What libtorch makes resident at the first use of the embedders' kernels: code, and oneDNN's and MKL's own buffers.
 const FIRST_USE_BYTES: u64 = 58 << 20;
+/// The same of plain layers alone.
+const FIRST_USE_OF_LAYERS_BYTES: u64 = 18 << 20;
 /// Share of the kept activations that a step holds at its worst where they are recomputed in four parts.
 const RECOMPUTED_SHARE: f64 = 0.45;
 /// The same where they are spilled.
@@ -196,6 +198,8 @@ pub fn estimate(config: &Config, dqn: &DqnConfig) -> Result<Survey> {
             (embedders::fused::ActivationBytes { kept, evaluated: kept / 3 }, own_bytes)
         }
     };
+    let first_use_bytes =
+        if dqn.body == Body::Plain { FIRST_USE_OF_LAYERS_BYTES } else { FIRST_USE_BYTES };
     let base_bytes = 2.0 * observation_bytes as f64 * dqn.batch as f64;
     let cost = |policy: Policy| {
         let share = match policy {
@@ -208,7 +212,7 @@ pub fn estimate(config: &Config, dqn: &DqnConfig) -> Result<Survey> {
     };
     let costs = policies(config.memory.activations).into_iter().map(cost).collect();
     Ok(Survey {
-        base_bytes: uncounted_bytes(probe::resident_bytes()?) + FIRST_USE_BYTES,
+        base_bytes: uncounted_bytes(probe::resident_bytes()?) + first_use_bytes,
         scratch_bytes: 0,
         untouched_fraction: 0.0,
         is_measured: false,
