@@ -365,6 +365,9 @@ mod tests {
     use rand::{Rng, SeedableRng};
     use rand_pcg::Pcg64Mcg;
 
+    /// libtorch's generator is the process's: what draws dropout takes turns.
+    static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
     const N_BASE: usize = 400;
     const FIRST_BASE: usize = 300;
 
@@ -434,6 +437,7 @@ mod tests {
 
     /// Runs learner steps over the same batches two ways and compares errors and weights.
     fn check(config: DqnConfig, micro_batches: [usize; 2], other_is_plain: bool, relative: f64) {
+        let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut rng = Pcg64Mcg::seed_from_u64(9);
         let scenes = scenes(&mut rng);
         let replay = replay(&scenes, &mut rng);
@@ -475,6 +479,7 @@ mod tests {
 
     /// One learner step over a batch of 32 with dropout: the errors, and every number that it changed.
     fn stepped(config: DqnConfig, micro_batch: usize, policy: Option<Policy>) -> (Vec<f32>, Tensor, Tensor) {
+        let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut rng = Pcg64Mcg::seed_from_u64(9);
         let scenes = scenes(&mut rng);
         let replay = replay(&scenes, &mut rng);
@@ -527,6 +532,7 @@ mod tests {
 
     #[test]
     fn a_refused_step_leaves_the_learner_as_it_was() {
+        let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut rng = Pcg64Mcg::seed_from_u64(9);
         let scenes = scenes(&mut rng);
         let replay = replay(&scenes, &mut rng);
@@ -543,6 +549,7 @@ mod tests {
 
     #[test]
     fn a_loss_that_is_no_number_is_an_error() {
+        let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut rng = Pcg64Mcg::seed_from_u64(9);
         let scenes = scenes(&mut rng);
         let replay = replay(&scenes, &mut rng);
