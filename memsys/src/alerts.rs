@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use crate::budget::Readable;
 use crate::error::{Error, Result};
+use crate::libtorch;
 use crate::policy::Thresholds;
 use crate::snapshot::Snapshot;
 
@@ -167,6 +168,7 @@ impl Callbacks {
         let counters = Arc::new(Counters::default());
         let thread_counters = Arc::clone(&counters);
         let run = move || {
+            let _stack = libtorch::count_stack();
             let _running = running;
             for alert in queue {
                 for callback in &callbacks {

@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
+use crate::libtorch;
 
 /// Events that can wait; what does not fit is answered by the same turn.
 const QUEUE_LENGTH: usize = 16;
@@ -56,6 +57,7 @@ impl Monitor {
         let health = Arc::new(Mutex::new(MonitorHealth::default()));
         let thread_health = Arc::clone(&health);
         let run = move || {
+            let _stack = libtorch::count_stack();
             let mut event = None;
             loop {
                 let began = Instant::now();

@@ -97,6 +97,12 @@ impl Steps {
         self.rung
     }
 
+    /// The rung it began on, and goes up to at most.
+    #[must_use]
+    pub fn first(&self) -> Rung {
+        self.first
+    }
+
     /// The rungs and what they cost.
     #[must_use]
     pub fn facts(&self) -> &Facts {

@@ -94,6 +94,6 @@ fn a_line_below_what_the_program_itself_holds_is_status_3() {
     let output = run(folder.path(), &["train", "--memory", "1", "--out", "out"]);
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(3), "{text}");
-    assert!(text.contains("memory.limit") && text.contains("before it loads anything"), "{text}");
+    assert!(text.contains("memory.limit") && text.contains("the smallest that can is"), "{text}");
     assert!(!folder.path().join("out").exists(), "nothing was begun");
 }

@@ -477,14 +477,14 @@ mod tests {
         check(soft, [32, 8], false, 1e-3);
     }
 
-    /// One learner step over a batch of 32 with dropout: the errors, and every number that it changed.
+    /// One learner step over a batch of 128: the errors, and every number that it changed.
     fn stepped(config: DqnConfig, micro_batch: usize, policy: Option<Policy>) -> (Vec<f32>, Tensor, Tensor) {
         let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut rng = Pcg64Mcg::seed_from_u64(9);
         let scenes = scenes(&mut rng);
         let replay = replay(&scenes, &mut rng);
         let mut learner = Learner::new(config, Network::new(&config), scenes, Device::Cpu).unwrap();
-        let batch = replay.sample(32, 0.5, &mut rng).unwrap();
+        let batch = replay.sample(128, 0.5, &mut rng).unwrap();
         let _activations = policy.map(|policy| {
             activations::enter(&activations::Options { policy, ..activations::Options::default() }).unwrap()
         });
@@ -523,8 +523,8 @@ mod tests {
 
     #[test]
     fn bf16_is_close_to_f32_and_its_sums_are_f32() {
-        let narrow = stepped(DqnConfig { precision: Precision::Bf16, ..config(50) }, 32, None);
-        let wide = stepped(config(50), 32, None);
+        let narrow = stepped(DqnConfig { precision: Precision::Bf16, ..config(50) }, 128, None);
+        let wide = stepped(config(50), 128, None);
         assert_eq!(narrow.2.kind(), Kind::Float);
         let error = (&narrow.2 - &wide.2).norm().double_value(&[]) / wide.2.norm().double_value(&[]);
         assert!((1e-5..0.1).contains(&error), "{error}");

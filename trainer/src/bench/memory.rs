@@ -15,10 +15,11 @@ use crate::output::{print, say};
 use crate::run::{files, human, summary};
 
 /// Settings of the measured run over the defaults: random acting until the replay holds its transitions, then learner
-/// steps of the full networks.
+/// steps of the full networks. The market is short, so that few learner steps draw its positions as often as a whole
+/// target interval draws those of a longer one: target embeddings kept by position are then used as in a long run.
 const WORK: [&str; 5] = [
     "embedders.preset=full",
-    "synthetic.days=30",
+    "synthetic.days=14",
     "run.checkpoint_interval_steps=100000000",
     "run.evaluation_interval_steps=100000000",
     "agent.samples_per_insert=4",
@@ -26,8 +27,8 @@ const WORK: [&str; 5] = [
 
 /// The managed way against the usual one, and what a lower line costs.
 ///
-/// Unmanaged is `--set memory.managed=false`: whole observations copied into the replay, the batch at once, attention by
-/// the plain product, activations kept, nothing refused.
+/// Unmanaged is `--set memory.managed=false`: whole observations copied into the replay (which have no position under which
+/// an embedding could be kept), the batch at once, attention by the plain product, activations kept, nothing refused.
 #[derive(Debug, Clone, Args)]
 #[command(
     after_help = "Examples:\n  plimsoll bench memory --json memory.json\n  plimsoll bench memory --lines 50,30 \
@@ -41,7 +42,7 @@ pub struct BenchMemoryArgs {
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     transitions: u64,
     /// Learner steps of a run.
-    #[arg(long, value_name = "N", default_value_t = 16)]
+    #[arg(long, value_name = "N", default_value_t = 32)]
     learner_steps: u64,
     /// Turns; the median of their ratios is printed.
     #[arg(long, value_name = "N", default_value_t = 1)]

@@ -57,7 +57,10 @@ pub(super) fn run(args: &PlanArgs) -> Result<()> {
         Mode::Measured => {
             say("running the networks");
             let surveyed = survey(&config, &dqn, device, limit)?;
-            Plan::new(&config, &surveyed, loaded(&config)?, limit)
+            // The smallest line is the one below which a run is refused, before anything is loaded.
+            let unloaded = Plan::new(&config, &surveyed, DataBytes::estimated(&config)?, limit);
+            let plan = Plan::new(&config, &surveyed, loaded(&config)?, limit);
+            Plan { smallest_line_bytes: unloaded.smallest_line_bytes, ..plan }
         }
     };
     print(&plan.to_string());

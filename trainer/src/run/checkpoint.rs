@@ -44,6 +44,8 @@ pub struct Counters {
     pub peak_resident_bytes: u64,
     /// The loss scale and its clean steps, which matter where the precision is f16.
     pub loss_scale: (f64, u32),
+    /// The largest micro-batch of the run's learner steps: a resumed run computes in the same sizes, to the same bits.
+    pub micro_batch: usize,
     /// The data that was learned from.
     pub data_identity: String,
     /// The best validation so far.
@@ -110,7 +112,8 @@ pub fn save<E: Environment>(
     save_tensors(&part.join("learner.safetensors"), &tensors)?;
     save_loops(&part.join("loops.postcard"), &(actor, learner.state()))?;
     let loss_scale = learner.learner().loss_scale().state();
-    let counters = Counters { version: VERSION, loss_scale, ..counters.clone() };
+    let micro_batch = learner.steps().first().micro_batch;
+    let counters = Counters { version: VERSION, loss_scale, micro_batch, ..counters.clone() };
     let text = serde_json::to_vec_pretty(&counters).map_err(|error| unreadable(&part, &error))?;
     write(&part.join("counters.json"), &text)?;
 

@@ -166,15 +166,6 @@ impl LearnerLoop {
         &self.steps
     }
 
-    /// Bytes that the replay will still take of Rust's heap until it is full or the run ends.
-    #[must_use]
-    pub fn growth_bytes(&self) -> u64 {
-        let replay = &self.state.replay;
-        let rows = (self.replay_options.capacity_transitions as u64).min(self.pace.environment_steps);
-        let row_bytes = self.replay_options.own_width as u64 * 4;
-        (rows * row_bytes).saturating_sub(replay.own_bytes())
-    }
-
     /// The learner.
     #[must_use]
     pub fn learner(&self) -> &Learner {

@@ -119,11 +119,17 @@ pub fn network(config: &Config) -> DqnConfig {
     dqn_config(config, n_actions, own_width)
 }
 
-/// How learner steps are made: on the rung that fits what is free now, less `growth_bytes` that will be taken later.
+/// How learner steps are made: on the rung that fits what is free now, less `growth_bytes` that will be taken later. A
+/// resumed run had `resumed` as its largest micro-batch, and has it again.
 ///
 /// # Errors
 /// [`Error::LineTooLow`] where not even the leanest rung fits.
-pub fn steps(config: &Config, survey: Option<&Survey>, growth_bytes: u64) -> Result<Steps> {
+pub fn steps(
+    config: &Config,
+    survey: Option<&Survey>,
+    growth_bytes: u64,
+    resumed: Option<usize>,
+) -> Result<Steps> {
     let Some(survey) = survey else {
         let whole = config.agent.batch;
         return Ok(Steps::fixed(if config.memory.managed {
@@ -134,7 +140,7 @@ pub fn steps(config: &Config, survey: Option<&Survey>, growth_bytes: u64) -> Res
     };
     let free = budget::headroom_bytes() + ledger::CACHE.bytes();
     let (_, largest) = micro_batches(config);
-    let facts = Facts { largest, ..survey.facts.clone() };
+    let facts = Facts { largest: resumed.unwrap_or(largest), ..survey.facts.clone() };
     match facts.choose(free.saturating_sub(growth_bytes)) {
         Some(rung) => Ok(Steps::new(facts, rung)),
         None => {

@@ -27,8 +27,11 @@ use crate::market::prepare::import_options;
 pub const SLACK_BYTES: u64 = 8 << 20;
 /// What tables, metrics and the report take of the heap.
 const BOOKS_BYTES: u64 = 2 << 20;
-/// Lines are told in steps of so many bytes.
-const LINE_STEP_BYTES: u64 = 4 << 20;
+/// For the smallest line the runtime counts in steps of so many bytes: its measure moves a little from run to run, and
+/// what was planned must be what is refused below.
+const RUNTIME_STEP_BYTES: u64 = 16 << 20;
+/// Lines are told in whole steps of so many bytes.
+const LINE_STEP_BYTES: u64 = 1 << 20;
 /// Weights beside those that learn: the best of the validations.
 const BEST_COPIES: u64 = 1;
 /// Numbers of a position's embedding, kept for a part of the data while the part is judged.
@@ -48,6 +51,7 @@ pub struct DataBytes {
 /// Measured over synthetic and real bars (`plan --mode measured` prints the same of any data): bytes that stay of a
 /// decision bar, and bytes of a decision bar and of a row of a file at the worst moment of loading.
 const STAYS_BYTES_A_BAR: u64 = 216;
+const STAYS_BYTES: u64 = 1 << 20;
 const LOADING_BYTES_A_BAR: u64 = 440;
 const LOADING_BYTES_A_ROW: u64 = 120;
 
@@ -71,7 +75,7 @@ impl DataBytes {
             n_bars = u64::from(config.synthetic.days) * 288 * 5 / 7;
         }
         let loading = n_bars * LOADING_BYTES_A_BAR + n_rows * LOADING_BYTES_A_ROW;
-        Ok(Self { n_bars, stays: n_bars * STAYS_BYTES_A_BAR, loading })
+        Ok(Self { n_bars, stays: STAYS_BYTES + n_bars * STAYS_BYTES_A_BAR, loading: loading + STAYS_BYTES })
     }
 }
 
@@ -170,7 +174,10 @@ impl Plan {
         if untouched > 0 {
             moments.insert(1, part("untouched", "of which counted and never touched", untouched));
         }
-        let least = rungs.iter().map(|(_, peak)| *peak).min().unwrap_or(0).max(survey.peak_bytes);
+        let runtime = survey.base_bytes + survey.scratch_bytes;
+        let stepped = runtime.next_multiple_of(RUNTIME_STEP_BYTES);
+        let least = rungs.iter().map(|(_, peak)| *peak).min().unwrap_or(0) - runtime.min(loading_bytes);
+        let least = stepped + least.max(survey.own_bytes);
         Self {
             is_measured: survey.is_measured,
             limit_bytes,

@@ -16,6 +16,7 @@ use std::time::Instant;
 
 use agents::dqn::{Actor, Network, Outcome};
 use crossbeam::channel::{Receiver, Sender, bounded};
+use memsys::ledger::{self, Owner};
 use memsys::libtorch::processor_seconds;
 use memsys::parameters::Weights;
 use memsys::probe;
@@ -164,7 +165,10 @@ where
     fn run_in_turns(&mut self) -> Result<Ended> {
         let n_steps = self.books.config.run.environment_steps;
         while self.actor.environment_steps() < n_steps {
-            let round = self.actor.advance(self.books.learner.learner().online())?;
+            let round = {
+                let _owner = Owner::named("run/actor").enter();
+                self.actor.advance(self.books.learner.learner().online())?
+            };
             let due = self.books.take(&round)?;
             if due.save || due.stop {
                 self.books.save(&self.actor.state())?;
@@ -214,6 +218,8 @@ fn act<E: Environment>(
     published: &Receiver<Tensor>,
     requested: &Receiver<()>,
 ) -> Result<()> {
+    let _stack = memsys::libtorch::count_stack();
+    let _owner = Owner::named("run/actor").enter();
     while actor.environment_steps() < n_steps {
         if let Ok(flat) = published.try_recv() {
             let _no_grad = tch::no_grad_guard();
@@ -338,6 +344,7 @@ impl Books {
     }
 
     fn evaluate(&mut self) -> Result<()> {
+        let _owner = Owner::named("run/evaluation").enter();
         let learner = self.learner.learner();
         let Some(score) = self.judge.validate(learner.network(), learner.online(), &self.greedy)? else {
             return Ok(());
@@ -368,6 +375,7 @@ impl Books {
             learner_steps: self.counters.learner_steps,
             wall_seconds: self.counters.wall_seconds,
             resident_bytes: probe::resident_bytes()?,
+            counted_bytes: self.system.as_ref().map(|_| ledger::counted_bytes()),
             ..Metrics::default()
         })
     }

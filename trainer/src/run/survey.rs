@@ -49,8 +49,8 @@ pub struct Survey {
     pub untouched_fraction: f64,
     /// Whether it was measured, or estimated.
     pub is_measured: bool,
-    /// The most bytes resident while small micro-batches were measured: what the survey itself needs.
-    pub peak_bytes: u64,
+    /// Bytes of tensors that measuring takes at least.
+    pub own_bytes: u64,
     /// Numbers of an environment's own row.
     pub own_width: usize,
     /// Bytes of one flat set of weights.
@@ -119,7 +119,7 @@ pub fn survey(config: &Config, dqn: &DqnConfig, device: Device, limit_bytes: u64
     let (smallest, largest) = micro_batches(config);
     let sizes = if largest >= 8 { [4, 8] } else { [largest, largest] };
     let mut costs = Vec::new();
-    let (mut scratch_bytes, mut untouched_fraction) = (0, 0.0);
+    let (mut scratch_bytes, mut rehearsed_bytes, mut untouched_fraction) = (0, 0, 0.0);
     // The first pass makes kernels and code resident.
     let warm: Batch = replay.sample(sizes[1], 0.4, &mut rng)?;
     learner.rehearse(&warm, 1)?;
@@ -131,6 +131,7 @@ pub fn survey(config: &Config, dqn: &DqnConfig, device: Device, limit_bytes: u64
             |size: usize| -> Result<Rehearsed> { rehearse(&mut learner, &replay, &options, size) };
         let (small, large) = (measure(sizes[0])?, measure(sizes[1])?);
         scratch_bytes = scratch_bytes.max(small.uncounted_bytes).max(large.uncounted_bytes);
+        rehearsed_bytes = rehearsed_bytes.max(large.peak_bytes);
         if policy == Policy::Keep {
             untouched_fraction = large.untouched_fraction();
         }
@@ -145,7 +146,6 @@ pub fn survey(config: &Config, dqn: &DqnConfig, device: Device, limit_bytes: u64
         cost.base_bytes += of_batch as f64;
         costs.push(cost);
     }
-    let peak_bytes = probe::peak_resident_bytes()?;
     // The rung of a run far from its line is measured itself, where there is room for that.
     let preferred = Rung { micro_batch: largest, policy: Policy::Keep };
     let mut facts = Facts { smallest, largest, costs, measured: Vec::new() };
@@ -170,7 +170,7 @@ pub fn survey(config: &Config, dqn: &DqnConfig, device: Device, limit_bytes: u64
         scratch_bytes: scratch_bytes.saturating_sub(base_bytes),
         untouched_fraction,
         is_measured: true,
-        peak_bytes,
+        own_bytes: 5 * flat_bytes + rehearsed_bytes,
         own_width: dqn.own_width as usize,
         flat_bytes,
         facts,
@@ -198,8 +198,7 @@ pub fn estimate(config: &Config, dqn: &DqnConfig) -> Result<Survey> {
             (embedders::fused::ActivationBytes { kept, evaluated: kept / 3 }, own_bytes)
         }
     };
-    let first_use_bytes =
-        if dqn.body == Body::Plain { FIRST_USE_OF_LAYERS_BYTES } else { FIRST_USE_BYTES };
+    let first_use_bytes = if dqn.body == Body::Plain { FIRST_USE_OF_LAYERS_BYTES } else { FIRST_USE_BYTES };
     let base_bytes = 2.0 * observation_bytes as f64 * dqn.batch as f64;
     let cost = |policy: Policy| {
         let share = match policy {
@@ -216,7 +215,7 @@ pub fn estimate(config: &Config, dqn: &DqnConfig) -> Result<Survey> {
         scratch_bytes: 0,
         untouched_fraction: 0.0,
         is_measured: false,
-        peak_bytes: 0,
+        own_bytes: 5 * network.layout().flat_bytes() + 8 * activations.kept,
         own_width: dqn.own_width as usize,
         flat_bytes: network.layout().flat_bytes(),
         facts: Facts { smallest, largest, costs, measured: Vec::new() },

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use agents::dqn::{Actor, Body, DqnConfig, EpsilonSchedule, Learner, Network, Precision, TargetUpdate};
 use buffers::frames::Scenes;
+use buffers::replay::Replay;
 use memsys::libtorch::Runtime;
 use memsys::precision::LossScale;
 use tch::Device;
@@ -117,6 +118,7 @@ where
     let Order { config, resume, command_line, stop, .. } = order;
     let dqn = dqn_config(&config, environment.n_actions(), environment.own_width());
     let seed = config.run.seed;
+    let own_width = environment.own_width();
     let environments = vec![environment; config.run.n_environments];
     let falls_over = (config.agent.epsilon_fraction * config.run.environment_steps as f64) as u64;
     let plan = ExplorationPlan {
@@ -136,8 +138,13 @@ where
         learner = learner.without_kept_embeddings();
     }
     say(&format!("{} parameters", learner.network().layout().n_parameters()));
-    let growth_bytes = 2 * learner.network().layout().flat_bytes();
-    let mut steps = memory::steps(&config, survey.as_ref(), growth_bytes)?;
+    // The weights of the best validation and those that are tested, and the replay, are still to come.
+    let growth_bytes = 2 * learner.network().layout().flat_bytes()
+        + Replay::planned_bytes(config.replay.capacity, config.run.environment_steps, own_width);
+    let checkpoint = resume.as_ref().and_then(|_| checkpoint::find(&folder.checkpoint()).ok());
+    let resumed = checkpoint.as_deref().map(checkpoint::load_counters).transpose()?;
+    let resumed = resumed.map(|counters| counters.micro_batch);
+    let mut steps = memory::steps(&config, survey.as_ref(), growth_bytes, resumed)?;
     let system = memory::watch(&config, device, &mut steps)?;
     say(&format!("learner steps: {}", steps.rung()));
     let mut learner =
@@ -146,7 +153,6 @@ where
     let mut counters = Counters { data_identity: data_identity.clone(), ..Counters::default() };
     let mut best = None;
     let (metrics, events);
-    let checkpoint = resume.as_ref().and_then(|_| checkpoint::find(&folder.checkpoint()).ok());
     if resume.is_some() && checkpoint.is_none() {
         say("it was stopped before its first checkpoint: it begins anew");
     }

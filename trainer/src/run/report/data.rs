@@ -208,7 +208,7 @@ fn memory(rows: &[Metrics], conclusion: &Conclusion) -> Memory {
     Memory {
         along: Along::Seconds,
         resident: rows.iter().map(|row| (row.wall_seconds, row.resident_bytes)).collect(),
-        counted: Vec::new(),
+        counted: rows.iter().filter_map(|row| Some((row.wall_seconds, row.counted_bytes?))).collect(),
         limit_bytes: Some(conclusion.limit_bytes),
         peak_resident_bytes: Some(conclusion.peak_resident_bytes),
     }
@@ -240,10 +240,17 @@ fn honesty(conclusion: &Conclusion) -> Vec<String> {
             "Trades are filled at the next bar's open in full: no queue, no impact, no funding.".to_owned(),
         );
     }
-    notes.push(
-        "The line is stated and the peak compared with it; nothing refuses an allocation yet, and counted bytes, \
-         leaks and collections are not measured (null in summary.json)."
-            .to_owned(),
-    );
+    notes.push(match &conclusion.account {
+        Some(account) => format!(
+            "Every tensor was counted and the line kept inside the allocator: {} allocations refused, {} learner steps made \
+             again; {} are resident beyond what is counted and touched. Leaks are looked for by a first form: {} owners \
+             only grew.",
+            human::count(account.denied_allocations),
+            human::count(account.steps_retried),
+            human::bytes(u64::try_from(account.residual_bytes).unwrap_or(0)),
+            account.leaks.len()
+        ),
+        None => "The run was not managed: nothing was counted, and nothing held the line.".to_owned(),
+    });
     notes
 }
