@@ -3,7 +3,8 @@
 //! ```text
 //! checkpoint/weights.safetensors   the online weights by name: what PyTorch loads
 //!           /learner.safetensors   flat online and target weights, Adam's moments, the best weights so far
-//!           /loops.postcard        replay, accumulators, environments, random states
+//!           /loops.postcard        replay, accumulators, environments, random states; of a replay that is kept in a
+//!                                  file priorities and counts, the file having been committed before
 //!           /counters.json         counters, the best score, the identity of the data, the format's version
 //! ```
 //!
@@ -23,7 +24,7 @@ use crate::environment::Environment;
 use crate::error::{Error, Result};
 
 /// The version of the checkpoint's form. Another one is refused.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The numbers of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -88,9 +89,11 @@ pub fn save<E: Environment>(
     folder: &Path,
     counters: &Counters,
     actor: &ActorState<E>,
-    learner: &LearnerLoop,
+    learner: &mut LearnerLoop,
     best: Option<&Tensor>,
 ) -> Result<()> {
+    learner.commit()?;
+    let learner = &*learner;
     let part = beside(folder, "part");
     remove(&part)?;
     fs::create_dir_all(&part).map_err(Error::io(&part))?;

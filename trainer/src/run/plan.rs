@@ -14,6 +14,7 @@ use buffers::replay::Replay;
 use memsys::rungs::Rung;
 
 use super::human;
+use super::learner_loop::store_options;
 use super::survey::Survey;
 use crate::config::Config;
 use crate::error::Result;
@@ -149,7 +150,8 @@ impl Plan {
         ];
         let loading_bytes = survey.base_bytes + data.loading;
         let others = moments.iter().map(|part| part.bytes).max().unwrap_or(0);
-        let run_peak = |learning: u64| loading_bytes.max(held + learning.max(others));
+        // A batch, which is counted with learning, stays from step to step.
+        let run_peak = |learning: u64| loading_bytes.max(held + learning.max(others + survey.batch_bytes));
         let rungs: Vec<(Rung, u64)> =
             survey.facts.rungs().into_iter().map(|(rung, bytes)| (rung, run_peak(bytes))).collect();
         let room = limit_bytes.saturating_sub(SLACK_BYTES);
@@ -238,9 +240,17 @@ impl Plan {
     }
 }
 
-/// Bytes of the replay once it is as full as it will be.
+/// Bytes of memory of the replay once it is as full as it will be.
 fn replay_bytes(config: &Config, own_width: usize) -> u64 {
-    Replay::planned_bytes(config.replay.capacity, config.run.environment_steps, own_width)
+    let store = store_options(config, None);
+    let capacity = config.replay.capacity;
+    Replay::planned_tier_bytes(
+        &store,
+        capacity,
+        config.run.environment_steps,
+        own_width,
+        config.run.n_environments,
+    )
 }
 
 fn part(key: &'static str, name: &str, bytes: u64) -> Part {

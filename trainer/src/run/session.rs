@@ -268,7 +268,7 @@ impl Books {
     fn take(&mut self, round: &Round) -> Result<Due> {
         let before = self.counters.environment_steps;
         let now = round.environment_steps;
-        self.learner.take(round);
+        self.learner.take(round)?;
         self.window.add_round(round);
         let learning = Instant::now();
         for _ in 0..self.learner.n_due() {
@@ -381,7 +381,7 @@ impl Books {
             &self.folder.checkpoint(),
             &self.counters,
             actor,
-            &self.learner,
+            &mut self.learner,
             self.best.as_ref(),
         )?;
         if let Some(system) = &self.system {
