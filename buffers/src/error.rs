@@ -119,6 +119,9 @@ pub enum Error {
         /// What the system said: no space, a quota, or a limit on the size of files.
         source: std::io::Error,
     },
+    /// A replay whose chunks may go to a file was given none.
+    #[error("a mapped replay needs a file to map")]
+    NoFile,
     /// The system refused something of a file.
     #[error("{}: cannot {action}: {source}", path.display())]
     Io {

@@ -3,6 +3,7 @@
 
 mod arrows_point_down;
 mod bad_input_is_refused_in_one_line;
+mod every_tier_gives_one_result;
 mod one_seed_gives_one_result;
 mod real_bars_train;
 mod refused_allocations_change_nothing;

@@ -359,7 +359,7 @@ fn step_seed(seed: u64, step: u64) -> i64 {
 mod tests {
     use super::*;
     use buffers::frames::{Clock, FrameStream, Place, Scene, View};
-    use buffers::replay::{Replay, ReplayOptions, Transition};
+    use buffers::replay::{Replay, ReplayOptions, StoreOptions, Transition};
     use embedders::Preset;
     use memsys::activations::{self, Policy};
     use rand::{Rng, SeedableRng};
@@ -400,8 +400,9 @@ mod tests {
             n_environments: 1,
             own_width: 8,
             copies_observations: false,
+            store: StoreOptions::default(),
         };
-        let mut replay = Replay::new(&options, Arc::clone(scenes));
+        let mut replay = Replay::new(&options, Arc::clone(scenes)).unwrap();
         let mut own = |replay: &mut Replay| {
             let row: Vec<f32> = (0..8).map(|_| rng.random::<f32>()).collect();
             replay.append_own(0, &row)

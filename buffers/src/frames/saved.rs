@@ -1,7 +1,7 @@
 //! A stream as part of a saved state.
 //!
 //! Hot and compressed chunks are saved as they are. A mapped chunk is saved encoded, so that what is saved needs no
-//! file beside it.
+//! file beside it. A stream that is kept in a file is saved as its place in it alone.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,6 +19,8 @@ struct Saved<'a> {
     chunk_shift: u32,
     n_evicted: u64,
     n_rows: u64,
+    /// The rows are in a file of chunks.
+    is_filed: bool,
     #[serde(borrow)]
     chunks: Vec<SavedChunk<'a>>,
 }
@@ -76,12 +78,19 @@ impl<'de: 'a, 'a> Deserialize<'de> for Bytes<'a> {
 impl Serialize for FrameStream {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let saved = |chunk| SavedChunk::of(chunk, self.shape).map_err(S::Error::custom);
+        if self.is_filed && self.n_filed != self.n_rows {
+            return Err(S::Error::custom(
+                "a frame stream that is kept in a file and has rows that are not in it",
+            ));
+        }
+        let n_saved = if self.is_filed { 0 } else { self.chunks.len() };
         let saved = Saved {
             shape: self.shape,
             chunk_shift: self.chunk_shift,
             n_evicted: self.n_evicted as u64,
             n_rows: self.n_rows as u64,
-            chunks: self.chunks.iter().map(saved).collect::<Result<_, S::Error>>()?,
+            is_filed: self.is_filed,
+            chunks: self.chunks.iter().take(n_saved).map(saved).collect::<Result<_, S::Error>>()?,
         };
         saved.serialize(serializer)
     }
@@ -89,7 +98,8 @@ impl Serialize for FrameStream {
 
 impl<'de> Deserialize<'de> for FrameStream {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Saved { shape, chunk_shift, n_evicted, n_rows, chunks } = Saved::deserialize(deserializer)?;
+        let Saved { shape, chunk_shift, n_evicted, n_rows, is_filed, chunks } =
+            Saved::deserialize(deserializer)?;
         let wrong = || D::Error::custom("a saved frame stream whose chunks do not fit its rows");
         let rows_to = |number: u64| number.checked_mul(1u64.checked_shl(chunk_shift)?);
         let first = rows_to(n_evicted).ok_or_else(wrong)?;
@@ -97,6 +107,11 @@ impl<'de> Deserialize<'de> for FrameStream {
         let mut stream = Self::empty(shape, chunk_shift);
         stream.n_evicted = n_evicted as usize;
         stream.n_rows = n_rows as usize;
+        stream.is_filed = is_filed;
+        if is_filed && chunks.is_empty() {
+            // The file has them: they are put in their places before anything is read.
+            return Ok(stream);
+        }
         for chunk in chunks {
             let n = left.min(1 << chunk_shift);
             let fits = match &chunk {
@@ -115,6 +130,7 @@ impl<'de> Deserialize<'de> for FrameStream {
             });
             left -= n;
         }
+        stream.count();
         if left == 0 { Ok(stream) } else { Err(wrong()) }
     }
 }

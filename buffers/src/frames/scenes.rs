@@ -2,7 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::stream::FrameStream;
+use std::sync::Arc;
+
+use super::stream::{FrameStream, TierBytes};
+use crate::error::{Error, Result};
+use crate::store::{ChunkCache, ChunkWriter, Durability, StoreOptions, Tier};
+
+/// Bytes of decompressed chunks that the streams of all scenes keep together.
+const CACHE_BYTES: u64 = 16 << 20;
+/// Rows up to this are mapped as they are and read one by one; wider ones are encoded.
+const WIDEST_STORED_BYTES: usize = 1024;
 
 /// Which of a place's numbers says where a view's window ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,6 +137,58 @@ impl Scenes {
             scene.streams.iter().map(FrameStream::bytes).sum::<u64>() + scene.slow_row.capacity() as u64 * 4
         };
         self.scenes.iter().map(of).sum()
+    }
+
+    /// Bytes of the streams by tier.
+    #[must_use]
+    pub fn tier_bytes(&self) -> TierBytes {
+        let streams = self.scenes.iter().flat_map(|scene| &scene.streams).map(FrameStream::tier_bytes);
+        streams.fold(TierBytes::default(), |sum, of| TierBytes {
+            hot: sum.hot + of.hot,
+            compressed: sum.compressed + of.compressed,
+            mapped: sum.mapped + of.mapped,
+        })
+    }
+
+    /// Moves the streams' full chunks down, the largest stream's first, until they take no more memory than the
+    /// options say. To be called once, before the scenes are shared. A file is made anew: streams are computed from
+    /// the data at each start.
+    ///
+    /// # Errors
+    /// [`Error::NoFile`], or where the file cannot be written.
+    pub fn settle(&mut self, options: &StoreOptions) -> Result<()> {
+        let mut streams: Vec<&mut FrameStream> =
+            self.scenes.iter_mut().flat_map(|scene| &mut scene.streams).collect();
+        let mut held: u64 = streams.iter().map(|stream| stream.bytes()).sum();
+        if held <= options.begin_bytes() {
+            return Ok(());
+        }
+        let cache = Arc::new(ChunkCache::new(CACHE_BYTES));
+        let mut writer = match options.tier {
+            Tier::Mapped => Some(ChunkWriter::create(options.file.as_deref().ok_or(Error::NoFile)?)?),
+            Tier::Hot | Tier::Compressed => None,
+        };
+        let mut order: Vec<usize> = (0..streams.len()).collect();
+        order.sort_by_key(|index| std::cmp::Reverse(streams[*index].bytes()));
+        for index in order {
+            if held <= options.begin_bytes() {
+                break;
+            }
+            let stream = &mut *streams[index];
+            let before = stream.bytes();
+            stream.share_cache(Arc::clone(&cache));
+            match &mut writer {
+                None => {
+                    stream.compress_before(usize::MAX);
+                }
+                Some(writer) if stream.shape().row_bytes() > WIDEST_STORED_BYTES => {
+                    stream.map_before(usize::MAX, writer, index as u32, 0)?;
+                }
+                Some(writer) => while stream.file_oldest(writer, index as u32, 0)? {},
+            }
+            held = held - before + stream.bytes();
+        }
+        writer.map_or(Ok(()), |mut writer| writer.commit(Durability::Process))
     }
 
     /// Copies the window of view `view` at a base position into `out` (`length × width` numbers).

@@ -68,6 +68,13 @@ pub struct FrameStream {
     /// Chunks evicted so far; the first that is left holds rows from `n_evicted << chunk_shift` on.
     pub(super) n_evicted: usize,
     pub(super) n_rows: usize,
+    /// Bytes of the compressed and the mapped chunks, so that they need not be summed again and again.
+    pub(super) n_compressed_bytes: u64,
+    pub(super) n_mapped_bytes: u64,
+    /// Whether its rows are saved in a file of chunks and not with the rest of a saved state.
+    pub(super) is_filed: bool,
+    /// Rows of which the file has a record.
+    pub(super) n_filed: usize,
     /// How the next chunks are encoded.
     codec: Option<Codec>,
     cache: Arc<ChunkCache>,
@@ -97,18 +104,31 @@ impl FrameStream {
             chunks: VecDeque::new(),
             n_evicted: 0,
             n_rows: 0,
+            n_compressed_bytes: 0,
+            n_mapped_bytes: 0,
+            is_filed: false,
+            n_filed: 0,
             codec: None,
             cache,
             member,
         }
     }
 
+    /// A stream without rows yet, of whose rows `1 << chunk_shift` go into a chunk.
+    pub(crate) fn chunked(kind: RowKind, width: usize, chunk_shift: u32) -> Self {
+        Self::empty(RowShape { kind, width }, chunk_shift)
+    }
+
     /// The same stream, with its decompressed chunks kept in a cache that others may share.
     #[must_use]
     pub fn with_cache(mut self, cache: Arc<ChunkCache>) -> Self {
+        self.share_cache(cache);
+        self
+    }
+
+    pub(crate) fn share_cache(&mut self, cache: Arc<ChunkCache>) {
         self.member = cache.join();
         self.cache = cache;
-        self
     }
 
     /// The stream that a file holds under the number `stream`. None where the file has no chunk of it.
@@ -123,7 +143,7 @@ impl FrameStream {
         let mut lost_tail = None;
         while let Some(entry) = chunks.next() {
             let file = || Arc::clone(from.file());
-            let chunk = Chunk::Mapped(Box::new(MappedChunk { file: file(), entry: *entry }));
+            let chunk = Chunk::Mapped(Box::new(MappedChunk::new(file(), *entry)));
             if entry.identity.number as usize - restored.n_evicted - restored.chunks.len() > LONGEST_GAP {
                 restored.chunks.clear();
                 restored.n_evicted = entry.identity.number as usize;
@@ -151,6 +171,7 @@ impl FrameStream {
                 Err(error) => return Err(error),
             }
         }
+        restored.count();
         Ok(Some(Restored { stream: restored, lost_tail }))
     }
 
@@ -239,6 +260,7 @@ impl FrameStream {
             chunk.compress(shape, codec).expect("hot rows can be encoded");
             given_back += held.saturating_sub(chunk.bytes());
         }
+        self.count();
         given_back
     }
 
@@ -260,9 +282,14 @@ impl FrameStream {
             let identity = self.identity(index, stream, stamp_millis);
             let chunk = &mut self.chunks[index];
             let held = chunk.bytes();
-            chunk.map(self.shape, Codec::STORED, identity, to)?;
+            let mapped = chunk.map(self.shape, Codec::STORED, identity, to);
             given_back += held - chunk.bytes();
+            if mapped.is_err() {
+                self.count();
+            }
+            mapped?;
         }
+        self.count();
         Ok(given_back)
     }
 
@@ -286,15 +313,20 @@ impl FrameStream {
     /// As [`FrameStream::try_copy_window`].
     pub fn heat_from(&mut self, position: usize) -> Result<()> {
         let first = (position >> self.chunk_shift).saturating_sub(self.n_evicted);
-        self.chunks.iter_mut().skip(first).rev().try_for_each(Chunk::heat)
+        let heated = self.chunks.iter_mut().skip(first).rev().try_for_each(Chunk::heat);
+        self.count();
+        heated
     }
 
     /// Gives back the chunks whose rows all lie before `position`. Windows over them may not be read any more.
     pub fn evict_before(&mut self, position: usize) {
         while (self.n_evicted + 1) << self.chunk_shift <= position.min(self.n_rows) {
-            if !matches!(self.chunks.pop_front(), Some(Chunk::Hot(_))) {
-                self.cache.forget((self.member, self.n_evicted as u64));
+            match self.chunks.pop_front() {
+                Some(chunk @ Chunk::Compressed(_)) => self.n_compressed_bytes -= chunk.bytes(),
+                Some(chunk) => self.n_mapped_bytes -= chunk.mapped_bytes(),
+                None => {}
             }
+            self.cache.forget((self.member, self.n_evicted as u64));
             self.n_evicted += 1;
         }
     }
@@ -370,11 +402,19 @@ impl FrameStream {
             let start = end + 1 - length;
             let number = start >> self.chunk_shift;
             let at = (start - (number << self.chunk_shift)) * row_bytes;
-            if let Some(Chunk::Hot(rows)) = self.chunks.get(number.wrapping_sub(self.n_evicted))
-                && let Some(rows) = rows.get(at..at + out.len())
-            {
-                out.copy_from_slice(rows);
-                return Ok(());
+            match self.chunks.get(number.wrapping_sub(self.n_evicted)) {
+                Some(Chunk::Hot(rows)) => {
+                    if let Some(rows) = rows.get(at..at + out.len()) {
+                        out.copy_from_slice(rows);
+                        return Ok(());
+                    }
+                }
+                Some(Chunk::Mapped(mapped))
+                    if mapped.is_stored() && at + out.len() <= self.chunk_rows() * row_bytes =>
+                {
+                    return mapped.read_stored(at, out);
+                }
+                _ => {}
             }
         }
         self.runs(end, length, stride, |at, rows| out[at * row_bytes..][..rows.len()].copy_from_slice(rows))
@@ -400,15 +440,19 @@ impl FrameStream {
             let left = (1 << self.chunk_shift) - inside;
             let n = if stride == 1 { left } else { left.div_ceil(stride) }.min(length - done);
             let index = number.checked_sub(self.n_evicted).expect("a window over evicted rows");
-            let decoded;
+            let (decoded, mut read);
             let rows = match &self.chunks[index] {
-                Chunk::Hot(rows) => rows,
+                Chunk::Hot(rows) => &rows[inside * row_bytes..],
+                Chunk::Mapped(mapped) if mapped.is_stored() => {
+                    read = vec![0; ((n - 1) * stride + 1) * row_bytes];
+                    mapped.read_stored(inside * row_bytes, &mut read)?;
+                    &read[..]
+                }
                 cold => {
                     decoded = self.decoded(number, cold)?;
-                    &*decoded
+                    &decoded[inside * row_bytes..]
                 }
             };
-            let rows = &rows[inside * row_bytes..];
             if stride == 1 {
                 put(done, &rows[..n * row_bytes]);
             } else {
@@ -470,10 +514,24 @@ impl FrameStream {
 impl Clone for FrameStream {
     /// A stream of its own, which may go another way: it shares the cache and none of its chunks.
     fn clone(&self) -> Self {
-        let Self { shape, chunk_shift, n_evicted, n_rows, codec, .. } = *self;
+        let Self { shape, chunk_shift, n_evicted, n_rows, n_compressed_bytes, n_mapped_bytes, .. } = *self;
+        let Self { is_filed, n_filed, codec, .. } = *self;
         let (chunks, cache) = (self.chunks.clone(), Arc::clone(&self.cache));
         let member = cache.join();
-        Self { shape, chunk_shift, chunks, n_evicted, n_rows, codec, cache, member }
+        Self {
+            shape,
+            chunk_shift,
+            chunks,
+            n_evicted,
+            n_rows,
+            n_compressed_bytes,
+            n_mapped_bytes,
+            is_filed,
+            n_filed,
+            codec,
+            cache,
+            member,
+        }
     }
 }
 
@@ -525,6 +583,9 @@ pub fn keep_under(
 fn default_chunk_shift(shape: RowShape) -> u32 {
     (CHUNK_BYTES / shape.row_bytes().max(1)).clamp(1, MOST_CHUNK_ROWS).ilog2()
 }
+
+mod filed;
+mod pairs;
 
 #[cfg(test)]
 mod tests;

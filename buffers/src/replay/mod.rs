@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Reading order: [`accumulator`], [`transitions`], [`sum_tree`], [`priorities`], [`sampler`], [`windows`],
-//! [`Replay`]; then [`sequences`] and [`rate_limiter`]. Nothing here copies an observation until a batch is
+//! `tiers`, [`Replay`]; then [`sequences`] and [`rate_limiter`]. Nothing here copies an observation until a batch is
 //! built, and of all this only [`Replay`] knows of tensors.
 
 pub mod accumulator;
@@ -20,11 +20,16 @@ pub mod rate_limiter;
 pub mod sampler;
 pub mod sequences;
 pub mod sum_tree;
+mod tiers;
 pub mod transitions;
 pub mod windows;
 
 pub use prioritized::{Batch, Replay, ReplayOptions};
+pub use tiers::ReplayBuffer;
 pub use transitions::Slot;
+
+pub use crate::frames::TierBytes;
+pub use crate::store::{StoreOptions, Tier};
 
 use serde::{Deserialize, Serialize};
 

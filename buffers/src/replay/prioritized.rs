@@ -10,13 +10,16 @@ use tch::{Device, Kind, Tensor};
 use super::Transition;
 use super::copies::Copies;
 use super::sampler::{Drawn, Sampler};
-use super::transitions::Slot;
+use super::tiers::{self, ReplayBuffer, Tiers};
+use super::transitions::{Slot, Transitions};
 use super::windows::gather;
 use crate::error::{Error, Result};
-use crate::frames::{Clock, FrameStream, Place, Scenes};
+use crate::frames::{Clock, FrameStream, Place, Scenes, TierBytes};
+use crate::store::writer::Opened;
+use crate::store::{StoreOptions, Tier};
 
 /// What a replay is made for.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ReplayOptions {
     /// Transitions kept; the oldest is overwritten.
     pub capacity_transitions: usize,
@@ -29,7 +32,12 @@ pub struct ReplayOptions {
     /// Copies whole observations into each transition, the usual way, instead of reading windows over the
     /// streams.
     pub copies_observations: bool,
+    /// In which tiers rows are kept.
+    pub store: StoreOptions,
 }
+
+/// Share of their bytes that compressed rows are planned to take.
+const PLANNED_SHARE: f64 = 0.6;
 
 /// A batch, ready for the learner. `B` transitions; observations are one `B × length × width` tensor a view.
 #[derive(Debug)]
@@ -64,38 +72,54 @@ pub struct Replay {
     /// Made anew from the streams when a saved replay is read back.
     #[serde(skip)]
     copies: Option<Copies>,
+    #[serde(skip)]
+    tiers: Tiers,
 }
 
 impl Replay {
-    /// An empty replay over `scenes`.
-    #[must_use]
-    pub fn new(options: &ReplayOptions, scenes: Arc<Scenes>) -> Self {
-        let copies = copies(options, &scenes);
-        Self {
-            scenes,
-            sampler: Sampler::new(options.capacity_transitions, options.priority_exponent),
-            own: vec![FrameStream::new(options.own_width); options.n_environments],
-            copies,
-        }
-    }
-
-    /// Gives a restored replay its scenes back, which are not saved with it.
+    /// An empty replay over `scenes`. A file of the mapped tier is made when rows first go there, in the place of an
+    /// older one.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] where the replay was saved by a run of another size.
-    pub fn reattach(&mut self, options: &ReplayOptions, scenes: Arc<Scenes>) -> Result<()> {
+    /// [`memsys::Error::Refused`] where the line has no room for its ring and its tree, [`Error::NoFile`].
+    pub fn new(options: &ReplayOptions, scenes: Arc<Scenes>) -> Result<Self> {
+        let mut tiers = Tiers::new(options.store.clone(), options.n_environments);
+        let (capacity, exponent) = (options.capacity_transitions, options.priority_exponent);
+        let is_filed = options.store.tier == Tier::Mapped && !options.copies_observations;
+        let planned = match is_filed {
+            true => Sampler::planned_bytes(capacity) - Transitions::planned_bytes(capacity),
+            false => Sampler::planned_bytes(capacity),
+        };
+        tiers.begin(planned)?;
+        let own = (0..options.n_environments).map(|_| tiers.own_stream(options.own_width)).collect();
+        let new = if is_filed { Sampler::filed } else { Sampler::new };
+        let copies = copies(options, &scenes);
+        Ok(Self { scenes, sampler: new(capacity, exponent), own, copies, tiers })
+    }
+
+    /// Gives a restored replay its scenes back, which are not saved with it, and the rows that its file keeps. What was
+    /// found on opening the file is returned.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] where the replay was saved by a run of another size or tier; where its file cannot be opened
+    /// or lacks what was committed; [`memsys::Error::Refused`].
+    pub fn reattach(&mut self, options: &ReplayOptions, scenes: Arc<Scenes>) -> Result<Opened> {
         let differs = |what, found, wanted| {
             if found == wanted { Ok(()) } else { Err(Error::Mismatch { what, found, wanted }) }
         };
         differs("capacity", self.sampler.transitions().capacity(), options.capacity_transitions)?;
         differs("environments", self.own.len(), options.n_environments)?;
         differs("own numbers", self.own.first().map_or(0, FrameStream::width), options.own_width)?;
+        let mut tiers = Tiers::new(options.store.clone(), options.n_environments);
+        let opened = tiers.take_over(&mut self.sampler, &mut self.own)?;
+        self.tiers = tiers;
         self.copies = copies(options, &scenes);
         self.scenes = scenes;
         for index in 0..self.len() {
             self.copy(index);
         }
-        Ok(())
+        self.settle()?;
+        Ok(opened)
     }
 
     /// Transitions held.
@@ -128,6 +152,89 @@ impl Replay {
     pub fn planned_bytes(capacity: usize, n_inserted: u64, own_width: usize) -> u64 {
         let n_rows = n_inserted.min(capacity as u64);
         Sampler::planned_bytes(capacity) + n_rows * own_width as u64 * 4
+    }
+
+    /// Bytes of memory of a replay in the tiers of `store`, at most; as [`Self::planned_bytes`] where all is hot. How
+    /// well rows compress is taken at a guess, to [`PLANNED_SHARE`].
+    #[must_use]
+    pub fn planned_tier_bytes(
+        store: &StoreOptions,
+        capacity: usize,
+        n_inserted: u64,
+        own_width: usize,
+        n_environments: usize,
+    ) -> u64 {
+        let hot = Self::planned_bytes(capacity, n_inserted, own_width);
+        let fixed = Sampler::planned_bytes(capacity);
+        let tree = fixed - Transitions::planned_bytes(capacity);
+        match store.tier {
+            Tier::Hot => hot,
+            Tier::Compressed if hot <= store.begin_bytes() => hot,
+            Tier::Compressed => {
+                let compressed = ((hot - fixed) as f64 * PLANNED_SHARE) as u64
+                    + tiers::overhead_bytes(n_environments, own_width);
+                (fixed + compressed).max(store.begin_bytes()).min(hot)
+            }
+            Tier::Mapped => {
+                let n_rows = n_inserted.min(capacity as u64);
+                let rows = n_rows * (own_width as u64 * 4 + 32);
+                let kept = rows.min(store.budget_bytes + tiers::overhead_bytes(n_environments, own_width));
+                tree + kept + rows / tiers::ROWS_BYTES_A_MAPPED_BYTE
+            }
+        }
+    }
+
+    /// Bytes of transitions and own rows by tier: in memory as they are, in memory encoded, in the file.
+    #[must_use]
+    pub fn tier_bytes(&self) -> TierBytes {
+        let filed = self.sampler.transitions().stream();
+        let ring = if filed.is_some() { 0 } else { self.sampler.transitions().bytes() };
+        self.own.iter().chain(filed).map(FrameStream::tier_bytes).fold(
+            TierBytes { hot: ring, ..TierBytes::default() },
+            |sum, of| TierBytes {
+                hot: sum.hot + of.hot,
+                compressed: sum.compressed + of.compressed,
+                mapped: sum.mapped + of.mapped,
+            },
+        )
+    }
+
+    /// Moves chunks down as far as the tier, its budget and wishes for bytes say, reserves what the next chunk of each
+    /// stream will take, and returns the bytes of memory given back. To be called often: rows appended since the last
+    /// time lie in memory, and only this encodes or maps them.
+    ///
+    /// # Errors
+    /// [`memsys::Error::Refused`] where the line has no room for the next rows even then; where the file cannot be
+    /// written. The replay can be used as before.
+    pub fn settle(&mut self) -> Result<u64> {
+        self.tiers.settle(&mut self.sampler, &mut self.own)
+    }
+
+    /// Brings all rows to the file of the mapped tier and commits it, so that a state saved afterwards finds them
+    /// there. It costs time in proportion to what is new. In other tiers nothing is done: the state holds the rows.
+    ///
+    /// # Errors
+    /// Where the file cannot be written; what was committed before is kept.
+    pub fn commit(&mut self) -> Result<()> {
+        self.tiers.commit(&mut self.sampler, &mut self.own)
+    }
+
+    /// Who can be asked for bytes on another thread.
+    #[must_use]
+    pub fn buffer(&self) -> Arc<ReplayBuffer> {
+        self.tiers.buffer()
+    }
+
+    /// The tier that its rows may go down to.
+    #[must_use]
+    pub fn tier(&self) -> Tier {
+        self.tiers.tier()
+    }
+
+    /// Bytes of priorities among them.
+    #[must_use]
+    pub fn priority_bytes(&self) -> u64 {
+        self.sampler.priorities_bytes()
     }
 
     /// Bytes of the environments' own rows among them.
@@ -194,7 +301,7 @@ impl Replay {
             Some(copies) => copies.gather(&drawn.indices, [&mut now, &mut next]),
             None => {
                 let places = [&drawn.places[..], &drawn.next_places];
-                gather(&self.scenes, &self.own, places, [&mut now, &mut next]);
+                gather(&self.scenes, &self.own, places, [&mut now, &mut next])?;
             }
         }
         batch.actions = Tensor::f_from_slice(&drawn.actions)?;
@@ -292,160 +399,4 @@ fn rooms<'a>(tensors: &'a mut Vec<Tensor>, scenes: &Scenes, n: usize) -> Result<
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::frames::{Clock, View};
-    use rand::SeedableRng;
-
-    const OPTIONS: ReplayOptions = ReplayOptions {
-        capacity_transitions: 50,
-        priority_exponent: 0.6,
-        n_environments: 1,
-        own_width: 2,
-        copies_observations: false,
-    };
-
-    fn scenes() -> Arc<Scenes> {
-        let views = vec![View { name: "own", length: 1, width: 2, stride: 1, clock: Clock::Own }];
-        Arc::new(Scenes::new(views, Vec::new()))
-    }
-
-    fn step(replay: &mut Replay, i: u32) -> Transition {
-        let to_own = replay.append_own(0, &[i as f32 + 1.0, 0.5]);
-        let from = Place { own: i, ..Place::default() };
-        Transition { from, to_base: 0, to_own, action: 1, reward: i as f32, discount: 0.9 }
-    }
-
-    fn replay(n: u32) -> Replay {
-        let mut replay = Replay::new(&OPTIONS, scenes());
-        replay.append_own(0, &[0.0, 0.5]);
-        for i in 0..n {
-            let transition = step(&mut replay, i);
-            replay.insert(transition);
-        }
-        replay
-    }
-
-    #[test]
-    fn a_batch_holds_the_observations_of_its_transitions() {
-        let replay = replay(5000);
-        for n in [32, 7] {
-            let batch = replay.sample(n, 0.4, &mut Pcg64Mcg::seed_from_u64(1)).unwrap();
-            assert_eq!(batch.observations[0].size(), [n as i64, 1, 2]);
-            for i in 0..n as i64 {
-                let reward = batch.rewards.double_value(&[i]);
-                assert!(reward >= 4950.0, "an overwritten transition was drawn");
-                assert_eq!(batch.observations[0].double_value(&[i, 0, 0]), reward);
-                assert_eq!(batch.next_observations[0].double_value(&[i, 0, 0]), reward + 1.0);
-            }
-        }
-        assert!(replay.own[0].bytes() <= 2 * 1024 * 8, "rows that nothing points to are given back");
-    }
-
-    #[test]
-    fn many_at_once_are_as_many_one_by_one() {
-        let one = replay(5000);
-        let mut many = replay(0);
-        for block in 0..50 {
-            let transitions: Vec<Transition> =
-                (block * 100..block * 100 + 100).map(|i| step(&mut many, i)).collect();
-            many.insert_many(transitions);
-        }
-        assert_eq!((one.len(), one.n_inserted(), one.bytes()), (many.len(), many.n_inserted(), many.bytes()));
-        let [a, b] =
-            [&one, &many].map(|replay| replay.sample(16, 0.4, &mut Pcg64Mcg::seed_from_u64(4)).unwrap());
-        assert_eq!((a.slots, a.places), (b.slots, b.places));
-    }
-
-    #[test]
-    fn a_restored_replay_goes_on_as_the_saved_one() {
-        let mut one = replay(130);
-        let slots: Vec<Slot> = (0..50).map(|index| one.slot(index)).collect();
-        one.update_priorities(&slots, &(0..50).map(|i| i as f32 * 0.1).collect::<Vec<_>>());
-        let mut two: Replay = postcard::from_bytes(&postcard::to_stdvec(&one).unwrap()).unwrap();
-        let wrong = ReplayOptions { capacity_transitions: 51, ..OPTIONS };
-        assert!(matches!(two.reattach(&wrong, scenes()), Err(Error::Mismatch { found: 50, wanted: 51, .. })));
-        two.reattach(&OPTIONS, scenes()).unwrap();
-        let mut rngs = [Pcg64Mcg::seed_from_u64(6), Pcg64Mcg::seed_from_u64(6)];
-        for i in 130..200 {
-            let batches = [&mut one, &mut two].into_iter().zip(&mut rngs).map(|(replay, rng)| {
-                let transition = step(replay, i);
-                replay.insert(transition);
-                let batch = replay.sample(8, 0.5, rng).unwrap();
-                replay.update_priorities(&batch.slots, &[i as f32 * 0.01; 8]);
-                (batch.slots, Vec::<f32>::try_from(batch.weights).unwrap())
-            });
-            let batches: Vec<_> = batches.collect();
-            assert_eq!(batches[0], batches[1]);
-        }
-    }
-
-    fn numbers(tensors: &[Tensor]) -> Vec<f32> {
-        Vec::try_from(tensors[0].flatten(0, -1)).unwrap()
-    }
-
-    #[test]
-    fn a_batch_that_is_sampled_into_is_as_a_fresh_one() {
-        let replay = replay(120);
-        let mut rngs = [Pcg64Mcg::seed_from_u64(6), Pcg64Mcg::seed_from_u64(6)];
-        let mut reused = Batch::default();
-        for n in [8, 8, 3, 16, 16] {
-            let fresh = replay.sample(n, 0.5, &mut rngs[0]).unwrap();
-            replay.sample_into(n, 0.5, &mut rngs[1], &mut reused).unwrap();
-            assert_eq!(numbers(&fresh.observations), numbers(&reused.observations));
-            assert_eq!(numbers(&fresh.next_observations), numbers(&reused.next_observations));
-            assert_eq!((&fresh.slots, &fresh.next_places), (&reused.slots, &reused.next_places));
-            assert_eq!((&fresh.weights, &fresh.rewards), (&reused.weights, &reused.rewards));
-        }
-    }
-
-    #[test]
-    fn a_tensor_that_something_else_holds_is_not_written() {
-        let replay = replay(120);
-        let mut rng = Pcg64Mcg::seed_from_u64(6);
-        let mut batch = replay.sample(8, 0.5, &mut rng).unwrap();
-        let handle = batch.observations[0].shallow_clone();
-        let view = batch.next_observations[0].narrow(0, 2, 3);
-        let before = (handle.copy(), view.copy());
-        replay.sample_into(8, 0.5, &mut rng, &mut batch).unwrap();
-        assert_eq!((&handle, &view), (&before.0, &before.1));
-        drop((handle, view));
-        let at = batch.observations[0].data_ptr();
-        replay.sample_into(8, 0.5, &mut rng, &mut batch).unwrap();
-        assert_eq!(batch.observations[0].data_ptr(), at, "memory that nothing holds is used again");
-    }
-
-    #[test]
-    fn copies_are_what_the_streams_hold() {
-        let options = ReplayOptions { copies_observations: true, ..OPTIONS };
-        let mut copied = Replay::new(&options, scenes());
-        copied.append_own(0, &[0.0, 0.5]);
-        for block in 0..12 {
-            let transitions: Vec<Transition> =
-                (block * 10..block * 10 + 10).map(|i| step(&mut copied, i)).collect();
-            copied.insert_many(transitions);
-        }
-        let mut restored: Replay = postcard::from_bytes(&postcard::to_stdvec(&copied).unwrap()).unwrap();
-        restored.reattach(&options, scenes()).unwrap();
-        let plain = replay(120);
-        let draw = |replay: &Replay| replay.sample(32, 0.4, &mut Pcg64Mcg::seed_from_u64(1)).unwrap();
-        let expected = draw(&plain);
-        for replay in [&copied, &restored] {
-            let batch = draw(replay);
-            assert_eq!(numbers(&batch.observations), numbers(&expected.observations));
-            assert_eq!(numbers(&batch.next_observations), numbers(&expected.next_observations));
-        }
-        assert_eq!(copied.bytes() - plain.bytes(), 50 * 2 * 2 * 4);
-    }
-
-    #[test]
-    fn bytes_are_as_planned() {
-        let replay = replay(5000);
-        assert_eq!(replay.bytes() - replay.own_bytes(), Replay::planned_bytes(50, 5000, 0));
-    }
-
-    #[test]
-    fn an_empty_replay_says_so() {
-        assert!(matches!(replay(0).sample(1, 0.4, &mut Pcg64Mcg::seed_from_u64(1)), Err(Error::Empty)));
-    }
-}
+mod tests;

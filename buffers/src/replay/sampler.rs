@@ -57,14 +57,34 @@ impl Sampler {
     /// An empty sampler over `capacity` transitions with exponent α.
     #[must_use]
     pub fn new(capacity: usize, priority_exponent: f64) -> Self {
-        let priorities = (priority_exponent != 0.0).then(|| Priorities::new(capacity, priority_exponent));
-        Self { transitions: Transitions::new(capacity), priorities, room: Room::default() }
+        Self::over(Transitions::new(capacity), priority_exponent)
+    }
+
+    /// An empty sampler whose transitions lie in a stream that is kept in a file.
+    pub(super) fn filed(capacity: usize, priority_exponent: f64) -> Self {
+        Self::over(Transitions::filed(capacity), priority_exponent)
+    }
+
+    fn over(transitions: Transitions, priority_exponent: f64) -> Self {
+        let priorities =
+            (priority_exponent != 0.0).then(|| Priorities::new(transitions.capacity(), priority_exponent));
+        Self { transitions, priorities, room: Room::default() }
     }
 
     /// The transitions.
     #[must_use]
     pub fn transitions(&self) -> &Transitions {
         &self.transitions
+    }
+
+    /// The transitions, to move between tiers.
+    pub(super) fn transitions_mut(&mut self) -> &mut Transitions {
+        &mut self.transitions
+    }
+
+    /// Bytes of the priorities.
+    pub(super) fn priorities_bytes(&self) -> u64 {
+        self.priorities.as_ref().map_or(0, Priorities::bytes)
     }
 
     /// The priorities; none where draws are uniform.
@@ -76,7 +96,7 @@ impl Sampler {
     /// Bytes held: transitions and priorities.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.transitions.bytes() + self.priorities.as_ref().map_or(0, Priorities::bytes)
+        self.transitions.bytes() + self.priorities_bytes()
     }
 
     /// Bytes of a prioritized sampler over `capacity` transitions.
@@ -118,7 +138,7 @@ impl Sampler {
     /// Draws `n` transitions by priority, one from each of `n` equal shares of the sum.
     ///
     /// # Errors
-    /// [`Error::Empty`].
+    /// [`Error::Empty`], or where a file that holds transitions cannot be read.
     pub fn draw(
         &self,
         n: usize,
@@ -145,16 +165,14 @@ impl Sampler {
         actions.clear();
         rewards.clear();
         discounts.clear();
-        for index in indices.iter() {
-            let transition = self.transitions.at(*index);
-            slots.push(self.transitions.slot(*index));
+        self.transitions.read(indices, |slot, transition| {
+            slots.push(slot);
             places.push(transition.from);
             next_places.push(transition.to());
             actions.push(i64::from(transition.action));
             rewards.push(transition.reward);
             discounts.push(transition.discount);
-        }
-        Ok(())
+        })
     }
 
     /// Sets the priorities of drawn transitions by their TD errors. A slot that has been overwritten since is

@@ -1,8 +1,14 @@
-//! The ring of transitions, 32 bytes each, and the numbers by which they are called.
+//! The newest transitions, 32 bytes each, and the numbers by which they are called.
+//!
+//! They lie in a ring in memory, or, where a replay may go to a file, in a stream whose rows are their bytes and whose
+//! positions are their numbers.
 
 use serde::{Deserialize, Serialize};
 
 use super::Transition;
+use crate::error::Result;
+use crate::frames::{FrameStream, Place};
+use crate::store::RowKind;
 
 /// Which transition: its number since the beginning. A number that has been overwritten is told from the
 /// newer one at its place, so a late priority never lands on a newer transition.
@@ -14,13 +20,25 @@ pub struct Slot(u64);
 #[repr(align(32))]
 struct Row(Transition);
 
-const _: () = assert!(size_of::<Row>() == 32, "two transitions a cache line");
+const ROW_BYTES: usize = 32;
+const _: () = assert!(size_of::<Row>() == ROW_BYTES, "two transitions a cache line");
+
+/// Transitions in a chunk of a stream.
+const CHUNK_SHIFT: u32 = 10;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+enum Rows {
+    /// At `number % capacity`.
+    Ring(Vec<Row>),
+    /// At `number`.
+    Stream(Box<FrameStream>),
+}
 
 /// The newest `capacity` transitions; the oldest is overwritten.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Transitions {
     capacity: usize,
-    rows: Vec<Row>,
+    rows: Rows,
     n_inserted: u64,
     /// Where the next one goes: `n_inserted` modulo `capacity`.
     next: usize,
@@ -34,7 +52,18 @@ impl Transitions {
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         assert!(capacity > 0, "a ring holds at least one transition");
-        Self { capacity, rows: Vec::with_capacity(capacity), n_inserted: 0, next: 0 }
+        Self { capacity, rows: Rows::Ring(Vec::with_capacity(capacity)), n_inserted: 0, next: 0 }
+    }
+
+    /// The same, in a stream that is kept in a file.
+    ///
+    /// # Panics
+    /// Where `capacity` is 0.
+    #[must_use]
+    pub(super) fn filed(capacity: usize) -> Self {
+        assert!(capacity > 0, "a ring holds at least one transition");
+        let stream = FrameStream::chunked(RowKind::U8, ROW_BYTES, CHUNK_SHIFT).filed();
+        Self { capacity, rows: Rows::Stream(Box::new(stream)), n_inserted: 0, next: 0 }
     }
 
     /// Transitions that it holds at most.
@@ -46,13 +75,13 @@ impl Transitions {
     /// Transitions held.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.rows.len()
+        (self.n_inserted as usize).min(self.capacity)
     }
 
     /// Whether none is held.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.n_inserted == 0
     }
 
     /// Transitions ever inserted.
@@ -61,41 +90,111 @@ impl Transitions {
         self.n_inserted
     }
 
-    /// Bytes held.
+    /// Bytes of memory held.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        (self.rows.capacity() * size_of::<Row>()) as u64
+        match &self.rows {
+            Rows::Ring(rows) => (rows.capacity() * ROW_BYTES) as u64,
+            Rows::Stream(stream) => stream.bytes(),
+        }
     }
 
     /// Bytes of a ring of `capacity` transitions.
     #[must_use]
     pub fn planned_bytes(capacity: usize) -> u64 {
-        (capacity * size_of::<Row>()) as u64
+        (capacity * ROW_BYTES) as u64
     }
 
-    /// Inserts a transition; gives its index and the one that it overwrote.
+    /// The stream, where they lie in one.
+    pub(super) fn stream_mut(&mut self) -> Option<&mut FrameStream> {
+        match &mut self.rows {
+            Rows::Ring(_) => None,
+            Rows::Stream(stream) => Some(stream),
+        }
+    }
+
+    /// The stream, where they lie in one.
+    pub(super) fn stream(&self) -> Option<&FrameStream> {
+        match &self.rows {
+            Rows::Ring(_) => None,
+            Rows::Stream(stream) => Some(stream),
+        }
+    }
+
+    /// Inserts a transition; gives its index and, of a ring, the one that it overwrote. In a stream that goes with its
+    /// chunk ([`Self::evict`]).
     pub fn push(&mut self, transition: Transition) -> (usize, Option<Transition>) {
         let index = self.next;
-        let old = if index < self.rows.len() {
-            Some(std::mem::replace(&mut self.rows[index], Row(transition)).0)
-        } else {
-            // A restored ring has room for its own rows alone; growing by doubling would pass the capacity.
-            self.rows.reserve_exact(self.capacity - self.rows.len());
-            self.rows.push(Row(transition));
-            None
+        let old = match &mut self.rows {
+            Rows::Ring(rows) if index < rows.len() => {
+                Some(std::mem::replace(&mut rows[index], Row(transition)).0)
+            }
+            Rows::Ring(rows) => {
+                // A restored ring has room for its own rows alone; growing by doubling would pass the capacity.
+                rows.reserve_exact(self.capacity - rows.len());
+                rows.push(Row(transition));
+                None
+            }
+            Rows::Stream(stream) => {
+                stream.append_bytes(&to_bytes(&transition));
+                None
+            }
         };
         self.n_inserted += 1;
         self.next = if index + 1 == self.capacity { 0 } else { index + 1 };
         (index, old)
     }
 
-    /// The transition at an index.
+    /// Gives back the chunks of a stream whose transitions have all been overwritten, and tells `gone` of each.
+    ///
+    /// # Errors
+    /// Where the file cannot be read; what was not given back yet stays.
+    pub(super) fn evict(&mut self, mut gone: impl FnMut(&Transition)) -> Result<()> {
+        let Rows::Stream(stream) = &mut self.rows else { return Ok(()) };
+        let first_live = self.n_inserted.saturating_sub(self.capacity as u64) as usize;
+        while stream.first_row() + stream.chunk_rows() <= first_live {
+            let n_rows = stream.chunk_rows();
+            let end = stream.first_row() + n_rows;
+            let mut rows = vec![0; n_rows * ROW_BYTES];
+            stream.copy_window_bytes(end - 1, n_rows, 1, &mut rows)?;
+            rows.as_chunks().0.iter().for_each(|row| gone(&of_bytes(row)));
+            stream.evict_before(end);
+        }
+        Ok(())
+    }
+
+    /// The transition at an index of a ring in memory.
     ///
     /// # Panics
-    /// Where none lies there.
+    /// Where none lies there, or they lie in a stream.
     #[must_use]
     pub fn at(&self, index: usize) -> &Transition {
-        &self.rows[index].0
+        match &self.rows {
+            Rows::Ring(rows) => &rows[index].0,
+            Rows::Stream(_) => panic!("transitions in a file are read, and not pointed at"),
+        }
+    }
+
+    /// Gives `take` the transitions at `indices`, in order.
+    ///
+    /// # Errors
+    /// Where a file holds them that cannot be read.
+    ///
+    /// # Panics
+    /// Where none lies at an index.
+    pub fn read(&self, indices: &[usize], mut take: impl FnMut(Slot, &Transition)) -> Result<()> {
+        match &self.rows {
+            Rows::Ring(rows) => indices.iter().for_each(|index| take(self.slot(*index), &rows[*index].0)),
+            Rows::Stream(stream) => {
+                let mut row = [0; ROW_BYTES];
+                for index in indices {
+                    let slot = self.slot(*index);
+                    stream.copy_window_bytes(slot.0 as usize, 1, 1, &mut row)?;
+                    take(slot, &of_bytes(&row));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The number of the transition at an index.
@@ -104,7 +203,7 @@ impl Transitions {
     /// Where none lies there.
     #[must_use]
     pub fn slot(&self, index: usize) -> Slot {
-        assert!(index < self.rows.len(), "no transition lies at {index}");
+        assert!(index < self.len(), "no transition lies at {index}");
         let round = self.n_inserted - self.next as u64;
         let before = if index < self.next { 0 } else { self.capacity as u64 };
         Slot(round - before + index as u64)
@@ -122,24 +221,67 @@ impl Transitions {
     }
 }
 
+/// Little-endian, in the order of the fields; three bytes behind the action are zero.
+fn to_bytes(transition: &Transition) -> [u8; ROW_BYTES] {
+    let Transition { from, to_base, to_own, action, reward, discount } = transition;
+    let mut row = [0; ROW_BYTES];
+    row[..2].copy_from_slice(&from.scene.to_le_bytes());
+    row[2..4].copy_from_slice(&from.environment.to_le_bytes());
+    for (at, number) in [(4, from.base), (8, from.own), (12, *to_base), (16, *to_own)] {
+        row[at..at + 4].copy_from_slice(&number.to_le_bytes());
+    }
+    row[20] = *action;
+    row[24..28].copy_from_slice(&reward.to_le_bytes());
+    row[28..].copy_from_slice(&discount.to_le_bytes());
+    row
+}
+
+fn of_bytes(row: &[u8; ROW_BYTES]) -> Transition {
+    let half = |at: usize| u16::from_le_bytes([row[at], row[at + 1]]);
+    let word = |at: usize| u32::from_le_bytes([row[at], row[at + 1], row[at + 2], row[at + 3]]);
+    Transition {
+        from: Place { scene: half(0), environment: half(2), base: word(4), own: word(8) },
+        to_base: word(12),
+        to_own: word(16),
+        action: row[20],
+        reward: f32::from_bits(word(24)),
+        discount: f32::from_bits(word(28)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frames::Place;
+
+    #[test]
+    fn a_transition_comes_back_from_its_bytes() {
+        let from = Place { scene: 0x0102, environment: 0x0304, base: 0x0506_0708, own: 0x090a_0b0c };
+        let one =
+            Transition { from, to_base: 7, to_own: u32::MAX, action: 255, reward: -1.5e-7, discount: 0.97 };
+        assert_eq!(of_bytes(&to_bytes(&one)), one);
+    }
 
     #[test]
     fn a_number_finds_its_transition_until_that_is_overwritten() {
-        for capacity in [1usize, 2, 7, 16] {
-            let mut ring = Transitions::new(capacity);
+        for (capacity, new) in [1usize, 2, 7, 16]
+            .map(|n| [(n, Transitions::new as fn(usize) -> _), (n, Transitions::filed)])
+            .as_flattened()
+        {
+            let (capacity, mut ring) = (*capacity, new(*capacity));
             let mut slots = Vec::new();
             for i in 0..50u32 {
                 let from = Place { own: i, ..Place::default() };
                 let new = Transition { from, to_base: 0, to_own: 0, action: 0, reward: 0.0, discount: 0.0 };
                 let (index, old) = ring.push(new);
-                assert_eq!(old.map(|old| old.from.own), i.checked_sub(capacity as u32));
+                let overwritten = i.checked_sub(capacity as u32).filter(|_| ring.stream().is_none());
+                assert_eq!(old.map(|old| old.from.own), overwritten);
                 slots.push(ring.slot(index));
                 for (own, slot) in (0..).zip(&slots) {
-                    let found = ring.index(*slot).map(|index| ring.at(index).from.own);
+                    let found = ring.index(*slot).map(|index| {
+                        let mut own = None;
+                        ring.read(&[index], |_, transition| own = Some(transition.from.own)).unwrap();
+                        own.unwrap()
+                    });
                     assert_eq!(found, (own + capacity as u32 > i).then_some(own));
                 }
                 (0..ring.len()).for_each(|index| assert_eq!(ring.index(ring.slot(index)), Some(index)));

@@ -4,6 +4,7 @@
 //! out where all windows end, then a block of windows is read ahead, then copied: the waits of a block
 //! overlap.
 
+use crate::error::Result;
 use crate::frames::{Clock, FrameStream, Place, Scenes, View};
 
 /// Windows whose waits for memory overlap.
@@ -17,6 +18,9 @@ type End<'a> = (&'a FrameStream, usize);
 /// two windows of a transition are copied together, as they mostly share their rows. Room that is filled
 /// again and again is faster than fresh memory.
 ///
+/// # Errors
+/// Where a mapped chunk cannot be read.
+///
 /// # Panics
 /// Where a window reaches outside its stream, there are not as many next places as places, or room is of
 /// another size.
@@ -25,7 +29,7 @@ pub fn gather(
     own: &[FrameStream],
     [places, next_places]: [&[Place]; 2],
     [now, next]: [&mut [&mut [f32]]; 2],
-) {
+) -> Result<()> {
     assert_eq!(places.len(), next_places.len(), "a next place for each place");
     assert_eq!([now.len(), next.len()], [scenes.views().len(); 2], "room for each view");
     let mut ends = Vec::with_capacity(places.len());
@@ -39,21 +43,27 @@ pub fn gather(
         assert!(rooms.iter().all(|room| room.len() == places.len() * n_numbers), "room of another size");
         let [now, next] = rooms.map(|room| room.chunks_mut(BLOCK * n_numbers));
         for (ends, (now, next)) in ends.chunks(BLOCK).zip(now.zip(next)) {
-            copy_block(view, ends, now, next);
+            copy_block(view, ends, now, next)?;
         }
     }
+    Ok(())
 }
 
-fn copy_block(view: &View, ends: &[[End; 2]], now: &mut [f32], next: &mut [f32]) {
+fn copy_block(view: &View, ends: &[[End; 2]], now: &mut [f32], next: &mut [f32]) -> Result<()> {
     for [(stream, row), _] in ends {
         stream.read_ahead(*row, view.length, view.stride);
     }
     let now = now.chunks_exact_mut(view.n_numbers());
     let next = next.chunks_exact_mut(view.n_numbers());
     for ([(stream, row), (next_stream, next_row)], (now, next)) in ends.iter().zip(now.zip(next)) {
-        stream.copy_window(*row, view.length, view.stride, now);
-        next_stream.copy_window(*next_row, view.length, view.stride, next);
+        if std::ptr::eq(*stream, *next_stream) && !stream.is_hot() {
+            stream.try_copy_windows([*row, *next_row], view.length, view.stride, [now, next])?;
+        } else {
+            stream.try_copy_window(*row, view.length, view.stride, now)?;
+            next_stream.try_copy_window(*next_row, view.length, view.stride, next)?;
+        }
     }
+    Ok(())
 }
 
 fn end<'a>(scenes: &'a Scenes, own: &'a [FrameStream], view: usize, place: &Place) -> End<'a> {
@@ -113,7 +123,7 @@ mod tests {
             let mut gathered = [room(), room()];
             let [mut now, mut next] =
                 gathered.each_mut().map(|views| views.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>());
-            gather(&scenes, &own, [&places[0], &places[1]], [&mut now, &mut next]);
+            gather(&scenes, &own, [&places[0], &places[1]], [&mut now, &mut next]).unwrap();
             for (places, gathered) in places.iter().zip(&gathered) {
                 for (index, view) in views.iter().enumerate() {
                     let plain: Vec<f32> = places.iter().flat_map(|place| {

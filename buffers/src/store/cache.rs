@@ -7,11 +7,13 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
+use memsys::ledger::Owner;
+use memsys::reservation::Reservation;
 
 use crate::error::Result;
 
 /// How many of the least recently read chunks an eviction weighs against each other.
-const WEIGHED: usize = 64;
+const WEIGHED: usize = 32;
 
 /// Whose chunk, and its number.
 type Key = (u64, u64);
@@ -30,6 +32,7 @@ struct Held {
     n_reads: u64,
     n_hits: u64,
     n_members: u64,
+    reservation: Reservation,
 }
 
 /// A bounded cache of decompressed chunks.
@@ -43,7 +46,15 @@ impl ChunkCache {
     /// A cache of at most `limit_bytes`; with 0 nothing is kept.
     #[must_use]
     pub fn new(limit_bytes: u64) -> Self {
-        let held = Held { chunks: LruCache::unbounded(), bytes: 0, n_reads: 0, n_hits: 0, n_members: 0 };
+        let reservation = Reservation::of_heap(Owner::named("run/replay/cache"));
+        let held = Held {
+            chunks: LruCache::unbounded(),
+            bytes: 0,
+            n_reads: 0,
+            n_hits: 0,
+            n_members: 0,
+            reservation,
+        };
         Self { limit_bytes, held: Mutex::new(held) }
     }
 
@@ -73,6 +84,9 @@ impl ChunkCache {
         key: (u64, u64),
         decode: impl FnOnce() -> Result<Vec<u8>>,
     ) -> Result<Arc<Vec<u8>>> {
+        if self.limit_bytes == 0 {
+            return decode().map(Arc::new);
+        }
         {
             let mut held = self.held();
             held.n_reads += 1;
@@ -94,6 +108,11 @@ impl ChunkCache {
                 let victim = held.victim();
                 held.remove(victim);
             }
+            let held_then = held.bytes + bytes;
+            if held.reservation.try_set(held_then).is_err() {
+                // The line has no room: the chunk is read and not kept.
+                return Ok(rows);
+            }
             let read_at = held.n_reads;
             held.bytes += bytes;
             held.chunks.put(key, Kept { rows: Arc::clone(&rows), frequency: 1, read_at });
@@ -101,9 +120,20 @@ impl ChunkCache {
         Ok(rows)
     }
 
+    /// Gives all chunks back and returns their bytes; 0 where another thread has the cache just now.
+    pub fn clear(&self) -> u64 {
+        let Ok(mut held) = self.held.try_lock() else { return 0 };
+        held.chunks.clear();
+        let bytes = std::mem::take(&mut held.bytes);
+        held.reservation.set(0);
+        bytes
+    }
+
     /// Gives a chunk back that will not be read again.
     pub(crate) fn forget(&self, key: (u64, u64)) {
-        self.held().remove(key);
+        if self.limit_bytes > 0 {
+            self.held().remove(key);
+        }
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -116,17 +146,19 @@ impl Held {
     fn remove(&mut self, key: Key) {
         if let Some(kept) = self.chunks.pop(&key) {
             self.bytes -= kept.rows.len() as u64;
+            self.reservation.set(self.bytes);
         }
     }
 
     fn victim(&self) -> Key {
         let worth = |kept: &Kept| {
             let age = self.n_reads - kept.read_at;
-            u128::from(age) * kept.rows.len() as u128 / u128::from(kept.frequency.max(1))
+            age.saturating_mul(kept.rows.len() as u64) / kept.frequency.max(1)
         };
-        let oldest = self.chunks.iter().rev().take(WEIGHED);
-        // `max_by_key` takes the last of equals; reversed, that is the least recently read.
-        *oldest.rev().max_by_key(|(_, kept)| worth(kept)).expect("bytes are held, so a chunk is").0
+        let mut oldest = self.chunks.iter().rev().take(WEIGHED).map(|(key, kept)| (*key, worth(kept)));
+        let first = oldest.next().expect("bytes are held, so a chunk is");
+        // Of equals the least recently read, which comes first.
+        oldest.fold(first, |most, one| if one.1 > most.1 { one } else { most }).0
     }
 }
 

@@ -1,7 +1,7 @@
 //! A chunk of rows in one of its tiers.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::codec::{self, Codec};
 use super::damage::{Damage, Part};
@@ -31,6 +31,8 @@ pub struct MappedChunk {
     pub file: Arc<ChunkFile>,
     /// Where in it.
     pub entry: Entry,
+    /// Set once its checksum was found right, or where this process wrote it.
+    pub(crate) checked: OnceLock<()>,
 }
 
 /// A chunk that should be in a file.
@@ -96,7 +98,9 @@ impl Chunk {
     ) -> Result<()> {
         if matches!(self, Self::Hot(_) | Self::Compressed(_)) {
             let entry = to.append(identity, &self.encoded(shape, codec)?)?;
-            *self = Self::Mapped(Box::new(MappedChunk { file: Arc::clone(to.file()), entry }));
+            let mapped =
+                MappedChunk { checked: OnceLock::from(()), ..MappedChunk::new(Arc::clone(to.file()), entry) };
+            *self = Self::Mapped(Box::new(mapped));
         }
         Ok(())
     }
@@ -132,8 +136,36 @@ impl Chunk {
     }
 }
 
+impl MappedChunk {
+    /// The chunk at `entry` of a file.
+    #[must_use]
+    pub fn new(file: Arc<ChunkFile>, entry: Entry) -> Self {
+        Self { file, entry, checked: OnceLock::new() }
+    }
+
+    /// Whether single rows can be read without the others.
+    #[must_use]
+    pub(crate) fn is_stored(&self) -> bool {
+        self.entry.codec == Codec::STORED
+    }
+
+    /// Reads the bytes of a stored chunk's rows from `at` on; the first time the whole chunk is compared with its
+    /// checksum. It is read and not mapped: pages that are touched in a mapping are resident, and single rows all over
+    /// a large file touch them all.
+    ///
+    /// # Errors
+    /// As [`Chunk::rows`].
+    pub(crate) fn read_stored(&self, at: usize, out: &mut [u8]) -> Result<()> {
+        if self.checked.get().is_none() {
+            self.file.check(&self.entry)?;
+            let _ = self.checked.set(());
+        }
+        self.file.read_stored(&self.entry, at, out)
+    }
+}
+
 impl RefusedChunk {
-    fn error(&self) -> Error {
+    pub(crate) fn error(&self) -> Error {
         let chunk = Some((self.stream, self.number));
         let damage = Damage { part: Part::Missing, offset: 0, n_bytes: 0, bit: None, chunk };
         Error::Damaged { path: self.file.path().to_owned(), damage }

@@ -200,20 +200,29 @@ pub fn decode(encoded: &[u8]) -> Result<Vec<u8>> {
 /// As [`encode`].
 #[must_use]
 pub fn choose(shape: RowShape, sample: &[u8]) -> Codec {
-    let bytes = |codec| encode(codec, shape, sample).len();
-    let fastest = |tried: Vec<(Codec, usize)>| {
-        let least = tried.iter().map(|(_, bytes)| *bytes).min().expect("some codec was tried");
-        tried
-            .into_iter()
-            .find(|(_, bytes)| *bytes <= least + least / TIE_FRACTION)
-            .expect("the least is among them")
-    };
-    let of = |transform| Predictor::ALL.map(|predictor| Codec { transform, predictor, level: LEVELS[0] });
-    let quick = fastest(Transform::ALL.into_iter().flat_map(of).map(|codec| (codec, bytes(codec))).collect());
+    let bytes = |codec| (codec, encode(codec, shape, sample).len());
+    let quick = bytes(choose_quick(shape, sample));
     let levels = LEVELS[1..].iter().map(|level| Codec { level: *level, ..quick.0 });
     let stored = (Codec::STORED, sample.len() + HEADER_BYTES);
-    let others = levels.map(|codec| (codec, bytes(codec)));
-    fastest([stored, quick].into_iter().chain(others).collect()).0
+    fastest([stored, quick].into_iter().chain(levels.map(bytes)).collect())
+}
+
+/// The same of the fastest level alone: for chunks that are decoded for the sake of single rows.
+///
+/// # Panics
+/// As [`encode`].
+#[must_use]
+pub fn choose_quick(shape: RowShape, sample: &[u8]) -> Codec {
+    let of = |transform| Predictor::ALL.map(|predictor| Codec { transform, predictor, level: LEVELS[0] });
+    let tried = Transform::ALL.into_iter().flat_map(of);
+    fastest(tried.map(|codec| (codec, encode(codec, shape, sample).len())).collect())
+}
+
+/// The first whose bytes are about the least.
+fn fastest(tried: Vec<(Codec, usize)>) -> Codec {
+    let least = tried.iter().map(|(_, bytes)| *bytes).min().expect("some codec was tried");
+    let first = tried.into_iter().find(|(_, bytes)| *bytes <= least + least / TIE_FRACTION);
+    first.expect("the least is among them").0
 }
 
 #[cfg(test)]

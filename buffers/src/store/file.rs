@@ -15,6 +15,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use memsys::libtorch::{Access, Map};
 
+use super::checksum::checksum;
 use super::codec;
 use super::damage::{Damage, Part};
 use super::head::{self, DATA_OFFSET, Head, Mark, Unreadable};
@@ -87,6 +88,36 @@ impl ChunkFile {
     pub fn encoded(&self, entry: &Entry) -> Result<Vec<u8>> {
         let map = self.mapped(entry.end())?;
         Ok(self.checked(map.bytes(), entry)?.to_vec())
+    }
+
+    /// Compares a chunk with its checksum without mapping it.
+    pub(super) fn check(&self, entry: &Entry) -> Result<()> {
+        let mut record = vec![0; (entry.end() - entry.offset) as usize];
+        self.read_at(&mut record, entry.offset, entry)?;
+        let (header, payload) = record.split_at(HEADER_BYTES);
+        let encoded = &payload[..entry.stored_bytes as usize];
+        let fits = codec::header(encoded).is_ok_and(|header| header.codec == entry.codec);
+        if header == entry.header() && checksum(payload) == entry.payload_checksum && fits {
+            return Ok(());
+        }
+        // What is wrong, exactly.
+        self.encoded(entry).map(|_| ())
+    }
+
+    /// Reads bytes of the rows of a chunk that is stored as it is.
+    pub(super) fn read_stored(&self, entry: &Entry, at: usize, out: &mut [u8]) -> Result<()> {
+        self.read_at(out, entry.offset + (HEADER_BYTES + codec::HEADER_BYTES + at) as u64, entry)
+    }
+
+    fn read_at(&self, out: &mut [u8], offset: u64, entry: &Entry) -> Result<()> {
+        self.file.read_exact_at(out, offset).or_else(|source| {
+            let found_bytes = length(&self.path, &self.file)?;
+            if found_bytes < entry.end() {
+                let path = self.path.clone();
+                return Err(Error::Truncated { path, found_bytes, committed_bytes: entry.end() });
+            }
+            Err(Error::io(&self.path, "read from it", source))
+        })
     }
 
     /// Tells the system how the file will be read, or that its resident pages may go.

@@ -264,7 +264,7 @@ fn a_second_writer_is_refused_while_the_first_or_its_chunks_live() {
     let writer = ChunkWriter::open(&path).unwrap().0;
     assert!(matches!(ChunkWriter::open(&path), Err(Error::Locked { .. })));
     let entry = *writer.index().chunk(0, 0).unwrap();
-    let chunk = Chunk::Mapped(Box::new(MappedChunk { file: writer.file().clone(), entry }));
+    let chunk = Chunk::Mapped(Box::new(MappedChunk::new(writer.file().clone(), entry)));
     drop(writer);
     assert!(matches!(ChunkWriter::open(&path), Err(Error::Locked { .. })));
     assert_eq!(readable(&ChunkReader::open(&path).unwrap()).0, 2, "readers are not refused");

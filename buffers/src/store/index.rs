@@ -38,6 +38,15 @@ impl Index {
         self.streams.values().flat_map(BTreeMap::values)
     }
 
+    /// Forgets a stream's chunks before `number`; they stay in the file.
+    pub(super) fn forget_before(&mut self, stream: u32, number: u64) {
+        if let Some(chunks) = self.streams.get_mut(&stream) {
+            while chunks.first_key_value().is_some_and(|(first, _)| *first < number) {
+                chunks.pop_first();
+            }
+        }
+    }
+
     /// Adds a chunk that was appended later than all others. A stream's newest history counts: it replaces the
     /// stream's chunk of the same number and all after it, and, where its rows are others, all before it.
     pub(super) fn insert(&mut self, entry: Entry) {

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Reading order: [`rows`] (what a row is), [`codec`] with its steps `predict` and `shuffle`, [`cache`], `chunk`;
-//! then the file: `checksum`, `damage`, `head`, `record`, `index`, [`file`](mod@file), [`writer`], [`verify`](mod@verify).
+//! [`options`] and `encoder`; then the file: `checksum`, `damage`, `head`, `record`, `index`, [`file`](mod@file), [`writer`], [`verify`](mod@verify).
 //! Everything is lossless to the bit. Nothing here decides when a chunk moves: the streams' owner does.
 
 pub mod cache;
@@ -15,9 +15,11 @@ mod checksum;
 mod chunk;
 pub mod codec;
 mod damage;
+mod encoder;
 pub mod file;
 mod head;
 mod index;
+pub mod options;
 mod predict;
 mod record;
 pub mod rows;
@@ -34,8 +36,10 @@ pub use cache::ChunkCache;
 pub use chunk::{Chunk, MappedChunk, RefusedChunk};
 pub use codec::{Codec, Predictor, Transform};
 pub use damage::{Damage, Part};
+pub(crate) use encoder::Encoder;
 pub use file::{ChunkFile, ChunkReader};
 pub use index::Index;
+pub use options::{StoreOptions, Tier};
 pub use record::{Entry, Identity};
 pub use rows::{RowKind, RowShape};
 pub use verify::{Inspection, StreamInspection, Verification, inspect, read_bytes, verify};

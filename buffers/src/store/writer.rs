@@ -132,6 +132,22 @@ impl ChunkWriter {
         Ok((Self { file, index, mark, end, unlisted, new }, opened))
     }
 
+    /// A new file in the place of whatever lies there.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] where a writer has what lies there; as [`ChunkWriter::open`].
+    pub fn create(path: &Path) -> Result<Self> {
+        if let Ok(old) = File::open(path) {
+            let old = Handle::new(old);
+            if matches!(old.try_lock(), Err(TryLockError::WouldBlock)) {
+                return Err(Error::Locked { path: path.to_owned() });
+            }
+            std::fs::remove_file(path)
+                .map_err(|source| Error::io(path, "put a new one in its place", source))?;
+        }
+        Self::open(path).map(|(writer, _)| writer)
+    }
+
     /// The file, for reading what has been appended.
     #[must_use]
     pub fn file(&self) -> &Arc<ChunkFile> {
@@ -176,6 +192,11 @@ impl ChunkWriter {
         self.unlisted.push(header);
         self.index.insert(entry);
         Ok(entry)
+    }
+
+    /// Forgets a stream's chunks before `number`, which will not be read again; they stay in the file.
+    pub(crate) fn forget_before(&mut self, stream: u32, number: u64) {
+        self.index.forget_before(stream, number);
     }
 
     /// Makes all that was appended part of the file.

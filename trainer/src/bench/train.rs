@@ -179,9 +179,9 @@ pub(super) fn filled(config: &Config, market: &Market, learner: Learner) -> Resu
     let mut actor =
         ActorLoop::new(environments, Arc::clone(&scenes), Network::new(&dqn), Device::Cpu, random);
     let steps = Steps::fixed(config.agent.micro_batch);
-    let mut learner = LearnerLoop::new(config, learner, steps, scenes, &actor.seen(), 2);
+    let mut learner = LearnerLoop::new(config, learner, steps, scenes, &actor.seen(), 2, None)?;
     while learner.replay().len() < 20_000 {
-        learner.take(&actor.advance(&weights)?);
+        learner.take(&actor.advance(&weights)?)?;
     }
     Ok(learner)
 }
@@ -297,11 +297,11 @@ pub(super) fn cartpole(n_repeats: usize) -> Result<f64> {
             ActorLoop::new(vec![environment], Arc::clone(&scenes), Network::new(&dqn), Device::Cpu, plan);
         let learner = Learner::new(dqn, Network::new(&dqn), Arc::clone(&scenes), Device::Cpu)?;
         let steps = Steps::fixed(config.agent.micro_batch);
-        let mut learner = LearnerLoop::new(&config, learner, steps, scenes, &actor.seen(), seed);
+        let mut learner = LearnerLoop::new(&config, learner, steps, scenes, &actor.seen(), seed, None)?;
         let began = Instant::now();
         while actor.environment_steps() < CARTPOLE_STEPS {
             let round = actor.advance(learner.learner().online())?;
-            learner.take(&round);
+            learner.take(&round)?;
             for _ in 0..learner.n_due() {
                 learner.learn(round.environment_steps)?;
             }

@@ -81,6 +81,15 @@ choices! {
         /// They go to a file and come back.
         Spill = "spill",
     }
+    /// How far down the tiers the replay's rows may go.
+    ReplayTier {
+        /// They stay in memory as they are.
+        Hot = "hot",
+        /// They are compressed in memory.
+        Compressed = "compressed",
+        /// They go to a file.
+        Mapped = "mapped",
+    }
     /// How the target network follows the learned one.
     TargetUpdate {
         /// A copy every `agent.target_interval` learner steps.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::choices::{
     ActivationChoice, Algorithm, DeviceChoice, Dropout, EmbedderPreset, EnvironmentKind, PrecisionChoice,
-    StampLabel, TargetUpdate,
+    ReplayTier, StampLabel, TargetUpdate,
 };
 use super::define::{Row, SectionKeys, define_config};
 use super::raw::Written;
@@ -152,6 +152,16 @@ define_config! {
         /// How far weights make up for it at first: 0 is not at all, 1 wholly. It rises to 1 over the run. The
         /// reference's beta.
         importance_sampling_exponent: f64 = 0.4, in 0.0..=1.0, unit "exponent";
+        /// How far down its rows may go: `hot` (they stay in memory as they are), `compressed` (in memory, encoded), or
+        /// `mapped` (to `replay.plr` in the run's folder; checkpoints then refer to that file). All give the same bits.
+        tier: ReplayTier = ReplayTier::Hot;
+        /// What the replay and the market's streams may each hold in memory, where `tier` is `compressed`.
+        memory_budget: u64 = 1_073_741_824, in 0.., unit "bytes";
+        /// Share of `memory_budget` at which a thread of its own begins to compress, the oldest rows first.
+        compress_at: f64 = 0.8, in 0.0..=1.0, unit "share of memory_budget";
+        /// Rows and transitions above so many bytes go to the file, where `tier` is `mapped`; the market's streams by
+        /// the same measure. Priorities stay in memory.
+        mmap_above: u64 = 100_000_000, in 0.., unit "bytes";
     }
     /// The line: what the whole process may hold in memory, and what may be done to stay under it.
     memory: Memory {

@@ -3,7 +3,8 @@
 //! ```text
 //! checkpoint/weights.safetensors   the online weights by name: what PyTorch loads
 //!           /learner.safetensors   flat online and target weights, Adam's moments, the best weights so far
-//!           /loops.postcard        replay, accumulators, environments, random states
+//!           /loops.postcard        replay, accumulators, environments, random states; of a replay that is kept in a
+//!                                  file priorities and counts, the file having been committed before
 //!           /counters.json         counters, the best score, the identity of the data, the format's version
 //! ```
 //!
@@ -94,9 +95,11 @@ pub fn save<E: Environment>(
     folder: &Path,
     counters: &Counters,
     actor: &ActorState<E>,
-    learner: &LearnerLoop,
+    learner: &mut LearnerLoop,
     best: Option<&Tensor>,
 ) -> Result<()> {
+    learner.commit()?;
+    let learner = &*learner;
     let part = beside(folder, "part");
     remove(&part)?;
     fs::create_dir_all(&part).map_err(Error::io(&part))?;

@@ -60,6 +60,18 @@ impl RunFolder {
         self.root.join("checkpoint")
     }
 
+    /// The replay's rows, where they are kept in a file.
+    #[must_use]
+    pub fn replay(&self) -> PathBuf {
+        self.root.join("replay.plr")
+    }
+
+    /// The market's streams, where they are kept in a file.
+    #[must_use]
+    pub fn streams(&self) -> PathBuf {
+        self.root.join("streams.plr")
+    }
+
     /// The report for a person.
     #[must_use]
     pub fn report(&self) -> PathBuf {

@@ -2,15 +2,15 @@
 //!
 //! A learner step is a transaction ([`memsys::steps`]): what a refused attempt drew from the replay is drawn again.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use agents::dqn::{Learner, Outcome};
 use buffers::frames::{Place, Scenes};
 use buffers::replay::accumulator::Accumulator;
-use buffers::replay::{Replay, ReplayOptions};
+use buffers::replay::{Batch, Replay, ReplayBuffer, ReplayOptions, StoreOptions, Tier};
 use memsys::activations::{self, Policy};
 use memsys::ledger::Owner;
-use memsys::reservation::Reservation;
 use memsys::rungs::Rung;
 use memsys::steps::{Failure, Steps};
 use rand::SeedableRng;
@@ -19,8 +19,9 @@ use serde::{Deserialize, Serialize};
 
 use super::actor_loop::{Round, Seen};
 use super::survey;
-use crate::config::Config;
+use crate::config::{Config, ReplayTier};
 use crate::error::{Error, Result};
+use crate::output::say;
 
 /// All that the learner's future depends on, beside weights and moments.
 #[derive(Debug, Serialize, Deserialize)]
@@ -52,13 +53,28 @@ pub struct LearnerLoop {
     activations: activations::Options,
     batch_owner: Owner,
     activations_owner: Owner,
-    /// What the replay holds of Rust's heap.
-    reserved: Reservation,
+    /// Sampled into again and again.
+    sampled: Batch,
+}
+
+/// In which tiers `config` wants rows kept, and in which file if it is that one.
+#[must_use]
+pub fn store_options(config: &Config, file: Option<PathBuf>) -> StoreOptions {
+    let replay = &config.replay;
+    let (tier, budget_bytes) = match replay.tier {
+        ReplayTier::Hot => (Tier::Hot, u64::MAX),
+        ReplayTier::Compressed => (Tier::Compressed, replay.memory_budget),
+        ReplayTier::Mapped => (Tier::Mapped, replay.mmap_above),
+    };
+    StoreOptions { tier, budget_bytes, begin_fraction: replay.compress_at, file }
 }
 
 impl LearnerLoop {
-    /// A loop with an empty replay; `seen` is what each environment shows at first. Learner steps are made by `steps`.
-    #[must_use]
+    /// A loop with an empty replay; `seen` is what each environment shows at first. Learner steps are made by `steps`;
+    /// `file` is where the replay's rows go, where they go to a file.
+    ///
+    /// # Errors
+    /// Where the line has no room for the replay.
     pub fn new(
         config: &Config,
         learner: Learner,
@@ -66,7 +82,8 @@ impl LearnerLoop {
         scenes: Arc<Scenes>,
         seen: &[Seen],
         seed: u64,
-    ) -> Self {
+        file: Option<PathBuf>,
+    ) -> Result<Self> {
         let agent = &config.agent;
         let replay_options = ReplayOptions {
             capacity_transitions: config.replay.capacity,
@@ -74,10 +91,12 @@ impl LearnerLoop {
             n_environments: seen.len(),
             own_width: seen.first().map_or(0, |seen| seen.own.len()),
             copies_observations: !config.memory.managed,
+            store: store_options(config, file),
         };
-        let mut replay = Replay::new(&replay_options, scenes);
+        let mut replay = Replay::new(&replay_options, scenes).map_err(refused)?;
         let standing =
             (0u16..).zip(seen).map(|(environment, seen)| place(&mut replay, environment, seen)).collect();
+        replay.settle().map_err(refused)?;
         let state = LearnerState {
             replay,
             accumulators: vec![Accumulator::new(agent.n_step, agent.discount); seen.len()],
@@ -91,9 +110,7 @@ impl LearnerLoop {
             importance_sampling_exponent: config.replay.importance_sampling_exponent,
             environment_steps: config.run.environment_steps,
         };
-        let mut reserved = Reservation::of_heap(Owner::named("run/replay/hot"));
-        reserved.set(state.replay.bytes());
-        Self {
+        Ok(Self {
             learner,
             state,
             replay_options,
@@ -102,12 +119,15 @@ impl LearnerLoop {
             activations: survey::options(config, Policy::Keep),
             batch_owner: Owner::named("run/learner/batch"),
             activations_owner: Owner::named("run/learner/activations"),
-            reserved,
-        }
+            sampled: Batch::default(),
+        })
     }
 
     /// Takes in a round of steps.
-    pub fn take(&mut self, round: &Round) {
+    ///
+    /// # Errors
+    /// Where the line has no room for the next rows, or the replay's file cannot be written.
+    pub fn take(&mut self, round: &Round) -> Result<()> {
         let LearnerState { replay, accumulators, standing, .. } = &mut self.state;
         for (environment, step) in (0u16..).zip(&round.steps) {
             let index = usize::from(environment);
@@ -118,7 +138,8 @@ impl LearnerLoop {
                 standing[index] = place(replay, environment, begins);
             }
         }
-        self.reserved.set(replay.bytes());
+        replay.settle().map_err(refused)?;
+        Ok(())
     }
 
     /// Learner steps that the inserted transitions allow and that were not taken yet.
@@ -139,24 +160,24 @@ impl LearnerLoop {
         let progress = (environment_steps as f64 / self.pace.environment_steps as f64).min(1.0);
         let first = self.pace.importance_sampling_exponent;
         let exponent = first + (1.0 - first) * progress;
-        let Self { learner, state, activations, batch_owner, activations_owner, .. } = self;
+        let Self { learner, state, activations, batch_owner, activations_owner, sampled, .. } = self;
         let attempt = |rung: Rung| -> Result<_> {
             let mut rng = state.rng.clone();
-            let batch = {
+            {
                 let _owner = batch_owner.enter();
-                state.replay.sample(self.pace.batch, exponent, &mut rng)?
-            };
+                state.replay.sample_into(self.pace.batch, exponent, &mut rng, sampled).map_err(refused)?;
+            }
             let _owner = activations_owner.enter();
             activations.policy = rung.policy;
             let _activations = activations::enter(activations)?;
-            Ok((learner.step(&batch, rung.micro_batch)?, batch.slots, rng))
+            Ok((learner.step(sampled, rung.micro_batch)?, rng))
         };
-        let (outcome, slots, rng) = self.steps.step(attempt).map_err(|failure| match failure {
+        let (outcome, rng) = self.steps.step(attempt).map_err(|failure| match failure {
             Failure::Refused(refusal) => Error::Memory(memsys::Error::Refused(refusal)),
             Failure::Other(error) => error,
         })?;
         self.state.rng = rng;
-        self.state.replay.update_priorities(&slots, &outcome.td_errors);
+        self.state.replay.update_priorities(&self.sampled.slots, &outcome.td_errors);
         Ok(outcome)
     }
 
@@ -189,7 +210,21 @@ impl LearnerLoop {
         self.pace.batch
     }
 
-    /// All that the future depends on, beside weights and moments.
+    /// Who can be asked for bytes of the replay.
+    #[must_use]
+    pub fn buffer(&self) -> Arc<ReplayBuffer> {
+        self.state.replay.buffer()
+    }
+
+    /// Brings what is new in the replay to its file, where it has one: a state saved after that refers to it.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
+    pub fn commit(&mut self) -> Result<()> {
+        self.state.replay.commit().map_err(refused)
+    }
+
+    /// All that the future depends on, beside weights and moments. To be saved, it must have been committed.
     #[must_use]
     pub fn state(&self) -> &LearnerState {
         &self.state
@@ -198,12 +233,22 @@ impl LearnerLoop {
     /// Goes back to a saved state.
     ///
     /// # Errors
-    /// Where it was saved by a run of another size.
+    /// Where it was saved by a run of another size, or the replay's file lacks what was committed.
     pub fn restore(&mut self, mut state: LearnerState, scenes: Arc<Scenes>) -> Result<()> {
-        state.replay.reattach(&self.replay_options, scenes)?;
+        let opened = state.replay.reattach(&self.replay_options, scenes).map_err(refused)?;
+        if opened.torn_bytes > 0 || !opened.damages.is_empty() {
+            say(&format!("the replay's file: {opened}"));
+        }
         self.state = state;
-        self.reserved.set(self.state.replay.bytes());
         Ok(())
+    }
+}
+
+/// What the line refused is told as such.
+fn refused(error: buffers::Error) -> Error {
+    match error {
+        buffers::Error::Libtorch(refused @ memsys::Error::Refused(_)) => Error::Memory(refused),
+        other => Error::Replay(other),
     }
 }
 

@@ -17,6 +17,7 @@ use memsys::line::Line;
 use memsys::rungs::Rung;
 
 use super::human;
+use super::learner_loop::store_options;
 use super::survey::Survey;
 use crate::config::Config;
 use crate::error::Result;
@@ -158,7 +159,8 @@ impl Plan {
         ];
         let loading_bytes = survey.base_bytes + data.loading;
         let others = moments.iter().map(|part| part.bytes).max().unwrap_or(0);
-        let run_peak = |learning: u64| loading_bytes.max(held + learning.max(others));
+        // A batch, which is counted with learning, stays from step to step.
+        let run_peak = |learning: u64| loading_bytes.max(held + learning.max(others + survey.batch_bytes));
         let rungs: Vec<(Rung, u64)> =
             survey.facts.rungs().into_iter().map(|(rung, bytes)| (rung, run_peak(bytes))).collect();
         let room = limit_bytes.saturating_sub(SLACK_BYTES);
@@ -256,14 +258,16 @@ impl Plan {
     }
 }
 
-/// Bytes of the replay once it is as full as it will be.
+/// Bytes of memory of the replay once it is as full as it will be.
 fn replay_bytes(config: &Config, own_width: usize) -> u64 {
     // Room that no transition will ever take is never touched, and so not resident; the tree is touched as a whole.
     let n_steps = config.run.environment_steps;
     let capacity = config.replay.capacity;
     let filled = capacity.min(usize::try_from(n_steps).unwrap_or(usize::MAX));
     let tree = |capacity| SumTree::planned_bytes(capacity);
-    Replay::planned_bytes(filled, n_steps, own_width) + tree(capacity).saturating_sub(tree(filled))
+    let store = store_options(config, None);
+    Replay::planned_tier_bytes(&store, filled, n_steps, own_width, config.run.n_environments)
+        + tree(capacity).saturating_sub(tree(filled))
 }
 
 fn part(key: &'static str, name: &str, bytes: u64) -> Part {

@@ -275,7 +275,7 @@ impl Books {
     fn take(&mut self, round: &Round) -> Result<Due> {
         let before = self.counters.environment_steps;
         let now = round.environment_steps;
-        self.learner.take(round);
+        self.learner.take(round)?;
         self.window.add_round(round);
         let (learning, processor) = (Instant::now(), processor_seconds());
         for _ in 0..self.learner.n_due() {
@@ -391,7 +391,7 @@ impl Books {
             &self.folder.checkpoint(),
             &self.counters,
             actor,
-            &self.learner,
+            &mut self.learner,
             self.best.as_ref(),
         )?;
         if let Some(system) = &self.system {

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use agents::dqn::{Actor, Body, DqnConfig, Learner, Network, embed_range};
 use buffers::frames::{FrameStream, Place, Scene, Scenes};
-use buffers::replay::{Batch, Replay, ReplayOptions, Transition};
+use buffers::replay::{Batch, Replay, ReplayOptions, StoreOptions, Transition};
 use embedders::Fused;
 use memsys::activations::{self, Policy};
 use memsys::rungs::{Facts, PolicyCost, Rung};
@@ -57,6 +57,8 @@ pub struct Survey {
     pub flat_bytes: u64,
     /// What micro-batches and policies cost, batch included.
     pub facts: Facts,
+    /// Bytes of a batch, which stays from step to step.
+    pub batch_bytes: u64,
     /// Bytes of tensors at the peak of acting in all environments.
     pub acting_bytes: u64,
     /// Bytes of tensors at the peak of an evaluation.
@@ -113,7 +115,7 @@ pub fn survey(config: &Config, dqn: &DqnConfig, device: Device, limit_bytes: u64
     let scenes = stand_in(dqn);
     let mut learner =
         Learner::new(*dqn, Network::new(dqn), Arc::clone(&scenes), device)?.without_kept_embeddings();
-    let replay = filled(dqn, &scenes);
+    let replay = filled(dqn, &scenes)?;
     let mut rng = Pcg64Mcg::seed_from_u64(0);
 
     let (smallest, largest) = micro_batches(config);
@@ -174,6 +176,7 @@ pub fn survey(config: &Config, dqn: &DqnConfig, device: Device, limit_bytes: u64
         own_width: dqn.own_width as usize,
         flat_bytes,
         facts,
+        batch_bytes: of_batch,
         acting_bytes,
         evaluation_bytes,
     })
@@ -219,6 +222,7 @@ pub fn estimate(config: &Config, dqn: &DqnConfig) -> Result<Survey> {
         own_width: dqn.own_width as usize,
         flat_bytes: network.layout().flat_bytes(),
         facts: Facts { smallest, largest, costs, measured: Vec::new() },
+        batch_bytes: base_bytes as u64,
         acting_bytes: (activations.evaluated + observation_bytes) * config.run.n_environments as u64,
         evaluation_bytes: (activations.evaluated + observation_bytes) * agents::dqn::BLOCK as u64,
     })
@@ -310,7 +314,7 @@ fn stand_in(dqn: &DqnConfig) -> Arc<Scenes> {
     Arc::new(Scenes::new(views, vec![Scene { streams, slow_row, first_base: FIRST_BASE }]))
 }
 
-fn filled(dqn: &DqnConfig, scenes: &Arc<Scenes>) -> Replay {
+fn filled(dqn: &DqnConfig, scenes: &Arc<Scenes>) -> Result<Replay> {
     let own_width = dqn.own_width as usize;
     let options = ReplayOptions {
         capacity_transitions: 64,
@@ -318,8 +322,9 @@ fn filled(dqn: &DqnConfig, scenes: &Arc<Scenes>) -> Replay {
         n_environments: 1,
         own_width,
         copies_observations: false,
+        store: StoreOptions::default(),
     };
-    let mut replay = Replay::new(&options, Arc::clone(scenes));
+    let mut replay = Replay::new(&options, Arc::clone(scenes))?;
     let row = vec![0f32; own_width];
     let mut own = replay.append_own(0, &row);
     for base in FIRST_BASE as u32..FIRST_BASE as u32 + 64 {
@@ -334,5 +339,5 @@ fn filled(dqn: &DqnConfig, scenes: &Arc<Scenes>) -> Replay {
             discount: 0.9,
         });
     }
-    replay
+    Ok(replay)
 }

@@ -18,7 +18,7 @@ use super::evaluation::{Judge, plain_views};
 use super::events::EventWriter;
 use super::files::write_aside;
 use super::folder::RunFolder;
-use super::learner_loop::LearnerLoop;
+use super::learner_loop::{LearnerLoop, store_options};
 use super::memory;
 use super::metrics::MetricsWriter;
 use super::progress::Progress;
@@ -67,7 +67,10 @@ pub fn train(order: Order, say: &(dyn Fn(&str) + Sync)) -> Result<Ended> {
     say(&format!("device {device:?}, {threads} thread(s), seed {}", config.run.seed));
     match config.run.environment {
         EnvironmentKind::Market => {
-            let market = prepare(config, say)?;
+            let mut market = prepare(config, say)?;
+            if let Some(scenes) = Arc::get_mut(&mut market.scenes) {
+                scenes.settle(&store_options(config, Some(folder.streams())))?;
+            }
             let environment = MarketEnvironment::new(
                 Arc::clone(&market.tapes),
                 market.ranges(|split| split.train.clone()),
@@ -147,8 +150,15 @@ where
     let mut steps = memory::steps(&config, survey.as_ref(), growth_bytes, resumed)?;
     let system = memory::watch(&config, device, &mut steps)?;
     say(&format!("learner steps: {}", steps.rung()));
-    let mut learner =
-        LearnerLoop::new(&config, learner, steps, Arc::clone(&scenes), &actor.seen(), seed_of(seed, 2));
+    let mut learner = LearnerLoop::new(
+        &config,
+        learner,
+        steps,
+        Arc::clone(&scenes),
+        &actor.seen(),
+        seed_of(seed, 2),
+        Some(folder.replay()),
+    )?;
 
     let mut counters = Counters { data_identity: data_identity.clone(), ..Counters::default() };
     let mut best = None;
@@ -180,6 +190,9 @@ where
     } else {
         metrics = MetricsWriter::create(&folder.metrics())?;
         events = EventWriter::create(folder.root())?;
+    }
+    if let Some(system) = &system {
+        system.add_buffer(learner.buffer());
     }
     // Only now does the folder hold this run: nothing that the user gave can be refused any more.
     write_aside(&folder.config(), config.to_toml().as_bytes())?;

@@ -1,0 +1,171 @@
+//! Moving single chunks between tiers, and streams whose rows are saved in a file of chunks.
+//!
+//! A filed stream is appended to its file chunk by chunk and is saved as counts: where it begins and how many rows it
+//! has. The file may hold more than a saved state knows of, as it is committed first; rows are appended once and never
+//! change, so what it holds more is left aside, and replaced when those rows are appended again.
+
+use std::sync::{Arc, OnceLock};
+
+use super::{FrameStream, TierBytes};
+use crate::error::Result;
+use crate::store::{Chunk, ChunkWriter, Codec, MappedChunk, RefusedChunk, RowShape, codec};
+
+impl FrameStream {
+    /// Keeps the stream's rows in a file: [`FrameStream::file_all`] before it is saved, [`FrameStream::refill`] after
+    /// it was read back.
+    pub(crate) fn filed(mut self) -> Self {
+        self.is_filed = true;
+        self
+    }
+
+    /// Whether its rows are kept in a file.
+    pub(crate) fn is_filed(&self) -> bool {
+        self.is_filed
+    }
+
+    /// Whether all its chunks are hot, and it may be read without a look at where they are.
+    pub(crate) fn is_hot(&self) -> bool {
+        self.n_compressed_bytes == 0 && self.n_mapped_bytes == 0
+    }
+
+    /// What its rows are.
+    pub(crate) fn shape(&self) -> RowShape {
+        self.shape
+    }
+
+    /// Bytes of a full hot chunk.
+    pub(crate) fn chunk_bytes(&self) -> u64 {
+        (self.chunk_rows() * self.shape.row_bytes()) as u64
+    }
+
+    /// Bytes held by tier, without a look at every chunk; an unfinished chunk counts as a full one.
+    pub(crate) fn quick_bytes(&self) -> TierBytes {
+        TierBytes {
+            hot: (self.chunks.len() - self.first_hot()) as u64 * self.chunk_bytes(),
+            compressed: self.n_compressed_bytes,
+            mapped: self.n_mapped_bytes,
+        }
+    }
+
+    /// Chunks that are not hot any more.
+    pub(crate) fn n_cold(&self) -> usize {
+        self.first_hot()
+    }
+
+    /// The numbers of the full hot chunks.
+    pub(crate) fn full_hot(&self) -> std::ops::Range<usize> {
+        self.n_evicted + self.first_hot()..self.n_evicted + self.n_full_before(usize::MAX)
+    }
+
+    /// The rows of a full hot chunk.
+    pub(crate) fn hot_rows(&self, number: usize) -> Option<&[u8]> {
+        match self.chunks.get(number.checked_sub(self.n_evicted)?)? {
+            Chunk::Hot(rows) if self.full_hot().contains(&number) => Some(rows),
+            _ => None,
+        }
+    }
+
+    /// Puts a chunk that was encoded elsewhere in its place, where that is still hot, and returns the bytes given back.
+    pub(crate) fn put_encoded(&mut self, number: usize, encoded: Box<[u8]>) -> u64 {
+        if self.hot_rows(number).is_none() {
+            return 0;
+        }
+        let given_back = self.chunk_bytes().saturating_sub(encoded.len() as u64);
+        self.n_compressed_bytes += encoded.len() as u64;
+        self.chunks[number - self.n_evicted] = Chunk::Compressed(encoded);
+        given_back
+    }
+
+    /// Moves the oldest hot chunk to the file, as it is: its rows are read one by one. False where none is full.
+    ///
+    /// # Errors
+    /// As [`ChunkWriter::append`]; the chunk stays where it is.
+    pub(crate) fn file_oldest(
+        &mut self,
+        to: &mut ChunkWriter,
+        stream: u32,
+        stamp_millis: u64,
+    ) -> Result<bool> {
+        let number = self.full_hot().start;
+        if self.hot_rows(number).is_none() {
+            return Ok(false);
+        }
+        self.file_to(number + 1, to, stream, stamp_millis)?;
+        let index = number - self.n_evicted;
+        let entry = *to.index().chunk(stream, number as u64).expect("a filed chunk is in the index");
+        let chunk =
+            MappedChunk { checked: OnceLock::from(()), ..MappedChunk::new(Arc::clone(to.file()), entry) };
+        self.chunks[index] = Chunk::Mapped(Box::new(chunk));
+        self.n_mapped_bytes += self.chunks[index].mapped_bytes();
+        Ok(true)
+    }
+
+    /// Appends to the file what it has no record of yet, the unfinished last chunk included. The caller commits.
+    ///
+    /// # Errors
+    /// As [`ChunkWriter::append`].
+    pub(crate) fn file_all(&mut self, to: &mut ChunkWriter, stream: u32, stamp_millis: u64) -> Result<()> {
+        self.file_to(self.full_hot().end, to, stream, stamp_millis)?;
+        if self.n_filed < self.n_rows {
+            let index = self.chunks.len() - 1;
+            self.append_to(index, to, stream, stamp_millis)?;
+            self.n_filed = self.n_rows;
+        }
+        Ok(())
+    }
+
+    /// Gives a stream that was read back its rows from the file, as many as it had when it was saved.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`](crate::Error::Damaged) where the file lacks one of them.
+    pub(crate) fn refill(&mut self, from: &ChunkWriter, stream: u32) -> Result<()> {
+        self.chunks.clear();
+        let (first, n_full) = (self.n_evicted, self.n_rows >> self.chunk_shift);
+        let n_left = self.n_rows - (n_full << self.chunk_shift);
+        for number in first..n_full + usize::from(n_left > 0) {
+            let n_wanted = if number < n_full { self.chunk_rows() } else { n_left };
+            let fits = |n_rows: u32| n_rows as usize >= n_wanted;
+            let entry = from.index().chunk(stream, number as u64).filter(|entry| {
+                let chunk_rows = entry.identity.chunk_rows as usize;
+                (entry.shape, chunk_rows) == (self.shape, self.chunk_rows()) && fits(entry.n_rows)
+            });
+            let file = Arc::clone(from.file());
+            let Some(entry) = entry else {
+                return Err(RefusedChunk { file, stream, number: number as u64 }.error());
+            };
+            let chunk = Chunk::Mapped(Box::new(MappedChunk::new(file, *entry)));
+            self.chunks.push_back(if number < n_full {
+                chunk
+            } else {
+                let mut rows = chunk.rows()?.into_owned();
+                rows.truncate(n_left * self.shape.row_bytes());
+                Chunk::Hot(rows)
+            });
+        }
+        self.n_filed = self.n_rows;
+        self.count();
+        Ok(())
+    }
+
+    /// Sums anew what [`FrameStream::quick_bytes`] tells.
+    pub(in crate::frames) fn count(&mut self) {
+        let bytes = self.tier_bytes();
+        (self.n_compressed_bytes, self.n_mapped_bytes) = (bytes.compressed, bytes.mapped);
+    }
+
+    /// Appends the full chunks before chunk `number` that the file has no full record of.
+    fn file_to(&mut self, number: usize, to: &mut ChunkWriter, stream: u32, stamp_millis: u64) -> Result<()> {
+        let first = (self.n_filed >> self.chunk_shift).max(self.n_evicted);
+        for number in first..number {
+            self.append_to(number - self.n_evicted, to, stream, stamp_millis)?;
+            self.n_filed = (number + 1) << self.chunk_shift;
+        }
+        Ok(())
+    }
+
+    fn append_to(&self, index: usize, to: &mut ChunkWriter, stream: u32, stamp_millis: u64) -> Result<()> {
+        let Chunk::Hot(rows) = &self.chunks[index] else { unreachable!("what is not hot is in the file") };
+        let encoded = codec::encode(Codec::STORED, self.shape, rows);
+        to.append(self.identity(index, stream, stamp_millis), &encoded).map(|_| ())
+    }
+}

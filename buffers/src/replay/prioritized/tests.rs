@@ -1,0 +1,155 @@
+use super::*;
+use crate::frames::{Clock, View};
+use rand::SeedableRng;
+
+const OPTIONS: ReplayOptions = ReplayOptions {
+    capacity_transitions: 50,
+    priority_exponent: 0.6,
+    n_environments: 1,
+    own_width: 2,
+    copies_observations: false,
+    store: StoreOptions { tier: Tier::Hot, budget_bytes: u64::MAX, begin_fraction: 0.8, file: None },
+};
+
+fn scenes() -> Arc<Scenes> {
+    let views = vec![View { name: "own", length: 1, width: 2, stride: 1, clock: Clock::Own }];
+    Arc::new(Scenes::new(views, Vec::new()))
+}
+
+fn step(replay: &mut Replay, i: u32) -> Transition {
+    let to_own = replay.append_own(0, &[i as f32 + 1.0, 0.5]);
+    let from = Place { own: i, ..Place::default() };
+    Transition { from, to_base: 0, to_own, action: 1, reward: i as f32, discount: 0.9 }
+}
+
+fn replay(n: u32) -> Replay {
+    let mut replay = Replay::new(&OPTIONS, scenes()).unwrap();
+    replay.append_own(0, &[0.0, 0.5]);
+    for i in 0..n {
+        let transition = step(&mut replay, i);
+        replay.insert(transition);
+    }
+    replay
+}
+
+#[test]
+fn a_batch_holds_the_observations_of_its_transitions() {
+    let replay = replay(5000);
+    for n in [32, 7] {
+        let batch = replay.sample(n, 0.4, &mut Pcg64Mcg::seed_from_u64(1)).unwrap();
+        assert_eq!(batch.observations[0].size(), [n as i64, 1, 2]);
+        for i in 0..n as i64 {
+            let reward = batch.rewards.double_value(&[i]);
+            assert!(reward >= 4950.0, "an overwritten transition was drawn");
+            assert_eq!(batch.observations[0].double_value(&[i, 0, 0]), reward);
+            assert_eq!(batch.next_observations[0].double_value(&[i, 0, 0]), reward + 1.0);
+        }
+    }
+    assert!(replay.own[0].bytes() <= 2 * 1024 * 8, "rows that nothing points to are given back");
+}
+
+#[test]
+fn many_at_once_are_as_many_one_by_one() {
+    let one = replay(5000);
+    let mut many = replay(0);
+    for block in 0..50 {
+        let transitions: Vec<Transition> =
+            (block * 100..block * 100 + 100).map(|i| step(&mut many, i)).collect();
+        many.insert_many(transitions);
+    }
+    assert_eq!((one.len(), one.n_inserted(), one.bytes()), (many.len(), many.n_inserted(), many.bytes()));
+    let [a, b] = [&one, &many].map(|replay| replay.sample(16, 0.4, &mut Pcg64Mcg::seed_from_u64(4)).unwrap());
+    assert_eq!((a.slots, a.places), (b.slots, b.places));
+}
+
+#[test]
+fn a_restored_replay_goes_on_as_the_saved_one() {
+    let mut one = replay(130);
+    let slots: Vec<Slot> = (0..50).map(|index| one.slot(index)).collect();
+    one.update_priorities(&slots, &(0..50).map(|i| i as f32 * 0.1).collect::<Vec<_>>());
+    let mut two: Replay = postcard::from_bytes(&postcard::to_stdvec(&one).unwrap()).unwrap();
+    let wrong = ReplayOptions { capacity_transitions: 51, ..OPTIONS };
+    assert!(matches!(two.reattach(&wrong, scenes()), Err(Error::Mismatch { found: 50, wanted: 51, .. })));
+    two.reattach(&OPTIONS, scenes()).unwrap();
+    let mut rngs = [Pcg64Mcg::seed_from_u64(6), Pcg64Mcg::seed_from_u64(6)];
+    for i in 130..200 {
+        let batches = [&mut one, &mut two].into_iter().zip(&mut rngs).map(|(replay, rng)| {
+            let transition = step(replay, i);
+            replay.insert(transition);
+            let batch = replay.sample(8, 0.5, rng).unwrap();
+            replay.update_priorities(&batch.slots, &[i as f32 * 0.01; 8]);
+            (batch.slots, Vec::<f32>::try_from(batch.weights).unwrap())
+        });
+        let batches: Vec<_> = batches.collect();
+        assert_eq!(batches[0], batches[1]);
+    }
+}
+
+fn numbers(tensors: &[Tensor]) -> Vec<f32> {
+    Vec::try_from(tensors[0].flatten(0, -1)).unwrap()
+}
+
+#[test]
+fn a_batch_that_is_sampled_into_is_as_a_fresh_one() {
+    let replay = replay(120);
+    let mut rngs = [Pcg64Mcg::seed_from_u64(6), Pcg64Mcg::seed_from_u64(6)];
+    let mut reused = Batch::default();
+    for n in [8, 8, 3, 16, 16] {
+        let fresh = replay.sample(n, 0.5, &mut rngs[0]).unwrap();
+        replay.sample_into(n, 0.5, &mut rngs[1], &mut reused).unwrap();
+        assert_eq!(numbers(&fresh.observations), numbers(&reused.observations));
+        assert_eq!(numbers(&fresh.next_observations), numbers(&reused.next_observations));
+        assert_eq!((&fresh.slots, &fresh.next_places), (&reused.slots, &reused.next_places));
+        assert_eq!((&fresh.weights, &fresh.rewards), (&reused.weights, &reused.rewards));
+    }
+}
+
+#[test]
+fn a_tensor_that_something_else_holds_is_not_written() {
+    let replay = replay(120);
+    let mut rng = Pcg64Mcg::seed_from_u64(6);
+    let mut batch = replay.sample(8, 0.5, &mut rng).unwrap();
+    let handle = batch.observations[0].shallow_clone();
+    let view = batch.next_observations[0].narrow(0, 2, 3);
+    let before = (handle.copy(), view.copy());
+    replay.sample_into(8, 0.5, &mut rng, &mut batch).unwrap();
+    assert_eq!((&handle, &view), (&before.0, &before.1));
+    drop((handle, view));
+    let at = batch.observations[0].data_ptr();
+    replay.sample_into(8, 0.5, &mut rng, &mut batch).unwrap();
+    assert_eq!(batch.observations[0].data_ptr(), at, "memory that nothing holds is used again");
+}
+
+#[test]
+fn copies_are_what_the_streams_hold() {
+    let options = ReplayOptions { copies_observations: true, ..OPTIONS };
+    let mut copied = Replay::new(&options, scenes()).unwrap();
+    copied.append_own(0, &[0.0, 0.5]);
+    for block in 0..12 {
+        let transitions: Vec<Transition> =
+            (block * 10..block * 10 + 10).map(|i| step(&mut copied, i)).collect();
+        copied.insert_many(transitions);
+    }
+    let mut restored: Replay = postcard::from_bytes(&postcard::to_stdvec(&copied).unwrap()).unwrap();
+    restored.reattach(&options, scenes()).unwrap();
+    let plain = replay(120);
+    let draw = |replay: &Replay| replay.sample(32, 0.4, &mut Pcg64Mcg::seed_from_u64(1)).unwrap();
+    let expected = draw(&plain);
+    for replay in [&copied, &restored] {
+        let batch = draw(replay);
+        assert_eq!(numbers(&batch.observations), numbers(&expected.observations));
+        assert_eq!(numbers(&batch.next_observations), numbers(&expected.next_observations));
+    }
+    assert_eq!(copied.bytes() - plain.bytes(), 50 * 2 * 2 * 4);
+}
+
+#[test]
+fn bytes_are_as_planned() {
+    let replay = replay(5000);
+    assert_eq!(replay.bytes() - replay.own_bytes(), Replay::planned_bytes(50, 5000, 0));
+}
+
+#[test]
+fn an_empty_replay_says_so() {
+    assert!(matches!(replay(0).sample(1, 0.4, &mut Pcg64Mcg::seed_from_u64(1)), Err(Error::Empty)));
+}

@@ -1,0 +1,248 @@
+use std::path::PathBuf;
+
+use rand::{Rng, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+use tch::Tensor;
+
+use super::*;
+use crate::frames::{Clock, Place, Scene, Scenes, View};
+use crate::replay::{Batch, Replay, ReplayOptions, Transition};
+use crate::store::verify;
+
+const N_ENVIRONMENTS: usize = 3;
+const OWN_WIDTH: usize = 8;
+const N_BASE: usize = 3000;
+const CAPACITY: usize = 5000;
+
+fn scenes(store: &StoreOptions) -> Arc<Scenes> {
+    let view = |name, length, width, stride, clock| View { name, length, width, stride, clock };
+    let views = vec![
+        view("fast", 60, 7, 1, Clock::Base),
+        view("strided", 20, 8, 6, Clock::Base),
+        view("slow", 12, 8, 1, Clock::Slow),
+        view("own", 1, OWN_WIDTH, 1, Clock::Own),
+    ];
+    let mut rng = Pcg64Mcg::seed_from_u64(1);
+    let mut stream = |view: &View| {
+        let mut stream = FrameStream::new(view.width);
+        for _ in 0..if view.clock == Clock::Own { 0 } else { N_BASE } {
+            stream.append(&(0..view.width).map(|_| (rng.random::<f32>() * 9.0).round()).collect::<Vec<_>>());
+        }
+        stream
+    };
+    let streams = views.iter().map(&mut stream).collect();
+    let slow_row = (0..N_BASE as u32).map(|base| base / 2).collect();
+    let mut scenes = Scenes::new(views, vec![Scene { streams, slow_row, first_base: 130 }]);
+    scenes.settle(store).unwrap();
+    Arc::new(scenes)
+}
+
+fn options(store: StoreOptions) -> ReplayOptions {
+    ReplayOptions {
+        capacity_transitions: CAPACITY,
+        priority_exponent: 0.6,
+        n_environments: N_ENVIRONMENTS,
+        own_width: OWN_WIDTH,
+        copies_observations: false,
+        store,
+    }
+}
+
+fn store(tier: Tier, budget_bytes: u64, file: PathBuf) -> StoreOptions {
+    StoreOptions { tier, budget_bytes, file: Some(file), ..StoreOptions::default() }
+}
+
+/// Environments that write, and a learner that samples, by chance that is part of it.
+#[derive(Clone)]
+struct Play {
+    rng: Pcg64Mcg,
+    n_own: [u32; N_ENVIRONMENTS],
+    base: u32,
+    n_steps: usize,
+}
+
+impl Play {
+    fn new() -> Self {
+        Self { rng: Pcg64Mcg::seed_from_u64(5), n_own: [0; N_ENVIRONMENTS], base: 0, n_steps: 0 }
+    }
+
+    fn step(&mut self, replay: &mut Replay, batch: &mut Batch) -> Vec<u32> {
+        self.n_steps += 1;
+        for environment in 0..N_ENVIRONMENTS {
+            let row: Vec<f32> = (0..OWN_WIDTH).map(|_| (self.rng.random::<f32>() * 4.0).floor()).collect();
+            let own = replay.append_own(environment as u16, &row);
+            assert_eq!(own, self.n_own[environment]);
+            self.n_own[environment] += 1;
+            // Now and then a row begins an episode and no transition ends with it.
+            if own > 0 && !self.rng.random::<f64>().lt(&0.1) {
+                self.base = (self.base + 1) % (N_BASE as u32 - 131);
+                let from =
+                    Place { scene: 0, environment: environment as u16, base: 130 + self.base, own: own - 1 };
+                replay.insert(Transition {
+                    from,
+                    to_base: from.base + 1,
+                    to_own: own,
+                    action: (own % 3) as u8,
+                    reward: self.rng.random::<f32>(),
+                    discount: 0.9,
+                });
+            }
+        }
+        replay.settle().unwrap();
+        if !self.n_steps.is_multiple_of(20) {
+            return Vec::new();
+        }
+        replay.sample_into(32, 0.5, &mut self.rng, batch).unwrap();
+        let errors: Vec<f32> = (0..32).map(|_| self.rng.random::<f32>() * 3.0).collect();
+        let slots = std::mem::take(&mut batch.slots);
+        replay.update_priorities(&slots, &errors);
+        bits(batch)
+    }
+}
+
+fn bits(batch: &Batch) -> Vec<u32> {
+    let columns = [&batch.actions, &batch.rewards, &batch.discounts, &batch.weights];
+    let numbers =
+        |tensor: &Tensor| Vec::<f32>::try_from(tensor.to_kind(tch::Kind::Float).flatten(0, -1)).unwrap();
+    let tensors = batch.observations.iter().chain(&batch.next_observations).chain(columns);
+    tensors.flat_map(numbers).map(f32::to_bits).collect()
+}
+
+fn tiers(folder: &std::path::Path) -> [StoreOptions; 5] {
+    let to = |name: &str| folder.join(name);
+    [
+        StoreOptions::default(),
+        store(Tier::Compressed, 0, to("none")),
+        store(Tier::Compressed, 420_000, to("none")),
+        store(Tier::Mapped, 0, to("all.plr")),
+        store(Tier::Mapped, 180_000, to("some.plr")),
+    ]
+}
+
+#[test]
+fn every_tier_gives_the_same_batches_over_eviction_and_wrap_around() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut expected = None;
+    for of_rows in tiers(folder.path()) {
+        let of_streams = StoreOptions { file: Some(folder.path().join("streams.plr")), ..of_rows.clone() };
+        let mut replay = Replay::new(&options(of_rows.clone()), scenes(&of_streams)).unwrap();
+        let (mut play, mut batch) = (Play::new(), Batch::default());
+        let batches: Vec<Vec<u32>> = (0..5000).map(|_| play.step(&mut replay, &mut batch)).collect();
+        assert!(replay.n_inserted() as usize > 2 * CAPACITY, "the ring has wrapped");
+        let bytes = replay.tier_bytes();
+        match of_rows.tier {
+            Tier::Hot => assert_eq!((bytes.compressed, bytes.mapped), (0, 0)),
+            Tier::Compressed => assert!(bytes.compressed > 0 && bytes.mapped == 0, "{bytes:?}"),
+            Tier::Mapped => assert!(bytes.mapped > 0 && bytes.compressed == 0, "{bytes:?}"),
+        }
+        let hot_own = bytes.hot - if of_rows.tier == Tier::Mapped { 0 } else { CAPACITY as u64 * 32 };
+        if of_rows.budget_bytes == 0 {
+            assert!(hot_own <= 4 * 1024 * 32, "only unfinished chunks are hot: {hot_own}");
+        }
+        match &expected {
+            None => expected = Some(batches),
+            Some(expected) => assert!(&batches == expected, "{of_rows:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_budget_is_kept_once_it_is_settled() {
+    let folder = tempfile::tempdir().unwrap();
+    for of_rows in
+        tiers(folder.path()).into_iter().filter(|store| (1..u64::MAX).contains(&store.budget_bytes))
+    {
+        let mut replay = Replay::new(&options(of_rows.clone()), scenes(&StoreOptions::default())).unwrap();
+        let (mut play, mut batch) = (Play::new(), Batch::default());
+        (0..3000).for_each(|_| {
+            play.step(&mut replay, &mut batch);
+            let held =
+                replay.bytes() - if of_rows.tier == Tier::Mapped { replay.priority_bytes() } else { 0 };
+            assert!(held <= of_rows.budget_bytes, "{held} of {}", of_rows.budget_bytes);
+        });
+    }
+}
+
+#[test]
+fn a_mapped_replay_goes_on_from_its_last_checkpoint_whatever_was_written_after() {
+    let folder = tempfile::tempdir().unwrap();
+    for (budget, name) in [(0, "all.plr"), (180_000, "some.plr")] {
+        let path = folder.path().join(name);
+        let options = options(store(Tier::Mapped, budget, path.clone()));
+        let scenes = scenes(&StoreOptions::default());
+        let mut whole = Replay::new(&options, Arc::clone(&scenes)).unwrap();
+        let (mut play, mut batch) = (Play::new(), Batch::default());
+        (0..2500).for_each(|_| {
+            play.step(&mut whole, &mut batch);
+        });
+        assert!(
+            postcard::to_stdvec(&whole).is_err(),
+            "what is not in the file cannot be left out of a state"
+        );
+        whole.commit().unwrap();
+        let saved = postcard::to_stdvec(&whole).unwrap();
+        assert!(saved.len() < CAPACITY * 8 + 2000, "priorities and counts alone: {}", saved.len());
+        let then = play.clone();
+        let expected: Vec<_> = (0..1500).map(|_| play.step(&mut whole, &mut batch)).collect();
+        // Killed after the file's next commit and before the next state was saved; more was on its way.
+        whole.commit().unwrap();
+        (0..700).for_each(|_| {
+            play.step(&mut whole, &mut batch);
+        });
+        drop(whole);
+        let mut play = then;
+        let mut again: Replay = postcard::from_bytes(&saved).unwrap();
+        again.reattach(&options, Arc::clone(&scenes)).unwrap();
+        let first: Vec<_> = (0..1500).map(|_| play.step(&mut again, &mut batch)).collect();
+        assert!(first == expected);
+        again.commit().unwrap();
+        let found = verify(&path).unwrap();
+        assert!(found.is_clean(), "{found}");
+    }
+}
+
+#[test]
+fn a_new_replay_takes_the_place_of_an_older_ones_file_but_not_of_one_in_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(store(Tier::Mapped, 0, folder.path().join("rows.plr")));
+    let scenes = scenes(&StoreOptions::default());
+    let fill = |replay: &mut Replay| {
+        let (mut play, mut batch) = (Play::new(), Batch::default());
+        (0..900).map(|_| play.step(replay, &mut batch)).collect::<Vec<_>>()
+    };
+    let mut one = Replay::new(&options, Arc::clone(&scenes)).unwrap();
+    let first = fill(&mut one);
+    one.commit().unwrap();
+    let mut two = Replay::new(&options, Arc::clone(&scenes)).unwrap();
+    assert!(matches!(two.commit(), Err(Error::Locked { .. })));
+    drop(one);
+    assert!(fill(&mut two) == first);
+    let none = ReplayOptions { store: StoreOptions { file: None, ..options.store.clone() }, ..options };
+    assert!(matches!(Replay::new(&none, scenes), Err(Error::NoFile)));
+}
+
+#[test]
+fn what_is_asked_of_it_from_outside_it_gives_when_next_settled() {
+    let folder = tempfile::tempdir().unwrap();
+    for tier in [Tier::Compressed, Tier::Mapped] {
+        let of_rows = store(tier, 1 << 30, folder.path().join("rows.plr"));
+        let mut replay = Replay::new(&options(of_rows), scenes(&StoreOptions::default())).unwrap();
+        let (mut play, mut batch) = (Play::new(), Batch::default());
+        (0..1500).for_each(|_| {
+            play.step(&mut replay, &mut batch);
+        });
+        let (before, buffer) = (replay.bytes(), replay.buffer());
+        let could = buffer.bytes();
+        assert!(could > 0 && buffer.give_back(50_000) == 0, "nothing is cached, so nothing is given at once");
+        let given = replay.settle().unwrap();
+        assert!(given > 0 && before - replay.bytes() >= given.min(50_000) / 2, "{given}");
+        assert!(buffer.bytes() < could);
+        assert_eq!(replay.settle().unwrap(), 0, "a wish is granted once");
+    }
+    let mut hot = Replay::new(&options(StoreOptions::default()), scenes(&StoreOptions::default())).unwrap();
+    let (mut play, mut batch) = (Play::new(), Batch::default());
+    (0..1500).for_each(|_| {
+        play.step(&mut hot, &mut batch);
+    });
+    assert_eq!((hot.buffer().bytes(), hot.buffer().give_back(1 << 20), hot.settle().unwrap()), (0, 0, 0));
+}

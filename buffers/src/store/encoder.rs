@@ -1,0 +1,133 @@
+//! Encodes chunks on a thread of its own.
+//!
+//! What is to be encoded is a copy of a chunk's rows, so that the chunk can be read, evicted or appended behind in the
+//! meantime; the owner puts the result in the chunk's place when it next has time. Rows read the same before and
+//! after, so that it does not matter when that is.
+
+use std::collections::BTreeMap;
+use std::thread::JoinHandle;
+
+use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
+
+use super::codec::{self, Codec};
+use super::rows::RowShape;
+
+/// Chunks that may wait to be encoded.
+const QUEUE_CHUNKS: usize = 64;
+/// A stream's codec is chosen anew after this many of its chunks.
+const CHOOSE_EVERY: u64 = 64;
+
+/// A chunk on its way.
+#[derive(Debug)]
+struct Task {
+    stream: usize,
+    number: u64,
+    shape: RowShape,
+    rows: Vec<u8>,
+}
+
+/// A chunk that has been encoded.
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    /// Whose it is.
+    pub(crate) stream: usize,
+    /// Which of the stream's chunks.
+    pub(crate) number: u64,
+    /// The chunk.
+    pub(crate) bytes: Box<[u8]>,
+}
+
+/// The thread, and the chunks on their way to it and back.
+#[derive(Debug)]
+pub(crate) struct Encoder {
+    tasks: Option<Sender<Task>>,
+    done: Receiver<Encoded>,
+    thread: Option<JoinHandle<()>>,
+    n_waiting: usize,
+}
+
+impl Encoder {
+    /// Starts the thread.
+    pub(crate) fn start() -> memsys::Result<Self> {
+        let (tasks, waiting) = bounded(QUEUE_CHUNKS);
+        let (give, done) = unbounded();
+        let thread = std::thread::Builder::new()
+            .name("replay-encoder".to_owned())
+            .spawn(move || encode_all(&waiting, &give))
+            .map_err(|source| memsys::Error::Thread { what: "replay's encoder", source })?;
+        Ok(Self { tasks: Some(tasks), done, thread: Some(thread), n_waiting: 0 })
+    }
+
+    /// Whether another chunk can be given without waiting.
+    pub(crate) fn has_room(&self) -> bool {
+        self.n_waiting < QUEUE_CHUNKS
+    }
+
+    /// Chunks given and not taken back yet.
+    pub(crate) fn n_waiting(&self) -> usize {
+        self.n_waiting
+    }
+
+    /// Gives a chunk's rows to be encoded.
+    ///
+    /// # Panics
+    /// As the thread panicked, where it has.
+    pub(crate) fn give(&mut self, stream: usize, number: u64, shape: RowShape, rows: &[u8]) {
+        let task = Task { stream, number, shape, rows: rows.to_vec() };
+        if self.tasks.as_ref().is_none_or(|tasks| tasks.send(task).is_err()) {
+            self.join();
+        }
+        self.n_waiting += 1;
+    }
+
+    /// A chunk that is done; waits for it where `wait` says so and one is on its way.
+    ///
+    /// # Panics
+    /// As the thread panicked, where it has.
+    pub(crate) fn take(&mut self, wait: bool) -> Option<Encoded> {
+        if self.n_waiting == 0 {
+            return None;
+        }
+        let encoded = match self.done.try_recv() {
+            Ok(encoded) => encoded,
+            Err(crossbeam::channel::TryRecvError::Empty) if !wait => return None,
+            Err(_) => match self.done.recv() {
+                Ok(encoded) => encoded,
+                Err(_) => {
+                    self.join();
+                    return None;
+                }
+            },
+        };
+        self.n_waiting -= 1;
+        Some(encoded)
+    }
+
+    fn join(&mut self) {
+        self.tasks = None;
+        if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join)
+            && !std::thread::panicking()
+        {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+impl Drop for Encoder {
+    fn drop(&mut self) {
+        self.join();
+    }
+}
+
+fn encode_all(tasks: &Receiver<Task>, done: &Sender<Encoded>) {
+    let mut codecs: BTreeMap<usize, Codec> = BTreeMap::new();
+    for Task { stream, number, shape, rows } in tasks {
+        let chosen = codecs.get(&stream).copied().filter(|_| !number.is_multiple_of(CHOOSE_EVERY));
+        let codec = chosen.unwrap_or_else(|| codec::choose_quick(shape, &rows));
+        codecs.insert(stream, codec);
+        let bytes = codec::encode(codec, shape, &rows).into_boxed_slice();
+        if done.send(Encoded { stream, number, bytes }).is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! In which tiers chunks are kept, and how many bytes that leaves in memory.
+
+use std::path::PathBuf;
+
+/// How far down chunks may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Tier {
+    /// All stay in memory as they are.
+    #[default]
+    Hot,
+    /// They are compressed in memory.
+    Compressed,
+    /// They go to a file, from which single rows are read.
+    Mapped,
+}
+
+/// Where chunks may go, and when.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoreOptions {
+    /// How far down they may go.
+    pub tier: Tier,
+    /// Bytes of memory. In [`Tier::Compressed`] encoding begins at `begin_fraction` of them, priorities included; in
+    /// [`Tier::Mapped`] rows and transitions that pass them go to the file. With 0 every full chunk goes down.
+    pub budget_bytes: u64,
+    /// Share of the budget at which encoding begins, so that the other thread is done before the budget is full.
+    pub begin_fraction: f64,
+    /// The file of [`Tier::Mapped`].
+    pub file: Option<PathBuf>,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { tier: Tier::Hot, budget_bytes: u64::MAX, begin_fraction: 0.8, file: None }
+    }
+}
+
+impl StoreOptions {
+    /// Bytes of memory from which on chunks move.
+    #[must_use]
+    pub fn begin_bytes(&self) -> u64 {
+        match self.tier {
+            Tier::Hot => u64::MAX,
+            Tier::Compressed => (self.budget_bytes as f64 * self.begin_fraction) as u64,
+            Tier::Mapped => self.budget_bytes,
+        }
+    }
+}
