@@ -11,6 +11,7 @@ mod blocks;
 mod heap;
 mod map;
 mod numbers;
+mod page_cache;
 mod raw;
 mod runtime;
 mod shared_tensors;
@@ -23,6 +24,7 @@ pub(crate) use blocks::{forget_peak as forget_peak_of_blocks, release as release
 pub use heap::CountedHeap;
 pub use map::{Access, Map};
 pub use numbers::exclusive_numbers;
+pub use page_cache::forget_cached;
 pub use runtime::{
     LIBTORCH_VERSION, Runtime, keep_freed_memory, open, resident_libtorch, settle_heap, trim_heap,
 };
