@@ -12,6 +12,7 @@ mod devices;
 mod heap;
 mod map;
 mod numbers;
+mod page_cache;
 mod raw;
 mod runtime;
 mod shared_tensors;
@@ -28,6 +29,7 @@ pub(crate) use devices::{empty_device_caches, n_refused_by_devices};
 pub use heap::CountedHeap;
 pub use map::{Access, Map};
 pub use numbers::exclusive_numbers;
+pub use page_cache::forget_cached;
 pub use runtime::{
     LIBTORCH_VERSION, Runtime, open, processor_seconds, resident_libtorch, settle_heap, trim_heap,
 };

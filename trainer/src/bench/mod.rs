@@ -5,9 +5,11 @@
 
 pub mod memory;
 pub mod peers;
+pub mod replay;
 pub mod train;
 
 pub use memory::BenchMemoryArgs;
+pub use replay::BenchReplayArgs;
 pub use train::BenchTrainArgs;
 
 use std::time::Instant;

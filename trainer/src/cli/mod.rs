@@ -52,6 +52,8 @@ enum BenchCommand {
     Train(crate::bench::BenchTrainArgs),
     /// The managed way against the usual one, and what a lower line costs.
     Memory(crate::bench::BenchMemoryArgs),
+    /// Replay: samples/s by tier, inserts/s, bytes a transition, checkpoints, latency, growth.
+    Replay(crate::bench::BenchReplayArgs),
 }
 
 /// Runs the program.
@@ -77,6 +79,7 @@ pub fn main() -> ExitCode {
         }),
         Command::Bench(BenchCommand::Train(args)) => crate::bench::train::run(&args).map(|()| Ended::Done),
         Command::Bench(BenchCommand::Memory(args)) => crate::bench::memory::run(&args).map(|()| Ended::Done),
+        Command::Bench(BenchCommand::Replay(args)) => crate::bench::replay::run(&args).map(|()| Ended::Done),
     };
     match outcome {
         Ok(Ended::Done) => ExitCode::SUCCESS,

@@ -1,0 +1,196 @@
+//! `plimsoll bench replay`: what the replay does in a second, what it holds, and how both grow.
+//!
+//! One thread unless a row says otherwise. An observation is drawn with the one bootstrapped from, both as tensors into
+//! memory that is used again; a rate of sampling counts drawing, gathering and the update of the priorities.
+
+mod frames;
+mod growth;
+mod peers;
+mod row;
+mod sampling;
+mod table;
+mod work;
+mod writing;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use self::row::{Measured, ROWS, Row};
+use self::work::Work;
+use super::median;
+use crate::error::{Error, Result};
+use crate::output::{print, say};
+use crate::run::files;
+
+/// Turns that sides take where there are peers.
+const TURNS: usize = 3;
+
+/// Replay: samples/s by tier, inserts/s, bytes a transition, checkpoints, latency, growth.
+///
+/// Over the synthetic market: 817 numbers and the account an observation, prioritized, sixteen environments, n-step 3.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Examples:\n  plimsoll bench replay --json replay.json\n  plimsoll bench replay --rows hot,insert \
+                        --peers --python .peers/bin/python\n  plimsoll bench replay --rows none --growth growth.html\n\nPeers:\n  \
+                        tests/peers/replay_peers.py says how to install them."
+)]
+pub struct BenchReplayArgs {
+    /// Rows to measure, by the beginnings of their names (all where none is given, `none` for none).
+    #[arg(long, value_delimiter = ',', value_name = "ROW,…")]
+    rows: Vec<String>,
+    /// Threads that sample in the rows for several; all others use one.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    threads: usize,
+    /// Repeats of each measurement; the median is printed.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    repeats: usize,
+    /// Seconds of a repeat.
+    #[arg(long, value_name = "S", default_value_t = 0.5)]
+    seconds: f64,
+    /// No row and no point of the growth holds more transitions than this.
+    #[arg(long, value_name = "N", default_value_t = 10_000_000)]
+    most: usize,
+    /// Takes turns with cpprb, TorchRL and Stable-Baselines3; those that are not installed are skipped with a word.
+    #[arg(long)]
+    peers: bool,
+    /// The Python that has the peers' packages.
+    #[arg(long, value_name = "FILE", default_value = ".peers/bin/python")]
+    python: PathBuf,
+    /// Also measures inserting and sampling from 1e3 to 1e7 transitions, as a plot (.html) or as numbers (.csv).
+    #[arg(long, value_name = "FILE")]
+    growth: Option<PathBuf>,
+    /// Where the mapped rows and the peers put their files, on a disk and not in memory; they are removed.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    folder: PathBuf,
+    /// Also writes the numbers there.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// What rows measure with.
+struct Bench {
+    work: Work,
+    threads: usize,
+    repeats: usize,
+    seconds: f64,
+    folder: PathBuf,
+}
+
+/// Measures as told.
+///
+/// # Errors
+/// Where a row or file is not known, or a measurement fails.
+pub fn run(args: &BenchReplayArgs) -> Result<()> {
+    memsys::libtorch::settle_heap();
+    memsys::libtorch::open()?;
+    memsys::libtorch::count_tensors()?;
+    tch::set_num_threads(1);
+    let rows = chosen(args)?;
+    let folder = args.folder.join(format!(".plimsoll-bench-replay-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+    let measured = measure(args, &rows, &folder);
+    let removed = std::fs::remove_dir_all(&folder).map_err(Error::io(&folder));
+    let result = measured?;
+    removed?;
+    if let Some(path) = &args.json {
+        let text = serde_json::to_vec_pretty(&result).expect("a JSON value is always JSON");
+        files::write_aside(path, &text)?;
+    }
+    Ok(())
+}
+
+fn chosen(args: &BenchReplayArgs) -> Result<Vec<&'static Row>> {
+    if args.rows.iter().any(|word| word == "none") {
+        return Ok(Vec::new());
+    }
+    for word in &args.rows {
+        if !ROWS.iter().any(|row| row.name.starts_with(word)) {
+            let names: Vec<&str> = ROWS.iter().map(|row| row.name).collect();
+            let problem = format!("no row begins with `{word}`: {}", names.join(", "));
+            return Err(Error::Config { key: "--rows".to_owned(), problem });
+        }
+    }
+    let is_chosen =
+        |row: &&Row| args.rows.is_empty() || args.rows.iter().any(|word| row.name.starts_with(word));
+    Ok(ROWS.iter().filter(is_chosen).collect())
+}
+
+fn measure(args: &BenchReplayArgs, rows: &[&Row], folder: &Path) -> Result<Value> {
+    let mut bench = Bench {
+        work: Work::new(folder)?,
+        threads: args.threads.max(1),
+        repeats: args.repeats.max(1),
+        seconds: args.seconds,
+        folder: folder.to_path_buf(),
+    };
+    let load_before = load();
+    let mut measured: Vec<Vec<Measured>> = rows.iter().map(|_| Vec::new()).collect();
+    let mut lines = Vec::new();
+    let peers = if args.peers { peers::needed(rows) } else { Vec::new() };
+    for turn in 0..if peers.is_empty() { 1 } else { TURNS } {
+        if turn > 0 {
+            // What is paired is repeated by turns.
+            bench.repeats = 1;
+        }
+        for (row, measured) in rows.iter().zip(&mut measured) {
+            if turn > 0 && row.peer.is_none() {
+                continue;
+            }
+            say(&format!("measuring {}", row.what));
+            measured.push((row.measure)(&bench, row.capacity.min(args.most))?);
+        }
+        for peer in &peers {
+            say(&format!("turn {} of {TURNS}: {} at {}", turn + 1, peer.name, peer.capacity.min(args.most)));
+            lines.extend(peer.run(turn, args, folder)?);
+        }
+    }
+    let load_after = load();
+    let lines = peers::medians(&lines);
+    let rows = table::rows(rows, &measured, &lines, args.most);
+    print(&table::text(&rows, bench.work.n_decisions(), [load_before, load_after]));
+    print(&table::peers(&lines));
+    let mut result = json!({
+        "threads_of_several": bench.threads,
+        "processors": std::thread::available_parallelism().map_or(1, usize::from),
+        "load": [load_before, load_after],
+        "repeats": args.repeats,
+        "seconds": args.seconds,
+        "rows": rows,
+        "peers": lines,
+    });
+    if let Some(path) = &args.growth {
+        bench.repeats = args.repeats.max(1);
+        let points = growth::measure(&bench, args.most)?;
+        print(&growth::text(&points));
+        growth::write(&points, path)?;
+        result["growth"] = json!(points);
+    }
+    Ok(result)
+}
+
+/// Processes that want a processor, the mean of the last minute: other work on this machine.
+fn load() -> f64 {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(f64::NAN)
+}
+
+impl Bench {
+    /// How much a second of `work`, which says how much it did: the median of repeats after one that warms up.
+    fn rate(&self, mut work: impl FnMut() -> Result<usize>) -> Result<f64> {
+        let mut rates = Vec::with_capacity(self.repeats);
+        for repeat in 0..=self.repeats {
+            let began = Instant::now();
+            let mut n = 0;
+            while n == 0 || began.elapsed().as_secs_f64() < self.seconds {
+                n += work()?;
+            }
+            if repeat > 0 {
+                rates.push(n as f64 / began.elapsed().as_secs_f64());
+            }
+        }
+        Ok(median(&mut rates))
+    }
+}

@@ -1,0 +1,232 @@
+//! Rows of sampling: hot, compressed, mapped, by one thread and by several, and their latency.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
+
+use buffers::frames::{Clock, Place, Scenes, View};
+use buffers::replay::{Batch, Replay, ReplayOptions, Tier, Transition};
+use rand::{Rng, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+use serde_json::{Value, json};
+
+use super::Bench;
+use super::row::Measured;
+use super::work::{Filled, IMPORTANCE_SAMPLING_EXPONENT, N_ENVIRONMENTS, PRIORITY_EXPONENT, settled};
+use crate::bench::median;
+use crate::error::{Error, Result};
+
+/// Transitions of a batch.
+const BATCH: usize = 256;
+/// Batches whose latency is measured.
+const N_LATENCIES: usize = 10_000;
+/// Numbers of a plain vector, as many as an observation of the market has.
+const VECTOR_WIDTH: usize = 817;
+/// Batches that are read cold.
+const N_COLD: usize = 8;
+/// Cold starts: each needs a file and a replay of its own.
+const COLD_STARTS: usize = 3;
+/// Threads that build batches ahead of the learner where they are prefetched.
+const AHEAD: usize = 4;
+
+pub(super) fn hot_256(bench: &Bench, capacity: usize) -> Result<Measured> {
+    sampled(bench, capacity, Tier::Hot, BATCH)
+}
+
+pub(super) fn hot_32(bench: &Bench, capacity: usize) -> Result<Measured> {
+    sampled(bench, capacity, Tier::Hot, 32)
+}
+
+pub(super) fn compressed(bench: &Bench, capacity: usize) -> Result<Measured> {
+    sampled(bench, capacity, Tier::Compressed, BATCH)
+}
+
+pub(super) fn mapped_warm(bench: &Bench, capacity: usize) -> Result<Measured> {
+    sampled(bench, capacity, Tier::Mapped, BATCH)
+}
+
+fn sampled(bench: &Bench, capacity: usize, tier: Tier, batch: usize) -> Result<Measured> {
+    let (mut filled, _) = bench.work.filled(capacity, tier)?;
+    let rate = bench.rate(|| filled.sample_and_update(batch).map(|()| batch))?;
+    Ok(Measured::plain(rate))
+}
+
+/// Several threads draw from one replay, each with a batch and a generator of its own: they share the replay while they
+/// draw and gather, and have it to themselves while they write the batch's priorities.
+pub(super) fn hot_threads(bench: &Bench, capacity: usize) -> Result<Measured> {
+    let (Filled { replay, td_errors, .. }, _) = bench.work.filled(capacity, Tier::Hot)?;
+    let replay = RwLock::new(replay);
+    let draw = |seed: u64, until: Instant| -> Result<usize> {
+        let mut rng = Pcg64Mcg::seed_from_u64(seed);
+        let mut batch = Batch::default();
+        let mut n = 0;
+        while Instant::now() < until {
+            {
+                let replay = replay.read().unwrap_or_else(PoisonError::into_inner);
+                replay.sample_into(BATCH, IMPORTANCE_SAMPLING_EXPONENT, &mut rng, &mut batch)?;
+            }
+            let first = rng.random_range(0..td_errors.len() - BATCH);
+            let mut replay = replay.write().unwrap_or_else(PoisonError::into_inner);
+            replay.update_priorities(&batch.slots, &td_errors[first..first + BATCH]);
+            n += BATCH;
+        }
+        Ok(n)
+    };
+    let rate = bench.rate(|| {
+        let until = Instant::now() + std::time::Duration::from_secs_f64(bench.seconds);
+        on_threads(bench.threads, |seed| draw(seed, until))
+    })?;
+    let note =
+        format!("{} threads; drawing shares the replay, the update of priorities does not", bench.threads);
+    Ok(Measured { note, ..Measured::plain(rate) })
+}
+
+/// The sum of what `work` says on `n` threads, each told its number.
+fn on_threads(n: usize, work: impl Fn(u64) -> Result<usize> + Sync) -> Result<usize> {
+    std::thread::scope(|scope| {
+        let started: Vec<_> = (0..n as u64)
+            .map(|i| {
+                scope.spawn({
+                    let work = &work;
+                    move || work(i)
+                })
+            })
+            .collect();
+        started.into_iter().map(|thread| thread.join().expect("a panic ends the bench")).sum()
+    })
+}
+
+/// Each row is an observation of its own of which no number is another's: 817 walks, told apart by their steps.
+pub(super) fn vectors(bench: &Bench, capacity: usize) -> Result<Measured> {
+    let view = View { name: "vector", length: 1, width: VECTOR_WIDTH, stride: 1, clock: Clock::Own };
+    let scenes = Arc::new(Scenes::new(vec![view], Vec::new()));
+    let options = ReplayOptions {
+        capacity_transitions: capacity,
+        priority_exponent: PRIORITY_EXPONENT,
+        n_environments: N_ENVIRONMENTS,
+        own_width: VECTOR_WIDTH,
+        copies_observations: false,
+        store: bench.work.store(Tier::Compressed, "vectors")?,
+    };
+    let mut replay = Replay::new(&options, Arc::clone(&scenes))?;
+    let mut rng = Pcg64Mcg::seed_from_u64(3);
+    let mut rows = vec![[0f32; VECTOR_WIDTH]; N_ENVIRONMENTS];
+    let mut walk = |replay: &mut Replay, environment: usize| {
+        let row = &mut rows[environment];
+        row.iter_mut().for_each(|number| *number = *number * 0.99 + rng.random_range(-0.1..0.1));
+        replay.append_own(environment as u16, row)
+    };
+    (0..N_ENVIRONMENTS).for_each(|environment| {
+        walk(&mut replay, environment);
+    });
+    while replay.len() < capacity {
+        let environment = replay.len() % N_ENVIRONMENTS;
+        let to_own = walk(&mut replay, environment);
+        let from = Place { environment: environment as u16, own: to_own - 1, ..Place::default() };
+        replay.insert(Transition { from, to_base: 0, to_own, action: 0, reward: 0.0, discount: 0.99 });
+        if replay.len().is_multiple_of(1024) {
+            replay.settle()?;
+        }
+    }
+    settled(&mut replay)?;
+    let mut filled = Filled::of(replay, scenes);
+    let rate = bench.rate(|| filled.sample_and_update(BATCH).map(|()| BATCH))?;
+    let bytes = filled.bytes() as f64 / filled.replay.len() as f64;
+    let note = format!("817 independent walks a row, the hardest to compress: {bytes:.0} bytes a transition");
+    Ok(Measured { value: rate, note, details: json!({ "bytes_per_transition": bytes }) })
+}
+
+pub(super) fn mapped_cold(bench: &Bench, capacity: usize) -> Result<Measured> {
+    cold(bench, capacity, 1)
+}
+
+pub(super) fn mapped_cold_prefetch(bench: &Bench, capacity: usize) -> Result<Measured> {
+    cold(bench, capacity, AHEAD)
+}
+
+/// The first batches of a replay none of whose chunks is in memory. With several threads batches are built ahead.
+fn cold(bench: &Bench, capacity: usize, threads: usize) -> Result<Measured> {
+    let mut rates = Vec::new();
+    let mut n_read = Vec::new();
+    for _ in 0..COLD_STARTS {
+        let (mut filled, _) = bench.work.filled(capacity, Tier::Mapped)?;
+        for path in bench.work.files().iter().filter(|path| path.exists()) {
+            forget(path)?;
+        }
+        let before = bytes_read();
+        let began = Instant::now();
+        if threads == 1 {
+            (0..N_COLD).try_for_each(|_| filled.sample_and_update(BATCH))?;
+        } else {
+            ahead(&filled.replay, threads)?;
+        }
+        rates.push((N_COLD * BATCH) as f64 / began.elapsed().as_secs_f64());
+        n_read.push((bytes_read() - before) as f64);
+    }
+    let n_read = median(&mut n_read);
+    let mut note = format!(
+        "the first {N_COLD} batches; pages given up by fsync and POSIX_FADV_DONTNEED, {} read from the disk then",
+        crate::run::human::bytes(n_read as u64)
+    );
+    if threads > 1 {
+        note.push_str(&format!("; {threads} threads build ahead"));
+    }
+    Ok(Measured {
+        value: median(&mut rates),
+        note,
+        details: json!({ "bytes_read": n_read, "threads": threads }),
+    })
+}
+
+/// Builds the cold batches on several threads, which take them in turn.
+fn ahead(replay: &Replay, threads: usize) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let build = |_| -> Result<usize> {
+        let mut batch = Batch::default();
+        let mut n = 0;
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= N_COLD {
+                return Ok(n);
+            }
+            let mut rng = Pcg64Mcg::seed_from_u64(number as u64);
+            replay.sample_into(BATCH, IMPORTANCE_SAMPLING_EXPONENT, &mut rng, &mut batch)?;
+            n += BATCH;
+        }
+    };
+    on_threads(threads, build).map(|_| ())
+}
+
+/// Writes a file out and gives up its pages in the page cache.
+fn forget(path: &Path) -> Result<()> {
+    let file = File::open(path).map_err(Error::io(path))?;
+    file.sync_all().map_err(Error::io(path))?;
+    memsys::libtorch::forget_cached(&file).map_err(Error::io(path))
+}
+
+/// Bytes that this process has had read from disks.
+fn bytes_read() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("read_bytes: "));
+    line.and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+pub(super) fn latency(bench: &Bench, capacity: usize) -> Result<Measured> {
+    let (mut filled, _) = bench.work.filled(capacity, Tier::Hot)?;
+    (0..200).try_for_each(|_| filled.sample_and_update(BATCH))?;
+    let mut millis = Vec::with_capacity(N_LATENCIES);
+    for _ in 0..N_LATENCIES {
+        let began = Instant::now();
+        filled.sample_and_update(BATCH)?;
+        millis.push(began.elapsed().as_secs_f64() * 1e3);
+    }
+    millis.sort_by(f64::total_cmp);
+    let at = |share: f64| millis[((millis.len() as f64 * share) as usize).min(millis.len() - 1)];
+    let [median, p99, p999] = [0.5, 0.99, 0.999].map(at);
+    let note =
+        format!("median {median:.3} ms, 99th {p99:.3} ms, 99.9th {p999:.3} ms of {N_LATENCIES} batches");
+    let details: Value = json!({ "median_ms": median, "p99_ms": p99, "p999_ms": p999 });
+    Ok(Measured { value: p99 / median, note, details })
+}
