@@ -310,7 +310,7 @@ impl Fields {
             stored_bytes: self.stored_bytes,
             payload_checksum,
         };
-        let rows = u64::from(self.chunk_rows) * shape.row_bytes() as u64;
+        let rows = u64::from(self.chunk_rows).checked_mul(shape.row_bytes() as u64)?;
         let possible = self.magic == CHUNK_MAGIC
             && (1..=self.chunk_rows).contains(&self.n_rows)
             && self.chunk_rows.is_power_of_two()
@@ -319,5 +319,24 @@ impl Fields {
             && (codec::HEADER_BYTES as u64..=2 * MAX_CHUNK_BYTES as u64)
                 .contains(&u64::from(self.stored_bytes));
         possible.then_some(Record::Chunk(entry))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_of_rows_that_no_memory_holds_is_no_record() {
+        let fields = Fields {
+            magic: CHUNK_MAGIC,
+            offset: DATA_OFFSET,
+            width: u32::MAX,
+            n_rows: 1,
+            chunk_rows: 1 << 31,
+            stored_bytes: 64,
+            ..Fields::default()
+        };
+        assert!(read(&fields.to_bytes(), DATA_OFFSET).is_err());
     }
 }

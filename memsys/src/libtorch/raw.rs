@@ -9,7 +9,12 @@ pub(super) type DropStages = unsafe extern "C" fn(stages: *mut c_void);
 unsafe extern "C" {
     pub(super) fn memsys_install_allocator() -> *mut c_char;
     pub(super) fn memsys_attend_plainly();
-    pub(super) fn memsys_exclusive_numbers(tensor: *mut c_void, numbers: *mut *mut f32) -> *mut c_char;
+    pub(super) fn memsys_exclusive_numbers(
+        tensor: *mut c_void,
+        shape: *const i64,
+        n_dimensions: usize,
+        numbers: *mut *mut f32,
+    ) -> *mut c_char;
     pub(super) fn memsys_set_gradient(parameter: *mut c_void, gradient: *const c_void) -> *mut c_char;
     pub(super) fn memsys_adam_step(
         weights: *mut c_void,
