@@ -1,6 +1,7 @@
 //! Scenarios: the program as its users run it, each file named after what it proves.
 #![allow(clippy::unwrap_used, reason = "a scenario fails where a step of it fails")]
 
+mod a_replay_file_outlives_its_process;
 mod arrows_point_down;
 mod bad_input_is_refused_in_one_line;
 mod every_tier_gives_one_result;

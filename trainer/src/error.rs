@@ -75,14 +75,8 @@ impl Error {
     pub fn is_usage(&self) -> bool {
         match self {
             Error::Line { .. } | Error::File { .. } | Error::Config { .. } => true,
-            Error::Io { source, .. } => matches!(
-                source.kind(),
-                std::io::ErrorKind::PermissionDenied
-                    | std::io::ErrorKind::NotFound
-                    | std::io::ErrorKind::NotADirectory
-                    | std::io::ErrorKind::IsADirectory
-                    | std::io::ErrorKind::ReadOnlyFilesystem
-            ),
+            Error::Replay(error) => is_bad_file(error),
+            Error::Io { source, .. } => is_users_path(source),
             _ => false,
         }
     }
@@ -92,6 +86,29 @@ impl Error {
         let path = path.into();
         |source| Error::Io { path, source }
     }
+}
+
+/// True of a replay file that cannot be used as it is.
+fn is_bad_file(error: &buffers::Error) -> bool {
+    use buffers::Error::{Damaged, Io, Locked, NotAReplayFile, Truncated, WrongEndianness, WrongVersion};
+    match error {
+        Damaged { .. } | Locked { .. } | NotAReplayFile { .. } | Truncated { .. } => true,
+        WrongEndianness { .. } | WrongVersion { .. } => true,
+        Io { source, .. } => is_users_path(source),
+        _ => false,
+    }
+}
+
+fn is_users_path(source: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(
+        source.kind(),
+        ErrorKind::PermissionDenied
+            | ErrorKind::NotFound
+            | ErrorKind::NotADirectory
+            | ErrorKind::IsADirectory
+            | ErrorKind::ReadOnlyFilesystem
+    )
 }
 
 /// A result of the trainer.

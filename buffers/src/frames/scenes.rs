@@ -100,6 +100,13 @@ impl Scenes {
         &self.views
     }
 
+    /// Rows of an environment's own stream that an observation shows at most, counted back from its own row.
+    #[must_use]
+    pub fn own_reach(&self) -> usize {
+        let own = self.views.iter().filter(|view| view.clock == Clock::Own);
+        own.map(|view| (view.length - 1) * view.stride + 1).max().unwrap_or(0)
+    }
+
     /// How many scenes there are.
     #[must_use]
     pub fn n_scenes(&self) -> usize {

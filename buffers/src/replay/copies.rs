@@ -41,18 +41,16 @@ impl Copies {
         [observation, next]
     }
 
-    /// Copies the observations and the next ones of the transitions at `indices` into `now` and `next`, which
-    /// have room for them for each view.
-    pub(super) fn gather(&self, indices: &[usize], [now, next]: [&mut [&mut [f32]]; 2]) {
+    /// Copies the windows of a view, and the next ones, of the transitions at `indices` into `now` and `next`, which
+    /// have room for them.
+    pub(super) fn gather(&self, view: usize, indices: &[usize], [now, next]: [&mut [f32]; 2]) {
         let len = self.observation_len();
-        for (view, (now, next)) in now.iter_mut().zip(next).enumerate() {
-            let (start, end) = (self.offsets[view], self.offsets[view + 1]);
-            let rooms = now.chunks_exact_mut(end - start).zip(next.chunks_exact_mut(end - start));
-            for (index, (now, next)) in indices.iter().zip(rooms) {
-                let pair = &self.numbers[index * 2 * len..];
-                now.copy_from_slice(&pair[start..end]);
-                next.copy_from_slice(&pair[len + start..len + end]);
-            }
+        let (start, end) = (self.offsets[view], self.offsets[view + 1]);
+        let rooms = now.chunks_exact_mut(end - start).zip(next.chunks_exact_mut(end - start));
+        for (index, (now, next)) in indices.iter().zip(rooms) {
+            let pair = &self.numbers[index * 2 * len..];
+            now.copy_from_slice(&pair[start..end]);
+            next.copy_from_slice(&pair[len + start..len + end]);
         }
     }
 }

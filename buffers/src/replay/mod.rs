@@ -9,22 +9,27 @@
 //! ```
 //!
 //! Reading order: [`accumulator`], [`transitions`], [`sum_tree`], [`priorities`], [`sampler`], [`windows`],
-//! `tiers`, [`Replay`]; then [`sequences`] and [`rate_limiter`]. Nothing here copies an observation until a batch is
+//! `tiers`, [`Replay`]; then [`sequences`], [`rate_limiter`] and [`shared`] (the same for many threads). Nothing here
+//! copies an observation until a batch is
 //! built, and of all this only [`Replay`] knows of tensors.
 
 pub mod accumulator;
+mod batch;
 mod copies;
 pub mod priorities;
 mod prioritized;
 pub mod rate_limiter;
 pub mod sampler;
 pub mod sequences;
+pub mod shared;
 pub mod sum_tree;
 mod tiers;
 pub mod transitions;
 pub mod windows;
 
-pub use prioritized::{Batch, Replay, ReplayOptions};
+pub use batch::Batch;
+pub use prioritized::{Replay, ReplayOptions};
+pub use shared::{SharedReplay, SharedSampler, Writer};
 pub use tiers::ReplayBuffer;
 pub use transitions::Slot;
 

@@ -39,6 +39,12 @@ impl Priorities {
         self.tree.get(index)
     }
 
+    /// `p` at an index.
+    #[must_use]
+    pub fn priority(&self, index: usize) -> f64 {
+        self.tree.get(index).powf(1.0 / self.exponent)
+    }
+
     /// Σ p^α.
     #[must_use]
     pub fn sum(&self) -> f64 {

@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use memsys::libtorch::exclusive_numbers;
 use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor};
 
 use super::Transition;
+use super::batch::Batch;
 use super::copies::Copies;
-use super::sampler::{Drawn, Sampler};
-use super::tiers::{self, ReplayBuffer, Tiers};
+use super::sampler::Sampler;
+use super::tiers::{self, ReplayBuffer, Tiers, evict_own};
 use super::transitions::{Slot, Transitions};
 use super::windows::gather;
 use crate::error::{Error, Result};
@@ -39,29 +38,6 @@ pub struct ReplayOptions {
 /// Share of their bytes that compressed rows are planned to take.
 const PLANNED_SHARE: f64 = 0.6;
 
-/// A batch, ready for the learner. `B` transitions; observations are one `B × length × width` tensor a view.
-#[derive(Debug)]
-pub struct Batch {
-    /// What was acted on, a tensor a view.
-    pub observations: Vec<Tensor>,
-    /// What is bootstrapped from, a tensor a view.
-    pub next_observations: Vec<Tensor>,
-    /// Where the observations lie.
-    pub places: Vec<Place>,
-    /// Where the next observations lie.
-    pub next_places: Vec<Place>,
-    /// Actions, i64, `B`.
-    pub actions: Tensor,
-    /// n-step rewards, f32, `B`.
-    pub rewards: Tensor,
-    /// γⁿ (1 − terminated), f32, `B`.
-    pub discounts: Tensor,
-    /// Importance weights, f32 in (0, 1], `B`.
-    pub weights: Tensor,
-    /// For [`Replay::update_priorities`].
-    pub slots: Vec<Slot>,
-}
-
 /// Prioritized replay.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Replay {
@@ -69,6 +45,9 @@ pub struct Replay {
     scenes: Arc<Scenes>,
     sampler: Sampler,
     own: Vec<FrameStream>,
+    /// Own rows that an observation shows at most, counted back from its own.
+    #[serde(skip)]
+    own_reach: usize,
     /// Made anew from the streams when a saved replay is read back.
     #[serde(skip)]
     copies: Option<Copies>,
@@ -83,7 +62,7 @@ impl Replay {
     /// # Errors
     /// [`memsys::Error::Refused`] where the line has no room for its ring and its tree, [`Error::NoFile`].
     pub fn new(options: &ReplayOptions, scenes: Arc<Scenes>) -> Result<Self> {
-        let mut tiers = Tiers::new(options.store.clone(), options.n_environments);
+        let mut tiers = Tiers::new(options.store.clone(), options.n_environments, scenes.own_reach());
         let (capacity, exponent) = (options.capacity_transitions, options.priority_exponent);
         let is_filed = options.store.tier == Tier::Mapped && !options.copies_observations;
         let planned = match is_filed {
@@ -94,7 +73,14 @@ impl Replay {
         let own = (0..options.n_environments).map(|_| tiers.own_stream(options.own_width)).collect();
         let new = if is_filed { Sampler::filed } else { Sampler::new };
         let copies = copies(options, &scenes);
-        Ok(Self { scenes, sampler: new(capacity, exponent), own, copies, tiers })
+        Ok(Self {
+            own_reach: scenes.own_reach(),
+            scenes,
+            sampler: new(capacity, exponent),
+            own,
+            copies,
+            tiers,
+        })
     }
 
     /// Gives a restored replay its scenes back, which are not saved with it, and the rows that its file keeps. What was
@@ -110,10 +96,11 @@ impl Replay {
         differs("capacity", self.sampler.transitions().capacity(), options.capacity_transitions)?;
         differs("environments", self.own.len(), options.n_environments)?;
         differs("own numbers", self.own.first().map_or(0, FrameStream::width), options.own_width)?;
-        let mut tiers = Tiers::new(options.store.clone(), options.n_environments);
+        let mut tiers = Tiers::new(options.store.clone(), options.n_environments, scenes.own_reach());
         let opened = tiers.take_over(&mut self.sampler, &mut self.own)?;
         self.tiers = tiers;
         self.copies = copies(options, &scenes);
+        self.own_reach = scenes.own_reach();
         self.scenes = scenes;
         for index in 0..self.len() {
             self.copy(index);
@@ -252,7 +239,7 @@ impl Replay {
     pub fn insert(&mut self, transition: Transition) {
         let (index, old) = self.sampler.insert(transition);
         if let Some(old) = old {
-            evict(&mut self.own, &old);
+            evict_own(&mut self.own, self.own_reach, &old);
         }
         self.copy(index);
     }
@@ -262,8 +249,8 @@ impl Replay {
         if self.copies.is_some() {
             return transitions.into_iter().for_each(|transition| self.insert(transition));
         }
-        let own = &mut self.own;
-        self.sampler.insert_many(transitions, |old| evict(own, old));
+        let (own, reach) = (&mut self.own, self.own_reach);
+        self.sampler.insert_many(transitions, |old| evict_own(own, reach, old));
     }
 
     /// Draws `n` transitions by priority and gathers their observations.
@@ -277,7 +264,8 @@ impl Replay {
     }
 
     /// [`Self::sample`] into the memory of a batch that is not needed any more, where that fits and nothing
-    /// else holds its tensors: half the time of fresh memory.
+    /// else holds its tensors: half the time of fresh memory. From the second batch of a size on nothing is allocated,
+    /// as long as all rows that are drawn are hot.
     ///
     /// # Errors
     /// As [`Self::sample`]; of the batch nothing may then be used.
@@ -288,28 +276,19 @@ impl Replay {
         rng: &mut Pcg64Mcg,
         batch: &mut Batch,
     ) -> Result<()> {
-        let mut drawn = Drawn {
-            slots: std::mem::take(&mut batch.slots),
-            places: std::mem::take(&mut batch.places),
-            next_places: std::mem::take(&mut batch.next_places),
-            ..Drawn::default()
-        };
+        let mut drawn = batch.take_room(self.scenes.views().len());
         self.sampler.draw(n, importance_sampling_exponent, rng, &mut drawn)?;
-        let mut now = rooms(&mut batch.observations, &self.scenes, n)?;
-        let mut next = rooms(&mut batch.next_observations, &self.scenes, n)?;
-        match &self.copies {
-            Some(copies) => copies.gather(&drawn.indices, [&mut now, &mut next]),
-            None => {
-                let places = [&drawn.places[..], &drawn.next_places];
-                gather(&self.scenes, &self.own, places, [&mut now, &mut next])?;
+        for (index, view) in self.scenes.views().iter().enumerate() {
+            let rooms = batch.rooms(index, view, n)?;
+            match &self.copies {
+                Some(copies) => copies.gather(index, &drawn.indices, rooms),
+                None => {
+                    let places = [&drawn.places[..], &drawn.next_places];
+                    gather(&self.scenes, &self.own, index, places, rooms)?;
+                }
             }
         }
-        batch.actions = Tensor::f_from_slice(&drawn.actions)?;
-        batch.rewards = Tensor::f_from_slice(&drawn.rewards)?;
-        batch.discounts = Tensor::f_from_slice(&drawn.discounts)?;
-        batch.weights = Tensor::f_from_slice(&drawn.weights)?;
-        (batch.slots, batch.places, batch.next_places) = (drawn.slots, drawn.places, drawn.next_places);
-        Ok(())
+        batch.put_columns(drawn)
     }
 
     /// Sets the priorities of sampled transitions by their TD errors. A slot that has been overwritten since
@@ -319,6 +298,13 @@ impl Replay {
     /// Where an error is not finite: the learner has diverged and must say so first.
     pub fn update_priorities(&mut self, slots: &[Slot], td_errors: &[f32]) {
         self.sampler.update_priorities(slots, td_errors);
+    }
+
+    /// The priorities of the transitions held, in the ring's order; none where draws are uniform.
+    #[must_use]
+    pub fn priorities(&self) -> Option<impl Iterator<Item = f64>> {
+        let priorities = self.sampler.priorities()?;
+        Some((0..self.len()).map(|index| priorities.priority(index)))
     }
 
     /// The number of the transition at an index of the ring.
@@ -344,28 +330,6 @@ impl Replay {
     }
 }
 
-impl Default for Batch {
-    /// Without transitions, to be sampled into.
-    fn default() -> Self {
-        Self {
-            observations: Vec::new(),
-            next_observations: Vec::new(),
-            places: Vec::new(),
-            next_places: Vec::new(),
-            actions: Tensor::new(),
-            rewards: Tensor::new(),
-            discounts: Tensor::new(),
-            weights: Tensor::new(),
-            slots: Vec::new(),
-        }
-    }
-}
-
-/// Gives back the own rows that only an overwritten transition pointed to.
-fn evict(own: &mut [FrameStream], old: &Transition) {
-    own[usize::from(old.from.environment)].evict_before(old.from.own as usize);
-}
-
 fn copies(options: &ReplayOptions, scenes: &Scenes) -> Option<Copies> {
     options.copies_observations.then(|| Copies::new(scenes.views(), options.capacity_transitions))
 }
@@ -381,21 +345,6 @@ fn copy_view(scenes: &Scenes, own: &[FrameStream], view: usize, place: &Place, r
         ),
         Clock::Base | Clock::Slow => scenes.copy_window(view, place.scene, place.base, room),
     }
-}
-
-/// The numbers of `n × length × width` tensors, one a view, to be written. A tensor that does not fit, or
-/// that something else holds, gives way to a fresh one.
-fn rooms<'a>(tensors: &'a mut Vec<Tensor>, scenes: &Scenes, n: usize) -> Result<Vec<&'a mut [f32]>> {
-    tensors.resize_with(scenes.views().len(), Tensor::new);
-    let mut rooms = Vec::with_capacity(tensors.len());
-    for (tensor, view) in tensors.iter_mut().zip(scenes.views()) {
-        let shape = [n as i64, view.length as i64, view.width as i64];
-        if !tensor.defined() || tensor.size() != shape || exclusive_numbers(tensor)?.is_none() {
-            *tensor = Tensor::f_empty(shape, (Kind::Float, Device::Cpu))?;
-        }
-        rooms.push(exclusive_numbers(tensor)?.expect("a fresh tensor is held once"));
-    }
-    Ok(rooms)
 }
 
 #[cfg(test)]

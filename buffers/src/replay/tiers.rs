@@ -16,6 +16,7 @@ use memsys::buffer::Buffer;
 use memsys::ledger::Owner;
 use memsys::reservation::Reservation;
 
+use super::Transition;
 use super::sampler::Sampler;
 use crate::error::{Error, Result};
 use crate::frames::{FrameStream, TierBytes};
@@ -47,6 +48,8 @@ pub(super) fn overhead_bytes(n_environments: usize, own_width: usize) -> u64 {
 #[derive(Debug)]
 pub(super) struct Tiers {
     options: StoreOptions,
+    /// Own rows that an observation shows, counted back from its own.
+    own_reach: usize,
     encoder: Option<Encoder>,
     /// Of each own stream, the first chunk that was not given to the encoder.
     n_given: Vec<usize>,
@@ -87,12 +90,12 @@ impl Buffer for ReplayBuffer {
 
 impl Default for Tiers {
     fn default() -> Self {
-        Self::new(StoreOptions::default(), 0)
+        Self::new(StoreOptions::default(), 0, 0)
     }
 }
 
 impl Tiers {
-    pub(super) fn new(options: StoreOptions, n_environments: usize) -> Self {
+    pub(super) fn new(options: StoreOptions, n_environments: usize, own_reach: usize) -> Self {
         let cache = Arc::new(ChunkCache::new(CACHE_BYTES));
         let buffer = ReplayBuffer {
             wanted_bytes: AtomicU64::new(0),
@@ -101,6 +104,7 @@ impl Tiers {
         };
         Self {
             options,
+            own_reach,
             encoder: None,
             n_given: vec![0; n_environments],
             writer: None,
@@ -204,8 +208,9 @@ impl Tiers {
 
     fn evict(&mut self, sampler: &mut Sampler, own: &mut [FrameStream]) -> Result<()> {
         let Some(before) = sampler.transitions().stream().map(FrameStream::first_row) else { return Ok(()) };
+        let reach = self.own_reach;
         sampler.transitions_mut().evict(|old| {
-            own[usize::from(old.from.environment)].evict_before(old.from.own as usize);
+            evict_own(own, reach, old);
         })?;
         let is_same = sampler.transitions().stream().is_none_or(|stream| stream.first_row() == before);
         if let Some(writer) = self.writer.as_mut().filter(|_| !is_same) {
@@ -321,6 +326,12 @@ impl Tiers {
             }
         }
     }
+}
+
+/// Gives back the own rows that only an overwritten transition pointed to; the next one's windows reach `reach` rows
+/// back, its own row included.
+pub(super) fn evict_own(own: &mut [FrameStream], reach: usize, old: &Transition) {
+    own[usize::from(old.from.environment)].evict_before((old.from.own as usize + 1).saturating_sub(reach));
 }
 
 /// The streams that a file keeps, with their numbers there.

@@ -1,8 +1,7 @@
 //! Copies the windows of many places, those of a view side by side.
 //!
-//! Scattered windows are bound by waits for memory, not by the copying. So for each view it is first found
-//! out where all windows end, then a block of windows is read ahead, then copied: the waits of a block
-//! overlap.
+//! Scattered windows are bound by waits for memory, not by the copying. So of a block of windows it is first found
+//! out where they all end, then they are read ahead, then copied: the waits of a block overlap.
 
 use crate::error::Result;
 use crate::frames::{Clock, FrameStream, Place, Scenes, View};
@@ -13,10 +12,10 @@ const BLOCK: usize = 16;
 /// A window's stream and its last row.
 type End<'a> = (&'a FrameStream, usize);
 
-/// Copies the observations at `places` and at `next_places` (as many, each a little later than its place)
-/// into `now` and `next`, which have room for `n × length × width` numbers for each of the scenes' views. The
-/// two windows of a transition are copied together, as they mostly share their rows. Room that is filled
-/// again and again is faster than fresh memory.
+/// Copies the windows of one of the scenes' views at `places` and at `next_places` (as many, each a little later than
+/// its place) into `now` and `next`, which have room for `n × length × width` numbers. The two windows of a transition
+/// are copied together, as they mostly share their rows. Room that is filled again and again is faster than fresh
+/// memory. Nothing is allocated.
 ///
 /// # Errors
 /// Where a mapped chunk cannot be read.
@@ -27,24 +26,23 @@ type End<'a> = (&'a FrameStream, usize);
 pub fn gather(
     scenes: &Scenes,
     own: &[FrameStream],
+    view: usize,
     [places, next_places]: [&[Place]; 2],
-    [now, next]: [&mut [&mut [f32]]; 2],
+    [now, next]: [&mut [f32]; 2],
 ) -> Result<()> {
     assert_eq!(places.len(), next_places.len(), "a next place for each place");
-    assert_eq!([now.len(), next.len()], [scenes.views().len(); 2], "room for each view");
-    let mut ends = Vec::with_capacity(places.len());
-    for (index, view) in scenes.views().iter().enumerate() {
-        ends.clear();
-        ends.extend(places.iter().zip(next_places).map(|(place, next_place)| {
-            [end(scenes, own, index, place), end(scenes, own, index, next_place)]
-        }));
-        let n_numbers = view.n_numbers();
-        let rooms = [&mut *now[index], &mut *next[index]];
-        assert!(rooms.iter().all(|room| room.len() == places.len() * n_numbers), "room of another size");
-        let [now, next] = rooms.map(|room| room.chunks_mut(BLOCK * n_numbers));
-        for (ends, (now, next)) in ends.chunks(BLOCK).zip(now.zip(next)) {
-            copy_block(view, ends, now, next)?;
+    let (index, view) = (view, &scenes.views()[view]);
+    let n_numbers = view.n_numbers();
+    assert_eq!([now.len(), next.len()], [places.len() * n_numbers; 2], "room of another size");
+    let places = places.chunks(BLOCK).zip(next_places.chunks(BLOCK));
+    let rooms = now.chunks_mut(BLOCK * n_numbers).zip(next.chunks_mut(BLOCK * n_numbers));
+    for ((places, next_places), (now, next)) in places.zip(rooms) {
+        let first = end(scenes, own, index, &places[0]);
+        let mut ends = [[first; 2]; BLOCK];
+        for (ends, (place, next_place)) in ends.iter_mut().zip(places.iter().zip(next_places)) {
+            *ends = [end(scenes, own, index, place), end(scenes, own, index, next_place)];
         }
+        copy_block(view, &ends[..places.len()], now, next)?;
     }
     Ok(())
 }
@@ -121,9 +119,11 @@ mod tests {
             }
             let room = || views.iter().map(|view| vec![9.0; n * view.n_numbers()]).collect::<Vec<_>>();
             let mut gathered = [room(), room()];
-            let [mut now, mut next] =
-                gathered.each_mut().map(|views| views.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>());
-            gather(&scenes, &own, [&places[0], &places[1]], [&mut now, &mut next]).unwrap();
+
+            let [now, next] = &mut gathered;
+            for (view, (now, next)) in now.iter_mut().zip(next).enumerate() {
+                gather(&scenes, &own, view, [&places[0], &places[1]], [now, next]).unwrap();
+            }
             for (places, gathered) in places.iter().zip(&gathered) {
                 for (index, view) in views.iter().enumerate() {
                     let plain: Vec<f32> = places.iter().flat_map(|place| {

@@ -12,7 +12,12 @@ unsafe extern "C" {
     pub(super) fn memsys_device_statistics(index: i32, numbers: *mut i64) -> *mut c_char;
     pub(super) fn memsys_device_empty_cache() -> *mut c_char;
     pub(super) fn memsys_device_settings(settings: *const c_char) -> *mut c_char;
-    pub(super) fn memsys_exclusive_numbers(tensor: *mut c_void, numbers: *mut *mut f32) -> *mut c_char;
+    pub(super) fn memsys_exclusive_numbers(
+        tensor: *mut c_void,
+        shape: *const i64,
+        n_dimensions: usize,
+        numbers: *mut *mut f32,
+    ) -> *mut c_char;
     pub(super) fn memsys_set_gradient(parameter: *mut c_void, gradient: *const c_void) -> *mut c_char;
     pub(super) fn memsys_adam_step(
         weights: *mut c_void,

@@ -2,7 +2,9 @@
 
 mod evaluate;
 mod features;
+mod histogram;
 mod plan;
+mod replay;
 mod settings;
 mod train;
 
@@ -39,6 +41,9 @@ enum Command {
     Features(features::FeaturesArgs),
     /// What a configuration will cost in bytes, part by part, and what fits the line.
     Plan(plan::PlanArgs),
+    /// Look at a replay file: what it holds, and whether it is what was written.
+    #[command(subcommand)]
+    Replay(replay::ReplayCommand),
     /// Print the resolved configuration with its comments.
     Config(settings::ConfigArgs),
     /// Measure this program.
@@ -73,6 +78,7 @@ pub fn main() -> ExitCode {
         Command::Evaluate(args) => evaluate::run(&args).map(|()| Ended::Done),
         Command::Features(args) => features::run(&args).map(|()| Ended::Done),
         Command::Plan(args) => plan::run(&args).map(|()| Ended::Done),
+        Command::Replay(command) => replay::run(&command).map(|()| Ended::Done),
         Command::Config(args) => args.settings.load().map(|config| {
             print(&config.to_toml());
             Ended::Done

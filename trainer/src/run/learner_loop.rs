@@ -32,6 +32,14 @@ pub struct LearnerState {
     rng: Pcg64Mcg,
 }
 
+impl LearnerState {
+    /// The replay.
+    #[must_use]
+    pub fn replay(&self) -> &Replay {
+        &self.replay
+    }
+}
+
 /// How often and from what the learner learns.
 #[derive(Debug, Clone, Copy)]
 struct Pace {

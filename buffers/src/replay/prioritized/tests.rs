@@ -1,6 +1,7 @@
 use super::*;
 use crate::frames::{Clock, View};
 use rand::SeedableRng;
+use tch::Tensor;
 
 const OPTIONS: ReplayOptions = ReplayOptions {
     capacity_transitions: 50,

@@ -76,10 +76,11 @@ impl Frames {
         let Self { streams, sampler, td_errors, rng, drawn, rooms } = self;
         sampler.draw(BATCH, IMPORTANCE_SAMPLING_EXPONENT, rng, drawn)?;
         for (places, room) in [&drawn.places, &drawn.next_places].into_iter().zip(rooms) {
-            if !room.defined() || exclusive_numbers(room)?.is_none() {
-                *room = Tensor::f_empty([(BATCH * STACK * PIXELS / 4) as i64], (Kind::Float, Device::Cpu))?;
+            let shape = [(BATCH * STACK * PIXELS / 4) as i64];
+            if exclusive_numbers(room, &shape)?.is_none() {
+                *room = Tensor::f_empty(shape, (Kind::Float, Device::Cpu))?;
             }
-            let numbers = exclusive_numbers(room)?.expect("a fresh tensor is held once");
+            let numbers = exclusive_numbers(room, &shape)?.expect("a fresh tensor is held once");
             let stacks = bytemuck::cast_slice_mut::<f32, u8>(numbers).chunks_exact_mut(STACK * PIXELS);
             for (place, stack) in places.iter().zip(stacks) {
                 let stream = &streams[usize::from(place.environment)];

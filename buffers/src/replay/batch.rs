@@ -1,0 +1,126 @@
+//! A batch: what was drawn, in tensors that are filled again and again.
+
+use memsys::libtorch::exclusive_numbers;
+use tch::{Device, Kind, Tensor};
+
+use super::sampler::Drawn;
+use super::transitions::Slot;
+use crate::error::Result;
+use crate::frames::{Place, View};
+
+/// A batch, ready for the learner. `B` transitions; observations are one `B × length × width` tensor a view.
+#[derive(Debug)]
+pub struct Batch {
+    /// What was acted on, a tensor a view.
+    pub observations: Vec<Tensor>,
+    /// What is bootstrapped from, a tensor a view.
+    pub next_observations: Vec<Tensor>,
+    /// Where the observations lie.
+    pub places: Vec<Place>,
+    /// Where the next observations lie.
+    pub next_places: Vec<Place>,
+    /// Actions, i64, `B`.
+    pub actions: Tensor,
+    /// n-step rewards, f32, `B`.
+    pub rewards: Tensor,
+    /// γⁿ (1 − terminated), f32, `B`.
+    pub discounts: Tensor,
+    /// Importance weights, f32 in (0, 1], `B`.
+    pub weights: Tensor,
+    /// For [`Replay::update_priorities`](super::Replay::update_priorities).
+    pub slots: Vec<Slot>,
+    /// The bytes of `actions`, which is a view of it: so it can be told whether anything else holds them.
+    action_bytes: Tensor,
+    /// Room to draw in, kept from batch to batch.
+    drawn: Drawn,
+}
+
+impl Default for Batch {
+    /// Without transitions, to be sampled into.
+    fn default() -> Self {
+        Self {
+            observations: Vec::new(),
+            next_observations: Vec::new(),
+            places: Vec::new(),
+            next_places: Vec::new(),
+            actions: Tensor::new(),
+            rewards: Tensor::new(),
+            discounts: Tensor::new(),
+            weights: Tensor::new(),
+            slots: Vec::new(),
+            action_bytes: Tensor::new(),
+            drawn: Drawn::default(),
+        }
+    }
+}
+
+impl Batch {
+    /// The room of the last batch, to be drawn into for `n_views` views. [`Batch::put_columns`] brings it back.
+    pub(super) fn take_room(&mut self, n_views: usize) -> Drawn {
+        self.observations.truncate(n_views);
+        self.next_observations.truncate(n_views);
+        Drawn {
+            slots: std::mem::take(&mut self.slots),
+            places: std::mem::take(&mut self.places),
+            next_places: std::mem::take(&mut self.next_places),
+            ..std::mem::take(&mut self.drawn)
+        }
+    }
+
+    /// The numbers of `n` windows of view `index` and of the next ones, to be written.
+    pub(super) fn rooms(&mut self, index: usize, view: &View, n: usize) -> Result<[&mut [f32]; 2]> {
+        let shape = [n as i64, view.length as i64, view.width as i64];
+        let room = |tensors: &mut Vec<Tensor>| {
+            if tensors.len() <= index {
+                tensors.resize_with(index + 1, Tensor::new);
+            }
+            make_writable(&mut tensors[index], &shape)
+        };
+        room(&mut self.observations)?;
+        room(&mut self.next_observations)?;
+        Ok([
+            numbers_of(&mut self.observations[index], &shape)?,
+            numbers_of(&mut self.next_observations[index], &shape)?,
+        ])
+    }
+
+    /// Puts what was drawn into the batch, beside the observations.
+    pub(super) fn put_columns(&mut self, mut drawn: Drawn) -> Result<()> {
+        // The view goes first, so that it is not what holds its bytes.
+        self.actions = Tensor::new();
+        let n_halves = 2 * drawn.actions.len() as i64;
+        let halves: &[f32] = bytemuck::cast_slice(&drawn.actions);
+        put(&mut self.action_bytes, &[n_halves], halves)?;
+        self.actions = self.action_bytes.f_view_dtype(Kind::Int64)?;
+        for (tensor, column) in [
+            (&mut self.rewards, &drawn.rewards),
+            (&mut self.discounts, &drawn.discounts),
+            (&mut self.weights, &drawn.weights),
+        ] {
+            put(tensor, &[column.len() as i64], column)?;
+        }
+        self.slots = std::mem::take(&mut drawn.slots);
+        self.places = std::mem::take(&mut drawn.places);
+        self.next_places = std::mem::take(&mut drawn.next_places);
+        self.drawn = drawn;
+        Ok(())
+    }
+}
+
+fn put(tensor: &mut Tensor, shape: &[i64], numbers: &[f32]) -> Result<()> {
+    make_writable(tensor, shape)?;
+    numbers_of(tensor, shape)?.copy_from_slice(numbers);
+    Ok(())
+}
+
+/// A tensor that does not fit, or that something else holds, gives way to a fresh one.
+fn make_writable(tensor: &mut Tensor, shape: &[i64]) -> Result<()> {
+    if exclusive_numbers(tensor, shape)?.is_none() {
+        *tensor = Tensor::f_empty(shape, (Kind::Float, Device::Cpu))?;
+    }
+    Ok(())
+}
+
+fn numbers_of<'a>(tensor: &'a mut Tensor, shape: &[i64]) -> Result<&'a mut [f32]> {
+    Ok(exclusive_numbers(tensor, shape)?.expect("a fresh tensor is held once"))
+}

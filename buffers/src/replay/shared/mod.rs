@@ -1,0 +1,282 @@
+//! A replay that many threads write, one samples, and one gives priorities back to.
+//!
+//! ```text
+//! Writer (one an environment) ──blocks──┐
+//! Writer ──blocks───────────────────────┤  core: two short locks        SharedSampler ──> Batch
+//! Writer ──blocks───────────────────────┘  (protocol: see `core`)       copies and decodes without a lock
+//!                          learner ──priorities with their slots──┘
+//! ```
+//!
+//! A writer gathers rows and transitions of its own and gives them out in blocks, which never change after that. What
+//! is drawn is copied from blocks that the sampler holds, whatever becomes of them in the replay meanwhile. In which
+//! order the blocks of different writers are taken in depends on the threads; one thread that must get the same
+//! result each time uses [`Replay`](super::Replay). Whole observations are not copied here, and no blocks go to a
+//! file.
+
+mod core;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod stress;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use rand_pcg::Pcg64Mcg;
+
+use self::core::{Block, Core, Lease, Published, StdLocks};
+use super::batch::Batch;
+use super::sampler::Sampler;
+use super::transitions::Slot;
+use super::windows::gather;
+use super::{ReplayOptions, Transition};
+use crate::error::Result;
+use crate::frames::{Clock, Place, Scenes, View};
+use crate::store::{Chunk, ChunkCache, Codec, RowKind, RowShape, codec};
+
+/// Rows of a full block.
+const BLOCK_ROWS: usize = 64;
+
+/// Bytes of decompressed blocks that a sampler keeps.
+const CACHE_BYTES: u64 = 16 << 20;
+
+/// What all threads hold: for priorities, for sizes, and to make room.
+pub struct SharedReplay {
+    scenes: Arc<Scenes>,
+    core: Core<StdLocks>,
+    own: RowShape,
+}
+
+impl SharedReplay {
+    /// An empty replay over `scenes`, with a writer for each environment and the one sampler.
+    #[must_use]
+    pub fn new(options: &ReplayOptions, scenes: Arc<Scenes>) -> (Arc<Self>, Vec<Writer>, SharedSampler) {
+        let sampler = Sampler::new(options.capacity_transitions, options.priority_exponent);
+        let own = RowShape { kind: RowKind::F32, width: options.own_width };
+        let core = Core::new(sampler, options.n_environments, scenes.own_reach());
+        let shared = Arc::new(Self { scenes, core, own });
+        let writer = |environment| Writer {
+            shared: Arc::clone(&shared),
+            environment: environment as u16,
+            first_row: 0,
+            rows: Vec::new(),
+            transitions: Vec::new(),
+        };
+        let writers = (0..options.n_environments).map(writer).collect();
+        let sampler = SharedSampler {
+            shared: Arc::clone(&shared),
+            cache: ChunkCache::new(CACHE_BYTES),
+            leases: [Lease::default(), Lease::default()],
+        };
+        (shared, writers, sampler)
+    }
+
+    /// Sets the priorities of sampled transitions by their TD errors. A slot that has been overwritten since
+    /// is passed over.
+    ///
+    /// # Panics
+    /// Where an error is not finite: the learner has diverged and must say so first.
+    pub fn update_priorities(&self, slots: &[Slot], td_errors: &[f32]) {
+        self.core.update_priorities(slots, td_errors);
+    }
+
+    /// Compresses own rows, the oldest first, until all of them take at most `limit_bytes` or none is hot any more.
+    /// No lock is held meanwhile. Returns the bytes given back.
+    ///
+    /// # Errors
+    /// [`Error::Undecodable`](crate::Error::Undecodable), which would be a bug.
+    pub fn compress(&self, limit_bytes: u64) -> Result<u64> {
+        self.core.absorb();
+        self.core.compress(limit_bytes, self.own, self.codec())
+    }
+
+    /// Transitions held; those that no sampler has taken in yet are not counted.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.core.with_sampler(|sampler| sampler.transitions().len())
+    }
+
+    /// Whether none is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Transitions ever inserted.
+    #[must_use]
+    pub fn n_inserted(&self) -> u64 {
+        self.core.with_sampler(|sampler| sampler.transitions().n_inserted())
+    }
+
+    /// Bytes held: transitions, priorities and own rows; the scenes' streams are shared and not counted.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.core.with_sampler(Sampler::bytes) + self.core.row_bytes().iter().sum::<u64>()
+    }
+
+    /// Blocks are small and alike: what costs least to read back is enough.
+    fn codec(&self) -> Codec {
+        Codec { transform: codec::Transform::ByteShuffle, predictor: codec::Predictor::None, level: 1 }
+    }
+}
+
+impl fmt::Debug for SharedReplay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedReplay").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// The one who writes an environment's steps. What it holds back is given out when it is dropped.
+#[derive(Debug)]
+pub struct Writer {
+    shared: Arc<SharedReplay>,
+    environment: u16,
+    first_row: usize,
+    rows: Vec<u8>,
+    transitions: Vec<Transition>,
+}
+
+impl Writer {
+    /// The environment whose steps these are.
+    #[must_use]
+    pub fn environment(&self) -> u16 {
+        self.environment
+    }
+
+    /// Appends a row of the environment's own numbers and returns its position.
+    ///
+    /// # Panics
+    /// Where `row` is of another width.
+    pub fn append_own(&mut self, row: &[f32]) -> u32 {
+        assert_eq!(row.len(), self.shared.own.width, "a row of another width");
+        if self.n_rows() == BLOCK_ROWS {
+            self.flush();
+        }
+        self.shared.own.kind.narrow(row, &mut self.rows);
+        (self.first_row + self.n_rows() - 1) as u32
+    }
+
+    /// Inserts a transition between rows that were appended before, with the largest priority seen so far.
+    ///
+    /// # Panics
+    /// Where it is another environment's, or shows rows that are not there yet.
+    pub fn insert(&mut self, transition: Transition) {
+        assert_eq!(transition.from.environment, self.environment, "a transition of another environment");
+        let n_rows = self.first_row + self.n_rows();
+        let last = transition.from.own.max(transition.to_own) as usize;
+        assert!(self.shared.own.width == 0 || last < n_rows, "a transition to a row that is not there yet");
+        if self.transitions.len() == BLOCK_ROWS {
+            self.flush();
+        }
+        self.transitions.push(transition);
+    }
+
+    /// Gives out what it holds back, at most 64 rows and as many transitions.
+    pub fn flush(&mut self) {
+        let n_rows = self.n_rows();
+        if n_rows + self.transitions.len() == 0 {
+            return;
+        }
+        let rows = Arc::new(Chunk::Hot(std::mem::take(&mut self.rows)));
+        let block = Block { environment: self.environment, first_row: self.first_row, n_rows, rows };
+        let transitions = std::mem::take(&mut self.transitions);
+        self.first_row += n_rows;
+        self.shared.core.publish(Published { block, transitions });
+    }
+
+    fn n_rows(&self) -> usize {
+        self.rows.len() / self.shared.own.row_bytes().max(1)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+/// The one who draws.
+#[derive(Debug)]
+pub struct SharedSampler {
+    shared: Arc<SharedReplay>,
+    cache: ChunkCache,
+    leases: [Lease; 2],
+}
+
+impl SharedSampler {
+    /// Draws `n` transitions by priority from all that has been given out, and gathers their observations into the
+    /// memory of a batch that is not needed any more, where that fits and nothing else holds its tensors.
+    ///
+    /// # Errors
+    /// [`Error::Empty`](crate::Error::Empty), or where libtorch refuses the memory; of the batch nothing may then be
+    /// used.
+    pub fn sample_into(
+        &mut self,
+        n: usize,
+        importance_sampling_exponent: f64,
+        rng: &mut Pcg64Mcg,
+        batch: &mut Batch,
+    ) -> Result<()> {
+        let SharedReplay { scenes, core, own } = &*self.shared;
+        let mut drawn = batch.take_room(scenes.views().len());
+        let [now, next] = &mut self.leases;
+        core.draw(n, importance_sampling_exponent, rng, &mut drawn, [now, next])?;
+        for (index, view) in scenes.views().iter().enumerate() {
+            let rooms = batch.rooms(index, view, n)?;
+            let places = [&drawn.places[..], &drawn.next_places];
+            if view.clock != Clock::Own {
+                gather(scenes, &[], index, places, rooms)?;
+                continue;
+            }
+            for ((lease, places), room) in self.leases.iter().zip(places).zip(rooms) {
+                let windows = places.iter().zip(room.chunks_exact_mut(view.n_numbers()));
+                for (i, (place, out)) in windows.enumerate() {
+                    copy_window(&self.cache, *own, lease.blocks(i), view, place, out)?;
+                }
+            }
+        }
+        self.leases.iter_mut().for_each(Lease::clear);
+        batch.put_columns(drawn)
+    }
+}
+
+/// Copies the window of an own view at a place from the blocks that hold its rows, with no lock held.
+fn copy_window(
+    cache: &ChunkCache,
+    shape: RowShape,
+    blocks: &[Block],
+    view: &View,
+    place: &Place,
+    out: &mut [f32],
+) -> Result<()> {
+    let end = place.own as usize;
+    let first = end.checked_sub((view.length - 1) * view.stride).expect("a window begins in its stream");
+    let row_bytes = shape.row_bytes();
+    let wanted = |i: usize| first + i * view.stride;
+    let mut i = 0;
+    for block in blocks {
+        let after = block.first_row + block.n_rows;
+        if i == view.length || wanted(i) >= after {
+            continue;
+        }
+        let decoded;
+        let rows: &[u8] = match &*block.rows {
+            Chunk::Hot(rows) => rows,
+            cold => {
+                let key = (u64::from(block.environment), block.first_row as u64);
+                decoded = cache.rows(key, || cold.rows().map(Cow::into_owned))?;
+                &decoded
+            }
+        };
+        while i < view.length && wanted(i) < after {
+            let row = &rows[(wanted(i) - block.first_row) * row_bytes..][..row_bytes];
+            shape.kind.widen(row, &mut out[i * shape.width..][..shape.width]);
+            i += 1;
+        }
+    }
+    assert_eq!(i, view.length, "rows that are drawn are held");
+    Ok(())
+}

@@ -1,0 +1,98 @@
+//! The steady state of sampling: from the second batch of a size on, no byte is asked of Rust's heap or of libtorch's.
+//!
+//! A binary of its own, as its heap is counted.
+#![allow(clippy::unwrap_used, reason = "a test fails where a step of it fails")]
+
+use std::alloc::System;
+use std::sync::Arc;
+
+use buffers::frames::{Clock, FrameStream, Place, Scene, Scenes, View};
+use buffers::replay::{Batch, Replay, ReplayOptions, StoreOptions, Transition};
+use memsys::ledger;
+use rand::SeedableRng;
+use rand_pcg::Pcg64Mcg;
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+#[global_allocator]
+static HEAP: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const N_ROWS: u32 = 3000;
+
+fn scenes() -> Arc<Scenes> {
+    let view = |name, length, width, stride, clock| View { name, length, width, stride, clock };
+    let views = vec![
+        view("slow", 7, 3, 1, Clock::Slow),
+        view("fast", 60, 7, 1, Clock::Base),
+        view("strided", 20, 8, 6, Clock::Base),
+        view("own", 1, 2, 1, Clock::Own),
+    ];
+    let stream = |view: &View| {
+        let mut stream = FrameStream::new(view.width);
+        let n_rows = if view.clock == Clock::Own { 0 } else { N_ROWS };
+        (0..n_rows).for_each(|row| {
+            stream.append(&vec![row as f32; view.width]);
+        });
+        stream
+    };
+    let scene = Scene {
+        streams: views.iter().map(stream).collect(),
+        slow_row: (0..N_ROWS).map(|base| base / 3).collect(),
+        first_base: 130,
+    };
+    Arc::new(Scenes::new(views, vec![scene]))
+}
+
+fn replay(copies_observations: bool, priority_exponent: f64) -> Replay {
+    let options = ReplayOptions {
+        capacity_transitions: 1000,
+        priority_exponent,
+        n_environments: 1,
+        own_width: 2,
+        copies_observations,
+        store: StoreOptions::default(),
+    };
+    let mut replay = Replay::new(&options, scenes()).unwrap();
+    replay.append_own(0, &[0.0, 0.5]);
+    for i in 0..1500u32 {
+        let to_own = replay.append_own(0, &[i as f32 + 1.0, 0.5]);
+        let from = Place { own: i, base: 130 + i, ..Place::default() };
+        let action = (i % 5) as u8;
+        replay.insert(Transition { from, to_base: 131 + i, to_own, action, reward: i as f32, discount: 0.9 });
+    }
+    replay
+}
+
+/// What `work` asks of the two heaps.
+fn allocations(mut work: impl FnMut()) -> (usize, u64) {
+    let region = Region::new(HEAP);
+    let tensors = ledger::n_allocations();
+    work();
+    let change = region.change();
+    (change.allocations + change.reallocations, ledger::n_allocations() - tensors)
+}
+
+#[test]
+fn a_kept_batch_is_filled_without_allocating() {
+    memsys::libtorch::count_tensors().unwrap();
+    for (copies, exponent) in [(false, 0.6), (true, 0.6), (false, 0.0)] {
+        let mut replay = replay(copies, exponent);
+        let mut rng = Pcg64Mcg::seed_from_u64(1);
+        let mut batch = Batch::default();
+        let errors: Vec<f32> = (0..64).map(|i| i as f32 * 0.01).collect();
+        let mut step = |replay: &mut Replay| {
+            replay.sample_into(64, 0.5, &mut rng, &mut batch).unwrap();
+            replay.update_priorities(&batch.slots, &errors);
+        };
+        let (_, first) = allocations(|| step(&mut replay));
+        assert!(first > 0, "the tensors of the first batch are counted");
+        step(&mut replay);
+        assert_eq!(allocations(|| (0..100).for_each(|_| step(&mut replay))), (0, 0), "copies: {copies}");
+        let held = batch.actions.shallow_clone();
+        let before = Vec::<i64>::try_from(&held).unwrap();
+        replay.sample_into(64, 0.5, &mut rng, &mut batch).unwrap();
+        assert_eq!(Vec::<i64>::try_from(&held).unwrap(), before, "actions that something else holds stay");
+        let actions = Vec::<i64>::try_from(&batch.actions).unwrap();
+        let expected: Vec<i64> = batch.places.iter().map(|place| i64::from(place.own % 5)).collect();
+        assert_eq!(actions, expected);
+    }
+}

@@ -1,0 +1,347 @@
+//! What a process committed to a replay file is there after it, whatever ended it; what is damaged is named, refused,
+//! and no more than that.
+//!
+//! The scenario binary runs itself again as the process that writes; `plimsoll replay` looks at what it leaves.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use buffers::Error;
+use buffers::frames::FrameStream;
+use buffers::store::{ChunkReader, ChunkWriter, Durability, verify};
+use rand::{Rng, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+use tests::run;
+
+const FILE: &str = "PLIMSOLL_SCENARIO_FILE";
+const THIS: &str = "a_replay_file_outlives_its_process::writing_process";
+const WIDTHS: [usize; 2] = [3, 40];
+/// Rows between two commits.
+const ROWS_A_COMMIT: usize = 300;
+const ATTEMPTS: usize = 50;
+
+/// Row `at` of a stream: half of it repeats, half does not.
+fn row(stream: usize, at: usize) -> Vec<f32> {
+    let mut rng = Pcg64Mcg::seed_from_u64((at * 2 + stream) as u64);
+    (0..WIDTHS[stream]).map(|i| if i % 2 == 0 { at as f32 } else { rng.random() }).collect()
+}
+
+/// The two streams as the file has them; empty where it has none.
+fn restored(path: &Path) -> [FrameStream; 2] {
+    let reader = ChunkReader::open(path).unwrap();
+    [0, 1].map(|stream| match FrameStream::restore(&reader, stream as u32).unwrap() {
+        Some(restored) => {
+            assert!(restored.lost_tail.is_none());
+            restored.stream
+        }
+        None => FrameStream::new(WIDTHS[stream]),
+    })
+}
+
+/// Appends rows, moves full chunks to the file, writes the unfinished ones, commits.
+fn append(
+    streams: &mut [FrameStream; 2],
+    writer: &mut ChunkWriter,
+    n_rows: usize,
+    durability: Durability,
+) -> buffers::Result<()> {
+    for (number, stream) in streams.iter_mut().enumerate() {
+        let first = stream.n_rows();
+        (first..first + n_rows).for_each(|at| {
+            stream.append(&row(number, at));
+        });
+        stream.map_before(stream.n_rows(), writer, number as u32, 1)?;
+        stream.write_tail(writer, number as u32, 1)?;
+    }
+    writer.commit(durability)
+}
+
+/// Not a promise of its own: the process that the scenarios kill. After each commit it says how many rows there are.
+#[test]
+fn writing_process() {
+    let Some(path) = std::env::var_os(FILE).map(PathBuf::from) else { return };
+    let (mut writer, _) = ChunkWriter::open(&path).unwrap();
+    let mut streams = restored(&path);
+    let mut out = std::io::stdout().lock();
+    for i in 0.. {
+        let durability = if i % 8 == 7 { Durability::Power } else { Durability::Process };
+        if let Err(error) = append(&mut streams, &mut writer, ROWS_A_COMMIT, durability) {
+            writeln!(out, "refused: {error}").unwrap();
+            return;
+        }
+        writeln!(out, "committed {}", streams[0].n_rows()).unwrap();
+    }
+}
+
+fn spawn(command: &mut Command, path: &Path) -> Child {
+    command.env(FILE, path).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+fn writing(path: &Path) -> Child {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    spawn(command.args(["--exact", THIS, "--nocapture"]), path)
+}
+
+fn committed(line: &str) -> Option<usize> {
+    line.split_once("committed ")?.1.trim().parse().ok()
+}
+
+/// A file of some chunks of both streams, written in this process.
+fn written(folder: &Path, n_rows: usize) -> PathBuf {
+    let path = folder.join("replay");
+    let (mut writer, opened) = ChunkWriter::open(&path).unwrap();
+    assert!(opened.new);
+    let mut streams = WIDTHS.map(FrameStream::new);
+    append(&mut streams, &mut writer, n_rows, Durability::Process).unwrap();
+    path
+}
+
+/// Opens the file for writing as the next process would, and compares every row.
+fn check_rows(path: &Path, at_least: usize) -> usize {
+    let (writer, opened) = ChunkWriter::open(path).unwrap();
+    assert!(opened.damages.is_empty(), "{opened}");
+    drop(writer);
+    let streams = restored(path);
+    let n_rows = streams[0].n_rows();
+    assert!(n_rows >= at_least, "{n_rows} rows are left, {at_least} were committed");
+    assert_eq!(streams[1].n_rows(), n_rows, "a commit is whole");
+    for (number, stream) in streams.iter().enumerate() {
+        let mut out = vec![0f32; WIDTHS[number]];
+        for at in 0..n_rows {
+            stream.try_copy_window(at, 1, 1, &mut out).unwrap();
+            assert_eq!(out, row(number, at));
+        }
+    }
+    n_rows
+}
+
+/// `plimsoll replay verify` refuses the file with status 2 and one line that holds each of `words`.
+fn check_refused(path: &Path, words: &[&str]) -> String {
+    let output = run(path.parent().unwrap(), &["replay", "verify", path.to_str().unwrap()]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.starts_with("plimsoll: "), "{text}");
+    for word in words {
+        assert!(text.contains(word), "`{word}` is not in: {text}");
+    }
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn check_clean(path: &Path) {
+    let output = run(path.parent().unwrap(), &["replay", "verify", path.to_str().unwrap()]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), text.as_str()), (Some(0), ""));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("chunks in"));
+}
+
+#[test]
+fn a_process_killed_at_fifty_random_moments_loses_nothing_that_it_committed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("replay");
+    let mut rng = Pcg64Mcg::seed_from_u64(50);
+    let (mut last, mut n_torn) = (0, 0);
+    for attempt in 0..ATTEMPTS {
+        let mut child = writing(&path);
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        // A number of commits, and then some part of the work between two of them.
+        for _ in 0..rng.random_range(1..4) {
+            let mut line = String::new();
+            while committed(&line).is_none() {
+                line.clear();
+                assert!(lines.read_line(&mut line).unwrap() > 0, "the process ended by itself");
+            }
+            last = last.max(committed(&line).unwrap());
+        }
+        (0..rng.random_range(0..4_000_000u32)).for_each(|i| {
+            std::hint::black_box(i);
+        });
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let mut rest = String::new();
+        lines.read_to_string(&mut rest).unwrap();
+        // A line that was cut short may name a smaller number than it would have.
+        let whole = rest.rfind('\n').map_or("", |end| &rest[..end]);
+        last = last.max(whole.lines().filter_map(committed).max().unwrap_or(0));
+        let found = verify(&path).unwrap();
+        assert!(found.is_clean(), "{found}");
+        n_torn += u32::from(found.uncommitted_bytes > 0);
+        if attempt % 10 == 0 {
+            check_clean(&path);
+        }
+        // Every row of the first and last, and each time the count of rows.
+        let n_rows = restored(&path).map(|stream| stream.n_rows());
+        assert!(n_rows[0] == n_rows[1] && n_rows[0] >= last, "{n_rows:?}, {last} were committed");
+    }
+    check_rows(&path, last);
+    check_clean(&path);
+    println!("{n_torn} of {ATTEMPTS} kills left a tail that was not committed; {last} rows were committed");
+}
+
+#[test]
+fn a_flipped_bit_is_named_its_chunk_refused_and_the_rest_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = written(folder.path(), 2000);
+    let whole = fs::read(&path).unwrap();
+    let n_chunks = verify(&path).unwrap().n_chunks;
+    let mut rng = Pcg64Mcg::seed_from_u64(8);
+    for attempt in 0..60 {
+        let (byte, bit) = (rng.random_range(4096..whole.len()), rng.random_range(0..8u8));
+        let byte = if attempt % 6 == 0 { byte % 4096 } else { byte };
+        let mut flipped = whole.clone();
+        flipped[byte] ^= 1 << bit;
+        fs::write(&path, &flipped).unwrap();
+        let found = verify(&path).unwrap();
+        assert_eq!(found.damages.len(), 1, "byte {byte}: {found}");
+        let damage = found.damages[0];
+        assert!(
+            (damage.offset..damage.offset + damage.n_bytes).contains(&(byte as u64)),
+            "byte {byte}: {damage}"
+        );
+        if attempt % 10 == 0 {
+            let text = damage.to_string();
+            let said = check_refused(&path, &[&text, path.to_str().unwrap()]);
+            assert!(said.contains(&text), "{said}");
+            assert!(damage.bit.is_none() || text.contains(&format!("bit {bit} of byte {byte}")), "{text}");
+        }
+        // The chunk that is named is refused, all others are served.
+        let reader = ChunkReader::open(&path).unwrap();
+        let entries: Vec<_> = reader.index().entries().copied().collect();
+        let is_read = |entry: &buffers::store::Entry| match reader.file().rows(entry) {
+            Ok(_) => true,
+            Err(Error::Damaged { .. }) => false,
+            Err(error) => panic!("{error}"),
+        };
+        let refused: Vec<_> = entries
+            .iter()
+            .filter(|entry| !is_read(entry))
+            .map(|entry| (entry.identity.stream, entry.identity.number))
+            .collect();
+        assert!(refused.iter().all(|chunk| damage.chunk == Some(*chunk)), "{refused:?}: {damage}");
+        let n_served = (entries.len() - refused.len()) as u64;
+        assert!(n_served >= n_chunks - 1, "byte {byte}: {n_served} of {n_chunks} chunks are served");
+        assert!(damage.chunk.is_none() || n_served == n_chunks - 1, "byte {byte}: {damage}");
+    }
+}
+
+#[test]
+fn a_full_disk_is_named_and_what_was_committed_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    let path = disk.join("replay");
+    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(&disk).output();
+    let is_mounted = mount.is_ok_and(|output| output.status.success());
+    let child = if is_mounted {
+        writing(&path)
+    } else {
+        // Without the right to mount a small disk: a limit on the size of files.
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "trap '' XFSZ; ulimit -f 1000; exec \"$0\" \"$@\""]);
+        shell.arg(std::env::current_exe().unwrap()).args(["--exact", THIS, "--nocapture"]);
+        spawn(&mut shell, &path)
+    };
+    let said = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+    let checked = std::panic::catch_unwind(|| {
+        let last = said.lines().filter_map(committed).max().expect("something was committed");
+        let cause = if is_mounted { "No space left on device" } else { "File too large" };
+        for word in ["refused: ", cause, "what was committed before is kept", path.to_str().unwrap()] {
+            assert!(said.contains(word), "`{word}` is not in: {said}");
+        }
+        check_clean(&path);
+        check_rows(&path, last);
+    });
+    if is_mounted {
+        assert!(Command::new("umount").arg(&disk).status().unwrap().success());
+    }
+    checked.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
+
+/// CRC-32 as the head of a file uses it.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |sum, byte| {
+        (0..8).fold(sum ^ u32::from(*byte), |sum, _| (sum >> 1) ^ if sum & 1 == 1 { 0xEDB8_8320 } else { 0 })
+    })
+}
+
+#[test]
+fn a_file_that_cannot_be_used_is_refused_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = written(folder.path(), 1000);
+    let whole = fs::read(&path).unwrap();
+    let with_headers = |change: &dyn Fn(&mut [u8])| {
+        let mut bytes = whole.clone();
+        for at in [0, 512] {
+            change(&mut bytes[at..at + 64]);
+            let sum = crc32(&bytes[at..at + 60]);
+            bytes[at + 60..at + 64].copy_from_slice(&sum.to_le_bytes());
+        }
+        fs::write(&path, bytes).unwrap();
+    };
+    fs::write(&path, &whole[..whole.len() - 1000]).unwrap();
+    check_refused(&path, &["was cut off", "committed bytes are missing"]);
+    fs::write(&path, &whole[..1000]).unwrap();
+    check_refused(&path, &["was cut off", "1000 bytes"]);
+    with_headers(&|header| header[12..16].copy_from_slice(&9u32.to_le_bytes()));
+    check_refused(&path, &["version 9", "reads version 1"]);
+    with_headers(&|header| header[8..12].reverse());
+    check_refused(&path, &["big-endian"]);
+    fs::write(&path, "timestamp,open,high,low,close\n".repeat(200)).unwrap();
+    check_refused(&path, &["not a replay file"]);
+    fs::write(&path, "").unwrap();
+    check_refused(&path, &["was cut off", "0 bytes"]);
+    fs::remove_file(&path).unwrap();
+    check_refused(&path, &["cannot open it"]);
+    check_refused(folder.path(), &["no replay file in this folder"]);
+}
+
+#[test]
+fn two_processes_cannot_write_one_file_and_it_can_be_read_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("replay");
+    let mut child = writing(&path);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    while committed(&lines.next().unwrap().unwrap()).is_none() {}
+    let refused = ChunkWriter::open(&path).map(drop).unwrap_err();
+    assert!(matches!(refused, Error::Locked { .. }), "{refused}");
+    assert!(refused.to_string().ends_with("is being written by another process"), "{refused}");
+    // The pipe is full soon, and the writer waits: what is verified stands still.
+    check_clean(&path);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    check_rows(&path, ROWS_A_COMMIT);
+}
+
+#[test]
+fn what_a_file_holds_is_told_to_people_and_to_programs() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = written(folder.path(), 1000);
+    let text = tests::run_well(folder.path(), &["replay", "inspect", ".", "--json", "out.json"]).stdout;
+    let text = String::from_utf8(text).unwrap();
+    for word in ["replay", "2 streams", "f32", "1,000", "mapped", "oldest age", "ratio"] {
+        assert!(text.contains(word), "`{word}` is not in: {text}");
+    }
+    let json: serde_json::Value =
+        serde_json::from_slice(&fs::read(folder.path().join("out.json")).unwrap()).unwrap();
+    assert_eq!(json["streams"][1]["n_rows"], 1000);
+    assert_eq!(json["streams"][1]["width"], 40);
+    assert_eq!(json["file_bytes"], fs::metadata(&path).unwrap().len());
+    assert!(json["ratio"].as_f64().unwrap() > 1.0);
+}
+
+#[test]
+fn a_run_without_a_replay_file_shows_the_priorities_of_its_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    tests::run_well(folder.path(), &tests::short_train(&["--steps", "500", "--out", "out"]));
+    let shown = tests::run_well(folder.path(), &["replay", "inspect", "out", "--json", "out.json"]);
+    let text = String::from_utf8(shown.stdout).unwrap();
+    for word in ["transitions in the checkpoint", "priorities: least", "hot"] {
+        assert!(text.contains(word), "`{word}` is not in: {text}");
+    }
+    let json: serde_json::Value =
+        serde_json::from_slice(&fs::read(folder.path().join("out.json")).unwrap()).unwrap();
+    assert!(json["n_transitions"].as_u64().unwrap() > 300);
+    assert_eq!(json["priorities"]["n"], json["n_transitions"]);
+}
