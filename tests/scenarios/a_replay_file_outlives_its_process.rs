@@ -53,7 +53,7 @@ fn append(
             stream.append(&row(number, at));
         });
         stream.map_before(stream.n_rows(), writer, number as u32, 1)?;
-        stream.write_tail(writer, number as u32, 1)?;
+        stream.file_all(writer, number as u32, 1)?;
     }
     writer.commit(durability)
 }

@@ -5,4 +5,4 @@ mod scenes;
 mod stream;
 
 pub use scenes::{Clock, Place, Scene, Scenes, View};
-pub use stream::{FrameStream, Restored, TierBytes, keep_under};
+pub use stream::{FrameStream, Restored, TierBytes};

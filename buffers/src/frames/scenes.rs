@@ -10,8 +10,6 @@ use crate::store::{ChunkCache, ChunkWriter, Durability, StoreOptions, Tier};
 
 /// Bytes of decompressed chunks that the streams of all scenes keep together.
 const CACHE_BYTES: u64 = 16 << 20;
-/// Rows up to this are mapped as they are and read one by one; wider ones are encoded.
-const WIDEST_STORED_BYTES: usize = 1024;
 
 /// Which of a place's numbers says where a view's window ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,14 +186,16 @@ impl Scenes {
                 None => {
                     stream.compress_before(usize::MAX);
                 }
-                Some(writer) if stream.shape().row_bytes() > WIDEST_STORED_BYTES => {
+                Some(writer) => {
                     stream.map_before(usize::MAX, writer, index as u32, 0)?;
                 }
-                Some(writer) => while stream.file_oldest(writer, index as u32, 0)? {},
             }
             held = held - before + stream.bytes();
         }
-        writer.map_or(Ok(()), |mut writer| writer.commit(Durability::Process))
+        writer.map_or(Ok(()), |mut writer| {
+            writer.file().limit_window(options.window_bytes);
+            writer.commit(Durability::Process)
+        })
     }
 
     /// Copies the window of view `view` at a base position into `out` (`length × width` numbers).

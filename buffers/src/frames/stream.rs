@@ -9,22 +9,20 @@
 //! ```
 
 use std::collections::VecDeque;
-use std::hint::black_box;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::store::codec;
 use crate::store::{
-    Chunk, ChunkCache, ChunkReader, ChunkWriter, Codec, Durability, Identity, MappedChunk, RefusedChunk,
-    RowKind, RowShape,
+    Chunk, ChunkCache, ChunkReader, Codec, Identity, MappedChunk, RefusedChunk, RowKind, RowShape,
 };
 
 /// The most rows of a chunk: of features, decoding 256 rows costs a third of what 1,024 do and compresses as well to
 /// within 4 %.
 const MOST_CHUNK_ROWS: usize = 256;
 
-/// Wide rows come fewer to a chunk, so that one is decoded in about 20 µs: 16 frames of 84 × 84.
-const CHUNK_BYTES: usize = 128 << 10;
+/// Wide rows come fewer to a chunk, as a stack of frames needs few: 4 frames of 84 × 84.
+const CHUNK_BYTES: usize = 32 << 10;
 
 /// A codec is chosen anew after this many chunks.
 const CHOOSE_EVERY: usize = 64;
@@ -34,9 +32,6 @@ const OWN_CACHE_BYTES: u64 = 1 << 20;
 
 /// More chunks than this are not lost to damage: what lies before such a gap was evicted before it was written.
 const LONGEST_GAP: usize = 1 << 20;
-
-/// Bytes of a cache line.
-const LINE_BYTES: usize = 64;
 
 /// Bytes that a stream holds, by tier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -75,6 +70,8 @@ pub struct FrameStream {
     pub(super) is_filed: bool,
     /// Rows of which the file has a record.
     pub(super) n_filed: usize,
+    /// Whether single rows are read of it, so that a chunk must give them without the others.
+    is_read_by_row: bool,
     /// How the next chunks are encoded.
     codec: Option<Codec>,
     cache: Arc<ChunkCache>,
@@ -108,15 +105,16 @@ impl FrameStream {
             n_mapped_bytes: 0,
             is_filed: false,
             n_filed: 0,
+            is_read_by_row: false,
             codec: None,
             cache,
             member,
         }
     }
 
-    /// A stream without rows yet, of whose rows `1 << chunk_shift` go into a chunk.
-    pub(crate) fn chunked(kind: RowKind, width: usize, chunk_shift: u32) -> Self {
-        Self::empty(RowShape { kind, width }, chunk_shift)
+    /// A stream without rows yet, of whose rows `1 << chunk_shift` go into a chunk and single ones are read.
+    pub(crate) fn by_row(kind: RowKind, width: usize, chunk_shift: u32) -> Self {
+        Self { is_read_by_row: true, ..Self::empty(RowShape { kind, width }, chunk_shift) }
     }
 
     /// The same stream, with its decompressed chunks kept in a cache that others may share.
@@ -252,70 +250,15 @@ impl FrameStream {
     pub fn compress_before(&mut self, position: usize) -> u64 {
         let mut given_back = 0;
         for index in self.first_hot()..self.n_full_before(position) {
+            let codec = self.codec_for(index);
             let Chunk::Hot(rows) = &self.chunks[index] else { continue };
-            let codec = self.codec_for(index, rows);
-            self.codec = Some(codec);
-            let (shape, chunk) = (self.shape, &mut self.chunks[index]);
-            let held = chunk.bytes();
-            chunk.compress(shape, codec).expect("hot rows can be encoded");
-            given_back += held.saturating_sub(chunk.bytes());
+            let encoded = codec::encode(codec, self.shape, rows);
+            let held = self.chunks[index].bytes();
+            self.chunks[index] = Chunk::Compressed(encoded.into());
+            given_back += held.saturating_sub(self.chunks[index].bytes());
         }
         self.count();
         given_back
-    }
-
-    /// Moves the full chunks whose rows all lie before `position` to a file, as its stream `stream`, and returns the
-    /// bytes of memory given back. The caller commits.
-    ///
-    /// # Errors
-    /// As [`ChunkWriter::append`]: chunks moved until then stay moved, the others where they are.
-    pub fn map_before(
-        &mut self,
-        position: usize,
-        to: &mut ChunkWriter,
-        stream: u32,
-        stamp_millis: u64,
-    ) -> Result<u64> {
-        let n_full = self.n_full_before(position);
-        let mut given_back = self.compress_before(position);
-        for index in self.first_in_memory()..n_full {
-            let identity = self.identity(index, stream, stamp_millis);
-            let chunk = &mut self.chunks[index];
-            let held = chunk.bytes();
-            let mapped = chunk.map(self.shape, Codec::STORED, identity, to);
-            given_back += held - chunk.bytes();
-            if mapped.is_err() {
-                self.count();
-            }
-            mapped?;
-        }
-        self.count();
-        Ok(given_back)
-    }
-
-    /// Writes the rows of the unfinished last chunk to a file, where they stay hot here too: with
-    /// [`FrameStream::map_before`] and a commit the file then holds the whole stream. The next write of that chunk
-    /// replaces this one.
-    ///
-    /// # Errors
-    /// As [`ChunkWriter::append`].
-    pub fn write_tail(&mut self, to: &mut ChunkWriter, stream: u32, stamp_millis: u64) -> Result<()> {
-        let index = self.n_full_before(usize::MAX);
-        let Some(Chunk::Hot(rows)) = self.chunks.get(index) else { return Ok(()) };
-        let codec = self.codec_for(index, rows);
-        to.append(self.identity(index, stream, stamp_millis), &codec::encode(codec, self.shape, rows))?;
-        Ok(())
-    }
-
-    /// Decodes the chunks from the one of row `position` on: they are hot again.
-    ///
-    /// # Errors
-    /// As [`FrameStream::try_copy_window`].
-    pub fn heat_from(&mut self, position: usize) -> Result<()> {
-        let first = (position >> self.chunk_shift).saturating_sub(self.n_evicted);
-        let heated = self.chunks.iter_mut().skip(first).rev().try_for_each(Chunk::heat);
-        self.count();
-        heated
     }
 
     /// Gives back the chunks whose rows all lie before `position`. Windows over them may not be read any more.
@@ -329,144 +272,6 @@ impl FrameStream {
             self.cache.forget((self.member, self.n_evicted as u64));
             self.n_evicted += 1;
         }
-    }
-
-    /// Reads a byte of each cache line of a window of neighbouring rows (`stride` 1; other windows are left
-    /// alone, and so are chunks that are not hot), so that a copy of it soon after finds it in the cache.
-    /// Over several windows in a row the waits for memory overlap, which they hardly do between copies.
-    ///
-    /// # Panics
-    /// Where the window reaches over an end of the stream.
-    pub fn read_ahead(&self, end: usize, length: usize, stride: usize) {
-        if stride != 1 {
-            return;
-        }
-        assert!(end < self.n_rows && end + 1 >= length, "a window over the end of its stream");
-        let row_bytes = self.shape.row_bytes();
-        let (mut row, after) = (end + 1 - length, end + 1);
-        let mut read = 0u8;
-        while row < after {
-            let number = row >> self.chunk_shift;
-            let inside = row - (number << self.chunk_shift);
-            let n = (self.chunk_rows() - inside).min(after - row);
-            let chunk = number.checked_sub(self.n_evicted).and_then(|index| self.chunks.get(index));
-            if let Some(Chunk::Hot(rows)) = chunk {
-                let rows = &rows[inside * row_bytes..][..n * row_bytes];
-                read = rows.iter().step_by(LINE_BYTES).fold(read, |read, byte| read ^ byte);
-            }
-            row += n;
-        }
-        black_box(read);
-    }
-
-    /// Copies the window of `length` rows that ends with row `end`, `stride` rows apart, oldest first, into `out`.
-    ///
-    /// # Panics
-    /// Where the window reaches over an end of the stream or into evicted rows, or `out` is not `length × width` long;
-    /// where a chunk cannot be read ([`FrameStream::try_copy_window`] says so instead).
-    pub fn copy_window(&self, end: usize, length: usize, stride: usize, out: &mut [f32]) {
-        self.try_copy_window(end, length, stride, out).unwrap_or_else(|error| panic!("{error}"));
-    }
-
-    /// Copies a window as [`FrameStream::copy_window`] does.
-    ///
-    /// # Errors
-    /// [`Error::Damaged`], [`Error::Truncated`], [`Error::Io`] where a mapped chunk cannot be read.
-    ///
-    /// # Panics
-    /// Where the window reaches over an end of the stream or into evicted rows, or `out` is not `length × width` long.
-    pub fn try_copy_window(&self, end: usize, length: usize, stride: usize, out: &mut [f32]) -> Result<()> {
-        let RowShape { kind, width } = self.shape;
-        if kind == RowKind::F32 && cfg!(target_endian = "little") {
-            return self.copy_window_bytes(end, length, stride, bytemuck::cast_slice_mut(out));
-        }
-        assert_eq!(out.len(), length * width, "room of another size than the window");
-        let number_bytes = kind.number_bytes();
-        self.runs(end, length, stride, |at, rows| {
-            kind.widen(rows, &mut out[at * width..][..rows.len() / number_bytes]);
-        })
-    }
-
-    /// Copies a window as the bytes of its rows, little-endian: frames of u8 as they are.
-    ///
-    /// # Errors
-    /// As [`FrameStream::try_copy_window`].
-    ///
-    /// # Panics
-    /// As [`FrameStream::try_copy_window`], of `out` in bytes.
-    pub fn copy_window_bytes(&self, end: usize, length: usize, stride: usize, out: &mut [u8]) -> Result<()> {
-        let row_bytes = self.shape.row_bytes();
-        assert_eq!(out.len(), length * row_bytes, "room of another size than the window");
-        if stride == 1 && end < self.n_rows && length <= end + 1 {
-            // Most windows: within one hot chunk.
-            let start = end + 1 - length;
-            let number = start >> self.chunk_shift;
-            let at = (start - (number << self.chunk_shift)) * row_bytes;
-            match self.chunks.get(number.wrapping_sub(self.n_evicted)) {
-                Some(Chunk::Hot(rows)) => {
-                    if let Some(rows) = rows.get(at..at + out.len()) {
-                        out.copy_from_slice(rows);
-                        return Ok(());
-                    }
-                }
-                Some(Chunk::Mapped(mapped))
-                    if mapped.is_stored() && at + out.len() <= self.chunk_rows() * row_bytes =>
-                {
-                    return mapped.read_stored(at, out);
-                }
-                _ => {}
-            }
-        }
-        self.runs(end, length, stride, |at, rows| out[at * row_bytes..][..rows.len()].copy_from_slice(rows))
-    }
-
-    /// Gives `put` the window's rows in runs that lie side by side, each with the place of its first row in the window.
-    #[inline]
-    fn runs(
-        &self,
-        end: usize,
-        length: usize,
-        stride: usize,
-        mut put: impl FnMut(usize, &[u8]),
-    ) -> Result<()> {
-        assert!(end < self.n_rows && end >= (length - 1) * stride, "a window over the end of its stream");
-        let start = end - (length - 1) * stride;
-        let row_bytes = self.shape.row_bytes();
-        let mut done = 0;
-        while done < length {
-            let row = start + done * stride;
-            let number = row >> self.chunk_shift;
-            let inside = row - (number << self.chunk_shift);
-            let left = (1 << self.chunk_shift) - inside;
-            let n = if stride == 1 { left } else { left.div_ceil(stride) }.min(length - done);
-            let index = number.checked_sub(self.n_evicted).expect("a window over evicted rows");
-            let (decoded, mut read);
-            let rows = match &self.chunks[index] {
-                Chunk::Hot(rows) => &rows[inside * row_bytes..],
-                Chunk::Mapped(mapped) if mapped.is_stored() => {
-                    read = vec![0; ((n - 1) * stride + 1) * row_bytes];
-                    mapped.read_stored(inside * row_bytes, &mut read)?;
-                    &read[..]
-                }
-                cold => {
-                    decoded = self.decoded(number, cold)?;
-                    &decoded[inside * row_bytes..]
-                }
-            };
-            if stride == 1 {
-                put(done, &rows[..n * row_bytes]);
-            } else {
-                let apart = rows.chunks(stride * row_bytes).take(n).enumerate();
-                apart.for_each(|(i, rows)| put(done + i, &rows[..row_bytes]));
-            }
-            done += n;
-        }
-        Ok(())
-    }
-
-    #[cold]
-    fn decoded(&self, number: usize, chunk: &Chunk) -> Result<Arc<Vec<u8>>> {
-        self.cache.rows((self.member, number as u64), || Ok(chunk.rows()?.into_owned()))
     }
 
     /// The chunk that the next row goes to.
@@ -498,11 +303,15 @@ impl FrameStream {
         self.chunks.partition_point(|chunk| !matches!(chunk, Chunk::Hot(_) | Chunk::Compressed(_)))
     }
 
-    fn codec_for(&self, index: usize, rows: &[u8]) -> Codec {
-        match self.codec {
-            Some(codec) if !(self.n_evicted + index).is_multiple_of(CHOOSE_EVERY) => codec,
-            _ => codec::choose(self.shape, rows),
+    /// How a hot chunk is encoded: as the one before, and chosen anew now and then.
+    fn codec_for(&mut self, index: usize) -> Codec {
+        if let Chunk::Hot(rows) = &self.chunks[index]
+            && (self.codec.is_none() || (self.n_evicted + index).is_multiple_of(CHOOSE_EVERY))
+        {
+            let choose = if self.is_read_by_row { codec::choose_single } else { codec::choose };
+            self.codec = Some(choose(self.shape, rows));
         }
+        self.codec.unwrap_or(Codec::STORED)
     }
 
     fn identity(&self, index: usize, stream: u32, stamp_millis: u64) -> Identity {
@@ -515,7 +324,7 @@ impl Clone for FrameStream {
     /// A stream of its own, which may go another way: it shares the cache and none of its chunks.
     fn clone(&self) -> Self {
         let Self { shape, chunk_shift, n_evicted, n_rows, n_compressed_bytes, n_mapped_bytes, .. } = *self;
-        let Self { is_filed, n_filed, codec, .. } = *self;
+        let Self { is_filed, is_read_by_row, codec, .. } = *self;
         let (chunks, cache) = (self.chunks.clone(), Arc::clone(&self.cache));
         let member = cache.join();
         Self {
@@ -527,7 +336,8 @@ impl Clone for FrameStream {
             n_compressed_bytes,
             n_mapped_bytes,
             is_filed,
-            n_filed,
+            n_filed: 0,
+            is_read_by_row,
             codec,
             cache,
             member,
@@ -544,48 +354,12 @@ impl PartialEq for FrameStream {
     }
 }
 
-/// Moves chunks of streams down until all streams together hold at most `limit_bytes` of memory or only unfinished
-/// chunks are left in it: first hot ones are compressed, then compressed ones go to the file; each time the oldest of
-/// the stream that holds most. Stream `i` of them is `first_stream + i` in the file. Commits where the file has grown,
-/// and returns the bytes of memory given back.
-///
-/// # Errors
-/// As [`FrameStream::map_before`] and [`ChunkWriter::commit`].
-pub fn keep_under(
-    streams: &mut [FrameStream],
-    limit_bytes: u64,
-    to: &mut ChunkWriter,
-    first_stream: u32,
-    stamp_millis: u64,
-) -> Result<u64> {
-    let mut held: Vec<u64> = streams.iter().map(FrameStream::bytes).collect();
-    let before: u64 = held.iter().sum();
-    for oldest in [FrameStream::first_hot, FrameStream::first_in_memory] {
-        while held.iter().sum::<u64>() > limit_bytes {
-            let movable = |i: &usize| oldest(&streams[*i]) < streams[*i].n_full_before(usize::MAX);
-            let Some(i) = (0..streams.len()).filter(movable).max_by_key(|i| held[*i]) else { break };
-            let stream = &mut streams[i];
-            let index = oldest(stream);
-            let position = (stream.n_evicted + index + 1) << stream.chunk_shift;
-            match stream.chunks[index] {
-                Chunk::Hot(_) => stream.compress_before(position),
-                _ => stream.map_before(position, to, first_stream + i as u32, stamp_millis)?,
-            };
-            held[i] = stream.bytes();
-        }
-    }
-    if to.uncommitted_bytes() > 0 {
-        to.commit(Durability::Process)?;
-    }
-    Ok(before.saturating_sub(held.iter().sum()))
-}
-
 fn default_chunk_shift(shape: RowShape) -> u32 {
     (CHUNK_BYTES / shape.row_bytes().max(1)).clamp(1, MOST_CHUNK_ROWS).ilog2()
 }
 
 mod filed;
-mod pairs;
+mod read;
 
 #[cfg(test)]
 mod tests;

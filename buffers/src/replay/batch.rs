@@ -1,6 +1,7 @@
 //! A batch: what was drawn, in tensors that are filled again and again.
 
 use memsys::libtorch::exclusive_numbers;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tch::{Device, Kind, Tensor};
 
 use super::sampler::Drawn;
@@ -67,6 +68,16 @@ impl Batch {
         }
     }
 
+    /// Keeps what was drawn until its observations are gathered.
+    pub(super) fn keep_drawn(&mut self, drawn: Drawn) {
+        self.drawn = drawn;
+    }
+
+    /// What was drawn and is to be gathered.
+    pub(super) fn take_drawn(&mut self) -> Drawn {
+        std::mem::take(&mut self.drawn)
+    }
+
     /// The numbers of `n` windows of view `index` and of the next ones, to be written.
     pub(super) fn rooms(&mut self, index: usize, view: &View, n: usize) -> Result<[&mut [f32]; 2]> {
         let shape = [n as i64, view.length as i64, view.width as i64];
@@ -123,4 +134,70 @@ fn make_writable(tensor: &mut Tensor, shape: &[i64]) -> Result<()> {
 
 fn numbers_of<'a>(tensor: &'a mut Tensor, shape: &[i64]) -> Result<&'a mut [f32]> {
     Ok(exclusive_numbers(tensor, shape)?.expect("a fresh tensor is held once"))
+}
+
+/// A batch as part of a saved state: numbers and shapes.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    views: [Vec<([i64; 3], Vec<f32>)>; 2],
+    places: [Vec<Place>; 2],
+    actions: Vec<i64>,
+    rewards: Vec<f32>,
+    discounts: Vec<f32>,
+    weights: Vec<f32>,
+    slots: Vec<Slot>,
+}
+
+impl Serialize for Batch {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let views = |tensors: &[Tensor]| {
+            let view = |tensor: &Tensor| -> std::result::Result<_, tch::TchError> {
+                let (n, length, width) = tensor.size3()?;
+                Ok(([n, length, width], Vec::try_from(tensor.f_flatten(0, -1)?)?))
+            };
+            tensors.iter().map(view).collect::<std::result::Result<Vec<_>, _>>()
+        };
+        let saved = || -> std::result::Result<Saved, tch::TchError> {
+            Ok(Saved {
+                views: [views(&self.observations)?, views(&self.next_observations)?],
+                places: [self.places.clone(), self.next_places.clone()],
+                actions: Vec::try_from(&self.actions)?,
+                rewards: Vec::try_from(&self.rewards)?,
+                discounts: Vec::try_from(&self.discounts)?,
+                weights: Vec::try_from(&self.weights)?,
+                slots: self.slots.clone(),
+            })
+        };
+        saved().map_err(serde::ser::Error::custom)?.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Batch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let Saved { views, places, actions, rewards, discounts, weights, slots } =
+            Saved::deserialize(deserializer)?;
+        let restore = || -> Result<Self> {
+            let mut batch = Self::default();
+            for (views, tensors) in views.iter().zip([&mut batch.observations, &mut batch.next_observations])
+            {
+                for (shape, numbers) in views {
+                    tensors.push(Tensor::f_from_slice(numbers)?.f_view(*shape)?);
+                }
+            }
+            let [places, next_places] = places;
+            let drawn = Drawn {
+                slots,
+                places,
+                next_places,
+                actions,
+                rewards,
+                discounts,
+                weights,
+                ..Drawn::default()
+            };
+            batch.put_columns(drawn)?;
+            Ok(batch)
+        };
+        restore().map_err(serde::de::Error::custom)
+    }
 }

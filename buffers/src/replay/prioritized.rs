@@ -1,7 +1,9 @@
 //! The replay: what is drawn by priority, with the observations gathered into tensors.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use memsys::libtorch::bytes_read_by_this_thread;
 use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +13,7 @@ use super::copies::Copies;
 use super::sampler::Sampler;
 use super::tiers::{self, ReplayBuffer, Tiers, evict_own};
 use super::transitions::{Slot, Transitions};
-use super::windows::gather;
+use super::windows::{gather, will_need};
 use crate::error::{Error, Result};
 use crate::frames::{Clock, FrameStream, Place, Scenes, TierBytes};
 use crate::store::writer::Opened;
@@ -53,6 +55,9 @@ pub struct Replay {
     copies: Option<Copies>,
     #[serde(skip)]
     tiers: Tiers,
+    /// Whether the last batch waited for the disk: the next one has it read ahead.
+    #[serde(skip)]
+    is_cold: AtomicBool,
 }
 
 impl Replay {
@@ -64,23 +69,18 @@ impl Replay {
     pub fn new(options: &ReplayOptions, scenes: Arc<Scenes>) -> Result<Self> {
         let mut tiers = Tiers::new(options.store.clone(), options.n_environments, scenes.own_reach());
         let (capacity, exponent) = (options.capacity_transitions, options.priority_exponent);
-        let is_filed = options.store.tier == Tier::Mapped && !options.copies_observations;
-        let planned = match is_filed {
-            true => Sampler::planned_bytes(capacity) - Transitions::planned_bytes(capacity),
-            false => Sampler::planned_bytes(capacity),
+        let is_streamed = options.store.tier != Tier::Hot && !options.copies_observations;
+        let ring_bytes = if is_streamed { 0 } else { Transitions::planned_bytes(capacity) };
+        tiers.begin(Sampler::planned_bytes(capacity) - Transitions::planned_bytes(capacity) + ring_bytes)?;
+        let transitions = match is_streamed {
+            true => Transitions::streamed(capacity, tiers.transition_stream()),
+            false => Transitions::new(capacity),
         };
-        tiers.begin(planned)?;
+        let sampler = Sampler::over(transitions, exponent);
         let own = (0..options.n_environments).map(|_| tiers.own_stream(options.own_width)).collect();
-        let new = if is_filed { Sampler::filed } else { Sampler::new };
         let copies = copies(options, &scenes);
-        Ok(Self {
-            own_reach: scenes.own_reach(),
-            scenes,
-            sampler: new(capacity, exponent),
-            own,
-            copies,
-            tiers,
-        })
+        let is_cold = AtomicBool::new(true);
+        Ok(Self { own_reach: scenes.own_reach(), scenes, sampler, own, copies, tiers, is_cold })
     }
 
     /// Gives a restored replay its scenes back, which are not saved with it, and the rows that its file keeps. What was
@@ -99,6 +99,7 @@ impl Replay {
         let mut tiers = Tiers::new(options.store.clone(), options.n_environments, scenes.own_reach());
         let opened = tiers.take_over(&mut self.sampler, &mut self.own)?;
         self.tiers = tiers;
+        self.is_cold = AtomicBool::new(true);
         self.copies = copies(options, &scenes);
         self.own_reach = scenes.own_reach();
         self.scenes = scenes;
@@ -156,17 +157,17 @@ impl Replay {
         let tree = fixed - Transitions::planned_bytes(capacity);
         match store.tier {
             Tier::Hot => hot,
-            Tier::Compressed if hot <= store.begin_bytes() => hot,
             Tier::Compressed => {
-                let compressed = ((hot - fixed) as f64 * PLANNED_SHARE) as u64
-                    + tiers::overhead_bytes(n_environments, own_width);
-                (fixed + compressed).max(store.begin_bytes()).min(hot)
+                let rows = hot - tree;
+                let packed = (rows as f64 * PLANNED_SHARE) as u64;
+                tree + packed.max(store.begin_bytes()).min(rows)
+                    + tiers::overhead_bytes(n_environments, own_width)
             }
             Tier::Mapped => {
-                let n_rows = n_inserted.min(capacity as u64);
-                let rows = n_rows * (own_width as u64 * 4 + 32);
-                let kept = rows.min(store.budget_bytes + tiers::overhead_bytes(n_environments, own_width));
-                tree + kept + rows / tiers::ROWS_BYTES_A_MAPPED_BYTE
+                let rows = hot - tree;
+                let filed = (rows as f64 * PLANNED_SHARE) as u64;
+                let kept = rows.min(store.budget_bytes) + tiers::overhead_bytes(n_environments, own_width);
+                tree + kept + rows / tiers::ROWS_BYTES_A_MAPPED_BYTE + filed.min(store.window_bytes)
             }
         }
     }
@@ -276,19 +277,59 @@ impl Replay {
         rng: &mut Pcg64Mcg,
         batch: &mut Batch,
     ) -> Result<()> {
+        self.draw_into(n, importance_sampling_exponent, rng, batch)?;
+        self.gather_into(batch)
+    }
+
+    /// The first half of [`Self::sample_into`]: draws by the priorities as they are now. [`Self::gather_into`] must follow
+    /// before transitions are inserted.
+    ///
+    /// # Errors
+    /// [`Error::Empty`], or where a file that holds transitions cannot be read.
+    pub fn draw_into(
+        &self,
+        n: usize,
+        importance_sampling_exponent: f64,
+        rng: &mut Pcg64Mcg,
+        batch: &mut Batch,
+    ) -> Result<()> {
         let mut drawn = batch.take_room(self.scenes.views().len());
-        self.sampler.draw(n, importance_sampling_exponent, rng, &mut drawn)?;
+        drawn.reads_ahead = self.is_cold.load(Relaxed);
+        let before = self.bytes_read();
+        let outcome = self.sampler.draw(n, importance_sampling_exponent, rng, &mut drawn);
+        self.is_cold.store(self.bytes_read() > before, Relaxed);
+        batch.keep_drawn(drawn);
+        outcome
+    }
+
+    /// The second half of [`Self::sample_into`]: gathers the observations of what was drawn. It may run on another thread
+    /// while a learner step takes its time.
+    ///
+    /// # Errors
+    /// Where rows cannot be read from a file, or libtorch refuses the memory; of the batch nothing may then be used.
+    pub fn gather_into(&self, batch: &mut Batch) -> Result<()> {
+        let drawn = batch.take_drawn();
+        let before = self.bytes_read();
+        let places = [&drawn.places[..], &drawn.next_places];
+        if drawn.reads_ahead || self.is_cold.load(Relaxed) {
+            will_need(&self.scenes, &self.own, places);
+        }
         for (index, view) in self.scenes.views().iter().enumerate() {
-            let rooms = batch.rooms(index, view, n)?;
+            let rooms = batch.rooms(index, view, drawn.places.len())?;
             match &self.copies {
                 Some(copies) => copies.gather(index, &drawn.indices, rooms),
-                None => {
-                    let places = [&drawn.places[..], &drawn.next_places];
-                    gather(&self.scenes, &self.own, index, places, rooms)?;
-                }
+                None => gather(&self.scenes, &self.own, index, places, rooms)?,
             }
         }
+        if self.bytes_read() > before {
+            self.is_cold.store(true, Relaxed);
+        }
         batch.put_columns(drawn)
+    }
+
+    /// Bytes that disks have read for this thread, where rows lie in files.
+    fn bytes_read(&self) -> u64 {
+        if self.tier() == Tier::Mapped { bytes_read_by_this_thread() } else { 0 }
     }
 
     /// Sets the priorities of sampled transitions by their TD errors. A slot that has been overwritten since

@@ -51,6 +51,8 @@ pub struct Drawn {
     /// Where they lie in the ring.
     pub(super) indices: Vec<usize>,
     pub(super) masses: Vec<f64>,
+    /// Whether the system is told what will be read before it is.
+    pub(super) reads_ahead: bool,
 }
 
 impl Sampler {
@@ -60,12 +62,8 @@ impl Sampler {
         Self::over(Transitions::new(capacity), priority_exponent)
     }
 
-    /// An empty sampler whose transitions lie in a stream that is kept in a file.
-    pub(super) fn filed(capacity: usize, priority_exponent: f64) -> Self {
-        Self::over(Transitions::filed(capacity), priority_exponent)
-    }
-
-    fn over(transitions: Transitions, priority_exponent: f64) -> Self {
+    /// An empty sampler over these transitions.
+    pub(super) fn over(transitions: Transitions, priority_exponent: f64) -> Self {
         let priorities =
             (priority_exponent != 0.0).then(|| Priorities::new(transitions.capacity(), priority_exponent));
         Self { transitions, priorities, room: Room::default() }
@@ -149,8 +147,18 @@ impl Sampler {
         if self.transitions.is_empty() {
             return Err(Error::Empty);
         }
-        let Drawn { slots, places, next_places, actions, rewards, discounts, weights, masses, indices } =
-            drawn;
+        let Drawn {
+            slots,
+            places,
+            next_places,
+            actions,
+            rewards,
+            discounts,
+            weights,
+            masses,
+            indices,
+            reads_ahead,
+        } = drawn;
         if let Some(priorities) = &self.priorities {
             priorities.draw(n, rng, masses, indices);
             priorities.weights(indices, importance_sampling_exponent, weights);
@@ -165,6 +173,9 @@ impl Sampler {
         actions.clear();
         rewards.clear();
         discounts.clear();
+        if *reads_ahead {
+            self.transitions.will_need(indices);
+        }
         self.transitions.read(indices, |slot, transition| {
             slots.push(slot);
             places.push(transition.from);

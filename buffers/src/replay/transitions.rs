@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Transition;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::frames::{FrameStream, Place};
 use crate::store::RowKind;
 
@@ -23,8 +23,10 @@ struct Row(Transition);
 const ROW_BYTES: usize = 32;
 const _: () = assert!(size_of::<Row>() == ROW_BYTES, "two transitions a cache line");
 
-/// Transitions in a chunk of a stream.
-const CHUNK_SHIFT: u32 = 10;
+/// A stream for transitions, of which `1 << chunk_shift` go into a chunk.
+pub(super) fn transition_stream(chunk_shift: u32) -> FrameStream {
+    FrameStream::by_row(RowKind::U8, ROW_BYTES, chunk_shift)
+}
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 enum Rows {
@@ -55,14 +57,13 @@ impl Transitions {
         Self { capacity, rows: Rows::Ring(Vec::with_capacity(capacity)), n_inserted: 0, next: 0 }
     }
 
-    /// The same, in a stream that is kept in a file.
+    /// The same, in a stream of [`transition_stream`].
     ///
     /// # Panics
     /// Where `capacity` is 0.
     #[must_use]
-    pub(super) fn filed(capacity: usize) -> Self {
+    pub(super) fn streamed(capacity: usize, stream: FrameStream) -> Self {
         assert!(capacity > 0, "a ring holds at least one transition");
-        let stream = FrameStream::chunked(RowKind::U8, ROW_BYTES, CHUNK_SHIFT).filed();
         Self { capacity, rows: Rows::Stream(Box::new(stream)), n_inserted: 0, next: 0 }
     }
 
@@ -156,8 +157,12 @@ impl Transitions {
             let n_rows = stream.chunk_rows();
             let end = stream.first_row() + n_rows;
             let mut rows = vec![0; n_rows * ROW_BYTES];
-            stream.copy_window_bytes(end - 1, n_rows, 1, &mut rows)?;
-            rows.as_chunks().0.iter().for_each(|row| gone(&of_bytes(row)));
+            match stream.copy_window_bytes(end - 1, n_rows, 1, &mut rows) {
+                Ok(()) => rows.as_chunks().0.iter().for_each(|row| gone(&of_bytes(row))),
+                // Nobody needs them any more; what they pointed to goes with the next chunk.
+                Err(Error::Damaged { .. }) => {}
+                Err(error) => return Err(error),
+            }
             stream.evict_before(end);
         }
         Ok(())
@@ -172,6 +177,13 @@ impl Transitions {
         match &self.rows {
             Rows::Ring(rows) => &rows[index].0,
             Rows::Stream(_) => panic!("transitions in a file are read, and not pointed at"),
+        }
+    }
+
+    /// Has the system begin to read those at `indices` that lie in a file.
+    pub(super) fn will_need(&self, indices: &[usize]) {
+        if let Rows::Stream(stream) = &self.rows {
+            indices.iter().for_each(|index| stream.will_need(self.slot(*index).0 as usize, 1, 1));
         }
     }
 
@@ -221,31 +233,35 @@ impl Transitions {
     }
 }
 
-/// Little-endian, in the order of the fields; three bytes behind the action are zero.
+/// Eight words, little-endian. Where an observation is bootstrapped from is told as a distance, which is short, so that
+/// it packs to few bits.
 fn to_bytes(transition: &Transition) -> [u8; ROW_BYTES] {
     let Transition { from, to_base, to_own, action, reward, discount } = transition;
+    let words = [
+        u32::from(from.scene) | u32::from(from.environment) << 16,
+        from.base,
+        to_base.wrapping_sub(from.base),
+        from.own,
+        to_own.wrapping_sub(from.own),
+        u32::from(*action),
+        reward.to_bits(),
+        discount.to_bits(),
+    ];
     let mut row = [0; ROW_BYTES];
-    row[..2].copy_from_slice(&from.scene.to_le_bytes());
-    row[2..4].copy_from_slice(&from.environment.to_le_bytes());
-    for (at, number) in [(4, from.base), (8, from.own), (12, *to_base), (16, *to_own)] {
-        row[at..at + 4].copy_from_slice(&number.to_le_bytes());
-    }
-    row[20] = *action;
-    row[24..28].copy_from_slice(&reward.to_le_bytes());
-    row[28..].copy_from_slice(&discount.to_le_bytes());
+    row.as_chunks_mut().0.iter_mut().zip(words).for_each(|(bytes, word)| *bytes = word.to_le_bytes());
     row
 }
 
 fn of_bytes(row: &[u8; ROW_BYTES]) -> Transition {
-    let half = |at: usize| u16::from_le_bytes([row[at], row[at + 1]]);
-    let word = |at: usize| u32::from_le_bytes([row[at], row[at + 1], row[at + 2], row[at + 3]]);
+    let words: [u32; 8] = std::array::from_fn(|i| u32::from_le_bytes(row.as_chunks().0[i]));
+    let [who, base, after_base, own, after_own, action, reward, discount] = words;
     Transition {
-        from: Place { scene: half(0), environment: half(2), base: word(4), own: word(8) },
-        to_base: word(12),
-        to_own: word(16),
-        action: row[20],
-        reward: f32::from_bits(word(24)),
-        discount: f32::from_bits(word(28)),
+        from: Place { scene: who as u16, environment: (who >> 16) as u16, base, own },
+        to_base: base.wrapping_add(after_base),
+        to_own: own.wrapping_add(after_own),
+        action: action as u8,
+        reward: f32::from_bits(reward),
+        discount: f32::from_bits(discount),
     }
 }
 
@@ -264,7 +280,10 @@ mod tests {
     #[test]
     fn a_number_finds_its_transition_until_that_is_overwritten() {
         for (capacity, new) in [1usize, 2, 7, 16]
-            .map(|n| [(n, Transitions::new as fn(usize) -> _), (n, Transitions::filed)])
+            .map(|n| {
+                let streamed: fn(usize) -> _ = |n| Transitions::streamed(n, transition_stream(3).filed());
+                [(n, Transitions::new as fn(usize) -> _), (n, streamed)]
+            })
             .as_flattened()
         {
             let (capacity, mut ring) = (*capacity, new(*capacity));

@@ -47,6 +47,18 @@ pub fn gather(
     Ok(())
 }
 
+/// Has the system begin to read from files what the windows at these places will need.
+pub fn will_need(scenes: &Scenes, own: &[FrameStream], places: [&[Place]; 2]) {
+    for (index, view) in scenes.views().iter().enumerate() {
+        for place in places.into_iter().flatten() {
+            let (stream, row) = end(scenes, own, index, place);
+            if !stream.is_hot() {
+                stream.will_need(row, view.length, view.stride);
+            }
+        }
+    }
+}
+
 fn copy_block(view: &View, ends: &[[End; 2]], now: &mut [f32], next: &mut [f32]) -> Result<()> {
     for [(stream, row), _] in ends {
         stream.read_ahead(*row, view.length, view.stride);

@@ -6,9 +6,8 @@ use std::sync::{Arc, OnceLock};
 use super::codec::{self, Codec};
 use super::damage::{Damage, Part};
 use super::file::ChunkFile;
-use super::record::{Entry, Identity};
+use super::record::Entry;
 use super::rows::RowShape;
-use super::writer::ChunkWriter;
 use crate::error::{Error, Result};
 
 /// Rows of a stream.
@@ -31,8 +30,9 @@ pub struct MappedChunk {
     pub file: Arc<ChunkFile>,
     /// Where in it.
     pub entry: Entry,
-    /// Set once its checksum was found right, or where this process wrote it.
-    pub(crate) checked: OnceLock<()>,
+    /// What its rows are read by ([`codec::row_head`]): set once its checksum was found right, or where this process
+    /// wrote it.
+    pub(crate) head: OnceLock<Box<[u8]>>,
 }
 
 /// A chunk that should be in a file.
@@ -74,48 +74,6 @@ impl Chunk {
         }
     }
 
-    /// Makes a hot or mapped chunk a compressed one.
-    ///
-    /// # Errors
-    /// As [`Chunk::rows`]; the chunk stays as it is.
-    pub fn compress(&mut self, shape: RowShape, codec: Codec) -> Result<()> {
-        if !matches!(self, Self::Compressed(_)) {
-            *self = Self::Compressed(self.encoded(shape, codec)?.into());
-        }
-        Ok(())
-    }
-
-    /// Appends a hot or compressed chunk to a file and maps it from there.
-    ///
-    /// # Errors
-    /// As [`ChunkWriter::append`]; the chunk stays as it is.
-    pub fn map(
-        &mut self,
-        shape: RowShape,
-        codec: Codec,
-        identity: Identity,
-        to: &mut ChunkWriter,
-    ) -> Result<()> {
-        if matches!(self, Self::Hot(_) | Self::Compressed(_)) {
-            let entry = to.append(identity, &self.encoded(shape, codec)?)?;
-            let mapped =
-                MappedChunk { checked: OnceLock::from(()), ..MappedChunk::new(Arc::clone(to.file()), entry) };
-            *self = Self::Mapped(Box::new(mapped));
-        }
-        Ok(())
-    }
-
-    /// Makes any chunk a hot one.
-    ///
-    /// # Errors
-    /// As [`Chunk::rows`]; the chunk stays as it is.
-    pub fn heat(&mut self) -> Result<()> {
-        if !matches!(self, Self::Hot(_)) {
-            *self = Self::Hot(self.rows()?.into_owned());
-        }
-        Ok(())
-    }
-
     /// Bytes of memory held.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -140,27 +98,48 @@ impl MappedChunk {
     /// The chunk at `entry` of a file.
     #[must_use]
     pub fn new(file: Arc<ChunkFile>, entry: Entry) -> Self {
-        Self { file, entry, checked: OnceLock::new() }
+        Self { file, entry, head: OnceLock::new() }
+    }
+
+    /// The chunk at `entry`, which this process has just written there.
+    pub(crate) fn written(file: Arc<ChunkFile>, entry: Entry, encoded: &[u8]) -> Self {
+        Self { file, entry, head: OnceLock::from(codec::row_head(encoded, entry.shape)) }
     }
 
     /// Whether single rows can be read without the others.
     #[must_use]
-    pub(crate) fn is_stored(&self) -> bool {
-        self.entry.codec == Codec::STORED
+    pub(crate) fn gives_single_rows(&self) -> bool {
+        self.entry.codec.gives_single_rows()
     }
 
-    /// Reads the bytes of a stored chunk's rows from `at` on; the first time the whole chunk is compared with its
-    /// checksum. It is read and not mapped: pages that are touched in a mapping are resident, and single rows all over
-    /// a large file touch them all.
+    /// Reads the rows from `first` on, as many as `out` has room for, of a chunk that gives single rows; the first time
+    /// the whole chunk is compared with its checksum.
     ///
     /// # Errors
     /// As [`Chunk::rows`].
-    pub(crate) fn read_stored(&self, at: usize, out: &mut [u8]) -> Result<()> {
-        if self.checked.get().is_none() {
-            self.file.check(&self.entry)?;
-            let _ = self.checked.set(());
+    pub(crate) fn read_rows(&self, first: usize, out: &mut [u8]) -> Result<()> {
+        let shape = self.entry.shape;
+        let head = match self.head.get() {
+            Some(head) => head,
+            None => {
+                let encoded = self.file.encoded(&self.entry)?;
+                self.head.get_or_init(|| codec::row_head(&encoded, shape))
+            }
+        };
+        let place = codec::row_place(head, shape, first, out.len() / shape.row_bytes());
+        let mut take = |read: &[u8]| codec::rows_read(head, shape, read, out);
+        self.file.read_part(&self.entry, place.offset, place.n_bytes, &mut take)
+    }
+
+    /// Has the system begin to read `n` rows from `first` on.
+    pub(crate) fn will_need(&self, first: usize, n: usize) {
+        match self.head.get() {
+            Some(head) if self.gives_single_rows() => {
+                let place = codec::row_place(head, self.entry.shape, first, n);
+                self.file.will_need(&self.entry, place.offset, place.n_bytes);
+            }
+            _ => self.file.will_need(&self.entry, 0, self.entry.stored_bytes as usize),
         }
-        self.file.read_stored(&self.entry, at, out)
     }
 }
 

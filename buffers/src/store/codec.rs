@@ -1,4 +1,5 @@
-//! Rows to fewer bytes and back, lossless to the bit: a predictor, a shuffle, DEFLATE.
+//! Rows to fewer bytes and back, lossless to the bit: a predictor, a shuffle, DEFLATE; or packed (`pack`), where single
+//! rows are read.
 //!
 //! An encoded chunk says itself how it is to be read:
 //!
@@ -15,6 +16,7 @@ use std::cell::RefCell;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use serde::{Deserialize, Serialize};
 
+use super::pack::{self, Columns};
 pub use super::predict::Predictor;
 use super::rows::{MAX_CHUNK_BYTES, RowKind, RowShape};
 pub use super::shuffle::Transform;
@@ -28,6 +30,9 @@ const MAX_DEFLATE_RATIO: usize = 1032;
 
 /// Levels of DEFLATE that are tried, the fastest first.
 const LEVELS: [u8; 3] = [1, 2, 6];
+
+/// Packed rows must save one part in so many.
+const LEAST_SAVED: usize = 16;
 
 /// A larger encoding is taken for as good as the smallest where it is larger by less than this fraction of it.
 const TIE_FRACTION: usize = 64;
@@ -47,6 +52,14 @@ pub struct Codec {
 impl Codec {
     /// The rows as they are.
     pub const STORED: Self = Self { transform: Transform::None, predictor: Predictor::None, level: 0 };
+    /// Each column in the bits that it uses, any row to be read without the others. For rows of whole 32-bit words.
+    pub const PACKED: Self = Self { transform: Transform::Pack, predictor: Predictor::None, level: 0 };
+
+    /// Whether single rows can be read without the others.
+    #[must_use]
+    pub fn gives_single_rows(self) -> bool {
+        matches!(self, Self::STORED | Self::PACKED)
+    }
 }
 
 impl From<Codec> for [u8; 3] {
@@ -67,7 +80,9 @@ impl TryFrom<[u8; 3]> for Codec {
         let wrong = Error::Undecodable { what: "its codec is unknown" };
         match (Transform::ALL.get(transform as usize), Predictor::ALL.get(predictor as usize)) {
             (Some(transform), Some(predictor)) if level <= 9 => {
-                Ok(Self { transform: *transform, predictor: *predictor, level })
+                let codec = Self { transform: *transform, predictor: *predictor, level };
+                let is_known = codec.transform != Transform::Pack || codec == Self::PACKED;
+                if is_known { Ok(codec) } else { Err(wrong) }
             }
             _ => Err(wrong),
         }
@@ -113,6 +128,11 @@ pub fn header(encoded: &[u8]) -> Result<Header> {
         return Err(wrong("its rows are too many or none"));
     };
     let possible = match codec.level {
+        0 if codec == Codec::PACKED => {
+            shape.row_bytes().is_multiple_of(4)
+                && Columns::read(stream, shape.row_bytes())
+                    .is_some_and(|columns| columns.fits(stream, n_rows))
+        }
         0 => raw_bytes == stream.len(),
         _ => raw_bytes.div_ceil(MAX_DEFLATE_RATIO) <= stream.len(),
     };
@@ -126,7 +146,7 @@ pub fn header(encoded: &[u8]) -> Result<Header> {
 /// Encodes rows.
 ///
 /// # Panics
-/// Where there is no row, a part of a row, or more than [`MAX_CHUNK_BYTES`].
+/// Where there is no row, a part of a row, or more than [`MAX_CHUNK_BYTES`]; where rows to be packed are not whole words.
 #[must_use]
 pub fn encode(codec: Codec, shape: RowShape, rows: &[u8]) -> Vec<u8> {
     let whole =
@@ -137,6 +157,12 @@ pub fn encode(codec: Codec, shape: RowShape, rows: &[u8]) -> Vec<u8> {
     let mut encoded = vec![kind, transform, predictor, level];
     encoded.extend((shape.width as u32).to_le_bytes());
     encoded.extend(((rows.len() / shape.row_bytes()) as u32).to_le_bytes());
+    if codec == Codec::PACKED {
+        assert!(shape.row_bytes().is_multiple_of(4), "packed rows are whole words");
+        pack::pack(rows, shape.row_bytes(), &mut encoded);
+        encoded.shrink_to_fit();
+        return encoded;
+    }
     let mut plain = rows.to_vec();
     codec.predictor.apply(shape, &mut plain);
     codec.transform.apply(shape, &mut plain, &mut Vec::new());
@@ -171,6 +197,11 @@ pub fn decode(encoded: &[u8]) -> Result<Vec<u8>> {
     let Header { shape, codec, n_rows } = header(encoded)?;
     let stream = &encoded[HEADER_BYTES..];
     let mut rows = vec![0; n_rows * shape.row_bytes()];
+    if codec == Codec::PACKED {
+        let columns = Columns::read(stream, shape.row_bytes()).expect("a header that was checked");
+        columns.unpack(&stream[Columns::head_bytes(shape.row_bytes())..], &mut rows);
+        return Ok(rows);
+    }
     KEPT.with_borrow_mut(|(inflate, scratch)| {
         if codec.level == 0 {
             rows.copy_from_slice(stream);
@@ -193,8 +224,73 @@ pub fn decode(encoded: &[u8]) -> Result<Vec<u8>> {
     })
 }
 
-/// The codec for rows like `sample`: of those whose encoding of it is about the smallest, the fastest. It depends on
-/// the sample alone, never on a clock.
+/// Whether a chunk was encoded by [`Codec::PACKED`].
+pub(crate) fn is_packed(encoded: &[u8]) -> bool {
+    encoded.get(1) == Some(&PACK_NUMBER)
+}
+
+/// Unpacks the rows from `first` on of a packed chunk, as many as `out` has room for.
+///
+/// # Panics
+/// Where it has no such rows.
+pub(crate) fn unpack(encoded: &[u8], shape: RowShape, first: usize, out: &mut [u8]) {
+    let stream = &encoded[HEADER_BYTES..];
+    let columns = Columns::read(stream, shape.row_bytes()).expect("a packed chunk has its columns");
+    columns.unpack(&stream[Columns::head_bytes(shape.row_bytes()) + first * columns.row_bytes()..], out);
+}
+
+/// What is kept in memory of a chunk in a file, so that single rows can be read: of a packed one its columns.
+pub(crate) fn row_head(encoded: &[u8], shape: RowShape) -> Box<[u8]> {
+    let n_bytes = if is_packed(encoded) { Columns::head_bytes(shape.row_bytes()) } else { 0 };
+    encoded[HEADER_BYTES..][..n_bytes].into()
+}
+
+/// Where in an encoded chunk rows lie that can be read without the others.
+pub(crate) struct RowPlace {
+    /// Bytes from the beginning of the encoded chunk.
+    pub(crate) offset: usize,
+    /// Bytes to be read there.
+    pub(crate) n_bytes: usize,
+}
+
+/// Where the `n` rows from `first` on lie, of a chunk with this head ([`row_head`]).
+pub(crate) fn row_place(head: &[u8], shape: RowShape, first: usize, n: usize) -> RowPlace {
+    let row_bytes = shape.row_bytes();
+    match Columns::read(head, row_bytes).filter(|_| !head.is_empty()) {
+        None => RowPlace { offset: HEADER_BYTES + first * row_bytes, n_bytes: n * row_bytes },
+        Some(columns) => RowPlace {
+            offset: HEADER_BYTES + head.len() + first * columns.row_bytes(),
+            n_bytes: columns.read_bytes(n),
+        },
+    }
+}
+
+/// The rows that were read at a [`row_place`].
+pub(crate) fn rows_read(head: &[u8], shape: RowShape, read: &[u8], out: &mut [u8]) {
+    match Columns::read(head, shape.row_bytes()).filter(|_| !head.is_empty()) {
+        None => out.copy_from_slice(read),
+        Some(columns) => columns.unpack(read, out),
+    }
+}
+
+/// [`Transform::Pack`] in a chunk's header.
+const PACK_NUMBER: u8 = 3;
+
+/// The codec for rows like `sample` of which single ones are read: packed, where that saves a part in
+/// [`LEAST_SAVED`] of their bytes.
+///
+/// # Panics
+/// As [`encode`].
+#[must_use]
+pub fn choose_single(shape: RowShape, sample: &[u8]) -> Codec {
+    let is_smaller =
+        || encode(Codec::PACKED, shape, sample).len() <= sample.len() - sample.len() / LEAST_SAVED;
+    if shape.row_bytes().is_multiple_of(4) && is_smaller() { Codec::PACKED } else { Codec::STORED }
+}
+
+/// The codec for rows like `sample`: one that gives single rows, unless DEFLATE's encoding of the sample is smaller than
+/// its by a third; else, of those whose encoding is about the smallest, the fastest. It depends on the sample alone,
+/// never on a clock.
 ///
 /// # Panics
 /// As [`encode`].
@@ -203,8 +299,10 @@ pub fn choose(shape: RowShape, sample: &[u8]) -> Codec {
     let bytes = |codec| (codec, encode(codec, shape, sample).len());
     let quick = bytes(choose_quick(shape, sample));
     let levels = LEVELS[1..].iter().map(|level| Codec { level: *level, ..quick.0 });
-    let stored = (Codec::STORED, sample.len() + HEADER_BYTES);
-    fastest([stored, quick].into_iter().chain(levels.map(bytes)).collect())
+    let tried: Vec<_> = std::iter::once(quick).chain(levels.map(bytes)).collect();
+    let least = tried.iter().map(|(_, bytes)| *bytes).min().expect("some level was tried");
+    let (single, single_bytes) = bytes(choose_single(shape, sample));
+    if least < single_bytes - single_bytes / 3 { fastest(tried) } else { single }
 }
 
 /// The same of the fastest level alone: for chunks that are decoded for the sake of single rows.
@@ -214,7 +312,7 @@ pub fn choose(shape: RowShape, sample: &[u8]) -> Codec {
 #[must_use]
 pub fn choose_quick(shape: RowShape, sample: &[u8]) -> Codec {
     let of = |transform| Predictor::ALL.map(|predictor| Codec { transform, predictor, level: LEVELS[0] });
-    let tried = Transform::ALL.into_iter().flat_map(of);
+    let tried = Transform::ORDERS.into_iter().flat_map(of);
     fastest(tried.map(|codec| (codec, encode(codec, shape, sample).len())).collect())
 }
 
@@ -232,7 +330,7 @@ mod tests {
 
     fn codecs() -> impl Iterator<Item = Codec> {
         let of = |transform| Predictor::ALL.map(|predictor| (transform, predictor));
-        let steps = Transform::ALL.into_iter().flat_map(of);
+        let steps = Transform::ORDERS.into_iter().flat_map(of);
         steps.flat_map(|(transform, predictor)| [0, 1, 6].map(|level| Codec { transform, predictor, level }))
     }
 
@@ -258,6 +356,21 @@ mod tests {
                 prop_assert_eq!(header(&encoded).unwrap(), Header { shape, n_rows, codec });
                 prop_assert_eq!(&decode(&encoded).unwrap(), &rows, "{:?}", codec);
             }
+            if shape.row_bytes().is_multiple_of(4) {
+                let encoded = encode(Codec::PACKED, shape, &rows);
+                prop_assert_eq!(&decode(&encoded).unwrap(), &rows);
+                let (n_rows, row_bytes) = (rows.len() / shape.row_bytes(), shape.row_bytes());
+                let (head, mut row) = (row_head(&encoded, shape), vec![0; row_bytes]);
+                for first in 0..n_rows {
+                    prop_assert!(is_packed(&encoded));
+                    unpack(&encoded, shape, first, &mut row);
+                    prop_assert_eq!(&row[..], &rows[first * row_bytes..][..row_bytes]);
+                    let place = row_place(&head, shape, first, 1);
+                    let mut read = vec![0; row_bytes];
+                    rows_read(&head, shape, &encoded[place.offset..][..place.n_bytes], &mut read);
+                    prop_assert_eq!(&read, &row);
+                }
+            }
         }
 
         #[test]
@@ -266,7 +379,9 @@ mod tests {
             noise in proptest::collection::vec(any::<u8>(), 0..60),
         ) {
             let _ = decode(&noise);
-            let mut encoded = encode(codecs().nth(which % codecs().count()).unwrap(), shape, &rows);
+            let packed = (which % 5 == 0 && shape.row_bytes().is_multiple_of(4)).then_some(Codec::PACKED);
+            let codec = packed.unwrap_or_else(|| codecs().nth(which % codecs().count()).unwrap());
+            let mut encoded = encode(codec, shape, &rows);
             let place = place % encoded.len();
             encoded[place] = value;
             if let Ok(rows) = decode(&encoded) {
@@ -276,13 +391,15 @@ mod tests {
         }
 
         #[test]
-        fn the_choice_is_as_small_as_any_quick_one_but_for_ties((shape, rows) in rows()) {
+        fn the_choice_gives_single_rows_or_is_as_small_as_any_quick_one_but_for_ties((shape, rows) in rows()) {
             let chosen = choose(shape, &rows);
             prop_assert_eq!(chosen, choose(shape, &rows));
             let quick = codecs().filter(|codec| codec.level <= 1);
             let least = quick.map(|codec| encode(codec, shape, &rows).len()).min().unwrap();
             // A tie among the quick ones, and another among the levels.
-            prop_assert!(encode(chosen, shape, &rows).len() <= least + least / 30);
+            let bytes = encode(chosen, shape, &rows).len();
+            let more = if chosen.gives_single_rows() { least / 2 + 1 } else { least / 30 };
+            prop_assert!(bytes <= least + more);
         }
     }
 

@@ -1,4 +1,4 @@
-//! Encodes chunks on a thread of its own.
+//! Encodes chunks of which single rows are read, on a thread of its own.
 //!
 //! What is to be encoded is a copy of a chunk's rows, so that the chunk can be read, evicted or appended behind in the
 //! meantime; the owner puts the result in the chunk's place when it next has time. Rows read the same before and
@@ -35,6 +35,8 @@ pub(crate) struct Encoded {
     pub(crate) number: u64,
     /// The chunk.
     pub(crate) bytes: Box<[u8]>,
+    /// Bytes of its rows.
+    raw_bytes: u64,
 }
 
 /// The thread, and the chunks on their way to it and back.
@@ -44,6 +46,7 @@ pub(crate) struct Encoder {
     done: Receiver<Encoded>,
     thread: Option<JoinHandle<()>>,
     n_waiting: usize,
+    waiting_bytes: u64,
 }
 
 impl Encoder {
@@ -55,7 +58,7 @@ impl Encoder {
             .name("replay-encoder".to_owned())
             .spawn(move || encode_all(&waiting, &give))
             .map_err(|source| memsys::Error::Thread { what: "replay's encoder", source })?;
-        Ok(Self { tasks: Some(tasks), done, thread: Some(thread), n_waiting: 0 })
+        Ok(Self { tasks: Some(tasks), done, thread: Some(thread), n_waiting: 0, waiting_bytes: 0 })
     }
 
     /// Whether another chunk can be given without waiting.
@@ -68,6 +71,11 @@ impl Encoder {
         self.n_waiting
     }
 
+    /// Bytes of the rows given and not taken back yet.
+    pub(crate) fn waiting_bytes(&self) -> u64 {
+        self.waiting_bytes
+    }
+
     /// Gives a chunk's rows to be encoded.
     ///
     /// # Panics
@@ -78,6 +86,7 @@ impl Encoder {
             self.join();
         }
         self.n_waiting += 1;
+        self.waiting_bytes += rows.len() as u64;
     }
 
     /// A chunk that is done; waits for it where `wait` says so and one is on its way.
@@ -100,6 +109,7 @@ impl Encoder {
             },
         };
         self.n_waiting -= 1;
+        self.waiting_bytes -= encoded.raw_bytes;
         Some(encoded)
     }
 
@@ -123,10 +133,10 @@ fn encode_all(tasks: &Receiver<Task>, done: &Sender<Encoded>) {
     let mut codecs: BTreeMap<usize, Codec> = BTreeMap::new();
     for Task { stream, number, shape, rows } in tasks {
         let chosen = codecs.get(&stream).copied().filter(|_| !number.is_multiple_of(CHOOSE_EVERY));
-        let codec = chosen.unwrap_or_else(|| codec::choose_quick(shape, &rows));
+        let codec = chosen.unwrap_or_else(|| codec::choose_single(shape, &rows));
         codecs.insert(stream, codec);
         let bytes = codec::encode(codec, shape, &rows).into_boxed_slice();
-        if done.send(Encoded { stream, number, bytes }).is_err() {
+        if done.send(Encoded { stream, number, bytes, raw_bytes: rows.len() as u64 }).is_err() {
             return;
         }
     }

@@ -1,26 +1,27 @@
-//! A file of chunks, read through a mapping.
+//! A file of chunks: whole ones read as any file is, single rows through a window of mappings.
 //!
-//! The head is read as any file is; the records behind it are mapped. The mapping is sound because of three rules:
+//! The mappings are sound because of three rules:
 //! records are appended once and never rewritten, a mapping ends where the records end that its owner knows, and
 //! what a writer cuts off lies behind the last commit. The writer's lock belongs to the [`ChunkFile`], so that it is
 //! held as long as any chunk is mapped from what it wrote. A file cut off by someone else is noticed before bytes
 //! are touched, except in the instant between.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::ops::Deref;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 
 use memsys::libtorch::{Access, Map};
 
-use super::checksum::checksum;
 use super::codec;
 use super::damage::{Damage, Part};
 use super::head::{self, DATA_OFFSET, Head, Mark, Unreadable};
 use super::index::{self, Index};
 use super::record::{self, Entry, HEADER_BYTES, Record, check_payload, slice};
+use super::window::Window;
 use crate::error::{Error, Result};
 
 /// A file that gives its lock back when it is dropped. Closing it is not enough: a process that is just being started
@@ -56,12 +57,19 @@ pub struct ChunkFile {
     pub(super) file: Handle,
     /// Where the records end that may be mapped.
     end: AtomicU64,
-    map: RwLock<Option<Arc<Map>>>,
+    window: Window,
+}
+
+thread_local! {
+    /// Room for what is read from files, kept from read to read.
+    static PART: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 impl ChunkFile {
     pub(super) fn new(path: PathBuf, file: Handle, end: u64) -> Self {
-        Self { path, file, end: AtomicU64::new(end), map: RwLock::new(None) }
+        // Refused advice costs time alone.
+        if memsys::libtorch::read_randomly(&file).is_err() {}
+        Self { path, file, end: AtomicU64::new(end), window: Window::default() }
     }
 
     /// Where the file lies.
@@ -74,11 +82,9 @@ impl ChunkFile {
     ///
     /// # Errors
     /// [`Error::Damaged`] where its record is not what was written, [`Error::Truncated`] where the file ends before
-    /// it, [`Error::Io`] where the system refuses the mapping.
+    /// it, [`Error::Io`].
     pub fn rows(&self, entry: &Entry) -> Result<Vec<u8>> {
-        let map = self.mapped(entry.end())?;
-        let encoded = self.checked(map.bytes(), entry)?;
-        codec::decode(encoded).map_err(|_| self.damaged(undecodable(entry)))
+        codec::decode(&self.encoded(entry)?).map_err(|_| self.damaged(undecodable(entry)))
     }
 
     /// Reads a chunk as it was encoded.
@@ -86,27 +92,62 @@ impl ChunkFile {
     /// # Errors
     /// As [`ChunkFile::rows`].
     pub fn encoded(&self, entry: &Entry) -> Result<Vec<u8>> {
-        let map = self.mapped(entry.end())?;
-        Ok(self.checked(map.bytes(), entry)?.to_vec())
-    }
-
-    /// Compares a chunk with its checksum without mapping it.
-    pub(super) fn check(&self, entry: &Entry) -> Result<()> {
         let mut record = vec![0; (entry.end() - entry.offset) as usize];
         self.read_at(&mut record, entry.offset, entry)?;
-        let (header, payload) = record.split_at(HEADER_BYTES);
-        let encoded = &payload[..entry.stored_bytes as usize];
-        let fits = codec::header(encoded).is_ok_and(|header| header.codec == entry.codec);
-        if header == entry.header() && checksum(payload) == entry.payload_checksum && fits {
-            return Ok(());
-        }
-        // What is wrong, exactly.
-        self.encoded(entry).map(|_| ())
+        check(&record, entry.offset, entry).map_err(|damage| self.damaged(damage))?;
+        record.truncate(HEADER_BYTES + entry.stored_bytes as usize);
+        record.drain(..HEADER_BYTES);
+        Ok(record)
     }
 
-    /// Reads bytes of the rows of a chunk that is stored as it is.
-    pub(super) fn read_stored(&self, entry: &Entry, at: usize, out: &mut [u8]) -> Result<()> {
-        self.read_at(out, entry.offset + (HEADER_BYTES + codec::HEADER_BYTES + at) as u64, entry)
+    /// Shows `take` `n_bytes` of an encoded chunk from `at` on: through the window where they are in it or have room
+    /// there.
+    ///
+    /// # Errors
+    /// As [`ChunkFile::rows`], but for damage, which is not looked for.
+    pub(super) fn read_part(
+        &self,
+        entry: &Entry,
+        at: usize,
+        n_bytes: usize,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<()> {
+        let offset = entry.offset + (HEADER_BYTES + at) as u64;
+        if self.window.read(&self.file, offset, n_bytes, self.end.load(Ordering::Acquire), take) {
+            return Ok(());
+        }
+        PART.with_borrow_mut(|part| {
+            part.resize(n_bytes.max(part.len()), 0);
+            let part = &mut part[..n_bytes];
+            self.read_at(part, offset, entry)?;
+            take(part);
+            Ok(())
+        })
+    }
+
+    /// Has the system begin to read a part of an encoded chunk, where it is not in the window.
+    pub(super) fn will_need(&self, entry: &Entry, at: usize, n_bytes: usize) {
+        let offset = entry.offset + (HEADER_BYTES + at) as u64;
+        // Advice that is refused costs nothing but the wait that it would have saved.
+        if !self.window.holds(offset, n_bytes)
+            && memsys::libtorch::will_need(&self.file, offset, n_bytes).is_err()
+        {}
+    }
+
+    /// Lets at most `bytes` of the file be resident through mappings.
+    pub fn limit_window(&self, bytes: u64) {
+        self.window.limit_to(bytes);
+    }
+
+    /// Gives all pages of the window back and returns how many bytes they were at most.
+    pub fn clear_window(&self) -> u64 {
+        self.window.clear()
+    }
+
+    /// Bytes of the file that may be resident through mappings.
+    #[must_use]
+    pub fn window_bytes(&self) -> u64 {
+        self.window.bytes()
     }
 
     fn read_at(&self, out: &mut [u8], offset: u64, entry: &Entry) -> Result<()> {
@@ -120,43 +161,23 @@ impl ChunkFile {
         })
     }
 
-    /// Tells the system how the file will be read, or that its resident pages may go.
-    ///
-    /// # Errors
-    /// Where the system refuses the advice.
-    pub fn advise(&self, access: Access) -> Result<()> {
-        let map = self.map.read().unwrap_or_else(PoisonError::into_inner).clone();
-        match map {
-            Some(map) => map.advise(access).map_err(|e| Error::io(&self.path, "advise on the mapping", e)),
-            None => Ok(()),
-        }
+    pub(super) fn renamed(&mut self, to: &Path) {
+        self.path = to.to_owned();
     }
 
     pub(super) fn grown_to(&self, end: u64) {
         self.end.store(end, Ordering::Release);
     }
 
-    /// The file from [`DATA_OFFSET`] to at least `end`.
-    pub(super) fn mapped(&self, end: u64) -> Result<Arc<Map>> {
+    /// The file from [`DATA_OFFSET`] to `end`, to be read from front to back.
+    pub(super) fn mapped(&self, end: u64) -> Result<Map> {
         let found_bytes = length(&self.path, &self.file)?;
         if found_bytes < end {
             return Err(Error::Truncated { path: self.path.clone(), found_bytes, committed_bytes: end });
         }
-        let n_bytes = (end - DATA_OFFSET) as usize;
-        let mapped = self.map.read().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(map) = mapped.filter(|map| map.bytes().len() >= n_bytes) {
-            return Ok(map);
-        }
-        let n_bytes = (self.end.load(Ordering::Acquire).max(end).min(found_bytes) - DATA_OFFSET) as usize;
-        let map = Map::of(&self.file, DATA_OFFSET, n_bytes)
-            .and_then(|map| map.advise(Access::Random).map(|()| Arc::new(map)))
-            .map_err(|source| Error::io(&self.path, "map it", source))?;
-        *self.map.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&map));
-        Ok(map)
-    }
-
-    fn checked<'a>(&self, data: &'a [u8], entry: &Entry) -> Result<&'a [u8]> {
-        check(data, entry).map_err(|damage| self.damaged(damage))
+        Map::of(&self.file, DATA_OFFSET, (end - DATA_OFFSET) as usize)
+            .and_then(|map| map.advise(Access::Sequential).map(|()| map))
+            .map_err(|source| Error::io(&self.path, "map it", source))
     }
 
     fn damaged(&self, damage: Damage) -> Error {
@@ -164,9 +185,9 @@ impl ChunkFile {
     }
 }
 
-/// The encoded rows of a chunk whose record is whole.
-pub(super) fn check<'a>(data: &'a [u8], entry: &Entry) -> std::result::Result<&'a [u8], Damage> {
-    let header = slice(data, entry.offset, HEADER_BYTES as u64).and_then(<[u8]>::first_chunk);
+/// The encoded rows of a chunk whose record is whole; `data` holds the file from `from` on.
+pub(super) fn check<'a>(data: &'a [u8], from: u64, entry: &Entry) -> std::result::Result<&'a [u8], Damage> {
+    let header = slice(data, from, entry.offset, HEADER_BYTES as u64).and_then(<[u8]>::first_chunk);
     if header != Some(&entry.header()) {
         let whole = Damage {
             part: Part::RecordHeader,
@@ -178,10 +199,10 @@ pub(super) fn check<'a>(data: &'a [u8], entry: &Entry) -> std::result::Result<&'
         let broken = header.and_then(|header| record::read(header, entry.offset).err());
         return Err(broken.map_or(whole, |broken| Damage { chunk: whole.chunk, ..broken.damage }));
     }
-    if let Some(damage) = check_payload(data, &Record::Chunk(*entry)) {
+    if let Some(damage) = check_payload(data, from, &Record::Chunk(*entry)) {
         return Err(damage);
     }
-    let encoded = slice(data, entry.offset + HEADER_BYTES as u64, u64::from(entry.stored_bytes))
+    let encoded = slice(data, from, entry.offset + HEADER_BYTES as u64, u64::from(entry.stored_bytes))
         .expect("a payload with the right checksum is there");
     let fits = codec::header(encoded).is_ok_and(|header| {
         (header.shape, header.codec, header.n_rows) == (entry.shape, entry.codec, entry.n_rows as usize)

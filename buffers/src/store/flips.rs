@@ -249,7 +249,7 @@ fn what_is_left_of_a_broken_file_can_be_saved() {
     assert!(matches!(ChunkWriter::open(&path), Err(Error::Truncated { .. })));
     let mut writer = ChunkWriter::open(&saved).unwrap().0;
     let reader = ChunkReader::open(&path).unwrap();
-    let copied = copy_readable(&reader, &mut writer, Durability::Process, |_| true).unwrap();
+    let copied = copy_readable(reader.file(), reader.index(), &mut writer, Durability::Process).unwrap();
     assert_eq!((copied.n_chunks, copied.refused.len()), (4, 1));
     drop(writer);
     assert!(verify(&saved).unwrap().is_clean());

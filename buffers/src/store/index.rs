@@ -84,7 +84,7 @@ fn by_blocks(data: &[u8], newest: u64, to: u64) -> Result<(Found, u64), Option<D
     let (mut at, mut bound, mut end) = (newest, to, DATA_OFFSET);
     let mut blocks = Vec::new();
     while at != 0 {
-        let header = slice(data, at, HEADER_BYTES as u64).and_then(<[u8]>::first_chunk);
+        let header = slice(data, DATA_OFFSET, at, HEADER_BYTES as u64).and_then(<[u8]>::first_chunk);
         let whole =
             Damage { part: Part::Index, offset: at, n_bytes: HEADER_BYTES as u64, bit: None, chunk: None };
         let block = match record::read(header.ok_or(None)?, at) {
@@ -93,7 +93,7 @@ fn by_blocks(data: &[u8], newest: u64, to: u64) -> Result<(Found, u64), Option<D
             // The walk over the records names it.
             Err(_) => return Err(None),
         };
-        if block.before >= at || check_payload(data, &Record::Index(block)).is_some() {
+        if block.before >= at || check_payload(data, DATA_OFFSET, &Record::Index(block)).is_some() {
             return Err(None);
         }
         blocks.push(entries_of(data, &block).ok_or(Some(whole))?);
@@ -106,7 +106,8 @@ fn by_blocks(data: &[u8], newest: u64, to: u64) -> Result<(Found, u64), Option<D
 
 /// The chunks that a block of the index lists; none where one of them is impossible.
 pub(super) fn entries_of(data: &[u8], block: &IndexBlock) -> Option<Vec<Entry>> {
-    let payload = slice(data, block.offset + HEADER_BYTES as u64, u64::from(block.stored_bytes()))?;
+    let payload =
+        slice(data, DATA_OFFSET, block.offset + HEADER_BYTES as u64, u64::from(block.stored_bytes()))?;
     let (headers, _) = payload.as_chunks::<HEADER_BYTES>();
     let entry = |header: &[u8; HEADER_BYTES]| {
         let offset = u64::from_le_bytes(std::array::from_fn(|i| header[8 + i]));
@@ -120,7 +121,7 @@ pub(super) fn entries_of(data: &[u8], block: &IndexBlock) -> Option<Vec<Entry>> 
 
 /// Walks from record to record. Behind a damaged header it goes on with the next that is whole.
 pub(super) fn walk(data: &[u8], from: u64, to: u64, found: &mut Found) {
-    let header_at = |at: u64| slice(data, at, HEADER_BYTES as u64).and_then(<[u8]>::first_chunk);
+    let header_at = |at: u64| slice(data, DATA_OFFSET, at, HEADER_BYTES as u64).and_then(<[u8]>::first_chunk);
     let mut at = from;
     while at < to {
         let rest = Damage { part: Part::RecordHeader, offset: at, n_bytes: to - at, bit: None, chunk: None };

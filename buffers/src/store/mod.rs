@@ -20,11 +20,13 @@ pub mod file;
 mod head;
 mod index;
 pub mod options;
+mod pack;
 mod predict;
 mod record;
 pub mod rows;
 mod shuffle;
 pub mod verify;
+mod window;
 pub mod writer;
 
 #[cfg(test)]

@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+/// Bytes of a file that may be resident through mappings, where nothing else is said.
+pub const WINDOW_BYTES: u64 = 64 << 20;
+
 /// How far down chunks may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Tier {
@@ -19,18 +22,26 @@ pub enum Tier {
 pub struct StoreOptions {
     /// How far down they may go.
     pub tier: Tier,
-    /// Bytes of memory. In [`Tier::Compressed`] encoding begins at `begin_fraction` of them, priorities included; in
-    /// [`Tier::Mapped`] rows and transitions that pass them go to the file. With 0 every full chunk goes down.
+    /// Bytes of memory for transitions and rows. Encoding begins at `begin_fraction` of them; in [`Tier::Mapped`] chunks
+    /// that pass them go to the file. With 0 every full chunk goes down.
     pub budget_bytes: u64,
     /// Share of the budget at which encoding begins, so that the other thread is done before the budget is full.
     pub begin_fraction: f64,
     /// The file of [`Tier::Mapped`].
     pub file: Option<PathBuf>,
+    /// Bytes of that file that may be resident through mappings; others are read by a call each.
+    pub window_bytes: u64,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { tier: Tier::Hot, budget_bytes: u64::MAX, begin_fraction: 0.8, file: None }
+        Self {
+            tier: Tier::Hot,
+            budget_bytes: u64::MAX,
+            begin_fraction: 0.8,
+            file: None,
+            window_bytes: WINDOW_BYTES,
+        }
     }
 }
 
@@ -40,8 +51,7 @@ impl StoreOptions {
     pub fn begin_bytes(&self) -> u64 {
         match self.tier {
             Tier::Hot => u64::MAX,
-            Tier::Compressed => (self.budget_bytes as f64 * self.begin_fraction) as u64,
-            Tier::Mapped => self.budget_bytes,
+            Tier::Compressed | Tier::Mapped => (self.budget_bytes as f64 * self.begin_fraction) as u64,
         }
     }
 }

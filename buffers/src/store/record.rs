@@ -17,7 +17,7 @@
 use super::checksum::{Flip, checksum, flipped_bit};
 use super::codec::{self, Codec};
 use super::damage::{Damage, Part};
-use super::head::DATA_OFFSET;
+
 use super::rows::{MAX_CHUNK_BYTES, RowKind, RowShape};
 
 /// Bytes of a record's header.
@@ -160,9 +160,9 @@ pub(super) struct Broken {
     pub(super) was: Option<Record>,
 }
 
-/// Bytes of the file from `offset` on. `data` holds the file from [`DATA_OFFSET`] on.
-pub(super) fn slice(data: &[u8], offset: u64, n_bytes: u64) -> Option<&[u8]> {
-    let start = usize::try_from(offset.checked_sub(DATA_OFFSET)?).ok()?;
+/// Bytes of the file from `offset` on. `data` holds the file from `from` on.
+pub(super) fn slice(data: &[u8], from: u64, offset: u64, n_bytes: u64) -> Option<&[u8]> {
+    let start = usize::try_from(offset.checked_sub(from)?).ok()?;
     data.get(start..start.checked_add(usize::try_from(n_bytes).ok()?)?)
 }
 
@@ -203,7 +203,7 @@ pub(super) fn read(header: &[u8; HEADER_BYTES], offset: u64) -> Result<Record, B
 }
 
 /// Compares the payload of a record with its checksum. `None` is a record that is whole.
-pub(super) fn check_payload(data: &[u8], record: &Record) -> Option<Damage> {
+pub(super) fn check_payload(data: &[u8], from: u64, record: &Record) -> Option<Damage> {
     let (part, offset, stored, chunk) = match record {
         Record::Chunk(entry) => (Part::Rows, entry.offset, entry.payload_checksum, Some(entry.chunk())),
         Record::Index(block) => (Part::Index, block.offset, block.payload_checksum, None),
@@ -211,7 +211,7 @@ pub(super) fn check_payload(data: &[u8], record: &Record) -> Option<Damage> {
     let start = offset + HEADER_BYTES as u64;
     let n_bytes = record.end() - start;
     let whole = Damage { part, offset: start, n_bytes, bit: None, chunk };
-    let Some(payload) = slice(data, start, n_bytes) else { return Some(whole) };
+    let Some(payload) = slice(data, from, start, n_bytes) else { return Some(whole) };
     let found = checksum(payload);
     if found == stored {
         return None;
@@ -324,6 +324,7 @@ impl Fields {
 
 #[cfg(test)]
 mod tests {
+    use super::super::head::DATA_OFFSET;
     use super::*;
 
     #[test]

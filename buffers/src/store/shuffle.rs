@@ -17,15 +17,19 @@ pub enum Transform {
     ByteShuffle,
     /// The first bit of all numbers, then the second, and so on.
     BitShuffle,
+    /// Row by row, each column in the bits that it uses ([`Codec::PACKED`](super::Codec::PACKED)).
+    Pack,
 }
 
 impl Transform {
-    /// All of them, the fastest first; a transform's place is its number in files.
-    pub const ALL: [Self; 3] = [Self::None, Self::ByteShuffle, Self::BitShuffle];
+    /// All of them; a transform's place is its number in files.
+    pub const ALL: [Self; 4] = [Self::None, Self::ByteShuffle, Self::BitShuffle, Self::Pack];
+    /// Those that put bytes in order for DEFLATE, the fastest first.
+    pub const ORDERS: [Self; 3] = [Self::None, Self::ByteShuffle, Self::BitShuffle];
 
     /// The rows in their new order. `scratch` is room that may be kept for the next call.
     pub(super) fn apply(self, shape: RowShape, rows: &mut Vec<u8>, scratch: &mut Vec<u8>) {
-        if self == Self::None || rows.is_empty() {
+        if matches!(self, Self::None | Self::Pack) || rows.is_empty() {
             return;
         }
         scratch.clear();
@@ -48,7 +52,7 @@ impl Transform {
 
     /// Takes [`Transform::apply`] back.
     pub(super) fn undo(self, shape: RowShape, rows: &mut Vec<u8>, scratch: &mut Vec<u8>) {
-        if self == Self::None || rows.is_empty() {
+        if matches!(self, Self::None | Self::Pack) || rows.is_empty() {
             return;
         }
         scratch.clear();

@@ -56,16 +56,20 @@ impl fmt::Display for Verification {
 /// As [`ChunkReader::open`]: where it cannot be read at all.
 pub fn verify(path: &Path) -> Result<Verification> {
     let file = Handle::new(File::open(path).map_err(|source| Error::io(path, "open it", source))?);
-    let page = read_page(path, &file)?;
+    let mut page = read_page(path, &file)?;
+    let mut head = parse_head(path, &page)?;
+    if !head.damages.is_empty() {
+        // A writer may have been at the mark; what is really damaged still is.
+        page = read_page(path, &file)?;
+        head = parse_head(path, &page)?;
+    }
     let file_bytes = length(path, &file)?;
-    let head = parse_head(path, &page)?;
     let end = head.mark.map_or(file_bytes, |mark| mark.committed_bytes.min(file_bytes));
     if end == DATA_OFFSET {
         return examine(path, &page, &[], file_bytes, false);
     }
     let file = ChunkFile::new(path.to_owned(), file, end);
     let map = file.mapped(end)?;
-    file.advise(memsys::libtorch::Access::Sequential)?;
     examine(path, &page, map.bytes(), file_bytes, false)
 }
 
@@ -95,7 +99,7 @@ fn examine(path: &Path, page: &[u8], data: &[u8], file_bytes: u64, decode: bool)
         let damaged = match record {
             Record::Chunk(entry) => {
                 // A damaged header has been named on the walk; `check` refuses its chunk again.
-                match check(data, entry) {
+                match check(data, DATA_OFFSET, entry) {
                     Ok(encoded) if !decode || codec::decode(encoded).is_ok() => None,
                     Ok(_) => Some(undecodable(entry)),
                     Err(damage) => Some(damage),
@@ -110,7 +114,7 @@ fn examine(path: &Path, page: &[u8], data: &[u8], file_bytes: u64, decode: bool)
                     bit: None,
                     chunk: None,
                 };
-                check_payload(data, record).or_else(|| match entries_of(data, block) {
+                check_payload(data, DATA_OFFSET, record).or_else(|| match entries_of(data, block) {
                     Some(entries) if block.before == before => {
                         listed.extend(entries);
                         None

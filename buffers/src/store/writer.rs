@@ -19,7 +19,7 @@ use std::sync::Arc;
 use super::checksum::checksum;
 use super::codec;
 use super::damage::Damage;
-use super::file::{ChunkFile, ChunkReader, Handle, length, load, parse_head, read_page};
+use super::file::{ChunkFile, Handle, length, load, parse_head, read_page};
 use super::head::{self, Mark};
 use super::index::Index;
 use super::record::{Entry, HEADER_BYTES, Identity, IndexBlock};
@@ -66,6 +66,8 @@ pub struct ChunkWriter {
     index: Index,
     mark: Mark,
     end: u64,
+    /// Where the newest block of the index lies, committed or not.
+    index_offset: u64,
     /// Headers of chunks that no block of the index lists yet.
     unlisted: Vec<[u8; HEADER_BYTES]>,
     /// Whether the folder must be told to the disk too.
@@ -129,7 +131,7 @@ impl ChunkWriter {
         unlisted.sort_by_key(|entry| entry.offset);
         let unlisted = unlisted.iter().map(Entry::header).collect();
         let new = opened.new;
-        Ok((Self { file, index, mark, end, unlisted, new }, opened))
+        Ok((Self { file, index, mark, end, index_offset: mark.index_offset, unlisted, new }, opened))
     }
 
     /// A new file in the place of whatever lies there.
@@ -164,6 +166,25 @@ impl ChunkWriter {
     #[must_use]
     pub fn uncommitted_bytes(&self) -> u64 {
         self.end - self.mark.committed_bytes
+    }
+
+    /// Bytes of the file as of the last commit.
+    #[must_use]
+    pub fn committed_bytes(&self) -> u64 {
+        self.mark.committed_bytes
+    }
+
+    /// Puts the file, of which nothing may be mapped yet, in the place of another.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; both files are as before.
+    pub(crate) fn rename(&mut self, to: &Path) -> Result<()> {
+        std::fs::rename(self.file.path(), to)
+            .map_err(|source| Error::io(self.file.path(), "put it in the old one's place", source))?;
+        let file = Arc::get_mut(&mut self.file).expect("nothing refers to a file that is being written anew");
+        file.renamed(to);
+        self.new = true;
+        self.sync(Durability::Power)
     }
 
     /// Appends an encoded chunk. It replaces the stream's chunk of that number and all after it.
@@ -205,10 +226,12 @@ impl ChunkWriter {
     /// [`Error::Io`]: what was committed before is kept, and this may be tried again.
     pub fn commit(&mut self, durability: Durability) -> Result<()> {
         // A block of the index only saves walking: where there is no room for it, the chunks are committed without.
-        let index_offset = match self.unlisted.len() {
-            INDEX_EVERY.. => self.append_index().unwrap_or(self.mark.index_offset),
-            _ => self.mark.index_offset,
-        };
+        if self.unlisted.len() >= INDEX_EVERY
+            && let Ok(offset) = self.append_index()
+        {
+            self.index_offset = offset;
+        }
+        let index_offset = self.index_offset;
         let mark = Mark { sequence: self.mark.sequence + 1, committed_bytes: self.end, index_offset };
         let [first, second] = head::mark_offsets();
         self.sync(durability)?;
@@ -223,7 +246,7 @@ impl ChunkWriter {
         let payload = self.unlisted.concat();
         let block = IndexBlock {
             offset: self.end,
-            before: self.mark.index_offset,
+            before: self.index_offset,
             n_entries: self.unlisted.len() as u32,
             payload_checksum: checksum(&payload),
         };
@@ -282,20 +305,20 @@ pub struct Copied {
     pub refused: Vec<Error>,
 }
 
-/// Copies the chunks that `keep` names and that can be read to another file: saves what is left of a damaged one, or
-/// leaves behind what was replaced and is not needed any more. Commits at the end.
+/// Copies the chunks of an index that can be read to another file: saves what is left of a damaged one, or leaves behind
+/// what is not needed any more. Commits at the end.
 ///
 /// # Errors
 /// Where the other file cannot be written.
 pub fn copy_readable(
-    from: &ChunkReader,
+    from: &ChunkFile,
+    index: &Index,
     to: &mut ChunkWriter,
     durability: Durability,
-    mut keep: impl FnMut(&Entry) -> bool,
 ) -> Result<Copied> {
     let mut copied = Copied::default();
-    for entry in from.index().entries().filter(|entry| keep(entry)) {
-        match from.file().encoded(entry) {
+    for entry in index.entries() {
+        match from.encoded(entry) {
             Ok(encoded) => {
                 to.append(entry.identity, &encoded)?;
                 copied.n_chunks += 1;

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Result;
 
-use memmap2::{Advice, Mmap, MmapOptions, UncheckedAdvice};
+use memmap2::{Advice, Mmap, MmapOptions};
 
 /// How mapped bytes will be read, told to the system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,8 +12,6 @@ pub enum Access {
     Random,
     /// From front to back: the system reads ahead.
     Sequential,
-    /// Not for now: resident pages are given back; the next read faults them in again.
-    Unused,
 }
 
 /// Bytes of a file, mapped read-only. They are given back when it is dropped.
@@ -47,13 +45,10 @@ impl Map {
     /// # Errors
     /// Where the system refuses the advice.
     pub fn advise(&self, access: Access) -> Result<()> {
-        match access {
-            Access::Random => self.0.advise(Advice::Random),
-            Access::Sequential => self.0.advise(Advice::Sequential),
-            // SAFETY: the mapping is shared, read-only and backed by a file, so giving its pages back loses
-            // nothing: the next read finds the same bytes in the file.
-            Access::Unused => unsafe { self.0.unchecked_advise(UncheckedAdvice::DontNeed) },
-        }
+        self.0.advise(match access {
+            Access::Random => Advice::Random,
+            Access::Sequential => Advice::Sequential,
+        })
     }
 }
 
@@ -68,7 +63,7 @@ mod tests {
         let bytes: Vec<u8> = (0..20_000u32).map(|i| (i % 251) as u8).collect();
         file.write_all(&bytes).unwrap();
         let map = Map::of(&file, 4096, 15_000).unwrap();
-        for access in [Access::Random, Access::Sequential, Access::Unused] {
+        for access in [Access::Random, Access::Sequential] {
             map.advise(access).unwrap();
             assert_eq!(map.bytes(), &bytes[4096..19_096]);
         }

@@ -29,7 +29,7 @@ pub(crate) use devices::{empty_device_caches, n_refused_by_devices};
 pub use heap::CountedHeap;
 pub use map::{Access, Map};
 pub use numbers::exclusive_numbers;
-pub use page_cache::forget_cached;
+pub use page_cache::{bytes_read_by_this_thread, forget_cached, read_randomly, will_need};
 pub use runtime::{
     LIBTORCH_VERSION, Runtime, open, processor_seconds, resident_libtorch, settle_heap, trim_heap,
 };

@@ -16,6 +16,43 @@ pub fn forget_cached(file: &File) -> io::Result<()> {
     }
 }
 
+/// Has the system begin to read a part of a file that will be read soon, without waiting for it.
+///
+/// # Errors
+/// What the system says.
+pub fn will_need(file: &File, offset: u64, n_bytes: usize) -> io::Result<()> {
+    let (offset, n_bytes) = (offset as libc::off_t, n_bytes as libc::off_t);
+    // SAFETY: takes no pointers; the descriptor is open for the length of the call.
+    match unsafe { libc::posix_fadvise(file.as_raw_fd(), offset, n_bytes, libc::POSIX_FADV_WILLNEED) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
+/// Tells the system that a file is read here and there, so that it reads nothing ahead by itself.
+///
+/// # Errors
+/// What the system says.
+pub fn read_randomly(file: &File) -> io::Result<()> {
+    // SAFETY: takes no pointers; the descriptor is open for the length of the call.
+    match unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_RANDOM) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
+/// Bytes that disks have read for this thread since it began; 0 where the system does not say.
+#[must_use]
+pub fn bytes_read_by_this_thread() -> u64 {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: `usage` has room for what the system writes, and a zeroed one is a valid one.
+    let inblock = unsafe {
+        libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr());
+        usage.assume_init().ru_inblock
+    };
+    u64::try_from(inblock).unwrap_or(0) * 512
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -28,6 +65,10 @@ mod tests {
         file.write_all(&bytes).unwrap();
         file.sync_all().unwrap();
         forget_cached(&file).unwrap();
+        read_randomly(&file).unwrap();
+        let before = bytes_read_by_this_thread();
+        will_need(&file, 5000, 30_000).unwrap();
+        assert!(bytes_read_by_this_thread() >= before);
         let mut read = Vec::new();
         file.rewind().unwrap();
         file.read_to_end(&mut read).unwrap();

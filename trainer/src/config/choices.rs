@@ -81,6 +81,15 @@ choices! {
         /// They go to a file and come back.
         Spill = "spill",
     }
+    /// When a batch is drawn, and who gathers it.
+    Prefetch {
+        /// It is drawn and gathered when its learner step begins.
+        Off = "off",
+        /// It is drawn a step ahead, and gathered on a thread of its own.
+        Ahead = "ahead",
+        /// It is drawn a step ahead, and gathered at once.
+        Synchronous = "synchronous",
+    }
     /// How far down the tiers the replay's rows may go.
     ReplayTier {
         /// They stay in memory as they are.

@@ -30,7 +30,7 @@ mod tests;
 
 pub use choices::{
     ActivationChoice, Algorithm, DeviceChoice, Dropout, EmbedderPreset, EnvironmentKind, PrecisionChoice,
-    ReplayTier, StampLabel, TargetUpdate,
+    Prefetch, ReplayTier, StampLabel, TargetUpdate,
 };
 pub use near::near;
 pub use sections::{Account, Agent, Config, Data, Embedders, Memory, Replay, Run, Synthetic};

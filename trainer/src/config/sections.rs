@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::choices::{
     ActivationChoice, Algorithm, DeviceChoice, Dropout, EmbedderPreset, EnvironmentKind, PrecisionChoice,
-    ReplayTier, StampLabel, TargetUpdate,
+    Prefetch, ReplayTier, StampLabel, TargetUpdate,
 };
 use super::define::{Row, SectionKeys, define_config};
 use super::raw::Written;
@@ -157,11 +157,18 @@ define_config! {
         tier: ReplayTier = ReplayTier::Hot;
         /// What the replay and the market's streams may each hold in memory, where `tier` is `compressed`.
         memory_budget: u64 = 1_073_741_824, in 0.., unit "bytes";
-        /// Share of `memory_budget` at which a thread of its own begins to compress, the oldest rows first.
-        compress_at: f64 = 0.8, in 0.0..=1.0, unit "share of memory_budget";
-        /// Rows and transitions above so many bytes go to the file, where `tier` is `mapped`; the market's streams by
+        /// Share of `memory_budget`, or of `mmap_above`, at which a thread of its own begins to compress, the oldest rows
+        /// first.
+        compress_at: f64 = 0.8, in 0.0..=1.0, unit "share of the budget";
+        /// Compressed rows and transitions above so many bytes go to the file, where `tier` is `mapped`; the market's streams by
         /// the same measure. Priorities stay in memory.
         mmap_above: u64 = 100_000_000, in 0.., unit "bytes";
+        /// Bytes of the file that may be resident through mappings, where reading a row takes no call to the system.
+        mmap_window: u64 = 67_108_864, in 0.., unit "bytes";
+        /// `off`: a batch is drawn when its learner step begins. `ahead`: it is drawn when the step before begins, and
+        /// gathered on a thread of its own while that is computed. `synchronous`: drawn as with `ahead`, gathered at
+        /// once; the results are those of `ahead`, to the bit.
+        prefetch: Prefetch = Prefetch::Off;
     }
     /// The line: what the whole process may hold in memory, and what may be done to stay under it.
     memory: Memory {

@@ -24,7 +24,7 @@ use crate::environment::Environment;
 use crate::error::{Error, Result};
 
 /// The version of the checkpoint's form. Another one is refused.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// The numbers of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::actor_loop::{Round, Seen};
 use super::survey;
-use crate::config::{Config, ReplayTier};
+use crate::config::{Config, Prefetch, ReplayTier};
 use crate::error::{Error, Result};
 use crate::output::say;
 
@@ -30,6 +30,8 @@ pub struct LearnerState {
     accumulators: Vec<Accumulator>,
     standing: Vec<Place>,
     rng: Pcg64Mcg,
+    /// The next step's batch, where it is drawn a step ahead.
+    ahead: Option<Batch>,
 }
 
 impl LearnerState {
@@ -61,6 +63,7 @@ pub struct LearnerLoop {
     activations: activations::Options,
     batch_owner: Owner,
     activations_owner: Owner,
+    prefetch: Prefetch,
     /// Sampled into again and again.
     sampled: Batch,
 }
@@ -74,7 +77,8 @@ pub fn store_options(config: &Config, file: Option<PathBuf>) -> StoreOptions {
         ReplayTier::Compressed => (Tier::Compressed, replay.memory_budget),
         ReplayTier::Mapped => (Tier::Mapped, replay.mmap_above),
     };
-    StoreOptions { tier, budget_bytes, begin_fraction: replay.compress_at, file }
+    let window_bytes = replay.mmap_window;
+    StoreOptions { tier, budget_bytes, begin_fraction: replay.compress_at, file, window_bytes }
 }
 
 impl LearnerLoop {
@@ -110,6 +114,7 @@ impl LearnerLoop {
             accumulators: vec![Accumulator::new(agent.n_step, agent.discount); seen.len()],
             standing,
             rng: Pcg64Mcg::seed_from_u64(seed),
+            ahead: None,
         };
         let pace = Pace {
             batch: agent.batch,
@@ -127,6 +132,7 @@ impl LearnerLoop {
             activations: survey::options(config, Policy::Keep),
             batch_owner: Owner::named("run/learner/batch"),
             activations_owner: Owner::named("run/learner/activations"),
+            prefetch: config.replay.prefetch,
             sampled: Batch::default(),
         })
     }
@@ -160,7 +166,7 @@ impl LearnerLoop {
         (allowed as u64).saturating_sub(self.learner.n_steps())
     }
 
-    /// One learner step.
+    /// One learner step. A refused attempt is made again in fewer bytes; its batch stays.
     ///
     /// # Errors
     /// Where the learner fails.
@@ -168,23 +174,52 @@ impl LearnerLoop {
         let progress = (environment_steps as f64 / self.pace.environment_steps as f64).min(1.0);
         let first = self.pace.importance_sampling_exponent;
         let exponent = first + (1.0 - first) * progress;
-        let Self { learner, state, activations, batch_owner, activations_owner, sampled, .. } = self;
-        let attempt = |rung: Rung| -> Result<_> {
-            let mut rng = state.rng.clone();
-            {
+        let Self { learner, state, steps, activations, batch_owner, activations_owner, sampled, .. } = self;
+        let LearnerState { replay, rng, ahead, .. } = state;
+        let (n, prefetch) = (self.pace.batch, self.prefetch);
+        let mut next = None;
+        match ahead.take() {
+            // The room of the batch before is drawn into next.
+            Some(drawn) => next = Some(std::mem::replace(sampled, drawn)),
+            None => {
                 let _owner = batch_owner.enter();
-                state.replay.sample_into(self.pace.batch, exponent, &mut rng, sampled).map_err(refused)?;
+                replay.sample_into(n, exponent, rng, sampled).map_err(refused)?;
             }
+        }
+        let mut attempt = |rung: Rung| -> Result<Outcome> {
             let _owner = activations_owner.enter();
             activations.policy = rung.policy;
             let _activations = activations::enter(activations)?;
-            Ok((learner.step(sampled, rung.micro_batch)?, rng))
+            Ok(learner.step(sampled, rung.micro_batch)?)
         };
-        let (outcome, rng) = self.steps.step(attempt).map_err(|failure| match failure {
+        let outcome = if prefetch == Prefetch::Off {
+            steps.step(attempt)
+        } else {
+            let next = next.get_or_insert_default();
+            replay.draw_into(n, exponent, rng, next).map_err(refused)?;
+            let gather = |next: &mut Batch| {
+                let _owner = batch_owner.enter();
+                replay.gather_into(next).map_err(refused)
+            };
+            if prefetch == Prefetch::Synchronous {
+                gather(next)?;
+                steps.step(&mut attempt)
+            } else {
+                std::thread::scope(|scope| {
+                    let gathering = scope.spawn(|| gather(next));
+                    let outcome = steps.step(&mut attempt);
+                    match gathering.join() {
+                        Ok(gathered) => gathered.map(|()| outcome),
+                        Err(panic) => std::panic::resume_unwind(panic),
+                    }
+                })?
+            }
+        };
+        let outcome = outcome.map_err(|failure| match failure {
             Failure::Refused(refusal) => Error::Memory(memsys::Error::Refused(refusal)),
             Failure::Other(error) => error,
         })?;
-        self.state.rng = rng;
+        *ahead = next;
         self.state.replay.update_priorities(&self.sampled.slots, &outcome.td_errors);
         Ok(outcome)
     }
@@ -238,16 +273,27 @@ impl LearnerLoop {
         &self.state
     }
 
+    /// Gives the replay's bytes back, so that there is room to read a saved one.
+    ///
+    /// # Errors
+    /// Where the line has no room for an empty replay.
+    pub fn let_replay_go(&mut self) -> Result<()> {
+        let least = ReplayOptions { capacity_transitions: 1, ..self.replay_options.clone() };
+        self.state.replay = Replay::new(&least, Arc::default()).map_err(refused)?;
+        Ok(())
+    }
+
     /// Goes back to a saved state.
     ///
     /// # Errors
     /// Where it was saved by a run of another size, or the replay's file lacks what was committed.
-    pub fn restore(&mut self, mut state: LearnerState, scenes: Arc<Scenes>) -> Result<()> {
-        let opened = state.replay.reattach(&self.replay_options, scenes).map_err(refused)?;
+    pub fn restore(&mut self, state: LearnerState, scenes: Arc<Scenes>) -> Result<()> {
+        // The replay that it began with gives its bytes back before those of the saved one are held.
+        self.state = state;
+        let opened = self.state.replay.reattach(&self.replay_options, scenes).map_err(refused)?;
         if opened.torn_bytes > 0 || !opened.damages.is_empty() {
             say(&format!("the replay's file: {opened}"));
         }
-        self.state = state;
         Ok(())
     }
 }

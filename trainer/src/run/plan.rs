@@ -259,7 +259,8 @@ impl Plan {
 }
 
 /// Bytes of memory of the replay once it is as full as it will be.
-fn replay_bytes(config: &Config, own_width: usize) -> u64 {
+#[must_use]
+pub fn replay_bytes(config: &Config, own_width: usize) -> u64 {
     // Room that no transition will ever take is never touched, and so not resident; the tree is touched as a whole.
     let n_steps = config.run.environment_steps;
     let capacity = config.replay.capacity;

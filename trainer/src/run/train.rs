@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use agents::dqn::{Actor, Body, DqnConfig, EpsilonSchedule, Learner, Network, Precision, TargetUpdate};
 use buffers::frames::Scenes;
-use buffers::replay::Replay;
 use memsys::libtorch::Runtime;
 use memsys::precision::LossScale;
 use tch::Device;
@@ -68,9 +67,8 @@ pub fn train(order: Order, say: &(dyn Fn(&str) + Sync)) -> Result<Ended> {
     match config.run.environment {
         EnvironmentKind::Market => {
             let mut market = prepare(config, say)?;
-            if let Some(scenes) = Arc::get_mut(&mut market.scenes) {
-                scenes.settle(&store_options(config, Some(folder.streams())))?;
-            }
+            let scenes = Arc::get_mut(&mut market.scenes).expect("nobody else has seen the market yet");
+            scenes.settle(&store_options(config, Some(folder.streams())))?;
             let environment = MarketEnvironment::new(
                 Arc::clone(&market.tapes),
                 market.ranges(|split| split.train.clone()),
@@ -142,8 +140,8 @@ where
     }
     say(&format!("{} parameters", learner.network().layout().n_parameters()));
     // The weights of the best validation and those that are tested, and the replay, are still to come.
-    let growth_bytes = 2 * learner.network().layout().flat_bytes()
-        + Replay::planned_bytes(config.replay.capacity, config.run.environment_steps, own_width);
+    let growth_bytes =
+        2 * learner.network().layout().flat_bytes() + super::plan::replay_bytes(&config, own_width);
     let checkpoint = resume.as_ref().and_then(|_| checkpoint::find(&folder.checkpoint()).ok());
     let resumed = checkpoint.as_deref().map(checkpoint::load_counters).transpose()?;
     let resumed = resumed.map(|counters| counters.micro_batch);
@@ -167,6 +165,7 @@ where
         say("it was stopped before its first checkpoint: it begins anew");
     }
     if let Some(path) = checkpoint {
+        learner.let_replay_go()?;
         let saved = checkpoint::load::<E>(&path)?;
         if saved.counters.data_identity != data_identity {
             let problem = "was saved by a run over other bars; give the files of that run".to_owned();

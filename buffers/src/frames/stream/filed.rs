@@ -4,11 +4,11 @@
 //! has. The file may hold more than a saved state knows of, as it is committed first; rows are appended once and never
 //! change, so what it holds more is left aside, and replaced when those rows are appended again.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use super::{FrameStream, TierBytes};
 use crate::error::Result;
-use crate::store::{Chunk, ChunkWriter, Codec, MappedChunk, RefusedChunk, RowShape, codec};
+use crate::store::{Chunk, ChunkWriter, MappedChunk, RefusedChunk, RowShape, codec};
 
 impl FrameStream {
     /// Keeps the stream's rows in a file: [`FrameStream::file_all`] before it is saved, [`FrameStream::refill`] after
@@ -47,6 +47,30 @@ impl FrameStream {
         }
     }
 
+    /// The numbers of the full chunks in memory.
+    pub(crate) fn full_in_memory(&self) -> std::ops::Range<usize> {
+        self.n_evicted + self.first_in_memory()..self.n_evicted + self.n_full_before(usize::MAX)
+    }
+
+    /// Chunks that are in a file and not in memory.
+    pub(crate) fn n_mapped(&self) -> usize {
+        self.first_in_memory()
+    }
+
+    /// Reads what is mapped from the file of `from` from now on, which holds the same.
+    pub(crate) fn point_to(&mut self, from: &ChunkWriter, stream: u32) {
+        for (number, chunk) in (self.n_evicted..).zip(&mut self.chunks) {
+            let Chunk::Mapped(mapped) = chunk else { continue };
+            let file = Arc::clone(from.file());
+            match from.index().chunk(stream, number as u64) {
+                Some(entry) => (mapped.file, mapped.entry) = (file, *entry),
+                None => {
+                    *chunk = Chunk::Refused(Box::new(RefusedChunk { file, stream, number: number as u64 }))
+                }
+            }
+        }
+    }
+
     /// Chunks that are not hot any more.
     pub(crate) fn n_cold(&self) -> usize {
         self.first_hot()
@@ -76,35 +100,45 @@ impl FrameStream {
         given_back
     }
 
-    /// Moves the oldest hot chunk to the file, as it is: its rows are read one by one. False where none is full.
+    /// Moves the full chunks whose rows all lie before `position` to a file, encoded, as its stream `stream`, and returns
+    /// the bytes of memory given back. The caller commits.
     ///
     /// # Errors
-    /// As [`ChunkWriter::append`]; the chunk stays where it is.
-    pub(crate) fn file_oldest(
+    /// As [`ChunkWriter::append`]: chunks moved until then stay moved, the others where they are.
+    pub fn map_before(
         &mut self,
+        position: usize,
         to: &mut ChunkWriter,
         stream: u32,
         stamp_millis: u64,
-    ) -> Result<bool> {
-        let number = self.full_hot().start;
-        if self.hot_rows(number).is_none() {
-            return Ok(false);
+    ) -> Result<u64> {
+        let mut given_back = 0;
+        for index in self.first_in_memory()..self.n_full_before(position) {
+            let number = self.n_evicted + index;
+            let held = self.chunks[index].bytes();
+            self.file_to(number + 1, to, stream, stamp_millis)?;
+            let entry = *to.index().chunk(stream, number as u64).expect("a filed chunk is in the index");
+            let file = Arc::clone(to.file());
+            let mapped = match &self.chunks[index] {
+                Chunk::Compressed(encoded) => MappedChunk::written(file, entry, encoded),
+                _ => MappedChunk::new(file, entry),
+            };
+            if let Chunk::Compressed(encoded) = &self.chunks[index] {
+                self.n_compressed_bytes -= encoded.len() as u64;
+            }
+            self.chunks[index] = Chunk::Mapped(Box::new(mapped));
+            self.n_mapped_bytes += self.chunks[index].mapped_bytes();
+            given_back += held;
         }
-        self.file_to(number + 1, to, stream, stamp_millis)?;
-        let index = number - self.n_evicted;
-        let entry = *to.index().chunk(stream, number as u64).expect("a filed chunk is in the index");
-        let chunk =
-            MappedChunk { checked: OnceLock::from(()), ..MappedChunk::new(Arc::clone(to.file()), entry) };
-        self.chunks[index] = Chunk::Mapped(Box::new(chunk));
-        self.n_mapped_bytes += self.chunks[index].mapped_bytes();
-        Ok(true)
+        Ok(given_back)
     }
 
-    /// Appends to the file what it has no record of yet, the unfinished last chunk included. The caller commits.
+    /// Appends to the file what it has no record of yet, the unfinished last chunk included: with a commit the file then
+    /// holds the whole stream. The next write of an unfinished chunk replaces its last one. The caller commits.
     ///
     /// # Errors
     /// As [`ChunkWriter::append`].
-    pub(crate) fn file_all(&mut self, to: &mut ChunkWriter, stream: u32, stamp_millis: u64) -> Result<()> {
+    pub fn file_all(&mut self, to: &mut ChunkWriter, stream: u32, stamp_millis: u64) -> Result<()> {
         self.file_to(self.full_hot().end, to, stream, stamp_millis)?;
         if self.n_filed < self.n_rows {
             let index = self.chunks.len() - 1;
@@ -163,9 +197,30 @@ impl FrameStream {
         Ok(())
     }
 
-    fn append_to(&self, index: usize, to: &mut ChunkWriter, stream: u32, stamp_millis: u64) -> Result<()> {
-        let Chunk::Hot(rows) = &self.chunks[index] else { unreachable!("what is not hot is in the file") };
-        let encoded = codec::encode(Codec::STORED, self.shape, rows);
-        to.append(self.identity(index, stream, stamp_millis), &encoded).map(|_| ())
+    /// Appends a chunk to the file, unless it is in one already. A full one is encoded from then on in memory too.
+    fn append_to(
+        &mut self,
+        index: usize,
+        to: &mut ChunkWriter,
+        stream: u32,
+        stamp_millis: u64,
+    ) -> Result<()> {
+        let identity = self.identity(index, stream, stamp_millis);
+        let codec = self.codec_for(index);
+        match &self.chunks[index] {
+            Chunk::Hot(rows) => {
+                let encoded = codec::encode(codec, self.shape, rows);
+                to.append(identity, &encoded)?;
+                if rows.len() as u64 == self.chunk_bytes() {
+                    self.n_compressed_bytes += encoded.len() as u64;
+                    self.chunks[index] = Chunk::Compressed(encoded.into());
+                }
+            }
+            Chunk::Compressed(encoded) => {
+                to.append(identity, encoded)?;
+            }
+            Chunk::Mapped(_) | Chunk::Refused(_) => {}
+        }
+        Ok(())
     }
 }

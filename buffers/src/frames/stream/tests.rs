@@ -1,5 +1,5 @@
 use super::*;
-use crate::store::ChunkWriter;
+use crate::store::{ChunkWriter, Durability};
 use proptest::prelude::*;
 
 /// Rows of any kind whose windows are known: a number that repeats for a while, and one that does not.
@@ -55,7 +55,6 @@ enum Move {
     Compress(usize),
     Map(usize),
     Evict(usize),
-    Heat(usize),
     Clone,
     Save,
     Reopen,
@@ -67,7 +66,6 @@ fn moves() -> impl Strategy<Value = Move> {
         any::<usize>().prop_map(Move::Compress),
         any::<usize>().prop_map(Move::Map),
         any::<usize>().prop_map(Move::Evict),
-        any::<usize>().prop_map(Move::Heat),
         Just(Move::Clone),
         Just(Move::Save),
         Just(Move::Reopen),
@@ -102,7 +100,6 @@ proptest! {
                     prop_assert!(both.stream.bytes() <= held - given);
                 }
                 Move::Evict(pick) => both.stream.evict_before(up_to(pick) / 2),
-                Move::Heat(pick) => both.stream.heat_from(up_to(pick)).unwrap(),
                 Move::Clone => {
                     let copy = both.stream.clone();
                     prop_assert!(copy == both.stream);
@@ -116,8 +113,7 @@ proptest! {
                 }
                 Move::Reopen => {
                     let mut gone = writer.take().unwrap();
-                    both.stream.map_before(usize::MAX, &mut gone, 3, 9).unwrap();
-                    both.stream.write_tail(&mut gone, 3, 9).unwrap();
+                    both.stream.file_all(&mut gone, 3, 9).unwrap();
                     gone.commit(Durability::Process).unwrap();
                     let reader = ChunkReader::open(&path).unwrap();
                     let first = both.stream.first_row();
@@ -192,36 +188,6 @@ fn halves_are_kept_rounded() {
     stream.copy_window(100, 1, 1, &mut out);
     assert!((out[0] - 100.0 / 7.0).abs() <= 100.0 / 7.0 / 256.0 && out[1] == -1.0, "{out:?}");
     assert_eq!(stream.tier_bytes().hot, 2 * 3 * 256, "the unfinished chunk is not encoded");
-}
-
-#[test]
-fn streams_are_kept_under_a_limit_together() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("rows");
-    let mut writer = ChunkWriter::open(&path).unwrap().0;
-    let cache = Arc::new(ChunkCache::new(8192));
-    let mut all: Vec<Both> = (1..4).map(|width| Both::new(RowKind::F32, width, Arc::clone(&cache))).collect();
-    all.iter_mut().for_each(|both| both.append(3000));
-    let mut streams: Vec<FrameStream> = all.iter_mut().map(|both| both.stream.clone()).collect();
-    let held: u64 = streams.iter().map(FrameStream::bytes).sum();
-    let bytes = |streams: &[FrameStream]| streams.iter().map(FrameStream::bytes).sum::<u64>();
-    let mapped =
-        |streams: &[FrameStream]| streams.iter().map(|stream| stream.tier_bytes().mapped).sum::<u64>();
-    let given = keep_under(&mut streams, held / 2, &mut writer, 10, 1).unwrap();
-    assert!(bytes(&streams) <= held / 2 && bytes(&streams) == held - given && mapped(&streams) == 0);
-    assert_eq!(keep_under(&mut streams, held / 2, &mut writer, 10, 1).unwrap(), 0);
-    let unfinished = 256 * 4 * (1 + 2 + 3);
-    keep_under(&mut streams, unfinished, &mut writer, 10, 1).unwrap();
-    assert!(bytes(&streams) <= unfinished && mapped(&streams) > 0);
-    assert_eq!(writer.uncommitted_bytes(), 0);
-    keep_under(&mut streams, 0, &mut writer, 10, 1).unwrap();
-    for (both, stream) in all.iter_mut().zip(streams) {
-        assert!(
-            both.stream == stream && stream.tier_bytes().compressed == 0 && stream.tier_bytes().mapped > 0
-        );
-        both.stream = stream;
-        both.check(60, 7, 1000);
-    }
 }
 
 #[test]

@@ -184,8 +184,7 @@ impl<L: Locks> Core<L> {
             let Some(block) = self.state.with(|state| state.to_compress(limit_bytes)) else {
                 return Ok(given_back);
             };
-            let mut rows = Chunk::clone(&block.rows);
-            rows.compress(shape, codec)?;
+            let rows = Chunk::Compressed(block.rows.encoded(shape, codec)?.into());
             let (bytes, old) = self.state.with(|state| state.replace(&block, Arc::new(rows)));
             drop(old);
             given_back += bytes;
@@ -207,8 +206,10 @@ impl<L: Locks> Core<L> {
         let mut gone = Vec::new();
         let published = self.inbox.with(std::mem::take);
         for Published { block, transitions } in published {
-            state.hold(&block, 1);
-            state.own[usize::from(block.environment)].push_back(block);
+            if block.n_rows > 0 {
+                state.hold(&block, 1);
+                state.own[usize::from(block.environment)].push_back(block);
+            }
             let State { sampler, own, .. } = state;
             sampler.insert_many(transitions, |old| {
                 let place = old.from;

@@ -16,7 +16,13 @@ const OPTIONS: ReplayOptions = ReplayOptions {
     n_environments: 3,
     own_width: 2,
     copies_observations: false,
-    store: StoreOptions { tier: Tier::Hot, budget_bytes: u64::MAX, begin_fraction: 0.8, file: None },
+    store: StoreOptions {
+        tier: Tier::Hot,
+        budget_bytes: u64::MAX,
+        begin_fraction: 0.8,
+        file: None,
+        window_bytes: 0,
+    },
 };
 const STACK: usize = 3;
 

@@ -113,7 +113,7 @@ fn tiers(folder: &std::path::Path) -> [StoreOptions; 5] {
     [
         StoreOptions::default(),
         store(Tier::Compressed, 0, to("none")),
-        store(Tier::Compressed, 420_000, to("none")),
+        store(Tier::Compressed, 280_000, to("none")),
         store(Tier::Mapped, 0, to("all.plr")),
         store(Tier::Mapped, 180_000, to("some.plr")),
     ]
@@ -133,9 +133,9 @@ fn every_tier_gives_the_same_batches_over_eviction_and_wrap_around() {
         match of_rows.tier {
             Tier::Hot => assert_eq!((bytes.compressed, bytes.mapped), (0, 0)),
             Tier::Compressed => assert!(bytes.compressed > 0 && bytes.mapped == 0, "{bytes:?}"),
-            Tier::Mapped => assert!(bytes.mapped > 0 && bytes.compressed == 0, "{bytes:?}"),
+            Tier::Mapped => assert!(bytes.mapped > 0, "{bytes:?}"),
         }
-        let hot_own = bytes.hot - if of_rows.tier == Tier::Mapped { 0 } else { CAPACITY as u64 * 32 };
+        let hot_own = bytes.hot - if of_rows.tier == Tier::Hot { CAPACITY as u64 * 32 } else { 0 };
         if of_rows.budget_bytes == 0 {
             assert!(hot_own <= 4 * 1024 * 32, "only unfinished chunks are hot: {hot_own}");
         }
@@ -156,8 +156,7 @@ fn a_budget_is_kept_once_it_is_settled() {
         let (mut play, mut batch) = (Play::new(), Batch::default());
         (0..3000).for_each(|_| {
             play.step(&mut replay, &mut batch);
-            let held =
-                replay.bytes() - if of_rows.tier == Tier::Mapped { replay.priority_bytes() } else { 0 };
+            let held = replay.bytes() - replay.priority_bytes();
             assert!(held <= of_rows.budget_bytes, "{held} of {}", of_rows.budget_bytes);
         });
     }
@@ -235,8 +234,9 @@ fn what_is_asked_of_it_from_outside_it_gives_when_next_settled() {
         let could = buffer.bytes();
         assert!(could > 0 && buffer.give_back(50_000) == 0, "nothing is cached, so nothing is given at once");
         let given = replay.settle().unwrap();
-        assert!(given > 0 && before - replay.bytes() >= given.min(50_000) / 2, "{given}");
-        assert!(buffer.bytes() < could);
+        assert!(given >= 50_000 && before - replay.bytes() >= 50_000, "{given}");
+        // What is still to be compressed is an estimate, and better after some was.
+        assert!(tier == Tier::Compressed || buffer.bytes() < could);
         assert_eq!(replay.settle().unwrap(), 0, "a wish is granted once");
     }
     let mut hot = Replay::new(&options(StoreOptions::default()), scenes(&StoreOptions::default())).unwrap();

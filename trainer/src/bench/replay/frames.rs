@@ -75,24 +75,30 @@ impl Frames {
     fn sample_and_update(&mut self) -> Result<()> {
         let Self { streams, sampler, td_errors, rng, drawn, rooms } = self;
         sampler.draw(BATCH, IMPORTANCE_SAMPLING_EXPONENT, rng, drawn)?;
-        for (places, room) in [&drawn.places, &drawn.next_places].into_iter().zip(rooms) {
-            let shape = [(BATCH * STACK * PIXELS / 4) as i64];
+        let shape = [(BATCH * STACK * PIXELS / 4) as i64];
+        for room in &mut *rooms {
             if exclusive_numbers(room, &shape)?.is_none() {
                 *room = Tensor::f_empty(shape, (Kind::Float, Device::Cpu))?;
             }
+        }
+        let [now, next] = rooms;
+        let numbers = |room| -> Result<_> {
             let numbers = exclusive_numbers(room, &shape)?.expect("a fresh tensor is held once");
-            let stacks = bytemuck::cast_slice_mut::<f32, u8>(numbers).chunks_exact_mut(STACK * PIXELS);
-            for (place, stack) in places.iter().zip(stacks) {
-                let stream = &streams[usize::from(place.environment)];
-                stream.copy_window_bytes(place.own as usize, STACK, 1, stack)?;
-            }
-            let stacks = room.f_view_dtype(Kind::Uint8)?.f_view([
-                BATCH as i64,
-                STACK as i64,
-                SIDE as i64,
-                SIDE as i64,
-            ])?;
-            std::hint::black_box(&stacks);
+            Ok(bytemuck::cast_slice_mut::<f32, u8>(numbers).chunks_exact_mut(STACK * PIXELS))
+        };
+        let places = drawn.places.iter().zip(&drawn.next_places);
+        for ((place, to), (stack, next_stack)) in places.zip(numbers(now)?.zip(numbers(next)?)) {
+            let stream = &streams[usize::from(place.environment)];
+            stream.copy_windows_bytes(
+                [place.own as usize, to.own as usize],
+                STACK,
+                1,
+                [stack, next_stack],
+            )?;
+        }
+        for room in [now, next] {
+            let shape = [BATCH as i64, STACK as i64, SIDE as i64, SIDE as i64];
+            std::hint::black_box(&room.f_view_dtype(Kind::Uint8)?.f_view(shape)?);
         }
         let first = rng.random_range(0..td_errors.len() - BATCH);
         sampler.update_priorities(&drawn.slots, &td_errors[first..first + BATCH]);

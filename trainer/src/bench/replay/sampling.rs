@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -160,7 +160,7 @@ fn cold(bench: &Bench, capacity: usize, threads: usize) -> Result<Measured> {
         if threads == 1 {
             (0..N_COLD).try_for_each(|_| filled.sample_and_update(BATCH))?;
         } else {
-            ahead(&filled.replay, threads)?;
+            ahead(&mut filled)?;
         }
         rates.push((N_COLD * BATCH) as f64 / began.elapsed().as_secs_f64());
         n_read.push((bytes_read() - before) as f64);
@@ -180,23 +180,24 @@ fn cold(bench: &Bench, capacity: usize, threads: usize) -> Result<Measured> {
     })
 }
 
-/// Builds the cold batches on several threads, which take them in turn.
-fn ahead(replay: &Replay, threads: usize) -> Result<()> {
-    let next = AtomicUsize::new(0);
-    let build = |_| -> Result<usize> {
-        let mut batch = Batch::default();
-        let mut n = 0;
-        loop {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            if number >= N_COLD {
-                return Ok(n);
+/// Builds the cold batches as a run does that prefetches: a batch is drawn while the one before is gathered on another
+/// thread.
+fn ahead(filled: &mut Filled) -> Result<()> {
+    let Filled { replay, rng, .. } = filled;
+    let replay = &*replay;
+    let (mut drawn, mut spare) = (Batch::default(), Batch::default());
+    replay.draw_into(BATCH, IMPORTANCE_SAMPLING_EXPONENT, rng, &mut drawn)?;
+    for number in 0..N_COLD {
+        std::thread::scope(|scope| -> Result<()> {
+            let gathering = scope.spawn(|| replay.gather_into(&mut drawn));
+            if number + 1 < N_COLD {
+                replay.draw_into(BATCH, IMPORTANCE_SAMPLING_EXPONENT, rng, &mut spare)?;
             }
-            let mut rng = Pcg64Mcg::seed_from_u64(number as u64);
-            replay.sample_into(BATCH, IMPORTANCE_SAMPLING_EXPONENT, &mut rng, &mut batch)?;
-            n += BATCH;
-        }
-    };
-    on_threads(threads, build).map(|_| ())
+            Ok(gathering.join().expect("a panic ends the bench")?)
+        })?;
+        std::mem::swap(&mut drawn, &mut spare);
+    }
+    Ok(())
 }
 
 /// Writes a file out and gives up its pages in the page cache.

@@ -263,7 +263,7 @@ pub(super) struct Filled {
     pub(super) scenes: Arc<Scenes>,
     /// Errors as a learner gives them, to be taken in turn.
     pub(super) td_errors: Vec<f32>,
-    rng: Pcg64Mcg,
+    pub(super) rng: Pcg64Mcg,
     batch: Batch,
 }
 

@@ -1,0 +1,255 @@
+//! Reading windows, whatever tiers they cross.
+
+use std::cell::RefCell;
+use std::hint::black_box;
+use std::sync::Arc;
+
+use super::FrameStream;
+use crate::error::Result;
+use crate::store::{Chunk, RowKind, codec};
+
+/// Bytes of a cache line.
+const LINE_BYTES: usize = 64;
+/// Windows that end no farther apart than this, or than they are long, are read as one.
+const NEAR_ROWS: usize = 8;
+
+thread_local! {
+    /// Room for rows on their way, kept from window to window.
+    static ROWS: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Gives `take` room of `n_bytes`. The room of one call is not that of a call inside it.
+fn with_room<R>(n_bytes: usize, take: impl FnOnce(&mut [u8]) -> R) -> R {
+    let mut room = ROWS.take();
+    room.resize(n_bytes.max(room.len()), 0);
+    let taken = take(&mut room[..n_bytes]);
+    ROWS.set(room);
+    taken
+}
+
+impl FrameStream {
+    /// Reads a byte of each cache line of a window of neighbouring rows (`stride` 1; other windows are left
+    /// alone, and so are chunks that are not hot), so that a copy of it soon after finds it in the cache.
+    /// Over several windows in a row the waits for memory overlap, which they hardly do between copies.
+    ///
+    /// # Panics
+    /// Where the window reaches over an end of the stream.
+    pub fn read_ahead(&self, end: usize, length: usize, stride: usize) {
+        if stride != 1 {
+            return;
+        }
+        let row_bytes = self.shape.row_bytes();
+        let mut read = 0u8;
+        self.parts(end, length, 1, |_, chunk, inside, n| {
+            if let Some(Chunk::Hot(rows)) = chunk {
+                let rows = &rows[inside * row_bytes..][..n * row_bytes];
+                read = rows.iter().step_by(LINE_BYTES).fold(read, |read, byte| read ^ byte);
+            }
+            Ok(())
+        })
+        .unwrap_or(());
+        black_box(read);
+    }
+
+    /// Has the system begin to read from the file what a window will need of it.
+    ///
+    /// # Panics
+    /// Where the window reaches over an end of the stream.
+    pub(crate) fn will_need(&self, end: usize, length: usize, stride: usize) {
+        let need = |_, chunk: Option<&Chunk>, inside, n: usize| {
+            if let Some(Chunk::Mapped(mapped)) = chunk {
+                mapped.will_need(inside, (n - 1) * stride + 1);
+            }
+            Ok(())
+        };
+        self.parts(end, length, stride, need).unwrap_or(());
+    }
+
+    /// Copies the window of `length` rows that ends with row `end`, `stride` rows apart, oldest first, into `out`.
+    ///
+    /// # Panics
+    /// Where the window reaches over an end of the stream or into evicted rows, or `out` is not `length × width` long;
+    /// where a chunk cannot be read ([`FrameStream::try_copy_window`] says so instead).
+    pub fn copy_window(&self, end: usize, length: usize, stride: usize, out: &mut [f32]) {
+        self.try_copy_window(end, length, stride, out).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Copies a window as [`FrameStream::copy_window`] does.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`](crate::Error::Damaged), [`Error::Truncated`](crate::Error::Truncated),
+    /// [`Error::Io`](crate::Error::Io) where a mapped chunk cannot be read.
+    ///
+    /// # Panics
+    /// Where the window reaches over an end of the stream or into evicted rows, or `out` is not `length × width` long.
+    pub fn try_copy_window(&self, end: usize, length: usize, stride: usize, out: &mut [f32]) -> Result<()> {
+        let kind = self.shape.kind;
+        if kind == RowKind::F32 && cfg!(target_endian = "little") {
+            return self.copy_window_bytes(end, length, stride, bytemuck::cast_slice_mut(out));
+        }
+        assert_eq!(out.len(), length * self.shape.width, "room of another size than the window");
+        with_room(length * self.shape.row_bytes(), |rows| {
+            self.copy_window_bytes(end, length, stride, rows)?;
+            kind.widen(rows, out);
+            Ok(())
+        })
+    }
+
+    /// Copies the windows that end with rows `end` and `next_end`, as [`FrameStream::try_copy_window`] does each: those
+    /// of a transition mostly share their rows, which are then read or decoded once.
+    ///
+    /// # Errors
+    /// As [`FrameStream::try_copy_window`].
+    ///
+    /// # Panics
+    /// As [`FrameStream::try_copy_window`].
+    pub(crate) fn try_copy_windows(
+        &self,
+        [end, next_end]: [usize; 2],
+        length: usize,
+        stride: usize,
+        [now, next]: [&mut [f32]; 2],
+    ) -> Result<()> {
+        let is_plain = self.shape.kind == RowKind::F32 && cfg!(target_endian = "little");
+        if is_plain {
+            let (now, next) = (bytemuck::cast_slice_mut(now), bytemuck::cast_slice_mut(next));
+            return self.copy_windows_bytes([end, next_end], length, stride, [now, next]);
+        }
+        self.try_copy_window(end, length, stride, now)?;
+        self.try_copy_window(next_end, length, stride, next)
+    }
+
+    /// Copies two windows as the bytes of their rows, little-endian; rows that they share are read or decoded once.
+    ///
+    /// # Errors
+    /// As [`FrameStream::try_copy_window`].
+    ///
+    /// # Panics
+    /// As [`FrameStream::try_copy_window`], of `now` and `next` in bytes.
+    pub fn copy_windows_bytes(
+        &self,
+        [end, next_end]: [usize; 2],
+        length: usize,
+        stride: usize,
+        [now, next]: [&mut [u8]; 2],
+    ) -> Result<()> {
+        let (first, last) = (end.min(next_end), end.max(next_end));
+        if stride != 1 || self.is_hot() || last - first > length.max(NEAR_ROWS) {
+            self.copy_window_bytes(end, length, stride, now)?;
+            return self.copy_window_bytes(next_end, length, stride, next);
+        }
+        let row_bytes = self.shape.row_bytes();
+        with_room((length + last - first) * row_bytes, |rows| {
+            self.copy_window_bytes(last, length + last - first, 1, rows)?;
+            now.copy_from_slice(&rows[(end - first) * row_bytes..][..length * row_bytes]);
+            next.copy_from_slice(&rows[(next_end - first) * row_bytes..][..length * row_bytes]);
+            Ok(())
+        })
+    }
+
+    /// Copies a window as the bytes of its rows, little-endian: frames of u8 as they are.
+    ///
+    /// # Errors
+    /// As [`FrameStream::try_copy_window`].
+    ///
+    /// # Panics
+    /// As [`FrameStream::try_copy_window`], of `out` in bytes.
+    pub fn copy_window_bytes(&self, end: usize, length: usize, stride: usize, out: &mut [u8]) -> Result<()> {
+        let row_bytes = self.shape.row_bytes();
+        assert_eq!(out.len(), length * row_bytes, "room of another size than the window");
+        if stride == 1 && end < self.n_rows && length <= end + 1 {
+            // Most windows: within one hot chunk.
+            let start = end + 1 - length;
+            let number = start >> self.chunk_shift;
+            let at = (start - (number << self.chunk_shift)) * row_bytes;
+            if let Some(Chunk::Hot(rows)) = self.chunks.get(number.wrapping_sub(self.n_evicted))
+                && let Some(rows) = rows.get(at..at + out.len())
+            {
+                out.copy_from_slice(rows);
+                return Ok(());
+            }
+        }
+        let mut out = out;
+        self.parts(end, length, stride, |number, chunk, inside, n| {
+            let chunk = chunk.expect("a window over evicted rows");
+            let (now, rest) = std::mem::take(&mut out).split_at_mut(n * row_bytes);
+            out = rest;
+            self.copy_rows(number, chunk, inside, stride, now)
+        })
+    }
+
+    /// Gives `take` the parts of a window that lie in one chunk each: the chunk's number, the chunk unless it was
+    /// evicted, the first row in it, and how many there are, `stride` apart.
+    #[inline]
+    fn parts(
+        &self,
+        end: usize,
+        length: usize,
+        stride: usize,
+        mut take: impl FnMut(usize, Option<&Chunk>, usize, usize) -> Result<()>,
+    ) -> Result<()> {
+        assert!(end < self.n_rows && end >= (length - 1) * stride, "a window over the end of its stream");
+        let start = end - (length - 1) * stride;
+        let mut done = 0;
+        while done < length {
+            let row = start + done * stride;
+            let number = row >> self.chunk_shift;
+            let inside = row - (number << self.chunk_shift);
+            let left = self.chunk_rows() - inside;
+            let n = if stride == 1 { left } else { left.div_ceil(stride) }.min(length - done);
+            let chunk = number.checked_sub(self.n_evicted).and_then(|index| self.chunks.get(index));
+            take(number, chunk, inside, n)?;
+            done += n;
+        }
+        Ok(())
+    }
+
+    /// Copies rows of a chunk from `first` on, `stride` apart, until `out` is full.
+    fn copy_rows(
+        &self,
+        number: usize,
+        chunk: &Chunk,
+        first: usize,
+        stride: usize,
+        out: &mut [u8],
+    ) -> Result<()> {
+        let row_bytes = self.shape.row_bytes();
+        let pick = |rows: &[u8], out: &mut [u8]| {
+            for (row, out) in rows.chunks(stride * row_bytes).zip(out.chunks_exact_mut(row_bytes)) {
+                out.copy_from_slice(&row[..row_bytes]);
+            }
+        };
+        match chunk {
+            Chunk::Hot(rows) if stride == 1 => out.copy_from_slice(&rows[first * row_bytes..][..out.len()]),
+            Chunk::Hot(rows) => pick(&rows[first * row_bytes..], out),
+            Chunk::Compressed(encoded) if codec::is_packed(encoded) => {
+                let one_by_one = if stride == 1 { out.len() } else { row_bytes };
+                for (i, out) in out.chunks_exact_mut(one_by_one).enumerate() {
+                    codec::unpack(encoded, self.shape, first + i * stride, out);
+                }
+            }
+            Chunk::Mapped(mapped) if mapped.gives_single_rows() => {
+                if stride == 1 {
+                    return mapped.read_rows(first, out);
+                }
+                // A call costs more than the rows between.
+                let n_bytes = out.len() / row_bytes * stride * row_bytes - (stride - 1) * row_bytes;
+                return with_room(n_bytes, |rows| {
+                    mapped.read_rows(first, rows)?;
+                    pick(rows, out);
+                    Ok(())
+                });
+            }
+            cold => {
+                let decoded = self.decoded(number, cold)?;
+                pick(&decoded[first * row_bytes..], out);
+            }
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn decoded(&self, number: usize, chunk: &Chunk) -> Result<Arc<Vec<u8>>> {
+        self.cache.rows((self.member, number as u64), || Ok(chunk.rows()?.into_owned()))
+    }
+}
