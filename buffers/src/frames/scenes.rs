@@ -135,6 +135,11 @@ impl Scenes {
         &self.scenes[scene as usize].streams[view]
     }
 
+    /// The streams of a view, a scene each.
+    pub(crate) fn streams_of(&self, view: usize) -> impl Iterator<Item = &FrameStream> {
+        self.scenes.iter().map(move |scene| &scene.streams[view])
+    }
+
     /// Bytes of all streams and maps.
     #[must_use]
     pub fn bytes(&self) -> u64 {

@@ -295,6 +295,11 @@ impl Replay {
     ) -> Result<()> {
         let mut drawn = batch.take_room(self.scenes.views().len());
         drawn.reads_ahead = self.is_cold.load(Relaxed);
+        if self.tier() == Tier::Mapped {
+            let views = 0..self.scenes.views().len();
+            let shared = views.flat_map(|view| self.scenes.streams_of(view));
+            shared.chain(self.sampler.transitions().stream()).try_for_each(FrameStream::check_file)?;
+        }
         let before = self.bytes_read();
         let outcome = self.sampler.draw(n, importance_sampling_exponent, rng, &mut drawn);
         self.is_cold.store(self.bytes_read() > before, Relaxed);

@@ -150,6 +150,19 @@ impl ChunkFile {
         self.window.bytes()
     }
 
+    /// Finds out whether someone has cut the file off. Pages of a mapping that lie behind its end cannot be read, so this
+    /// comes before many reads through the window.
+    ///
+    /// # Errors
+    /// [`Error::Truncated`], [`Error::Io`].
+    pub(crate) fn check_length(&self) -> Result<()> {
+        let (found_bytes, end) = (length(&self.path, &self.file)?, self.end.load(Ordering::Acquire));
+        if found_bytes < end {
+            return Err(Error::Truncated { path: self.path.clone(), found_bytes, committed_bytes: end });
+        }
+        Ok(())
+    }
+
     fn read_at(&self, out: &mut [u8], offset: u64, entry: &Entry) -> Result<()> {
         self.file.read_exact_at(out, offset).or_else(|source| {
             let found_bytes = length(&self.path, &self.file)?;

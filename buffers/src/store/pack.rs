@@ -134,19 +134,47 @@ impl<'a> Columns<'a> {
     /// Where `packed` is shorter.
     pub(super) fn unpack(&self, packed: &[u8], out: &mut [u8]) {
         let words = out.as_chunks_mut::<4>().0;
-        if self.columns.is_empty() {
+        let n_columns = self.columns.len();
+        if n_columns == 0 {
             return;
         }
-        for (row, words) in words.chunks_exact_mut(self.columns.len()).enumerate() {
-            let packed = &packed[row * self.row_bytes..][..self.row_bytes + PAD_BYTES];
-            let mut at = 0;
-            for (bytes, word) in self.columns.iter().zip(words) {
-                let column = Column::of_bytes(*bytes);
-                let eight = packed[at / 8..].first_chunk().expect("a row is followed by eight bytes");
-                let field = (u64::from_le_bytes(*eight) >> (at % 8)) & ((1 << column.bits) - 1);
-                *word = column.word(field as u32).to_le_bytes();
-                at += column.bits as usize;
+        let n_rows = words.len() / n_columns;
+        let packed = &packed[..self.read_bytes(n_rows)];
+        let mut at = 0;
+        for (place, bytes) in self.columns.iter().enumerate() {
+            let column = Column::of_bytes(*bytes);
+            let words = words[place..].iter_mut().step_by(n_columns);
+            let packed = &packed[at / 8..];
+            // Each loop has its own, so that what is the same for all rows is found out before them.
+            if column.bits == 0 {
+                let word = column.word(0).to_le_bytes();
+                words.for_each(|to| *to = word);
+            } else if column.zero_apart == 1 {
+                self.each_field(packed, at % 8, column.bits, words, |field| column.word(field));
+            } else {
+                let plain = Column { zero_apart: 0, ..column };
+                self.each_field(packed, at % 8, column.bits, words, |field| plain.word(field));
             }
+            at += column.bits as usize;
+        }
+    }
+
+    /// Puts the words of a column, whose fields begin `shift` bits after the first byte of `packed`.
+    #[inline(always)]
+    fn each_field<'w>(
+        &self,
+        packed: &[u8],
+        shift: usize,
+        bits: u32,
+        words: impl Iterator<Item = &'w mut [u8; 4]>,
+        word: impl Fn(u32) -> u32,
+    ) {
+        let mask = (1u64 << bits) - 1;
+        let mut at = 0;
+        for to in words {
+            let eight = packed[at..].first_chunk().expect("a row is followed by eight bytes");
+            *to = word(((u64::from_le_bytes(*eight) >> shift) & mask) as u32).to_le_bytes();
+            at += self.row_bytes;
         }
     }
 }

@@ -14,11 +14,13 @@ use memsys::reservation::Reservation;
 
 /// Bytes that a fault may make resident.
 const GRAIN_BYTES: u64 = 64 << 10;
-/// Bytes of a mapping. The last one of a file is mapped when it is full.
+/// Bytes of a mapping; the last one of a file is shorter.
 const SEGMENT_BYTES: u64 = 4 << 20;
 const SEGMENT_GRAINS: usize = (SEGMENT_BYTES / GRAIN_BYTES) as usize;
 /// Bytes that are reserved at once.
 const STEP_BYTES: u64 = 1 << 20;
+/// The last mapping is made anew when the file has grown by so much.
+const GROWN_BYTES: usize = 256 << 10;
 /// When so many reads a grain have missed the window, it is begun anew: what it holds is not what is read.
 const MISSES_A_GRAIN: u64 = 64;
 
@@ -91,13 +93,26 @@ impl Window {
         let number = offset / SEGMENT_BYTES;
         let start = offset - number * SEGMENT_BYTES;
         let end = start + n_bytes as u64;
-        if limit == 0 || n_bytes == 0 || end > SEGMENT_BYTES || (number + 1) * SEGMENT_BYTES > written {
+        if limit == 0 || n_bytes == 0 || end > SEGMENT_BYTES || offset + n_bytes as u64 > written {
             return false;
         }
         let index = number as usize;
         loop {
             let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(Some(segment)) = segments.get(index) {
+            let mappable = (written - number * SEGMENT_BYTES).min(SEGMENT_BYTES) as usize;
+            let mapped = segments
+                .get(index)
+                .and_then(Option::as_ref)
+                .map(|segment| (segment, segment.map.bytes().len()));
+            let is_due = |n_bytes: usize| {
+                mappable >= n_bytes + GROWN_BYTES || (n_bytes < mappable && mappable as u64 == SEGMENT_BYTES)
+            };
+            if let Some((segment, n_bytes)) =
+                mapped.filter(|(_, n_bytes)| *n_bytes as u64 >= end || !is_due(*n_bytes))
+            {
+                if (n_bytes as u64) < end {
+                    return false;
+                }
                 let is_in = self.touch(segment, start / GRAIN_BYTES..=(end - 1) / GRAIN_BYTES, limit);
                 if is_in {
                     take(&segment.map.bytes()[start as usize..end as usize]);
@@ -110,7 +125,7 @@ impl Window {
                 return false;
             }
             drop(segments);
-            if !self.map(file, index) {
+            if !self.map(file, index, mappable) {
                 return false;
             }
         }
@@ -155,15 +170,20 @@ impl Window {
         bytes <= reservation.bytes() || reservation.try_set(bytes.next_multiple_of(STEP_BYTES)).is_ok()
     }
 
-    fn map(&self, file: &File, index: usize) -> bool {
-        let mapped = Map::of(file, index as u64 * SEGMENT_BYTES, SEGMENT_BYTES as usize)
+    /// Maps a segment, in the place of a shorter mapping of it.
+    fn map(&self, file: &File, index: usize, n_bytes: usize) -> bool {
+        let mapped = Map::of(file, index as u64 * SEGMENT_BYTES, n_bytes)
             .and_then(|map| map.advise(Access::Random).map(|()| map));
         let Ok(map) = mapped else { return false };
         let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
         if segments.len() <= index {
             segments.resize_with(index + 1, || None);
         }
-        segments[index].get_or_insert(Segment { map, touched: AtomicU64::new(0) });
+        if segments[index].as_ref().is_none_or(|segment| segment.map.bytes().len() < n_bytes) {
+            let shorter = segments[index].replace(Segment { map, touched: AtomicU64::new(0) });
+            let n_grains = shorter.map_or(0, |segment| segment.touched.load(Relaxed).count_ones());
+            self.n_grains.fetch_sub(u64::from(n_grains), Relaxed);
+        }
         true
     }
 }
@@ -194,14 +214,34 @@ mod tests {
         window.limit_to(4 * GRAIN_BYTES);
         assert!(read(0, 100) && read(GRAIN_BYTES - 50, 100) && read(SEGMENT_BYTES + 5, 1));
         assert!(!read(SEGMENT_BYTES - 5, 10), "over a border");
-        assert!(!read(3 * SEGMENT_BYTES, 10), "the last segment is not full");
+        assert!(!read(3 * SEGMENT_BYTES + 995, 10), "over the end");
         assert!(read(2 * SEGMENT_BYTES, 1) && !read(2 * SEGMENT_BYTES + GRAIN_BYTES, 1));
         assert_eq!(window.bytes(), 4 * GRAIN_BYTES);
         assert!(read(0, 1), "what is in the window stays");
         assert_eq!((window.clear(), window.bytes()), (4 * GRAIN_BYTES, 0));
         let n_in = (0..2000).filter(|i| read(i * 7919 % (3 * SEGMENT_BYTES - 64), 64)).count();
         assert!(n_in > 0 && window.bytes() <= 4 * GRAIN_BYTES);
+        window.clear();
+        assert!(read(3 * SEGMENT_BYTES, 1000));
         window.limit_to(0);
         assert_eq!(window.bytes(), 0);
+    }
+
+    #[test]
+    fn what_a_file_grows_by_comes_into_the_window_a_step_at_a_time() {
+        let mut file = tempfile::tempfile().unwrap();
+        let window = Window::default();
+        window.limit_to(u64::MAX);
+        let (mut n_bytes, mut n_in) = (0u64, 0);
+        for step in 0..80u8 {
+            file.write_all(&[step; 64 << 10]).unwrap();
+            n_bytes += 64 << 10;
+            let is_in =
+                window.read(&file, n_bytes - 10, 10, n_bytes, &mut |bytes| assert_eq!(bytes, [step; 10]));
+            n_in += u32::from(is_in);
+            assert!(window.read(&file, 0, 10, n_bytes, &mut |bytes| assert_eq!(bytes, [0; 10])));
+        }
+        assert!((20..40).contains(&n_in), "{n_in}");
+        assert!(window.bytes() <= n_bytes.next_multiple_of(GRAIN_BYTES) + GRAIN_BYTES);
     }
 }

@@ -65,6 +65,14 @@ impl FrameStream {
         self.parts(end, length, stride, need).unwrap_or(());
     }
 
+    /// Finds out whether the file of the stream's mapped chunks still has its length.
+    pub(crate) fn check_file(&self) -> Result<()> {
+        match self.chunks.front() {
+            Some(Chunk::Mapped(mapped)) => mapped.file.check_length(),
+            _ => Ok(()),
+        }
+    }
+
     /// Copies the window of `length` rows that ends with row `end`, `stride` rows apart, oldest first, into `out`.
     ///
     /// # Panics
