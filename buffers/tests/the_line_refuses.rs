@@ -54,7 +54,7 @@ fn what_the_line_refuses_is_told_and_the_replay_goes_on() {
             copies_observations: false,
             store: StoreOptions { tier, file, ..StoreOptions::default() },
         };
-        budget::set_limit(ledger::counted_bytes() + 500_000);
+        budget::set_limit(ledger::counted_bytes() + 400_000);
         let refused = Replay::new(&options, Arc::clone(&scenes));
         assert!(matches!(refused, Err(Error::Libtorch(memsys::Error::Refused(_)))));
         budget::set_limit(u64::MAX);

@@ -81,16 +81,16 @@ impl Priorities {
     /// # Panics
     /// Where an error is not finite: the learner has diverged and must say so first.
     pub fn set_by_errors(&mut self, indices: &[usize], td_errors: &[f32], powers: &mut Vec<f64>) {
+        assert!(td_errors.iter().all(|td_error| td_error.is_finite()), "a TD error that is not finite");
+        let priority = |td_error: f32| f64::from(td_error.abs()) + LEAST_PRIORITY;
         powers.clear();
-        for td_error in td_errors {
-            let priority = f64::from(td_error.abs()) + LEAST_PRIORITY;
-            let power = priority.powf(self.exponent);
-            if priority > self.largest {
-                (self.largest, self.largest_power) = (priority, power);
-            }
-            powers.push(power);
-        }
+        powers.extend(td_errors.iter().map(|td_error| power(priority(*td_error), self.exponent)));
         self.tree.set_many(indices, powers);
+        let largest = td_errors.iter().fold(0f32, |largest, td_error| largest.max(td_error.abs()));
+        if priority(largest) > self.largest {
+            self.largest = priority(largest);
+            self.largest_power = power(self.largest, self.exponent);
+        }
     }
 
     /// Draws `n` indices, one from each of `n` equal shares of the sum, in ascending order; `masses` is room
@@ -105,9 +105,97 @@ impl Priorities {
     /// Importance weights of indices, in (0, 1].
     pub fn weights(&self, indices: &[usize], importance_sampling_exponent: f64, weights: &mut Vec<f32>) {
         let least = self.tree.minimum();
-        let weight =
-            |index: &usize| (self.tree.get(*index) / least).powf(-importance_sampling_exponent) as f32;
         weights.clear();
-        weights.extend(indices.iter().map(weight));
+        weights.extend(indices.iter().map(|index| self.tree.get(*index) as f32));
+        for weight in weights {
+            *weight = power(f64::from(*weight) / least, -importance_sampling_exponent).min(1.0) as f32;
+        }
+    }
+}
+
+/// `base^exponent` for a normal number above zero: relative error at most 1e-9 for exponents up to 15, the same on every
+/// machine, and 1 of 1. Powers past 2^±1000 stay there. Without a branch or a call, so that a loop takes several numbers at once.
+///
+/// With `base = 2^k z` and z around 1, the logarithm is `k + 2 artanh((z − 1) / (z + 1)) / ln 2`, by its series. The
+/// power's whole part goes into the exponent of the result, the rest through the series of exp.
+#[inline]
+fn power(base: f64, exponent: f64) -> f64 {
+    const ONE: u64 = 1f64.to_bits();
+    const SQRT_HALF: u64 = std::f64::consts::FRAC_1_SQRT_2.to_bits();
+    /// Added to a number below 2⁵¹ it leaves the nearest whole number in the lowest bits.
+    const ROUND: f64 = (3u64 << 51) as f64;
+    /// The bits of 2⁵²; or-ed with a whole number below that, they are 2⁵² plus that number.
+    const WHOLE: f64 = (1u64 << 52) as f64;
+
+    let shifted = base.to_bits().wrapping_add(ONE - SQRT_HALF);
+    let k = f64::from_bits(shifted >> 52 | WHOLE.to_bits()) - (WHOLE + 1023.0);
+    let z = f64::from_bits((shifted & ((1 << 52) - 1)).wrapping_add(SQRT_HALF));
+    let s = (z - 1.0) / (z + 1.0);
+    let square = s * s;
+    let series = [1.0 / 11.0, 1.0 / 9.0, 1.0 / 7.0, 0.2, 1.0 / 3.0, 1.0];
+    let artanh = s * series.iter().fold(0.0, |sum, factor| sum * square + factor);
+    let log2 = k + artanh * (2.0 * std::f64::consts::LOG2_E);
+
+    let all = log2 * exponent;
+    let all = if all > 1000.0 { 1000.0 } else { all };
+    let all = if all < -1000.0 { -1000.0 } else { all };
+    let rounded = all + ROUND;
+    let rest = (all - (rounded - ROUND)) * std::f64::consts::LN_2;
+    let series =
+        [1.0 / 40320.0, 1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
+    let exp = series.iter().fold(0.0, |sum, factor| sum * rest + factor);
+    f64::from_bits(exp.to_bits().wrapping_add(rounded.to_bits() << 52))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn check(base: f64, exponent: f64) {
+        let (found, expected) = (power(base, exponent), base.powf(exponent));
+        assert!((found / expected - 1.0).abs() <= 1e-9, "{base}^{exponent}: {found} and not {expected}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+        #[test]
+        fn a_power_is_exact_to_a_billionth(log2 in -250f64..250.0, near in 0.5f64..2.0, exponent in -3f64..3.0) {
+            check(log2.exp2(), exponent);
+            check(near, exponent);
+            check(near, 5.0 * exponent);
+        }
+    }
+
+    #[test]
+    fn powers_are_exact_where_the_series_change() {
+        let edges = [std::f64::consts::FRAC_1_SQRT_2, std::f64::consts::SQRT_2, 1.0, 2.0, 1e-6, 3.5e38];
+        for base in edges.into_iter().flat_map(|edge: f64| [edge.next_down(), edge, edge.next_up()]) {
+            [0.0, 0.4, 0.5, 0.6, 1.0, -1.0, 2.0].into_iter().for_each(|exponent| check(base, exponent));
+        }
+        for exponent in [-1.0, -0.4, 0.0, 0.6, 1e6] {
+            assert_eq!(power(1.0, exponent), 1.0);
+        }
+        assert_eq!([power(1e30, 99.0), power(1e30, -99.0)], [2f64.powi(1000), 2f64.powi(-1000)]);
+    }
+
+    #[test]
+    fn weights_are_at_most_one_and_the_least_priority_has_one() {
+        let mut priorities = Priorities::new(300, 0.6);
+        let errors: Vec<f32> = (0..300).map(|i| 1.0 + i as f32 * 1e-7).collect();
+        let indices: Vec<usize> = (0..300).collect();
+        priorities.set_by_errors(&indices, &errors, &mut Vec::new());
+        let mut weights = Vec::new();
+        for exponent in [0.0, 0.4, 1.0] {
+            priorities.weights(&indices, exponent, &mut weights);
+            assert!(weights.iter().all(|weight| *weight > 0.99 && *weight <= 1.0));
+            assert_eq!(weights[0], 1.0);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "a TD error that is not finite")]
+    fn a_td_error_that_is_no_number_is_refused() {
+        Priorities::new(3, 0.6).set_by_errors(&[0, 1], &[1.0, f32::NAN], &mut Vec::new());
     }
 }

@@ -233,7 +233,7 @@ impl Sequences {
         let last = own + (trained - 1) as u32;
         for cell in 0..self.burn_in + self.length {
             let row = (own + cell as u32).saturating_sub(self.burn_in as u32).clamp(first, last);
-            drawn.push(self.transitions.at(trail.index(row).unwrap_or(anchor)));
+            drawn.push(&self.transitions.at(trail.index(row).unwrap_or(anchor)));
         }
     }
 }
@@ -370,7 +370,7 @@ mod tests {
             let held = &all[n.saturating_sub(capacity)..];
             let mut n_anchors = 0;
             for index in 0..held.len() {
-                let anchor = *sequences.transitions.at(index);
+                let anchor = sequences.transitions.at(index);
                 let (episode, at) = episode_of(held, &anchor);
                 let (whole, _) = episode_of(&all, &anchor);
                 let later = |t: &Transition| t.from.environment == anchor.from.environment && t.reward > anchor.reward;
@@ -386,7 +386,7 @@ mod tests {
             let width = burn_in + length;
             for (i, slot) in drawn.slots.iter().enumerate() {
                 let anchor = sequences.transitions.at(sequences.transitions.index(*slot).unwrap());
-                let (episode, at) = episode_of(held, anchor);
+                let (episode, at) = episode_of(held, &anchor);
                 let first = at.saturating_sub(burn_in);
                 let last = (at + length - 1).min(episode.len() - 1);
                 prop_assert_eq!((drawn.n_burn_in[i], drawn.n_trained[i]), (at - first, last + 1 - at));

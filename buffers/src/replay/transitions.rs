@@ -1,9 +1,21 @@
-//! The newest transitions, 32 bytes each, and the numbers by which they are called.
+//! The newest transitions, 27 bytes each, and the numbers by which they are called.
 //!
-//! They lie in a ring in memory, or, where a replay may go to a file, in a stream whose rows are their bytes and whose
-//! positions are their numbers.
+//! ```text
+//! scene │ environment │ base    │ own     │ to_base │ to_own − own │ action │ reward  │ discount
+//! 2     │ 2           │ 4       │ 4       │ 4       │ 2, signed    │ 1      │ 4       │ 4          little-endian
+//! ```
+//!
+//! Nothing is rounded. An environment appends its own rows in order, so the one bootstrapped from lies n steps further,
+//! and 16 bits hold the way there; base positions may lie anywhere, and are held whole.
+//!
+//! So they lie in a ring in memory. Where chunks of a replay may be packed or go to a file they lie in a stream whose
+//! positions are their numbers, as eight words each, of which packing leaves few bits.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::hint::black_box;
+
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Transition;
 use crate::error::{Error, Result};
@@ -15,26 +27,34 @@ use crate::store::RowKind;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Slot(u64);
 
-/// A transition that lies in one cache line.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[repr(align(32))]
-struct Row(Transition);
+/// Bytes of a transition.
+const ROW_BYTES: usize = 27;
 
-const ROW_BYTES: usize = 32;
-const _: () = assert!(size_of::<Row>() == ROW_BYTES, "two transitions a cache line");
+/// A transition's bytes, as in the picture above.
+type Row = [u8; ROW_BYTES];
+
+/// Bytes of a transition in a stream.
+const WORDS_BYTES: usize = 32;
+
+/// A transition as the row of a stream.
+type Words = [u8; WORDS_BYTES];
 
 /// A stream for transitions, of which `1 << chunk_shift` go into a chunk.
 pub(super) fn transition_stream(chunk_shift: u32) -> FrameStream {
-    FrameStream::by_row(RowKind::U8, ROW_BYTES, chunk_shift)
+    FrameStream::by_row(RowKind::U8, WORDS_BYTES, chunk_shift)
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 enum Rows {
     /// At `number % capacity`.
-    Ring(Vec<Row>),
+    Ring(Ring),
     /// At `number`.
     Stream(Box<FrameStream>),
 }
+
+/// Rows that are saved as one run of bytes.
+#[derive(Debug, Clone, PartialEq)]
+struct Ring(Vec<Row>);
 
 /// The newest `capacity` transitions; the oldest is overwritten.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,7 +74,7 @@ impl Transitions {
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         assert!(capacity > 0, "a ring holds at least one transition");
-        Self { capacity, rows: Rows::Ring(Vec::with_capacity(capacity)), n_inserted: 0, next: 0 }
+        Self { capacity, rows: Rows::Ring(Ring(Vec::with_capacity(capacity))), n_inserted: 0, next: 0 }
     }
 
     /// The same, in a stream of [`transition_stream`].
@@ -95,7 +115,7 @@ impl Transitions {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         match &self.rows {
-            Rows::Ring(rows) => (rows.capacity() * ROW_BYTES) as u64,
+            Rows::Ring(Ring(rows)) => (rows.capacity() * ROW_BYTES) as u64,
             Rows::Stream(stream) => stream.bytes(),
         }
     }
@@ -124,20 +144,23 @@ impl Transitions {
 
     /// Inserts a transition; gives its index and, of a ring, the one that it overwrote. In a stream that goes with its
     /// chunk ([`Self::evict`]).
+    ///
+    /// # Panics
+    /// Where `to_own` lies 2¹⁵ own rows or more from the row that was acted on.
     pub fn push(&mut self, transition: Transition) -> (usize, Option<Transition>) {
         let index = self.next;
         let old = match &mut self.rows {
-            Rows::Ring(rows) if index < rows.len() => {
-                Some(std::mem::replace(&mut rows[index], Row(transition)).0)
+            Rows::Ring(Ring(rows)) if index < rows.len() => {
+                Some(of_bytes(&std::mem::replace(&mut rows[index], to_bytes(&transition))))
             }
-            Rows::Ring(rows) => {
+            Rows::Ring(Ring(rows)) => {
                 // A restored ring has room for its own rows alone; growing by doubling would pass the capacity.
                 rows.reserve_exact(self.capacity - rows.len());
-                rows.push(Row(transition));
+                rows.push(to_bytes(&transition));
                 None
             }
             Rows::Stream(stream) => {
-                stream.append_bytes(&to_bytes(&transition));
+                stream.append_bytes(&to_words(&transition));
                 None
             }
         };
@@ -156,9 +179,9 @@ impl Transitions {
         while stream.first_row() + stream.chunk_rows() <= first_live {
             let n_rows = stream.chunk_rows();
             let end = stream.first_row() + n_rows;
-            let mut rows = vec![0; n_rows * ROW_BYTES];
+            let mut rows = vec![0; n_rows * WORDS_BYTES];
             match stream.copy_window_bytes(end - 1, n_rows, 1, &mut rows) {
-                Ok(()) => rows.as_chunks().0.iter().for_each(|row| gone(&of_bytes(row))),
+                Ok(()) => rows.as_chunks().0.iter().for_each(|row| gone(&of_words(row))),
                 // Nobody needs them any more; what they pointed to goes with the next chunk.
                 Err(Error::Damaged { .. }) => {}
                 Err(error) => return Err(error),
@@ -173,10 +196,10 @@ impl Transitions {
     /// # Panics
     /// Where none lies there, or they lie in a stream.
     #[must_use]
-    pub fn at(&self, index: usize) -> &Transition {
+    pub fn at(&self, index: usize) -> Transition {
         match &self.rows {
-            Rows::Ring(rows) => &rows[index].0,
-            Rows::Stream(_) => panic!("transitions in a file are read, and not pointed at"),
+            Rows::Ring(Ring(rows)) => of_bytes(&rows[index]),
+            Rows::Stream(_) => panic!("transitions in a file are read, which can fail"),
         }
     }
 
@@ -196,13 +219,21 @@ impl Transitions {
     /// Where none lies at an index.
     pub fn read(&self, indices: &[usize], mut take: impl FnMut(Slot, &Transition)) -> Result<()> {
         match &self.rows {
-            Rows::Ring(rows) => indices.iter().for_each(|index| take(self.slot(*index), &rows[*index].0)),
+            Rows::Ring(Ring(rows)) => {
+                // Rows lie scattered: fetched before any is used, the waits for memory overlap.
+                black_box(indices.iter().fold(0u8, |sum, index| {
+                    let row = &rows[*index];
+                    sum.wrapping_add(row[0]).wrapping_add(row[ROW_BYTES - 1])
+                }));
+                indices.iter().for_each(|index| take(self.slot(*index), &of_bytes(&rows[*index])));
+            }
             Rows::Stream(stream) => {
-                let mut row = [0; ROW_BYTES];
+                let mut row = [0; WORDS_BYTES];
+                indices.iter().for_each(|index| stream.read_ahead(self.slot(*index).0 as usize, 1, 1));
                 for index in indices {
                     let slot = self.slot(*index);
                     stream.copy_window_bytes(slot.0 as usize, 1, 1, &mut row)?;
-                    take(slot, &of_bytes(&row));
+                    take(slot, &of_words(&row));
                 }
             }
         }
@@ -235,7 +266,7 @@ impl Transitions {
 
 /// Eight words, little-endian. Where an observation is bootstrapped from is told as a distance, which is short, so that
 /// it packs to few bits.
-fn to_bytes(transition: &Transition) -> [u8; ROW_BYTES] {
+fn to_words(transition: &Transition) -> Words {
     let Transition { from, to_base, to_own, action, reward, discount } = transition;
     let words = [
         u32::from(from.scene) | u32::from(from.environment) << 16,
@@ -247,12 +278,12 @@ fn to_bytes(transition: &Transition) -> [u8; ROW_BYTES] {
         reward.to_bits(),
         discount.to_bits(),
     ];
-    let mut row = [0; ROW_BYTES];
+    let mut row = [0; WORDS_BYTES];
     row.as_chunks_mut().0.iter_mut().zip(words).for_each(|(bytes, word)| *bytes = word.to_le_bytes());
     row
 }
 
-fn of_bytes(row: &[u8; ROW_BYTES]) -> Transition {
+fn of_words(row: &Words) -> Transition {
     let words: [u32; 8] = std::array::from_fn(|i| u32::from_le_bytes(row.as_chunks().0[i]));
     let [who, base, after_base, own, after_own, action, reward, discount] = words;
     Transition {
@@ -265,16 +296,111 @@ fn of_bytes(row: &[u8; ROW_BYTES]) -> Transition {
     }
 }
 
+fn to_bytes(transition: &Transition) -> Row {
+    let Transition { from, to_base, to_own, action, reward, discount } = transition;
+    let distance = i16::try_from(to_own.wrapping_sub(from.own).cast_signed());
+    let distance = distance.unwrap_or_else(|_| panic!("from own row {} to row {to_own}", from.own));
+    let mut row = [0; ROW_BYTES];
+    row[..2].copy_from_slice(&from.scene.to_le_bytes());
+    row[2..4].copy_from_slice(&from.environment.to_le_bytes());
+    row[4..8].copy_from_slice(&from.base.to_le_bytes());
+    row[8..12].copy_from_slice(&from.own.to_le_bytes());
+    row[12..16].copy_from_slice(&to_base.to_le_bytes());
+    row[16..18].copy_from_slice(&distance.to_le_bytes());
+    row[18] = *action;
+    row[19..23].copy_from_slice(&reward.to_le_bytes());
+    row[23..].copy_from_slice(&discount.to_le_bytes());
+    row
+}
+
+fn of_bytes(row: &Row) -> Transition {
+    let half = |at: usize| u16::from_le_bytes([row[at], row[at + 1]]);
+    let word = |at: usize| u32::from_le_bytes([row[at], row[at + 1], row[at + 2], row[at + 3]]);
+    let own = word(8);
+    Transition {
+        from: Place { scene: half(0), environment: half(2), base: word(4), own },
+        to_base: word(12),
+        to_own: own.wrapping_add_signed(half(16).cast_signed().into()),
+        action: row[18],
+        reward: f32::from_bits(word(19)),
+        discount: f32::from_bits(word(23)),
+    }
+}
+
+impl Serialize for Ring {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.0.as_flattened())
+    }
+}
+
+impl<'de> Deserialize<'de> for Ring {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct AsRows;
+        impl Visitor<'_> for AsRows {
+            type Value = Ring;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "transitions of {ROW_BYTES} bytes")
+            }
+
+            fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> std::result::Result<Ring, E> {
+                match bytes.as_chunks() {
+                    (rows, []) => Ok(Ring(rows.to_vec())),
+                    _ => Err(E::invalid_length(bytes.len(), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_bytes(AsRows)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_transition_comes_back_from_its_bytes(
+            scene: u16, environment: u16, base: u32, own: u32, to_base: u32, distance: i16, action: u8,
+            reward in proptest::num::f32::ANY, discount in proptest::num::f32::ANY,
+        ) {
+            let from = Place { scene, environment, base, own };
+            let to_own = own.wrapping_add_signed(distance.into());
+            let one = Transition { from, to_base, to_own, action, reward, discount };
+            let row = to_bytes(&one);
+            let back = of_bytes(&row);
+            prop_assert_eq!((back.from, back.to_base, back.to_own, back.action), (from, to_base, to_own, action));
+            prop_assert_eq!((back.reward.to_bits(), back.discount.to_bits()), (reward.to_bits(), discount.to_bits()));
+            prop_assert_eq!(to_bytes(&back), row);
+            prop_assert_eq!(to_bytes(&of_words(&to_words(&one))), row);
+        }
+    }
+
+    fn transition(own: u32, to_own: u32) -> Transition {
+        let from = Place { own, ..Place::default() };
+        Transition { from, to_base: 0, to_own, action: 0, reward: 0.0, discount: 0.0 }
+    }
 
     #[test]
-    fn a_transition_comes_back_from_its_bytes() {
-        let from = Place { scene: 0x0102, environment: 0x0304, base: 0x0506_0708, own: 0x090a_0b0c };
-        let one =
-            Transition { from, to_base: 7, to_own: u32::MAX, action: 255, reward: -1.5e-7, discount: 0.97 };
-        assert_eq!(of_bytes(&to_bytes(&one)), one);
+    #[should_panic(expected = "from own row 5 to row 32773")]
+    fn an_own_row_too_far_away_is_refused() {
+        Transitions::new(2).push(transition(5, 5 + (1 << 15)));
+    }
+
+    #[test]
+    fn a_restored_ring_takes_no_more_bytes_and_goes_on_in_the_same_place() {
+        for n in [0, 3, 7, 20] {
+            let mut ring = Transitions::new(7);
+            (0..n).for_each(|own| {
+                ring.push(transition(own, own + 1));
+            });
+            let saved = postcard::to_stdvec(&ring).unwrap();
+            let mut restored: Transitions = postcard::from_bytes(&saved).unwrap();
+            assert_eq!(restored, ring);
+            assert_eq!(restored.push(transition(90, 91)), ring.push(transition(90, 91)));
+            assert_eq!((restored.bytes(), ring.bytes()), (7 * 27, 7 * 27));
+        }
     }
 
     #[test]
@@ -289,9 +415,7 @@ mod tests {
             let (capacity, mut ring) = (*capacity, new(*capacity));
             let mut slots = Vec::new();
             for i in 0..50u32 {
-                let from = Place { own: i, ..Place::default() };
-                let new = Transition { from, to_base: 0, to_own: 0, action: 0, reward: 0.0, discount: 0.0 };
-                let (index, old) = ring.push(new);
+                let (index, old) = ring.push(transition(i, i + 1));
                 let overwritten = i.checked_sub(capacity as u32).filter(|_| ring.stream().is_none());
                 assert_eq!(old.map(|old| old.from.own), overwritten);
                 slots.push(ring.slot(index));
