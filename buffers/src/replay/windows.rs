@@ -50,10 +50,15 @@ pub fn gather(
 /// Has the system begin to read from files what the windows at these places will need.
 pub fn will_need(scenes: &Scenes, own: &[FrameStream], places: [&[Place]; 2]) {
     for (index, view) in scenes.views().iter().enumerate() {
-        for place in places.into_iter().flatten() {
-            let (stream, row) = end(scenes, own, index, place);
-            if !stream.is_hot() {
-                stream.will_need(row, view.length, view.stride);
+        for (place, next_place) in places[0].iter().zip(places[1]) {
+            let ends = [place, next_place].map(|place| end(scenes, own, index, place));
+            let [(stream, row), (next_stream, next_row)] = ends;
+            let apart = next_row.abs_diff(row);
+            if std::ptr::eq(stream, next_stream) && view.stride == 1 && apart <= view.length.max(8) {
+                // The two mostly lie in the same pages.
+                stream.will_need(row.max(next_row), view.length + apart, 1);
+            } else {
+                ends.iter().for_each(|(stream, row)| stream.will_need(*row, view.length, view.stride));
             }
         }
     }

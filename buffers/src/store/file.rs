@@ -125,13 +125,12 @@ impl ChunkFile {
         })
     }
 
-    /// Has the system begin to read a part of an encoded chunk, where it is not in the window.
+    /// Has the system begin to read a part of an encoded chunk. What is in the window may have left the system's cache
+    /// or, but for a page of a grain, never have been there.
     pub(super) fn will_need(&self, entry: &Entry, at: usize, n_bytes: usize) {
         let offset = entry.offset + (HEADER_BYTES + at) as u64;
         // Advice that is refused costs nothing but the wait that it would have saved.
-        if !self.window.holds(offset, n_bytes)
-            && memsys::libtorch::will_need(&self.file, offset, n_bytes).is_err()
-        {}
+        if memsys::libtorch::will_need(&self.file, offset, n_bytes).is_err() {}
     }
 
     /// Lets at most `bytes` of the file be resident through mappings.

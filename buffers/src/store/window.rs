@@ -131,20 +131,6 @@ impl Window {
         }
     }
 
-    /// Whether a part of the file is in the window already.
-    pub(super) fn holds(&self, offset: u64, n_bytes: usize) -> bool {
-        let number = offset / SEGMENT_BYTES;
-        let start = offset - number * SEGMENT_BYTES;
-        let last = start + (n_bytes as u64).max(1) - 1;
-        if last >= SEGMENT_BYTES {
-            return false;
-        }
-        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(Some(segment)) = segments.get(number as usize) else { return false };
-        let touched = segment.touched.load(Relaxed);
-        (start / GRAIN_BYTES..=last / GRAIN_BYTES).all(|grain| touched >> grain & 1 == 1)
-    }
-
     /// Whether all `grains` are touched, or may be now.
     fn touch(&self, segment: &Segment, mut grains: std::ops::RangeInclusive<u64>, limit: u64) -> bool {
         let touched = segment.touched.load(Relaxed);
@@ -206,7 +192,6 @@ mod tests {
             assert_eq!(is_in, found.is_some());
             if let Some(found) = found {
                 assert_eq!(found, (offset..offset + n as u64).map(byte).collect::<Vec<_>>());
-                assert!(window.holds(offset, n));
             }
             is_in
         };

@@ -56,6 +56,9 @@ impl FrameStream {
     /// # Panics
     /// Where the window reaches over an end of the stream.
     pub(crate) fn will_need(&self, end: usize, length: usize, stride: usize) {
+        if self.n_mapped_bytes == 0 {
+            return;
+        }
         let need = |_, chunk: Option<&Chunk>, inside, n: usize| {
             if let Some(Chunk::Mapped(mapped)) = chunk {
                 mapped.will_need(inside, (n - 1) * stride + 1);

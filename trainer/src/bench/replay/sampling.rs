@@ -28,8 +28,6 @@ const VECTOR_WIDTH: usize = 817;
 const N_COLD: usize = 8;
 /// Cold starts: each needs a file and a replay of its own.
 const COLD_STARTS: usize = 3;
-/// Threads that build batches ahead of the learner where they are prefetched.
-const AHEAD: usize = 4;
 
 pub(super) fn hot_256(bench: &Bench, capacity: usize) -> Result<Measured> {
     sampled(bench, capacity, Tier::Hot, BATCH)
@@ -139,15 +137,15 @@ pub(super) fn vectors(bench: &Bench, capacity: usize) -> Result<Measured> {
 }
 
 pub(super) fn mapped_cold(bench: &Bench, capacity: usize) -> Result<Measured> {
-    cold(bench, capacity, 1)
+    cold(bench, capacity, false)
 }
 
 pub(super) fn mapped_cold_prefetch(bench: &Bench, capacity: usize) -> Result<Measured> {
-    cold(bench, capacity, AHEAD)
+    cold(bench, capacity, true)
 }
 
-/// The first batches of a replay none of whose chunks is in memory. With several threads batches are built ahead.
-fn cold(bench: &Bench, capacity: usize, threads: usize) -> Result<Measured> {
+/// The first batches of a replay none of whose chunks is in memory.
+fn cold(bench: &Bench, capacity: usize, prefetch: bool) -> Result<Measured> {
     let mut rates = Vec::new();
     let mut n_read = Vec::new();
     for _ in 0..COLD_STARTS {
@@ -157,10 +155,10 @@ fn cold(bench: &Bench, capacity: usize, threads: usize) -> Result<Measured> {
         }
         let before = bytes_read();
         let began = Instant::now();
-        if threads == 1 {
-            (0..N_COLD).try_for_each(|_| filled.sample_and_update(BATCH))?;
-        } else {
+        if prefetch {
             ahead(&mut filled)?;
+        } else {
+            (0..N_COLD).try_for_each(|_| filled.sample_and_update(BATCH))?;
         }
         rates.push((N_COLD * BATCH) as f64 / began.elapsed().as_secs_f64());
         n_read.push((bytes_read() - before) as f64);
@@ -170,13 +168,13 @@ fn cold(bench: &Bench, capacity: usize, threads: usize) -> Result<Measured> {
         "the first {N_COLD} batches; pages given up by fsync and POSIX_FADV_DONTNEED, {} read from the disk then",
         crate::run::human::bytes(n_read as u64)
     );
-    if threads > 1 {
-        note.push_str(&format!("; {threads} threads build ahead"));
+    if prefetch {
+        note.push_str("; a batch is drawn while another thread gathers the one before");
     }
     Ok(Measured {
         value: median(&mut rates),
         note,
-        details: json!({ "bytes_read": n_read, "threads": threads }),
+        details: json!({ "bytes_read": n_read, "threads": 1 + usize::from(prefetch) }),
     })
 }
 
