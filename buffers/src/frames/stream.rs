@@ -77,6 +77,9 @@ pub struct FrameStream {
     cache: Arc<ChunkCache>,
     /// Who this stream is to the cache.
     member: u64,
+    /// Room of a chunk that is not hot any more, for the next: large blocks that come and go between small ones that stay
+    /// would leave a heap of holes.
+    spare: Vec<u8>,
 }
 
 impl FrameStream {
@@ -109,6 +112,7 @@ impl FrameStream {
             codec: None,
             cache,
             member,
+            spare: Vec::new(),
         }
     }
 
@@ -254,7 +258,7 @@ impl FrameStream {
             let Chunk::Hot(rows) = &self.chunks[index] else { continue };
             let encoded = codec::encode(codec, self.shape, rows);
             let held = self.chunks[index].bytes();
-            self.chunks[index] = Chunk::Compressed(encoded.into());
+            self.put_compressed(index, encoded.into());
             given_back += held.saturating_sub(self.chunks[index].bytes());
         }
         self.count();
@@ -277,7 +281,7 @@ impl FrameStream {
     /// The chunk that the next row goes to.
     fn room(&mut self) -> &mut Vec<u8> {
         if self.n_rows.is_multiple_of(self.chunk_rows()) {
-            self.chunks.push_back(Chunk::Hot(Vec::new()));
+            self.chunks.push_back(Chunk::Hot(std::mem::take(&mut self.spare)));
         }
         let chunk_bytes = self.chunk_rows() * self.shape.row_bytes();
         match self.chunks.back_mut() {
@@ -314,6 +318,14 @@ impl FrameStream {
         self.codec.unwrap_or(Codec::STORED)
     }
 
+    /// Puts a hot chunk's encoded form in its place, and keeps its room.
+    fn put_compressed(&mut self, index: usize, encoded: Box<[u8]>) {
+        if let Chunk::Hot(mut rows) = std::mem::replace(&mut self.chunks[index], Chunk::Compressed(encoded)) {
+            rows.clear();
+            self.spare = rows;
+        }
+    }
+
     fn identity(&self, index: usize, stream: u32, stamp_millis: u64) -> Identity {
         let number = (self.n_evicted + index) as u64;
         Identity { stream, number, chunk_rows: self.chunk_rows() as u32, stamp_millis }
@@ -341,6 +353,7 @@ impl Clone for FrameStream {
             codec,
             cache,
             member,
+            spare: Vec::new(),
         }
     }
 }

@@ -37,6 +37,8 @@ const CHUNK_ROWS: std::ops::RangeInclusive<usize> = 64..=1024;
 const CHUNK_BYTES: usize = 512 << 10;
 /// Transitions of a chunk are 2 to the power of this.
 const TRANSITIONS_SHIFT: u32 = 10;
+/// The heap is trimmed when so many bytes of hot rows have left it.
+const TRIM_BYTES: u64 = 16 << 20;
 /// A file of which more bytes than these, and than the chunks in use take, are of no use is written anew.
 const LEAST_WASTE_BYTES: u64 = 64 << 20;
 
@@ -62,6 +64,8 @@ pub(super) struct Tiers {
     /// Of each stream, the first chunk that the last saved state needs.
     n_saved_from: Vec<u64>,
     hot: Reservation,
+    /// The most that it has been since the heap was trimmed.
+    most_hot: u64,
     compressed: Reservation,
     mapped: Reservation,
     buffer: Arc<ReplayBuffer>,
@@ -121,6 +125,7 @@ impl Tiers {
             writer: None,
             n_saved_from: vec![0; n_environments + 1],
             hot: Reservation::of_heap(Owner::named("run/replay/hot")),
+            most_hot: 0,
             compressed: Reservation::of_heap(Owner::named("run/replay/compressed")),
             mapped: Reservation::of_heap(Owner::named("run/replay/mapped")),
             buffer: Arc::default(),
@@ -209,6 +214,13 @@ impl Tiers {
                 return Err(refused);
             }
             self.hold(sampler, own)?;
+        }
+        let hot = self.hot.bytes();
+        self.most_hot = self.most_hot.max(hot);
+        if hot + TRIM_BYTES <= self.most_hot {
+            // Freed rooms of chunks lie in the heap until it is trimmed.
+            memsys::libtorch::trim_heap();
+            self.most_hot = hot;
         }
         self.buffer.movable_bytes.store(self.movable(sampler, own), Relaxed);
         Ok(before.saturating_sub(budgeted(sampler, own)))

@@ -154,15 +154,14 @@ pub fn encode(codec: Codec, shape: RowShape, rows: &[u8]) -> Vec<u8> {
     assert!(whole, "{} bytes are not the rows of a chunk", rows.len());
     let kind = RowKind::ALL.iter().position(|kind| *kind == shape.kind).expect("all kinds are listed") as u8;
     let [transform, predictor, level] = codec.into();
-    let mut encoded = vec![kind, transform, predictor, level];
-    encoded.extend((shape.width as u32).to_le_bytes());
-    encoded.extend(((rows.len() / shape.row_bytes()) as u32).to_le_bytes());
+    let mut head = [kind, transform, predictor, level, 0, 0, 0, 0, 0, 0, 0, 0];
+    head[4..8].copy_from_slice(&(shape.width as u32).to_le_bytes());
+    head[8..].copy_from_slice(&((rows.len() / shape.row_bytes()) as u32).to_le_bytes());
     if codec == Codec::PACKED {
         assert!(shape.row_bytes().is_multiple_of(4), "packed rows are whole words");
-        pack::pack(rows, shape.row_bytes(), &mut encoded);
-        encoded.shrink_to_fit();
-        return encoded;
+        return pack::pack(&head, rows, shape.row_bytes());
     }
+    let mut encoded = head.to_vec();
     let mut plain = rows.to_vec();
     codec.predictor.apply(shape, &mut plain);
     codec.transform.apply(shape, &mut plain, &mut Vec::new());

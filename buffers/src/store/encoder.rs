@@ -35,8 +35,8 @@ pub(crate) struct Encoded {
     pub(crate) number: u64,
     /// The chunk.
     pub(crate) bytes: Box<[u8]>,
-    /// Bytes of its rows.
-    raw_bytes: u64,
+    /// The room of its rows.
+    rows: Vec<u8>,
 }
 
 /// The thread, and the chunks on their way to it and back.
@@ -47,6 +47,8 @@ pub(crate) struct Encoder {
     thread: Option<JoinHandle<()>>,
     n_waiting: usize,
     waiting_bytes: u64,
+    /// Room for the next chunk's rows.
+    spare: Vec<Vec<u8>>,
 }
 
 impl Encoder {
@@ -58,7 +60,14 @@ impl Encoder {
             .name("replay-encoder".to_owned())
             .spawn(move || encode_all(&waiting, &give))
             .map_err(|source| memsys::Error::Thread { what: "replay's encoder", source })?;
-        Ok(Self { tasks: Some(tasks), done, thread: Some(thread), n_waiting: 0, waiting_bytes: 0 })
+        Ok(Self {
+            tasks: Some(tasks),
+            done,
+            thread: Some(thread),
+            n_waiting: 0,
+            waiting_bytes: 0,
+            spare: Vec::new(),
+        })
     }
 
     /// Whether another chunk can be given without waiting.
@@ -81,7 +90,10 @@ impl Encoder {
     /// # Panics
     /// As the thread panicked, where it has.
     pub(crate) fn give(&mut self, stream: usize, number: u64, shape: RowShape, rows: &[u8]) {
-        let task = Task { stream, number, shape, rows: rows.to_vec() };
+        let mut copied = self.spare.pop().unwrap_or_default();
+        copied.clear();
+        copied.extend_from_slice(rows);
+        let task = Task { stream, number, shape, rows: copied };
         if self.tasks.as_ref().is_none_or(|tasks| tasks.send(task).is_err()) {
             self.join();
         }
@@ -97,7 +109,7 @@ impl Encoder {
         if self.n_waiting == 0 {
             return None;
         }
-        let encoded = match self.done.try_recv() {
+        let mut encoded = match self.done.try_recv() {
             Ok(encoded) => encoded,
             Err(crossbeam::channel::TryRecvError::Empty) if !wait => return None,
             Err(_) => match self.done.recv() {
@@ -109,7 +121,8 @@ impl Encoder {
             },
         };
         self.n_waiting -= 1;
-        self.waiting_bytes -= encoded.raw_bytes;
+        self.waiting_bytes -= encoded.rows.len() as u64;
+        self.spare.push(std::mem::take(&mut encoded.rows));
         Some(encoded)
     }
 
@@ -136,7 +149,7 @@ fn encode_all(tasks: &Receiver<Task>, done: &Sender<Encoded>) {
         let codec = chosen.unwrap_or_else(|| codec::choose_single(shape, &rows));
         codecs.insert(stream, codec);
         let bytes = codec::encode(codec, shape, &rows).into_boxed_slice();
-        if done.send(Encoded { stream, number, bytes, raw_bytes: rows.len() as u64 }).is_err() {
+        if done.send(Encoded { stream, number, bytes, rows }).is_err() {
             return;
         }
     }

@@ -179,14 +179,18 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// Appends the packed form of rows of `row_bytes` bytes, a multiple of four, to `packed`.
-pub(super) fn pack(rows: &[u8], row_bytes: usize, packed: &mut Vec<u8>) {
+/// The packed form of rows of `row_bytes` bytes, a multiple of four, behind `head`.
+pub(super) fn pack(head: &[u8], rows: &[u8], row_bytes: usize) -> Vec<u8> {
     let words = rows.as_chunks::<4>().0;
     let n_columns = row_bytes / 4;
     let word = |bytes: &[u8; 4]| u32::from_le_bytes(*bytes);
     let of = |column| Column::of(words[column..].iter().step_by(n_columns).map(word));
     let columns: Vec<Column> = (0..n_columns).map(of).collect();
     let packed_row_bytes = columns.iter().map(|column| column.bits as usize).sum::<usize>().div_ceil(8);
+    let n_bytes = Columns::head_bytes(row_bytes) + rows.len() / row_bytes * packed_row_bytes + PAD_BYTES;
+    // As much as it will take: it is kept, and many are.
+    let mut packed = Vec::with_capacity(head.len() + n_bytes);
+    packed.extend_from_slice(head);
     packed.extend((packed_row_bytes as u32).to_le_bytes());
     packed.extend(columns.iter().flat_map(|column| column.to_bytes()));
     for row in words.chunks_exact(n_columns) {
@@ -207,6 +211,7 @@ pub(super) fn pack(rows: &[u8], row_bytes: usize, packed: &mut Vec<u8>) {
         assert_eq!(packed.len() - start, packed_row_bytes, "a row is as long as its columns");
     }
     packed.extend([0; PAD_BYTES]);
+    packed
 }
 
 #[cfg(test)]
@@ -232,8 +237,8 @@ mod tests {
             words.truncate(words.len() / n_columns * n_columns);
             let rows: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
             let (row_bytes, n_rows) = (4 * n_columns, words.len() / n_columns);
-            let mut packed = Vec::new();
-            pack(&rows, row_bytes, &mut packed);
+            let packed = pack(&[], &rows, row_bytes);
+            prop_assert_eq!(packed.len(), packed.capacity());
             let columns = Columns::read(&packed, row_bytes).unwrap();
             prop_assert!(columns.fits(&packed, n_rows));
             prop_assert!(columns.row_bytes() == 0 || !columns.fits(&packed, n_rows + 1));

@@ -70,6 +70,8 @@ pub struct ChunkWriter {
     index_offset: u64,
     /// Headers of chunks that no block of the index lists yet.
     unlisted: Vec<[u8; HEADER_BYTES]>,
+    /// Room for a record, kept from one to the next.
+    record: Vec<u8>,
     /// Whether the folder must be told to the disk too.
     new: bool,
 }
@@ -131,7 +133,19 @@ impl ChunkWriter {
         unlisted.sort_by_key(|entry| entry.offset);
         let unlisted = unlisted.iter().map(Entry::header).collect();
         let new = opened.new;
-        Ok((Self { file, index, mark, end, index_offset: mark.index_offset, unlisted, new }, opened))
+        Ok((
+            Self {
+                file,
+                index,
+                mark,
+                end,
+                index_offset: mark.index_offset,
+                unlisted,
+                record: Vec::new(),
+                new,
+            },
+            opened,
+        ))
     }
 
     /// A new file in the place of whatever lies there.
@@ -203,13 +217,20 @@ impl ChunkWriter {
             stored_bytes: encoded.len() as u32,
             payload_checksum: 0,
         };
-        let payload = padded(encoded);
-        let entry = Entry { payload_checksum: checksum(&payload), ..entry };
+        let mut record = std::mem::take(&mut self.record);
+        record.clear();
+        record.resize(HEADER_BYTES, 0);
+        record.extend_from_slice(encoded);
+        record.resize(HEADER_BYTES + encoded.len().next_multiple_of(8), 0);
+        let entry = Entry { payload_checksum: checksum(&record[HEADER_BYTES..]), ..entry };
         let header = entry.header();
         if super::record::read(&header, entry.offset).is_err() {
             return Err(Error::Undecodable { what: "it has more rows than a chunk of its stream" });
         }
-        self.write(&header, &payload, "append to it")?;
+        record[..HEADER_BYTES].copy_from_slice(&header);
+        let written = self.write(&record, "append to it");
+        self.record = record;
+        written?;
         self.unlisted.push(header);
         self.index.insert(entry);
         Ok(entry)
@@ -250,14 +271,13 @@ impl ChunkWriter {
             n_entries: self.unlisted.len() as u32,
             payload_checksum: checksum(&payload),
         };
-        self.write(&block.header(), &payload, "append its index")?;
+        self.write(&[&block.header()[..], &payload].concat(), "append its index")?;
         self.unlisted.clear();
         Ok(block.offset)
     }
 
-    fn write(&mut self, header: &[u8], payload: &[u8], action: &'static str) -> Result<()> {
-        let record = [header, payload].concat();
-        if let Err(source) = self.file.file.write_all_at(&record, self.end) {
+    fn write(&mut self, record: &[u8], action: &'static str) -> Result<()> {
+        if let Err(source) = self.file.file.write_all_at(record, self.end) {
             shorten(&self.file.file, self.end);
             return Err(Error::io(self.file.path(), action, source));
         }
@@ -283,12 +303,6 @@ impl ChunkWriter {
         }
         Ok(())
     }
-}
-
-fn padded(encoded: &[u8]) -> Vec<u8> {
-    let mut payload = encoded.to_vec();
-    payload.resize(encoded.len().next_multiple_of(8), 0);
-    payload
 }
 
 /// Gives back the room of what was written in part. Where even that fails it is torn: the next opening cuts it off.

@@ -96,7 +96,7 @@ impl FrameStream {
         }
         let given_back = self.chunk_bytes().saturating_sub(encoded.len() as u64);
         self.n_compressed_bytes += encoded.len() as u64;
-        self.chunks[number - self.n_evicted] = Chunk::Compressed(encoded);
+        self.put_compressed(number - self.n_evicted, encoded);
         given_back
     }
 
@@ -213,7 +213,7 @@ impl FrameStream {
                 to.append(identity, &encoded)?;
                 if rows.len() as u64 == self.chunk_bytes() {
                     self.n_compressed_bytes += encoded.len() as u64;
-                    self.chunks[index] = Chunk::Compressed(encoded.into());
+                    self.put_compressed(index, encoded.into());
                 }
             }
             Chunk::Compressed(encoded) => {

@@ -5,6 +5,7 @@
 
 mod frames;
 mod growth;
+mod line;
 mod peers;
 mod row;
 mod sampling;
@@ -13,9 +14,11 @@ mod work;
 mod writing;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
+use memsys::line::Line;
 use serde_json::{Value, json};
 
 use self::row::{Measured, ROWS, Row};
@@ -51,7 +54,7 @@ pub struct BenchReplayArgs {
     #[arg(long, value_name = "S", default_value_t = 0.5)]
     seconds: f64,
     /// No row and no point of the growth holds more transitions than this.
-    #[arg(long, value_name = "N", default_value_t = 10_000_000)]
+    #[arg(long, value_name = "N", default_value_t = 20_000_000)]
     most: usize,
     /// Takes turns with cpprb, TorchRL and Stable-Baselines3; those that are not installed are skipped with a word.
     #[arg(long)]
@@ -65,14 +68,18 @@ pub struct BenchReplayArgs {
     /// Where the mapped rows and the peers put their files, on a disk and not in memory; they are removed.
     #[arg(long, value_name = "DIR", default_value = ".")]
     folder: PathBuf,
+    /// Measures a replay of `--most` transitions alone, in this process, held to this line.
+    #[arg(long, value_name = "SIZE", conflicts_with_all = ["rows", "peers", "growth"])]
+    line: Option<String>,
     /// Also writes the numbers there.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
 /// What rows measure with.
+#[derive(Clone)]
 struct Bench {
-    work: Work,
+    work: Arc<Work>,
     threads: usize,
     repeats: usize,
     seconds: f64,
@@ -91,7 +98,10 @@ pub fn run(args: &BenchReplayArgs) -> Result<()> {
     let rows = chosen(args)?;
     let folder = args.folder.join(format!(".plimsoll-bench-replay-{}", std::process::id()));
     std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
-    let measured = measure(args, &rows, &folder);
+    let measured = match &args.line {
+        Some(limit) => under_line(args, limit, &folder),
+        None => measure(args, &rows, &folder),
+    };
     let removed = std::fs::remove_dir_all(&folder).map_err(Error::io(&folder));
     let result = measured?;
     removed?;
@@ -100,6 +110,16 @@ pub fn run(args: &BenchReplayArgs) -> Result<()> {
         files::write_aside(path, &text)?;
     }
     Ok(())
+}
+
+/// The measurement of `--line`.
+fn under_line(args: &BenchReplayArgs, limit: &str, folder: &Path) -> Result<Value> {
+    let wrong = |problem| Error::Config { key: "--line".to_owned(), problem };
+    let limit_bytes = Line::parse(limit).map_err(wrong)?.limit_bytes(memsys::probe::allowed_bytes()?);
+    let bench = Bench::over(line::work(folder)?, args, folder);
+    let measured = line::measure(&bench, args.most, limit_bytes)?;
+    print(&format!("{}\n", measured.text()));
+    Ok(json!(measured))
 }
 
 fn chosen(args: &BenchReplayArgs) -> Result<Vec<&'static Row>> {
@@ -119,13 +139,7 @@ fn chosen(args: &BenchReplayArgs) -> Result<Vec<&'static Row>> {
 }
 
 fn measure(args: &BenchReplayArgs, rows: &[&Row], folder: &Path) -> Result<Value> {
-    let mut bench = Bench {
-        work: Work::new(folder)?,
-        threads: args.threads.max(1),
-        repeats: args.repeats.max(1),
-        seconds: args.seconds,
-        folder: folder.to_path_buf(),
-    };
+    let mut bench = Bench::over(Work::new(folder)?, args, folder);
     let load_before = load();
     let mut measured: Vec<Vec<Measured>> = rows.iter().map(|_| Vec::new()).collect();
     let mut lines = Vec::new();
@@ -178,6 +192,16 @@ fn load() -> f64 {
 }
 
 impl Bench {
+    fn over(work: Work, args: &BenchReplayArgs, folder: &Path) -> Self {
+        Self {
+            work: Arc::new(work),
+            threads: args.threads.max(1),
+            repeats: args.repeats.max(1),
+            seconds: args.seconds,
+            folder: folder.to_path_buf(),
+        }
+    }
+
     /// How much a second of `work`, which says how much it did: the median of repeats after one that warms up.
     fn rate(&self, mut work: impl FnMut() -> Result<usize>) -> Result<f64> {
         let mut rates = Vec::with_capacity(self.repeats);

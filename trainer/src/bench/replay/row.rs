@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Bench, frames, sampling, writing};
+use super::{Bench, frames, line, sampling, writing};
 use crate::error::Result;
 
 /// What a row shall reach.
@@ -223,6 +223,15 @@ pub(super) const ROWS: &[Row] = &[
         unit: "s",
         measure: writing::checkpoint,
         peer: peer("checkpoint", SMALL),
+    },
+    Row {
+        name: "line_2e7",
+        what: "in a line of 512 MiB, of the rate of hot without one",
+        capacity: 20_000_000,
+        goal: Goal::AtLeast(1.0 / 3.0),
+        unit: "of hot",
+        measure: line::against_hot,
+        peer: None,
     },
     Row {
         name: "latency_1e5",

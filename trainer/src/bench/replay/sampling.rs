@@ -206,7 +206,7 @@ fn forget(path: &Path) -> Result<()> {
 }
 
 /// Bytes that this process has had read from disks.
-fn bytes_read() -> u64 {
+pub(super) fn bytes_read() -> u64 {
     let text = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("read_bytes: "));
     line.and_then(|number| number.parse().ok()).unwrap_or(0)

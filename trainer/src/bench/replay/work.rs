@@ -62,11 +62,21 @@ pub(super) struct Work {
 impl Work {
     /// Makes the market; files go to `folder`.
     pub(super) fn new(folder: &Path) -> Result<Self> {
-        let config = Config::load(None, &[format!("synthetic.days={DAYS}")])?;
+        Self::of_days(folder, DAYS)
+    }
+
+    /// A market of so many calendar days.
+    pub(super) fn of_days(folder: &Path, days: u32) -> Result<Self> {
+        let config = Config::load(None, &[format!("synthetic.days={days}")])?;
         let market = prepare(&config, &say)?;
         let scenes = observed(&market.scenes);
         let (episode_bars, folder) = (config.account.episode_bars, folder.to_path_buf());
         Ok(Self { market, episode_bars, scenes, folder })
+    }
+
+    /// The streams as the rows see them.
+    pub(super) fn scenes(&self) -> &Scenes {
+        &self.scenes
     }
 
     /// Decisions of the streams.
@@ -202,7 +212,7 @@ impl Play {
     }
 
     /// Writes at least `n` transitions into `replay`.
-    fn fill(&mut self, replay: &mut Replay, n: usize) -> Result<()> {
+    pub(super) fn fill(&mut self, replay: &mut Replay, n: usize) -> Result<()> {
         let wanted = replay.n_inserted() + n as u64;
         while replay.n_inserted() < wanted {
             write_many(replay, &self.record(BLOCK.min((wanted - replay.n_inserted()) as usize)));

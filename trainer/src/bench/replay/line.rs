@@ -1,0 +1,159 @@
+//! A replay that is larger than the line it is held to: what memory has room for is packed, the rest goes to the file.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use buffers::replay::sum_tree::SumTree;
+use buffers::replay::{Replay, ReplayOptions, StoreOptions, Tier};
+use memsys::{budget, ledger, probe};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::Bench;
+use super::row::Measured;
+use super::work::{Filled, N_ENVIRONMENTS, PRIORITY_EXPONENT, Work, settled};
+use crate::error::{Error, Result};
+use crate::market::account::ACCOUNT_WIDTH;
+use crate::output::say;
+use crate::run::human;
+
+/// Transitions of a batch.
+const BATCH: usize = 256;
+/// The line of the table's row.
+const LINE_BYTES: u64 = 512 << 20;
+/// Calendar days of its market: the streams are shared and small, and the line is for transitions.
+const DAYS: u32 = 60;
+/// Bytes of the file that may be mapped: what the line has room for is better held packed, where no one takes it away.
+const WINDOW_BYTES: u64 = 16 << 20;
+/// Bytes under the line that are set aside: unfinished chunks, chunks on their way to be packed, batches, freed blocks.
+const ASIDE_BYTES: u64 = 48 << 20;
+/// Seconds for which is drawn before the clock runs: the system's cache finds out what is read.
+const WARM_SECONDS: f64 = 5.0;
+
+/// What a replay under a line does.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct UnderLine {
+    pub(super) limit_bytes: u64,
+    pub(super) transitions: usize,
+    /// Transitions a second, drawn, gathered and given new priorities.
+    pub(super) transitions_per_second: f64,
+    pub(super) peak_resident_bytes: u64,
+    pub(super) packed_bytes: u64,
+    pub(super) mapped_bytes: u64,
+    pub(super) window_bytes: u64,
+    pub(super) denied_allocations: u64,
+    /// Bytes that disks have read for each transition drawn.
+    pub(super) read_bytes_per_transition: f64,
+}
+
+impl UnderLine {
+    /// What it did, in words.
+    pub(super) fn text(&self) -> String {
+        format!(
+            "{} transitions in a line of {}: {} transitions/s; peak resident {}, of rows {} packed in memory and {} in \
+             the file, {} of which may be mapped; {:.0} bytes read from the disk a transition; {} allocations refused",
+            human::count(self.transitions as u64),
+            human::bytes(self.limit_bytes),
+            human::count(self.transitions_per_second as u64),
+            human::bytes(self.peak_resident_bytes),
+            human::bytes(self.packed_bytes),
+            human::bytes(self.mapped_bytes),
+            human::bytes(self.window_bytes),
+            self.read_bytes_per_transition,
+            self.denied_allocations,
+        )
+    }
+}
+
+/// Fills and samples a replay of `capacity` transitions in this process, which keeps to `limit_bytes` from now on.
+pub(super) fn measure(bench: &Bench, capacity: usize, limit_bytes: u64) -> Result<UnderLine> {
+    let resident = probe::resident_bytes()?;
+    ledger::set_base(resident.saturating_sub(ledger::counted_bytes()));
+    budget::set_limit(limit_bytes);
+    let fixed = resident + SumTree::planned_bytes(capacity) + ASIDE_BYTES + WINDOW_BYTES;
+    let Some(budget_bytes) = limit_bytes.checked_sub(fixed) else {
+        let problem = format!("{} are needed before a row is held", human::bytes(fixed));
+        return Err(Error::Config { key: "--line".to_owned(), problem });
+    };
+    let store =
+        StoreOptions { window_bytes: WINDOW_BYTES, budget_bytes, ..bench.work.store(Tier::Mapped, "own")? };
+    let scenes = Arc::new(bench.work.scenes().clone());
+    let options = ReplayOptions {
+        capacity_transitions: capacity,
+        priority_exponent: PRIORITY_EXPONENT,
+        n_environments: N_ENVIRONMENTS,
+        own_width: ACCOUNT_WIDTH,
+        copies_observations: false,
+        store,
+    };
+    let mut replay = Replay::new(&options, Arc::clone(&scenes))?;
+    let mut play = bench.work.play(1)?;
+    for tenth in 1..=10 {
+        let n_more = capacity * tenth / 10 - replay.len();
+        play.fill(&mut replay, n_more)?;
+        say(&format!(
+            "{} of {} transitions written",
+            human::count(replay.len() as u64),
+            human::count(capacity as u64)
+        ));
+    }
+    drop(play);
+    settled(&mut replay)?;
+    let mut filled = Filled::of(replay, scenes);
+    let warm = Bench { seconds: WARM_SECONDS, repeats: 1, ..bench.clone() };
+    warm.rate(|| filled.sample_and_update(BATCH).map(|()| BATCH))?;
+    let (before, mut n) = (super::sampling::bytes_read(), 0);
+    let rate = bench.rate(|| {
+        n += BATCH;
+        filled.sample_and_update(BATCH).map(|()| BATCH)
+    })?;
+    let read = super::sampling::bytes_read() - before;
+    let bytes = filled.replay.tier_bytes();
+    Ok(UnderLine {
+        limit_bytes,
+        transitions: filled.replay.len(),
+        transitions_per_second: rate,
+        peak_resident_bytes: probe::peak_resident_bytes()?,
+        packed_bytes: bytes.compressed,
+        mapped_bytes: bytes.mapped,
+        window_bytes: WINDOW_BYTES,
+        denied_allocations: budget::n_denied(),
+        read_bytes_per_transition: read as f64 / n as f64,
+    })
+}
+
+/// The market of a replay under a line.
+pub(super) fn work(folder: &Path) -> Result<Work> {
+    Work::of_days(folder, DAYS)
+}
+
+/// A replay in a process of its own that keeps to the line, against a hot one of the same capacity that keeps to none.
+pub(super) fn against_hot(bench: &Bench, capacity: usize) -> Result<Measured> {
+    let program = std::env::current_exe().map_err(Error::io("/proc/self/exe"))?;
+    let json_path = bench.folder.join("line.json");
+    let output = Command::new(program)
+        .args(["bench", "replay", "--line", &LINE_BYTES.to_string(), "--most", &capacity.to_string()])
+        .args(["--repeats", &bench.repeats.to_string(), "--seconds", &bench.seconds.to_string()])
+        .arg("--folder")
+        .arg(&bench.folder)
+        .arg("--json")
+        .arg(&json_path)
+        .output()
+        .map_err(Error::io("/proc/self/exe"))?;
+    let failed = |problem: String| Error::File { path: json_path.clone(), problem };
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(failed(said.trim().lines().last().unwrap_or_default().to_owned()));
+    }
+    let text = std::fs::read(&json_path).map_err(Error::io(&json_path))?;
+    let under: UnderLine = serde_json::from_slice(&text).map_err(|error| failed(error.to_string()))?;
+    let (mut filled, _) = work(&bench.folder)?.filled(capacity, Tier::Hot)?;
+    let hot = bench.rate(|| filled.sample_and_update(BATCH).map(|()| BATCH))?;
+    let note = format!("{}; hot, without a line, {} transitions/s", under.text(), human::count(hot as u64));
+    Ok(Measured {
+        value: under.transitions_per_second / hot,
+        note,
+        details: json!({ "under_line": under, "hot_transitions_per_second": hot }),
+    })
+}
