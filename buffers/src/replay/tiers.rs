@@ -347,7 +347,7 @@ impl Tiers {
         }
     }
 
-    /// Moves the oldest full chunks to the file until at most `most` bytes are left or none is.
+    /// Moves the full chunks that are worth least in memory to the file until at most `most` bytes are left or none is.
     fn map(&mut self, sampler: &mut Sampler, own: &mut [FrameStream], most: u64) -> Result<()> {
         let mut held = budgeted(sampler, own);
         if held <= most {
@@ -358,9 +358,9 @@ impl Tiers {
         let mut streams = streams(sampler, own);
         let mut mapped = Ok(());
         while held > most && mapped.is_ok() {
-            let left = |rows: &FrameStream| rows.full_in_memory().len() * rows.chunk_rows();
             let oldest =
-                streams.iter_mut().filter(|(_, rows)| left(rows) > 0).max_by_key(|(_, rows)| left(rows));
+                streams.iter_mut().max_by(|(_, a), (_, b)| a.oldest_worth().total_cmp(&b.oldest_worth()));
+            let oldest = oldest.filter(|(_, rows)| !rows.full_in_memory().is_empty());
             let Some((number, rows)) = oldest else { break };
             let position = (rows.full_in_memory().start + 1) * rows.chunk_rows();
             mapped = rows

@@ -67,8 +67,7 @@ thread_local! {
 
 impl ChunkFile {
     pub(super) fn new(path: PathBuf, file: Handle, end: u64) -> Self {
-        // Refused advice costs time alone.
-        if memsys::libtorch::read_randomly(&file).is_err() {}
+        memsys::libtorch::read_randomly(&file);
         Self { path, file, end: AtomicU64::new(end), window: Window::default() }
     }
 
@@ -129,8 +128,7 @@ impl ChunkFile {
     /// or, but for a page of a grain, never have been there.
     pub(super) fn will_need(&self, entry: &Entry, at: usize, n_bytes: usize) {
         let offset = entry.offset + (HEADER_BYTES + at) as u64;
-        // Advice that is refused costs nothing but the wait that it would have saved.
-        if memsys::libtorch::will_need(&self.file, offset, n_bytes).is_err() {}
+        memsys::libtorch::will_need(&self.file, offset, n_bytes);
     }
 
     /// Lets at most `bytes` of the file be resident through mappings.

@@ -16,7 +16,7 @@ use memsys::reservation::Reservation;
 const GRAIN_BYTES: u64 = 64 << 10;
 /// Bytes of a mapping; the last one of a file is shorter.
 const SEGMENT_BYTES: u64 = 4 << 20;
-const SEGMENT_GRAINS: usize = (SEGMENT_BYTES / GRAIN_BYTES) as usize;
+const _: () = assert!(SEGMENT_BYTES / GRAIN_BYTES == u64::BITS as u64, "a bit a grain");
 /// Bytes that are reserved at once.
 const STEP_BYTES: u64 = 1 << 20;
 /// The last mapping is made anew when the file has grown by so much.
@@ -44,7 +44,6 @@ pub(super) struct Window {
 impl Default for Window {
     /// A window that nothing is read through.
     fn default() -> Self {
-        let _ = const { assert!(SEGMENT_GRAINS == u64::BITS as usize, "a bit a grain") };
         Self {
             limit_bytes: AtomicU64::new(0),
             segments: RwLock::new(Vec::new()),

@@ -16,29 +16,19 @@ pub fn forget_cached(file: &File) -> io::Result<()> {
     }
 }
 
-/// Has the system begin to read a part of a file that will be read soon, without waiting for it.
-///
-/// # Errors
-/// What the system says.
-pub fn will_need(file: &File, offset: u64, n_bytes: usize) -> io::Result<()> {
+/// Has the system begin to read a part of a file that will be read soon, without waiting for it. Returns whether it
+/// took the advice; where not, the read waits.
+pub fn will_need(file: &File, offset: u64, n_bytes: usize) -> bool {
     let (offset, n_bytes) = (offset as libc::off_t, n_bytes as libc::off_t);
     // SAFETY: takes no pointers; the descriptor is open for the length of the call.
-    match unsafe { libc::posix_fadvise(file.as_raw_fd(), offset, n_bytes, libc::POSIX_FADV_WILLNEED) } {
-        0 => Ok(()),
-        error => Err(io::Error::from_raw_os_error(error)),
-    }
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), offset, n_bytes, libc::POSIX_FADV_WILLNEED) == 0 }
 }
 
-/// Tells the system that a file is read here and there, so that it reads nothing ahead by itself.
-///
-/// # Errors
-/// What the system says.
-pub fn read_randomly(file: &File) -> io::Result<()> {
+/// Tells the system that a file is read here and there, so that it reads nothing ahead by itself. Returns whether
+/// it took the advice.
+pub fn read_randomly(file: &File) -> bool {
     // SAFETY: takes no pointers; the descriptor is open for the length of the call.
-    match unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_RANDOM) } {
-        0 => Ok(()),
-        error => Err(io::Error::from_raw_os_error(error)),
-    }
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_RANDOM) == 0 }
 }
 
 /// Bytes that disks have read for this thread since it began; 0 where the system does not say.
@@ -65,9 +55,9 @@ mod tests {
         file.write_all(&bytes).unwrap();
         file.sync_all().unwrap();
         forget_cached(&file).unwrap();
-        read_randomly(&file).unwrap();
+        assert!(read_randomly(&file));
         let before = bytes_read_by_this_thread();
-        will_need(&file, 5000, 30_000).unwrap();
+        assert!(will_need(&file, 5000, 30_000));
         assert!(bytes_read_by_this_thread() >= before);
         let mut read = Vec::new();
         file.rewind().unwrap();

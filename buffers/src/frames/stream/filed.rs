@@ -52,6 +52,17 @@ impl FrameStream {
         self.n_evicted + self.first_in_memory()..self.n_evicted + self.n_full_before(usize::MAX)
     }
 
+    /// What the file is worth for the oldest full chunk in memory: `age × bytes / frequency`. Age is the part of the stream
+    /// that was appended after it; all chunks are drawn alike. Negative where there is none.
+    pub(crate) fn oldest_worth(&self) -> f64 {
+        let number = self.full_in_memory().start;
+        if self.full_in_memory().is_empty() {
+            return -1.0;
+        }
+        let age = 1.0 - (number << self.chunk_shift) as f64 / self.n_rows as f64;
+        age * self.chunks[number - self.n_evicted].bytes() as f64
+    }
+
     /// Chunks that are in a file and not in memory.
     pub(crate) fn n_mapped(&self) -> usize {
         self.first_in_memory()

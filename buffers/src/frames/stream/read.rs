@@ -29,7 +29,7 @@ fn with_room<R>(n_bytes: usize, take: impl FnOnce(&mut [u8]) -> R) -> R {
 
 impl FrameStream {
     /// Reads a byte of each cache line of a window of neighbouring rows (`stride` 1; other windows are left
-    /// alone, and so are chunks that are not hot), so that a copy of it soon after finds it in the cache.
+    /// alone, and so are chunks that are in a file or encoded as a whole), so that a copy of it soon after finds it in the cache.
     /// Over several windows in a row the waits for memory overlap, which they hardly do between copies.
     ///
     /// # Panics
@@ -41,9 +41,15 @@ impl FrameStream {
         let row_bytes = self.shape.row_bytes();
         let mut read = 0u8;
         self.parts(end, length, 1, |_, chunk, inside, n| {
-            if let Some(Chunk::Hot(rows)) = chunk {
-                let rows = &rows[inside * row_bytes..][..n * row_bytes];
-                read = rows.iter().step_by(LINE_BYTES).fold(read, |read, byte| read ^ byte);
+            match chunk {
+                Some(Chunk::Hot(rows)) => {
+                    let rows = &rows[inside * row_bytes..][..n * row_bytes];
+                    read = rows.iter().step_by(LINE_BYTES).fold(read, |read, byte| read ^ byte);
+                }
+                Some(Chunk::Compressed(encoded)) if codec::is_packed(encoded) => {
+                    read ^= codec::touch(encoded, self.shape, inside, n);
+                }
+                _ => {}
             }
             Ok(())
         })

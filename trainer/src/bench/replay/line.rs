@@ -24,8 +24,6 @@ const BATCH: usize = 256;
 const LINE_BYTES: u64 = 512 << 20;
 /// Calendar days of its market: the streams are shared and small, and the line is for transitions.
 const DAYS: u32 = 60;
-/// Bytes of the file that may be mapped: what the line has room for is better held packed, where no one takes it away.
-const WINDOW_BYTES: u64 = 16 << 20;
 /// Bytes under the line that are set aside: unfinished chunks, chunks on their way to be packed, batches, freed blocks.
 const ASIDE_BYTES: u64 = 48 << 20;
 /// Seconds for which is drawn before the clock runs: the system's cache finds out what is read.
@@ -41,7 +39,6 @@ pub(super) struct UnderLine {
     pub(super) peak_resident_bytes: u64,
     pub(super) packed_bytes: u64,
     pub(super) mapped_bytes: u64,
-    pub(super) window_bytes: u64,
     pub(super) denied_allocations: u64,
     /// Bytes that disks have read for each transition drawn.
     pub(super) read_bytes_per_transition: f64,
@@ -52,14 +49,13 @@ impl UnderLine {
     pub(super) fn text(&self) -> String {
         format!(
             "{} transitions in a line of {}: {} transitions/s; peak resident {}, of rows {} packed in memory and {} in \
-             the file, {} of which may be mapped; {:.0} bytes read from the disk a transition; {} allocations refused",
+             the file; {:.0} bytes read from the disk a transition; {} allocations refused",
             human::count(self.transitions as u64),
             human::bytes(self.limit_bytes),
             human::count(self.transitions_per_second as u64),
             human::bytes(self.peak_resident_bytes),
             human::bytes(self.packed_bytes),
             human::bytes(self.mapped_bytes),
-            human::bytes(self.window_bytes),
             self.read_bytes_per_transition,
             self.denied_allocations,
         )
@@ -71,13 +67,12 @@ pub(super) fn measure(bench: &Bench, capacity: usize, limit_bytes: u64) -> Resul
     let resident = probe::resident_bytes()?;
     ledger::set_base(resident.saturating_sub(ledger::counted_bytes()));
     budget::set_limit(limit_bytes);
-    let fixed = resident + SumTree::planned_bytes(capacity) + ASIDE_BYTES + WINDOW_BYTES;
+    let fixed = resident + SumTree::planned_bytes(capacity) + ASIDE_BYTES;
     let Some(budget_bytes) = limit_bytes.checked_sub(fixed) else {
         let problem = format!("{} are needed before a row is held", human::bytes(fixed));
         return Err(Error::Config { key: "--line".to_owned(), problem });
     };
-    let store =
-        StoreOptions { window_bytes: WINDOW_BYTES, budget_bytes, ..bench.work.store(Tier::Mapped, "own")? };
+    let store = StoreOptions { window_bytes: 0, budget_bytes, ..bench.work.store(Tier::Mapped, "own")? };
     let scenes = Arc::new(bench.work.scenes().clone());
     let options = ReplayOptions {
         capacity_transitions: capacity,
@@ -117,7 +112,6 @@ pub(super) fn measure(bench: &Bench, capacity: usize, limit_bytes: u64) -> Resul
         peak_resident_bytes: probe::peak_resident_bytes()?,
         packed_bytes: bytes.compressed,
         mapped_bytes: bytes.mapped,
-        window_bytes: WINDOW_BYTES,
         denied_allocations: budget::n_denied(),
         read_bytes_per_transition: read as f64 / n as f64,
     })
