@@ -17,7 +17,7 @@ use super::windows::{gather, will_need};
 use crate::error::{Error, Result};
 use crate::frames::{Clock, FrameStream, Place, Scenes, TierBytes};
 use crate::store::writer::Opened;
-use crate::store::{StoreOptions, Tier};
+use crate::store::{Damage, StoreOptions, Tier};
 
 /// What a replay is made for.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,6 +95,8 @@ impl Replay {
         };
         differs("capacity", self.sampler.transitions().capacity(), options.capacity_transitions)?;
         differs("environments", self.own.len(), options.n_environments)?;
+        let is_stored_so = self.own.iter().all(|own| own.kind() == options.store.own_kind);
+        differs("own rows stored as configured", usize::from(is_stored_so), 1)?;
         differs("own numbers", self.own.first().map_or(0, FrameStream::width), options.own_width)?;
         let mut tiers = Tiers::new(options.store.clone(), options.n_environments, scenes.own_reach());
         let opened = tiers.take_over(&mut self.sampler, &mut self.own)?;
@@ -152,7 +154,8 @@ impl Replay {
         own_width: usize,
         n_environments: usize,
     ) -> u64 {
-        let hot = Self::planned_bytes(capacity, n_inserted, own_width);
+        let own_bytes = (own_width * store.own_kind.number_bytes()) as u64;
+        let hot = Sampler::planned_bytes(capacity) + n_inserted.min(capacity as u64) * own_bytes;
         let fixed = Sampler::planned_bytes(capacity);
         let tree = fixed - Transitions::planned_bytes(capacity);
         match store.tier {
@@ -344,6 +347,45 @@ impl Replay {
     /// Where an error is not finite: the learner has diverged and must say so first.
     pub fn update_priorities(&mut self, slots: &[Slot], td_errors: &[f32]) {
         self.sampler.update_priorities(slots, td_errors);
+    }
+
+    /// Lets no transition be drawn any more that needs a chunk which cannot be read, and returns how many these are: the
+    /// rest is served. Of 0 nothing can be excluded: draws are uniform, the chunk is no part of the replay's own file,
+    /// or none needs it.
+    pub fn exclude(&mut self, damage: &Damage) -> usize {
+        let Some((stream, number)) = damage.chunk else { return 0 };
+        let needs = |chunk_rows: usize, row: usize| (row / chunk_rows) as u64 == number;
+        let mut excluded = Vec::new();
+        for index in 0..self.len() {
+            let slot = self.sampler.transitions().slot(index);
+            let is_lost = match self.tiers.environment(stream) {
+                None => self
+                    .sampler
+                    .transitions()
+                    .stream()
+                    .is_some_and(|rows| needs(rows.chunk_rows(), slot.number())),
+                Some(environment) => {
+                    let mut found = None;
+                    // One that cannot be read itself is excluded when it is drawn.
+                    let read =
+                        self.sampler.transitions().read(&[index], |_, transition| found = Some(*transition));
+                    found.filter(|_| read.is_ok()).is_some_and(|transition| {
+                        let rows = self.own.get(environment);
+                        rows.filter(|_| usize::from(transition.from.environment) == environment).is_some_and(
+                            |rows| {
+                                let ends = [transition.from.own, transition.to_own].map(|own| own as usize);
+                                let first = (ends[0].min(ends[1]) + 1).saturating_sub(self.own_reach);
+                                (first..=ends[0].max(ends[1])).any(|row| needs(rows.chunk_rows(), row))
+                            },
+                        )
+                    })
+                }
+            };
+            if is_lost {
+                excluded.push(index);
+            }
+        }
+        self.sampler.exclude(&excluded)
     }
 
     /// The priorities of the transitions held, in the ring's order; none where draws are uniform.

@@ -186,6 +186,14 @@ impl Sampler {
         })
     }
 
+    /// Lets those at `indices` not be drawn any more, and returns how many could be before; 0 where draws are uniform.
+    pub(super) fn exclude(&mut self, indices: &[usize]) -> usize {
+        let Some(priorities) = &mut self.priorities else { return 0 };
+        let drawable = indices.iter().filter(|index| priorities.at(**index) > 0.0).count();
+        indices.iter().for_each(|index| priorities.clear(*index));
+        drawable
+    }
+
     /// Sets the priorities of drawn transitions by their TD errors. A slot that has been overwritten since is
     /// passed over.
     ///

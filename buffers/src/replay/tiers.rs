@@ -23,7 +23,7 @@ use super::transitions::transition_stream;
 use crate::error::{Error, Result};
 use crate::frames::{FrameStream, TierBytes};
 use crate::store::writer::Opened;
-use crate::store::{ChunkFile, ChunkWriter, Durability, Encoder, RowKind, StoreOptions, Tier, copy_readable};
+use crate::store::{ChunkFile, ChunkWriter, Durability, Encoder, StoreOptions, Tier, copy_readable};
 
 /// Bytes that a mapped chunk leaves in memory: its place in the stream, its columns, and its place in the file's index.
 const MAPPED_CHUNK_BYTES: u64 = 512;
@@ -136,6 +136,11 @@ impl Tiers {
         self.options.tier
     }
 
+    /// The environment whose own rows a stream of the file holds; none for the transitions'.
+    pub(super) fn environment(&self, stream: u32) -> Option<usize> {
+        stream.checked_sub(TRANSITIONS + 1).map(|environment| environment as usize)
+    }
+
     pub(super) fn buffer(&self) -> Arc<ReplayBuffer> {
         Arc::clone(&self.buffer)
     }
@@ -150,13 +155,14 @@ impl Tiers {
 
     /// An environment's stream, without rows yet.
     pub(super) fn own_stream(&self, width: usize) -> FrameStream {
+        let kind = self.options.own_kind;
         if self.options.tier == Tier::Hot {
-            return FrameStream::new(width);
+            return FrameStream::typed(kind, width);
         }
         let n_environments = self.n_given.len() - 1;
         let rows = (UNFINISHED_ROWS / n_environments.max(1)).clamp(*CHUNK_ROWS.start(), *CHUNK_ROWS.end());
-        let rows = rows.min(CHUNK_BYTES / (width * 4).max(1)).max(2);
-        self.kept(FrameStream::by_row(RowKind::F32, width, rows.ilog2()))
+        let rows = rows.min(CHUNK_BYTES / (width * kind.number_bytes()).max(1)).max(2);
+        self.kept(FrameStream::by_row(kind, width, rows.ilog2()))
     }
 
     /// The stream that transitions lie in, where they can leave memory as they are.
@@ -210,6 +216,8 @@ impl Tiers {
         if let Err(refused) = self.hold(sampler, own) {
             self.buffer.give_back(0);
             self.move_down(sampler, own, 0, 0)?;
+            self.encoder.iter_mut().for_each(Encoder::give_rooms_back);
+            streams(sampler, own).into_iter().for_each(|(_, rows)| rows.give_room_back());
             if self.options.tier == Tier::Hot {
                 return Err(refused);
             }

@@ -27,6 +27,13 @@ use crate::store::RowKind;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Slot(u64);
 
+impl Slot {
+    /// Transitions that were inserted before it.
+    pub(super) fn number(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// Bytes of a transition.
 const ROW_BYTES: usize = 27;
 

@@ -14,6 +14,8 @@ use super::rows::RowShape;
 
 /// Chunks that may wait to be encoded.
 const QUEUE_CHUNKS: usize = 64;
+/// Rooms that are kept for the next chunks' rows.
+const SPARE_ROOMS: usize = 2;
 /// A stream's codec is chosen anew after this many of its chunks.
 const CHOOSE_EVERY: u64 = 64;
 
@@ -85,6 +87,11 @@ impl Encoder {
         self.waiting_bytes
     }
 
+    /// Gives the rooms that are kept back.
+    pub(crate) fn give_rooms_back(&mut self) {
+        self.spare = Vec::new();
+    }
+
     /// Gives a chunk's rows to be encoded.
     ///
     /// # Panics
@@ -122,7 +129,9 @@ impl Encoder {
         };
         self.n_waiting -= 1;
         self.waiting_bytes -= encoded.rows.len() as u64;
-        self.spare.push(std::mem::take(&mut encoded.rows));
+        if self.spare.len() < SPARE_ROOMS {
+            self.spare.push(std::mem::take(&mut encoded.rows));
+        }
         Some(encoded)
     }
 

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::rows::RowKind;
+
 /// Bytes of a file that may be resident through mappings, where nothing else is said.
 pub const WINDOW_BYTES: u64 = 64 << 20;
 
@@ -31,6 +33,8 @@ pub struct StoreOptions {
     pub file: Option<PathBuf>,
     /// Bytes of that file that may be resident through mappings; others are read by a call each.
     pub window_bytes: u64,
+    /// How the environments' own rows are stored: as they are, or rounded to two bytes a number.
+    pub own_kind: RowKind,
 }
 
 impl Default for StoreOptions {
@@ -41,6 +45,7 @@ impl Default for StoreOptions {
             begin_fraction: 0.8,
             file: None,
             window_bytes: WINDOW_BYTES,
+            own_kind: RowKind::F32,
         }
     }
 }

@@ -81,6 +81,15 @@ choices! {
         /// They go to a file and come back.
         Spill = "spill",
     }
+    /// How an environment's own rows are stored.
+    OwnRows {
+        /// As they are.
+        F32 = "f32",
+        /// Rounded to IEEE half precision.
+        F16 = "f16",
+        /// Rounded to the upper half of an f32.
+        Bf16 = "bf16",
+    }
     /// When a batch is drawn, and who gathers it.
     Prefetch {
         /// It is drawn and gathered when its learner step begins.

@@ -29,8 +29,8 @@ mod value;
 mod tests;
 
 pub use choices::{
-    ActivationChoice, Algorithm, DeviceChoice, Dropout, EmbedderPreset, EnvironmentKind, PrecisionChoice,
-    Prefetch, ReplayTier, StampLabel, TargetUpdate,
+    ActivationChoice, Algorithm, DeviceChoice, Dropout, EmbedderPreset, EnvironmentKind, OwnRows,
+    PrecisionChoice, Prefetch, ReplayTier, StampLabel, TargetUpdate,
 };
 pub use near::near;
 pub use sections::{Account, Agent, Config, Data, Embedders, Memory, Replay, Run, Synthetic};

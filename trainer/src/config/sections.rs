@@ -5,8 +5,8 @@
 use std::path::PathBuf;
 
 use super::choices::{
-    ActivationChoice, Algorithm, DeviceChoice, Dropout, EmbedderPreset, EnvironmentKind, PrecisionChoice,
-    Prefetch, ReplayTier, StampLabel, TargetUpdate,
+    ActivationChoice, Algorithm, DeviceChoice, Dropout, EmbedderPreset, EnvironmentKind, OwnRows,
+    PrecisionChoice, Prefetch, ReplayTier, StampLabel, TargetUpdate,
 };
 use super::define::{Row, SectionKeys, define_config};
 use super::raw::Written;
@@ -165,6 +165,9 @@ define_config! {
         mmap_above: u64 = 100_000_000, in 0.., unit "bytes";
         /// Bytes of the file that may be resident through mappings, where reading a row takes no call to the system.
         mmap_window: u64 = 67_108_864, in 0.., unit "bytes";
+        /// How an environment's own rows are stored: `f32` as they are; `f16` in half the bytes, with a relative error of at
+        /// most 0.05 % from 6.1e-5 to 65,504; `bf16` in half the bytes, with one of at most 0.4 % over the range of f32.
+        own_rows: OwnRows = OwnRows::F32;
         /// `off`: a batch is drawn when its learner step begins. `ahead`: it is drawn when the step before begins, and
         /// gathered on a thread of its own while that is computed. `synchronous`: drawn as with `ahead`, gathered at
         /// once; the results are those of `ahead`, to the bit.

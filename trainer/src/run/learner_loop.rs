@@ -9,6 +9,7 @@ use agents::dqn::{Learner, Outcome};
 use buffers::frames::{Place, Scenes};
 use buffers::replay::accumulator::Accumulator;
 use buffers::replay::{Batch, Replay, ReplayBuffer, ReplayOptions, StoreOptions, Tier};
+use buffers::store::RowKind;
 use memsys::activations::{self, Policy};
 use memsys::ledger::Owner;
 use memsys::rungs::Rung;
@@ -19,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::actor_loop::{Round, Seen};
 use super::survey;
-use crate::config::{Config, Prefetch, ReplayTier};
+use crate::config::{Config, OwnRows, Prefetch, ReplayTier};
 use crate::error::{Error, Result};
 use crate::output::say;
 
@@ -78,7 +79,12 @@ pub fn store_options(config: &Config, file: Option<PathBuf>) -> StoreOptions {
         ReplayTier::Mapped => (Tier::Mapped, replay.mmap_above),
     };
     let window_bytes = replay.mmap_window;
-    StoreOptions { tier, budget_bytes, begin_fraction: replay.compress_at, file, window_bytes }
+    let own_kind = match replay.own_rows {
+        OwnRows::F32 => RowKind::F32,
+        OwnRows::F16 => RowKind::F16,
+        OwnRows::Bf16 => RowKind::Bf16,
+    };
+    StoreOptions { tier, budget_bytes, begin_fraction: replay.compress_at, file, window_bytes, own_kind }
 }
 
 impl LearnerLoop {
@@ -183,7 +189,7 @@ impl LearnerLoop {
             Some(drawn) => next = Some(std::mem::replace(sampled, drawn)),
             None => {
                 let _owner = batch_owner.enter();
-                replay.sample_into(n, exponent, rng, sampled).map_err(refused)?;
+                sample_readable(replay, rng, |replay, rng| replay.sample_into(n, exponent, rng, sampled))?;
             }
         }
         let mut attempt = |rung: Rung| -> Result<Outcome> {
@@ -196,24 +202,33 @@ impl LearnerLoop {
             steps.step(attempt)
         } else {
             let next = next.get_or_insert_default();
-            replay.draw_into(n, exponent, rng, next).map_err(refused)?;
+            sample_readable(replay, rng, |replay, rng| replay.draw_into(n, exponent, rng, next))?;
             let gather = |next: &mut Batch| {
                 let _owner = batch_owner.enter();
-                replay.gather_into(next).map_err(refused)
+                replay.gather_into(next)
             };
-            if prefetch == Prefetch::Synchronous {
-                gather(next)?;
-                steps.step(&mut attempt)
+            let (outcome, gathered) = if prefetch == Prefetch::Synchronous {
+                let gathered = gather(next);
+                (steps.step(&mut attempt), gathered)
             } else {
                 std::thread::scope(|scope| {
                     let gathering = scope.spawn(|| gather(next));
                     let outcome = steps.step(&mut attempt);
                     match gathering.join() {
-                        Ok(gathered) => gathered.map(|()| outcome),
+                        Ok(gathered) => (outcome, gathered),
                         Err(panic) => std::panic::resume_unwind(panic),
                     }
-                })?
+                })
+            };
+            if gathered.is_err() {
+                // What was drawn cannot be read, or the line had no room for it beside the step.
+                let mut drawn_before = Some(gathered);
+                sample_readable(replay, rng, |replay, rng| match drawn_before.take() {
+                    Some(failed @ Err(buffers::Error::Damaged { .. })) => failed,
+                    _ => replay.sample_into(n, exponent, rng, next),
+                })?;
             }
+            outcome
         };
         let outcome = outcome.map_err(|failure| match failure {
             Failure::Refused(refusal) => Error::Memory(memsys::Error::Refused(refusal)),
@@ -295,6 +310,27 @@ impl LearnerLoop {
             say(&format!("the replay's file: {opened}"));
         }
         Ok(())
+    }
+}
+
+/// Samples, and where a chunk of the replay's file is damaged excludes what needs it and samples again.
+fn sample_readable(
+    replay: &mut Replay,
+    rng: &mut Pcg64Mcg,
+    mut sample: impl FnMut(&Replay, &mut Pcg64Mcg) -> buffers::Result<()>,
+) -> Result<()> {
+    loop {
+        match sample(replay, rng) {
+            Err(buffers::Error::Damaged { path, damage }) => {
+                let n_excluded = replay.exclude(&damage);
+                let error = buffers::Error::Damaged { path, damage };
+                if n_excluded == 0 {
+                    return Err(refused(error));
+                }
+                say(&format!("{error}: {n_excluded} transitions are not drawn any more"));
+            }
+            other => return other.map_err(refused),
+        }
     }
 }
 

@@ -63,6 +63,11 @@ impl FrameStream {
         age * self.chunks[number - self.n_evicted].bytes() as f64
     }
 
+    /// Gives back the room that is kept for the next chunk.
+    pub(crate) fn give_room_back(&mut self) {
+        self.spare = Vec::new();
+    }
+
     /// Chunks that are in a file and not in memory.
     pub(crate) fn n_mapped(&self) -> usize {
         self.first_in_memory()

@@ -15,6 +15,7 @@ const OPTIONS: ReplayOptions = ReplayOptions {
         begin_fraction: 0.8,
         file: None,
         window_bytes: 0,
+        own_kind: crate::store::RowKind::F32,
     },
 };
 

@@ -247,3 +247,52 @@ fn what_is_asked_of_it_from_outside_it_gives_when_next_settled() {
     });
     assert_eq!((hot.buffer().bytes(), hot.buffer().give_back(1 << 20), hot.settle().unwrap()), (0, 0, 0));
 }
+
+#[test]
+fn of_a_damaged_file_the_rest_is_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows.plr");
+    let options = options(store(Tier::Mapped, 0, path.clone()));
+    let scenes = scenes(&StoreOptions::default());
+    let mut replay = Replay::new(&options, Arc::clone(&scenes)).unwrap();
+    let (mut play, mut batch) = (Play::new(), Batch::default());
+    (0..2500).for_each(|_| {
+        play.step(&mut replay, &mut batch);
+    });
+    replay.commit().unwrap();
+    let saved = postcard::to_stdvec(&replay).unwrap();
+    drop(replay);
+    let whole = std::fs::read(&path).unwrap();
+    let mut n_hit = 0;
+    for part in 1..12 {
+        let mut broken = whole.clone();
+        broken[whole.len() * part / 12] ^= 4;
+        std::fs::write(&path, &broken).unwrap();
+        let mut replay: Replay = postcard::from_bytes(&saved).unwrap();
+        match replay.reattach(&options, Arc::clone(&scenes)) {
+            // The unfinished chunk of a stream cannot be gone on with.
+            Err(Error::Damaged { .. }) => continue,
+            reattached => drop(reattached.unwrap()),
+        }
+        let mut rng = Pcg64Mcg::seed_from_u64(9);
+        let mut n_excluded = 0;
+        for _ in 0..600 {
+            match replay.sample_into(32, 0.5, &mut rng, &mut batch) {
+                Ok(()) => {}
+                Err(Error::Damaged { damage, .. }) => {
+                    let n = replay.exclude(&damage);
+                    assert!(n > 0, "{damage} is needed by a transition that was drawn");
+                    n_excluded += n;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert!(n_excluded < CAPACITY / 2, "{n_excluded}");
+        n_hit += u32::from(n_excluded > 0);
+        let (mut play, mut batch) = (play.clone(), Batch::default());
+        (0..15).for_each(|_| {
+            play.step(&mut replay, &mut batch);
+        });
+    }
+    assert!(n_hit > 3, "{n_hit} of the flips hit what is drawn");
+}
