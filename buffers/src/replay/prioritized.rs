@@ -210,6 +210,12 @@ impl Replay {
         self.tiers.commit(&mut self.sampler, &mut self.own)
     }
 
+    /// Writes the file anew as soon as half of it is of no use.
+    #[cfg(test)]
+    pub(super) fn waste_nothing(&mut self) {
+        self.tiers.waste_nothing();
+    }
+
     /// Who can be asked for bytes on another thread.
     #[must_use]
     pub fn buffer(&self) -> Arc<ReplayBuffer> {

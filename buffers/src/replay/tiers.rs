@@ -69,6 +69,8 @@ pub(super) struct Tiers {
     compressed: Reservation,
     mapped: Reservation,
     buffer: Arc<ReplayBuffer>,
+    /// Of so many bytes of no use the file is not written anew.
+    least_waste_bytes: u64,
 }
 
 /// Asks a replay for bytes from another thread. It gives the pages of its file that it has mapped at once; for more than
@@ -129,7 +131,13 @@ impl Tiers {
             compressed: Reservation::of_heap(Owner::named("run/replay/compressed")),
             mapped: Reservation::of_heap(Owner::named("run/replay/mapped")),
             buffer: Arc::default(),
+            least_waste_bytes: LEAST_WASTE_BYTES,
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn waste_nothing(&mut self) {
+        self.least_waste_bytes = 0;
     }
 
     pub(super) fn tier(&self) -> Tier {
@@ -261,7 +269,7 @@ impl Tiers {
     fn write_anew(&mut self, sampler: &mut Sampler, own: &mut [FrameStream]) -> Result<()> {
         let Some(old) = &self.writer else { return Ok(()) };
         let used_bytes: u64 = old.index().entries().map(|entry| entry.end() - entry.offset).sum();
-        if old.committed_bytes() < used_bytes.max(LEAST_WASTE_BYTES) + used_bytes {
+        if old.committed_bytes() < used_bytes.max(self.least_waste_bytes) + used_bytes {
             return Ok(());
         }
         let path = file(&self.options)?;

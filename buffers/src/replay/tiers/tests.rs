@@ -296,3 +296,43 @@ fn of_a_damaged_file_the_rest_is_served() {
     }
     assert!(n_hit > 3, "{n_hit} of the flips hit what is drawn");
 }
+
+#[test]
+fn a_file_is_written_anew_when_most_of_it_is_of_no_use_and_older_states_still_find_their_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows.plr");
+    let options = options(store(Tier::Mapped, 0, path.clone()));
+    let scenes = scenes(&StoreOptions::default());
+    let mut replay = Replay::new(&options, Arc::clone(&scenes)).unwrap();
+    replay.waste_nothing();
+    let (mut play, mut batch) = (Play::new(), Batch::default());
+    let (mut before, mut n_anew, mut longest) = (None, 0, 0);
+    for _ in 0..30 {
+        (0..400).for_each(|_| {
+            play.step(&mut replay, &mut batch);
+        });
+        let length = std::fs::metadata(&path).map_or(0, |file| file.len());
+        replay.commit().unwrap();
+        let now = std::fs::metadata(&path).unwrap().len();
+        n_anew += u32::from(now < length);
+        longest = longest.max(now);
+        // Killed before this state was saved: the one before is gone on with, from the file as it is now.
+        if let Some((saved, then)) = before.replace((postcard::to_stdvec(&replay).unwrap(), play.clone())) {
+            let (mut then, mut other): (Play, _) = (then, Batch::default());
+            drop(replay);
+            let mut older: Replay = postcard::from_bytes(&saved).unwrap();
+            older.reattach(&options, Arc::clone(&scenes)).unwrap();
+            older.waste_nothing();
+            (0..400).for_each(|_| {
+                then.step(&mut older, &mut other);
+            });
+            older.commit().unwrap();
+            // The same steps again: the same state.
+            assert_eq!(postcard::to_stdvec(&older).unwrap(), before.as_ref().unwrap().0);
+            replay = older;
+        }
+    }
+    assert!(n_anew > 3, "written anew {n_anew} times");
+    assert!(longest < 4 * (CAPACITY as u64 * (32 + OWN_WIDTH as u64 * 4)), "{longest}");
+    assert!(verify(&path).unwrap().is_clean());
+}
