@@ -23,6 +23,7 @@
 
 use std::hint::black_box;
 
+use serde::ser::SerializeSeq;
 use serde::{Deserialize, Serialize, Serializer};
 
 /// Children of a node.
@@ -327,19 +328,40 @@ fn changes(numbers: impl Iterator<Item = usize>) -> impl Iterator<Item = usize> 
 }
 
 /// What a checkpoint holds: the leaves up to the last above zero.
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Saved {
     capacity: usize,
     leaves: Vec<f32>,
 }
 
+/// [`Saved`], without a copy of the leaves.
+#[derive(Serialize)]
+struct Saving<'a> {
+    capacity: usize,
+    leaves: Leaves<'a>,
+}
+
+/// The first `n` leaves of blocks.
+struct Leaves<'a> {
+    blocks: &'a [Block],
+    n: usize,
+}
+
+impl Serialize for Leaves<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut sequence = serializer.serialize_seq(Some(self.n))?;
+        let leaves = self.blocks.iter().flat_map(|block| &block.0).take(self.n);
+        leaves.into_iter().try_for_each(|leaf| sequence.serialize_element(leaf))?;
+        sequence.end()
+    }
+}
+
 impl Serialize for SumTree {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let n_blocks = self.blocks.iter().rposition(|block| *block != Block([0.0; WIDTH]));
-        let blocks = &self.blocks[..n_blocks.map_or(0, |last| last + 1)];
-        let mut leaves: Vec<f32> = blocks.iter().flat_map(|block| block.0).collect();
-        leaves.truncate(leaves.iter().rposition(|leaf| *leaf > 0.0).map_or(0, |last| last + 1));
-        Saved { capacity: self.capacity, leaves }.serialize(serializer)
+        let last = self.blocks.iter().rposition(|block| *block != Block([0.0; WIDTH]));
+        let in_last = |last: usize| self.blocks[last].0.iter().rposition(|leaf| *leaf > 0.0);
+        let n = last.and_then(|last| Some(last * WIDTH + in_last(last)? + 1)).unwrap_or(0);
+        Saving { capacity: self.capacity, leaves: Leaves { blocks: &self.blocks, n } }.serialize(serializer)
     }
 }
 
@@ -552,9 +574,9 @@ mod tests {
 
     #[test]
     fn saved_priorities_that_belong_to_no_tree_are_refused() {
-        let saved = postcard::to_stdvec(&Saved { capacity: 2, leaves: vec![1.0; 3] }).unwrap();
+        let saved = postcard::to_stdvec(&(2usize, vec![1.0f32; 3])).unwrap();
         assert!(postcard::from_bytes::<SumTree>(&saved).is_err());
-        let saved = postcard::to_stdvec(&Saved { capacity: 2, leaves: vec![-1.0] }).unwrap();
+        let saved = postcard::to_stdvec(&(2usize, vec![-1.0f32])).unwrap();
         assert!(postcard::from_bytes::<SumTree>(&saved).is_err());
     }
 }
