@@ -2,12 +2,14 @@
 //!
 //! ```text
 //!  append ──> Hot ──encode──> Compressed ──append──> Mapped        read ──> ChunkCache (decompressed rows)
-//!             rows            predictor,             ChunkFile:             ▲ decode
-//!                             shuffle, DEFLATE       head, records, index ──┘
+//!             rows            packed, or             ChunkFile:             ▲ decode
+//!                             predictor, shuffle,    head, records, index ──┘
+//!                             DEFLATE                                          single rows of packed chunks: as they are
 //! ```
 //!
-//! Reading order: [`rows`] (what a row is), [`codec`] with its steps `predict` and `shuffle`, [`cache`], `chunk`;
-//! [`options`] and `encoder`; then the file: `checksum`, `damage`, `head`, `record`, `index`, [`file`](mod@file), [`writer`], [`verify`](mod@verify).
+//! Reading order: [`rows`] (what a row is), [`codec`] with `pack` and its steps `predict` and `shuffle`, [`cache`],
+//! `chunk`; [`options`] and `encoder`; then the file: `checksum`, `damage`, `head`, `record`, `index`, `window`,
+//! [`file`](mod@file), [`writer`], [`verify`](mod@verify).
 //! Everything is lossless to the bit. Nothing here decides when a chunk moves: the streams' owner does.
 
 pub mod cache;

@@ -28,28 +28,52 @@ struct Column {
     least: u32,
 }
 
+/// What is known of some words.
+#[derive(Debug, Clone, Copy)]
+struct Range {
+    least: u32,
+    most: u32,
+    first: Option<u32>,
+    /// Bits in which any differs from the first.
+    differ: u32,
+}
+
+impl Range {
+    const EMPTY: Self = Self { least: u32::MAX, most: 0, first: None, differ: 0 };
+
+    fn take(&mut self, word: u32) {
+        let first = *self.first.get_or_insert(word);
+        self.differ |= word ^ first;
+        (self.least, self.most) = (self.least.min(word), self.most.max(word));
+    }
+}
+
 impl Column {
     /// The column that tells `words` in the fewest bits.
-    fn of(words: impl Iterator<Item = u32> + Clone) -> Self {
+    fn of(words: impl Iterator<Item = u32>) -> Self {
+        // By how far they are turned: of all words, and of all but zeros.
+        let mut ranges = [[Range::EMPTY; 2]; 2];
+        for word in words {
+            for (turned, [all, but_zeros]) in (0..).zip(&mut ranges) {
+                let word = word.rotate_left(turned);
+                all.take(word);
+                if word != 0 {
+                    but_zeros.take(word);
+                }
+            }
+        }
         let ways = [(0, 0), (0, 1), (1, 0), (1, 1)];
         let columns = ways.map(|(turned, zero_apart)| {
-            let (mut least, mut most, mut ones) = (u32::MAX, 0, 0);
-            let turn = |word: u32| word.rotate_left(turned);
-            for word in words.clone().map(turn).filter(|word| zero_apart == 0 || *word != 0) {
-                (least, most) = (least.min(word), most.max(word));
-            }
-            if least > most {
+            let Range { least, most, first, differ } = ranges[turned as usize][zero_apart as usize];
+            if first.is_none() {
                 return Self { bits: 0, turned, shift: 0, zero_apart: 0, least: 0 };
             }
-            for word in words.clone().map(turn).filter(|word| zero_apart == 0 || *word != 0) {
-                ones |= word - least;
-            }
-            let shift = if ones == 0 { 0 } else { ones.trailing_zeros() };
+            // Low bits that all have in common are the least one's.
+            let shift = if differ == 0 { 0 } else { differ.trailing_zeros() };
             let largest = u64::from((most - least) >> shift) + u64::from(zero_apart);
             Self { bits: u64::BITS - largest.leading_zeros(), turned, shift, zero_apart, least }
         });
-        let fewest = columns.into_iter().min_by_key(|column| column.bits);
-        fewest.expect("there are four ways")
+        columns.into_iter().min_by_key(|column| column.bits).expect("there are four ways")
     }
 
     fn to_bytes(self) -> [u8; COLUMN_BYTES] {
