@@ -4,10 +4,11 @@
 #![allow(clippy::unwrap_used, reason = "a test fails where a step of it fails")]
 
 use std::alloc::System;
+use std::path::Path;
 use std::sync::Arc;
 
 use buffers::frames::{Clock, FrameStream, Place, Scene, Scenes, View};
-use buffers::replay::{Batch, Replay, ReplayOptions, StoreOptions, Transition};
+use buffers::replay::{Batch, Replay, ReplayOptions, StoreOptions, Tier, Transition};
 use memsys::ledger;
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
@@ -18,7 +19,7 @@ static HEAP: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const N_ROWS: u32 = 3000;
 
-fn scenes() -> Arc<Scenes> {
+fn scenes(store: &StoreOptions) -> Arc<Scenes> {
     let view = |name, length, width, stride, clock| View { name, length, width, stride, clock };
     let views = vec![
         view("slow", 7, 3, 1, Clock::Slow),
@@ -39,25 +40,35 @@ fn scenes() -> Arc<Scenes> {
         slow_row: (0..N_ROWS).map(|base| base / 3).collect(),
         first_base: 130,
     };
-    Arc::new(Scenes::new(views, vec![scene]))
+    let mut scenes = Scenes::new(views, vec![scene]);
+    scenes.settle(store).unwrap();
+    Arc::new(scenes)
 }
 
-fn replay(copies_observations: bool, priority_exponent: f64) -> Replay {
+fn replay(copies_observations: bool, priority_exponent: f64, tier: Tier, folder: &Path) -> Replay {
+    let budget_bytes = if tier == Tier::Hot { u64::MAX } else { 0 };
+    let store =
+        |name| StoreOptions { tier, budget_bytes, file: Some(folder.join(name)), ..StoreOptions::default() };
     let options = ReplayOptions {
-        capacity_transitions: 1000,
+        capacity_transitions: 2000,
         priority_exponent,
         n_environments: 1,
         own_width: 2,
         copies_observations,
-        store: StoreOptions::default(),
+        store: store("rows"),
     };
-    let mut replay = Replay::new(&options, scenes()).unwrap();
+    let mut replay = Replay::new(&options, scenes(&store("streams"))).unwrap();
     replay.append_own(0, &[0.0, 0.5]);
-    for i in 0..1500u32 {
+    for i in 0..2700u32 {
         let to_own = replay.append_own(0, &[i as f32 + 1.0, 0.5]);
         let from = Place { own: i, base: 130 + i, ..Place::default() };
         let action = (i % 5) as u8;
         replay.insert(Transition { from, to_base: 131 + i, to_own, action, reward: i as f32, discount: 0.9 });
+        replay.settle().unwrap();
+    }
+    // What is on its way to be packed arrives.
+    while tier != Tier::Hot && replay.tier_bytes().compressed + replay.tier_bytes().mapped == 0 {
+        replay.settle().unwrap();
     }
     replay
 }
@@ -74,8 +85,15 @@ fn allocations(mut work: impl FnMut()) -> (usize, u64) {
 #[test]
 fn a_kept_batch_is_filled_without_allocating() {
     memsys::libtorch::count_tensors().unwrap();
-    for (copies, exponent) in [(false, 0.6), (true, 0.6), (false, 0.0)] {
-        let mut replay = replay(copies, exponent);
+    let folder = tempfile::tempdir().unwrap();
+    for (copies, exponent, tier) in [
+        (false, 0.6, Tier::Hot),
+        (true, 0.6, Tier::Hot),
+        (false, 0.0, Tier::Hot),
+        (false, 0.6, Tier::Compressed),
+        (false, 0.6, Tier::Mapped),
+    ] {
+        let mut replay = replay(copies, exponent, tier, folder.path());
         let mut rng = Pcg64Mcg::seed_from_u64(1);
         let mut batch = Batch::default();
         let errors: Vec<f32> = (0..64).map(|i| i as f32 * 0.01).collect();
@@ -86,7 +104,11 @@ fn a_kept_batch_is_filled_without_allocating() {
         let (_, first) = allocations(|| step(&mut replay));
         assert!(first > 0, "the tensors of the first batch are counted");
         step(&mut replay);
-        assert_eq!(allocations(|| (0..100).for_each(|_| step(&mut replay))), (0, 0), "copies: {copies}");
+        assert_eq!(
+            allocations(|| (0..100).for_each(|_| step(&mut replay))),
+            (0, 0),
+            "copies: {copies}, {tier:?}"
+        );
         let held = batch.actions.shallow_clone();
         let before = Vec::<i64>::try_from(&held).unwrap();
         replay.sample_into(64, 0.5, &mut rng, &mut batch).unwrap();
