@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine: `make train` runs the main job, `make test` passes the tests.
-.PHONY: train test build setup check bench clean
+.PHONY: train test build setup check bench soak-replay race fuzz clean
 .DEFAULT_GOAL := build
 
 train: build
@@ -24,6 +24,19 @@ check: setup
 
 bench: build
 	./target/release/plimsoll bench train
+
+# Eight writers, a sampler, a learner and a compressor share a replay for a minute.
+soak-replay: setup
+	STRESS_SECONDS=60 cargo test --release -p buffers --lib -- --ignored --nocapture --exact \
+		replay::shared::stress::eight_writers_and_a_sampler
+
+# The same under ThreadSanitizer, of the shared core alone: race.sh says how, and what it cannot see without rust-src.
+race:
+	./buffers/fuzz/race.sh 60
+
+# Ten minutes of the reader of replay files under libFuzzer and AddressSanitizer.
+fuzz:
+	./buffers/fuzz/run.sh 600
 
 clean:
 	cargo clean

@@ -18,8 +18,10 @@ use tests::run;
 const FILE: &str = "PLIMSOLL_SCENARIO_FILE";
 const THIS: &str = "a_replay_file_outlives_its_process::writing_process";
 const WIDTHS: [usize; 2] = [3, 40];
-/// Rows between two commits.
-const ROWS_A_COMMIT: usize = 300;
+/// Rows that are written at once.
+const ROWS: usize = 200;
+/// How often rows are written before they are committed: most of the time there are some that are not.
+const WRITES_A_COMMIT: usize = 5;
 const ATTEMPTS: usize = 50;
 
 /// Row `at` of a stream: half of it repeats, half does not.
@@ -40,13 +42,8 @@ fn restored(path: &Path) -> [FrameStream; 2] {
     })
 }
 
-/// Appends rows, moves full chunks to the file, writes the unfinished ones, commits.
-fn append(
-    streams: &mut [FrameStream; 2],
-    writer: &mut ChunkWriter,
-    n_rows: usize,
-    durability: Durability,
-) -> buffers::Result<()> {
+/// Appends rows, moves full chunks to the file, writes the unfinished ones.
+fn append(streams: &mut [FrameStream; 2], writer: &mut ChunkWriter, n_rows: usize) -> buffers::Result<()> {
     for (number, stream) in streams.iter_mut().enumerate() {
         let first = stream.n_rows();
         (first..first + n_rows).for_each(|at| {
@@ -55,7 +52,7 @@ fn append(
         stream.map_before(stream.n_rows(), writer, number as u32, 1)?;
         stream.file_all(writer, number as u32, 1)?;
     }
-    writer.commit(durability)
+    Ok(())
 }
 
 /// Not a promise of its own: the process that the scenarios kill. After each commit it says how many rows there are.
@@ -67,7 +64,9 @@ fn writing_process() {
     let mut out = std::io::stdout().lock();
     for i in 0.. {
         let durability = if i % 8 == 7 { Durability::Power } else { Durability::Process };
-        if let Err(error) = append(&mut streams, &mut writer, ROWS_A_COMMIT, durability) {
+        let mut writes = (0..WRITES_A_COMMIT).map(|_| append(&mut streams, &mut writer, ROWS));
+        let written = writes.find(Result::is_err).unwrap_or(Ok(()));
+        if let Err(error) = written.and_then(|()| writer.commit(durability)) {
             writeln!(out, "refused: {error}").unwrap();
             return;
         }
@@ -75,13 +74,10 @@ fn writing_process() {
     }
 }
 
-fn spawn(command: &mut Command, path: &Path) -> Child {
-    command.env(FILE, path).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
-}
-
 fn writing(path: &Path) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    spawn(command.args(["--exact", THIS, "--nocapture"]), path)
+    command.args(["--exact", THIS, "--nocapture"]).env(FILE, path);
+    command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
 }
 
 fn committed(line: &str) -> Option<usize> {
@@ -94,7 +90,8 @@ fn written(folder: &Path, n_rows: usize) -> PathBuf {
     let (mut writer, opened) = ChunkWriter::open(&path).unwrap();
     assert!(opened.new);
     let mut streams = WIDTHS.map(FrameStream::new);
-    append(&mut streams, &mut writer, n_rows, Durability::Process).unwrap();
+    append(&mut streams, &mut writer, n_rows).unwrap();
+    writer.commit(Durability::Process).unwrap();
     path
 }
 
@@ -155,7 +152,7 @@ fn a_process_killed_at_fifty_random_moments_loses_nothing_that_it_committed() {
             }
             last = last.max(committed(&line).unwrap());
         }
-        (0..rng.random_range(0..4_000_000u32)).for_each(|i| {
+        (0..rng.random_range(0..20_000_000u32)).for_each(|i| {
             std::hint::black_box(i);
         });
         child.kill().unwrap();
@@ -178,6 +175,10 @@ fn a_process_killed_at_fifty_random_moments_loses_nothing_that_it_committed() {
     check_rows(&path, last);
     check_clean(&path);
     println!("{n_torn} of {ATTEMPTS} kills left a tail that was not committed; {last} rows were committed");
+    assert!(
+        n_torn > 0,
+        "no kill fell between a write and its commit: all that was tested is opening whole files"
+    );
 }
 
 #[test]
@@ -233,29 +234,22 @@ fn a_full_disk_is_named_and_what_was_committed_is_kept() {
     fs::create_dir(&disk).unwrap();
     let path = disk.join("replay");
     let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(&disk).output();
-    let is_mounted = mount.is_ok_and(|output| output.status.success());
-    let child = if is_mounted {
-        writing(&path)
-    } else {
-        // Without the right to mount a small disk: a limit on the size of files.
-        let mut shell = Command::new("sh");
-        shell.args(["-c", "trap '' XFSZ; ulimit -f 1000; exec \"$0\" \"$@\""]);
-        shell.arg(std::env::current_exe().unwrap()).args(["--exact", THIS, "--nocapture"]);
-        spawn(&mut shell, &path)
-    };
+    if !mount.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: no small disk can be mounted here (it takes root)");
+        return;
+    }
+    let child = writing(&path);
     let said = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
     let checked = std::panic::catch_unwind(|| {
         let last = said.lines().filter_map(committed).max().expect("something was committed");
-        let cause = if is_mounted { "No space left on device" } else { "File too large" };
-        for word in ["refused: ", cause, "what was committed before is kept", path.to_str().unwrap()] {
+        let kept = "what was committed before is kept";
+        for word in ["refused: ", "No space left on device", kept, path.to_str().unwrap()] {
             assert!(said.contains(word), "`{word}` is not in: {said}");
         }
         check_clean(&path);
         check_rows(&path, last);
     });
-    if is_mounted {
-        assert!(Command::new("umount").arg(&disk).status().unwrap().success());
-    }
+    assert!(Command::new("umount").arg(&disk).status().unwrap().success());
     checked.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
 }
 
@@ -311,7 +305,7 @@ fn two_processes_cannot_write_one_file_and_it_can_be_read_meanwhile() {
     check_clean(&path);
     child.kill().unwrap();
     child.wait().unwrap();
-    check_rows(&path, ROWS_A_COMMIT);
+    check_rows(&path, ROWS * WRITES_A_COMMIT);
 }
 
 #[test]
@@ -325,10 +319,100 @@ fn what_a_file_holds_is_told_to_people_and_to_programs() {
     }
     let json: serde_json::Value =
         serde_json::from_slice(&fs::read(folder.path().join("out.json")).unwrap()).unwrap();
-    assert_eq!(json["streams"][1]["n_rows"], 1000);
-    assert_eq!(json["streams"][1]["width"], 40);
-    assert_eq!(json["file_bytes"], fs::metadata(&path).unwrap().len());
-    assert!(json["ratio"].as_f64().unwrap() > 1.0);
+    let file = &json["files"][0];
+    assert_eq!(file["streams"][1]["n_rows"], 1000);
+    assert_eq!(file["streams"][1]["width"], 40);
+    assert_eq!(file["file_bytes"], fs::metadata(&path).unwrap().len());
+    assert!(file["ratio"].as_f64().unwrap() > 1.0);
+}
+
+#[test]
+fn of_a_folder_every_file_is_told_of_and_one_damaged_file_hides_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let written = written(folder.path(), 1000);
+    let [replay, streams] = ["replay.plr", "streams.plr"].map(|name| folder.path().join(name));
+    fs::copy(&written, &replay).unwrap();
+    fs::copy(&written, &streams).unwrap();
+    fs::rename(&written, folder.path().join("replay.new")).unwrap();
+    let inspect = || {
+        let output = run(folder.path(), &["replay", "inspect", ".", "--json", "out.json"]);
+        let json = serde_json::from_slice(&fs::read(folder.path().join("out.json")).unwrap()).unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), json)
+    };
+    let (status, text, json): (_, _, serde_json::Value) = inspect();
+    assert_eq!(
+        (status, json["files"].as_array().unwrap().len()),
+        (Some(0), 2),
+        "one written aside is none yet"
+    );
+    for word in
+        ["./replay.plr: ", "transitions", "own rows 0", "./streams.plr: ", "structure 0", "tactical 0"]
+    {
+        assert!(text.contains(word), "`{word}` is not in: {text}");
+    }
+    assert_eq!(json["files"][1]["streams"][1]["of"], "tactical 0");
+    assert!(run(folder.path(), &["replay", "verify", "."]).status.success());
+
+    let mut bytes = fs::read(&replay).unwrap();
+    bytes[..8].fill(0);
+    bytes[512..520].fill(0);
+    fs::write(&replay, &bytes).unwrap();
+    let (status, text, json) = inspect();
+    assert_eq!(status, Some(2), "{text}");
+    assert!(text.contains("replay.plr: ") && text.contains("./streams.plr: "), "{text}");
+    assert!(json["files"][0]["error"].is_string() && json["files"][1]["error"].is_null());
+    let mut bytes = fs::read(&streams).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&streams, &bytes).unwrap();
+    let verified = run(folder.path(), &["replay", "verify", ".", "--json", "out.json"]);
+    let said = String::from_utf8(verified.stderr).unwrap();
+    assert_eq!((verified.status.code(), said.lines().count()), (Some(2), 1), "{said}");
+    assert!(said.contains("2 replay files are damaged; the first: ./replay.plr"), "{said}");
+    let json: serde_json::Value =
+        serde_json::from_slice(&fs::read(folder.path().join("out.json")).unwrap()).unwrap();
+    assert_eq!((&json["clean"], &json["files"][1]["clean"]), (&false.into(), &false.into()));
+    assert_eq!(json["files"][1]["damages"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn what_can_be_read_of_a_damaged_file_is_copied_to_a_new_one_and_to_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = written(folder.path(), 2000);
+    let n_chunks = verify(&path).unwrap().n_chunks;
+    let entry = *ChunkReader::open(&path).unwrap().index().chunk(1, 2).unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[entry.offset as usize + 100] ^= 8;
+    fs::write(&path, &bytes).unwrap();
+    let salvage = || {
+        let output = run(folder.path(), &["replay", "verify", "replay", "--salvage", "saved.plr"]);
+        assert_eq!(output.status.code(), Some(2), "the file is as damaged as before");
+        [output.stdout, output.stderr].map(|said| String::from_utf8(said).unwrap())
+    };
+    let [said, _] = salvage();
+    for word in
+        [&format!("{} chunks were copied to saved.plr", n_chunks - 1), "not copied: ", "chunk 2 of stream 1"]
+    {
+        assert!(said.contains(word), "`{word}` is not in: {said}");
+    }
+    let saved = folder.path().join("saved.plr");
+    check_clean(&saved);
+    let reader = ChunkReader::open(&saved).unwrap();
+    assert_eq!(reader.index().entries().count() as u64, n_chunks - 1);
+    let stream = FrameStream::restore(&reader, 1).unwrap().unwrap().stream;
+    let mut out = vec![0f32; WIDTHS[1]];
+    for at in [0, 2 * stream.chunk_rows() - 1, 3 * stream.chunk_rows(), 1999] {
+        stream.try_copy_window(at, 1, 1, &mut out).unwrap();
+        assert_eq!(out, row(1, at));
+    }
+    assert!(stream.try_copy_window(2 * stream.chunk_rows(), 1, 1, &mut out).is_err());
+    let before = fs::read(&saved).unwrap();
+    let [_, error] = salvage();
+    assert!(error.contains("saved.plr: is there already, and is not written over"), "{error}");
+    assert_eq!(fs::read(&saved).unwrap(), before);
+    let several = run(folder.path(), &["replay", "verify", ".", "--salvage", "more.plr"]);
+    assert_eq!(several.status.code(), Some(2));
+    assert!(String::from_utf8(several.stderr).unwrap().contains("one file is copied to one file"));
+    assert!(!folder.path().join("more.plr").exists());
 }
 
 #[test]

@@ -77,6 +77,30 @@ fn bad_settings_are_named_with_their_key() {
 }
 
 #[test]
+fn what_cannot_be_is_refused_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |arguments: &[&str], words: &[&str]| {
+        check(folder.path(), arguments, words);
+        let said = run(folder.path(), arguments).stderr;
+        assert_eq!(String::from_utf8(said).unwrap().lines().count(), 1, "{arguments:?}");
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            0,
+            "{arguments:?}: something was begun"
+        );
+    };
+    for more in [&[][..], &["--set", "memory.managed=false"]] {
+        check(&[&["train", "--data", "nofile"], more].concat(), &["nofile", "no such file"]);
+    }
+    check(&["plan", "--data", "nofile"], &["nofile", "no such file"]);
+    let spill = ["train", "--set", "memory.activations=spill", "--set", "memory.spill_folder=/nowhere"];
+    check(&spill, &["/nowhere", "No such file"]);
+    for line in ["0", "-5", "100.5", "50,NaN"] {
+        check(&["bench", "memory", "--lines", line], &["--lines", "percent of the unmanaged peak"]);
+    }
+}
+
+#[test]
 fn a_run_is_not_resumed_over_other_settings_or_other_bars() {
     let folder = tempfile::tempdir().unwrap();
     let arguments = tests::short_train(&["--steps", "500", "--out", "out"]);

@@ -1,10 +1,12 @@
 //! Scenarios: the program as its users run it, each file named after what it proves.
 #![allow(clippy::unwrap_used, reason = "a scenario fails where a step of it fails")]
 
+mod a_mapped_run_keeps_to_its_line;
 mod a_replay_file_outlives_its_process;
 mod arrows_point_down;
 mod bad_input_is_refused_in_one_line;
 mod every_tier_gives_one_result;
+mod of_a_damaged_replay_the_rest_is_served;
 mod one_seed_gives_one_result;
 mod real_bars_train;
 mod refused_allocations_change_nothing;

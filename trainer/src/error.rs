@@ -75,6 +75,7 @@ impl Error {
     pub fn is_usage(&self) -> bool {
         match self {
             Error::Line { .. } | Error::File { .. } | Error::Config { .. } => true,
+            Error::Memory(memsys::Error::SpillFolder { source, .. }) => is_users_path(source),
             Error::Replay(error) => is_bad_file(error),
             Error::Io { source, .. } => is_users_path(source),
             _ => false,

@@ -1,5 +1,6 @@
-//! The reader of replay files without libtorch, which it does not need: the files of `buffers::store` are mounted
-//! here as they are, and this crate stands in for the two that its errors name.
+//! The reader of replay files without libtorch, which it does not need: the files of `buffers::store` and
+//! `buffers::frames` are mounted here as they are, over a memsys that counts nothing and the one error of tch. So is,
+//! with the feature `race`, what threads share of a replay.
 //!
 //! An input is one byte that says how it is meant, and the rest:
 //!
@@ -9,27 +10,20 @@
 //! bit 1 set     offsets, lengths and checksums are set right, so that what lies behind them is reached
 //! ```
 
-#![allow(dead_code, reason = "the reader is mounted whole, and fuzzed through one door")]
+#![allow(dead_code, unused_imports, reason = "files are mounted whole, and used through a few doors")]
 
-extern crate self as memsys;
 extern crate self as tch;
 
 #[path = "../../src/error.rs"]
 pub mod error;
+#[path = "../../src/frames/mod.rs"]
+pub mod frames;
+#[cfg(feature = "race")]
+pub mod replay;
 #[path = "../../src/store/mod.rs"]
 pub mod store;
 
-/// What of memsys a file needs.
-pub mod libtorch {
-    pub use crate::map::{Access, Map};
-}
-#[path = "../../../memsys/src/libtorch/map.rs"]
-mod map;
-
-/// Stands for an error of memsys.
-#[derive(Debug, thiserror::Error)]
-#[error("no error of memsys occurs here")]
-pub struct Error;
+pub use error::{Error, Result};
 
 /// Stands for an error of tch.
 #[derive(Debug, thiserror::Error)]

@@ -369,9 +369,13 @@ impl Tiers {
         if held <= most {
             return Ok(());
         }
+        let mut streams = streams(sampler, own);
+        if streams.iter().all(|(_, rows)| rows.full_in_memory().is_empty()) {
+            // A file is made when there is something for it: it takes the place of an older replay's.
+            return Ok(());
+        }
         let stamp = now_millis();
         let mut writer = self.writer_taken()?;
-        let mut streams = streams(sampler, own);
         let mut mapped = Ok(());
         while held > most && mapped.is_ok() {
             let oldest =

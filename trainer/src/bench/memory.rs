@@ -36,7 +36,13 @@ const WORK: [&str; 5] = [
 )]
 pub struct BenchMemoryArgs {
     /// Lines, in percent of the unmanaged peak.
-    #[arg(long, value_delimiter = ',', default_value = "100,75,50,40,30,20", value_name = "PCT,…")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "100,75,50,40,30,20",
+        value_name = "PCT,…",
+        allow_hyphen_values = true
+    )]
     lines: Vec<f64>,
     /// Transitions that the replay holds when learning begins.
     #[arg(long, value_name = "N", default_value_t = 100_000)]
@@ -80,8 +86,12 @@ struct Row {
 /// Measures as told.
 ///
 /// # Errors
-/// Where a run fails.
+/// Where a line is none, or a run fails.
 pub fn run(args: &BenchMemoryArgs) -> Result<()> {
+    if let Some(line) = args.lines.iter().find(|line| !(f64::MIN_POSITIVE..=100.0).contains(*line)) {
+        let problem = format!("{line} is no line: percent of the unmanaged peak, above 0 and at most 100");
+        return Err(Error::Config { key: "--lines".to_owned(), problem });
+    }
     let folder = std::env::temp_dir().join(format!("plimsoll-bench-memory-{}", std::process::id()));
     std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
     let measured = measure(args, &folder);

@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use memsys::{budget, ledger, probe};
 
 use super::settings::SettingsArgs;
+use super::train::find_data;
 use crate::error::{Error, Result};
 use crate::output::{print, say};
 use crate::run::memory;
@@ -46,6 +47,7 @@ pub(super) fn run(args: &PlanArgs) -> Result<()> {
         let problem = "a run without management has no plan: nothing in it is counted".to_owned();
         return Err(Error::Config { key: "memory.managed".to_owned(), problem });
     }
+    find_data(&config)?;
     let runtime = memsys::libtorch::open()?;
     let device = device(config.run.device, &runtime)?;
     tch::set_num_threads(threads(config.run.threads));

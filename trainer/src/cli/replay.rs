@@ -1,11 +1,13 @@
-//! `plimsoll replay`: what a replay file holds, and whether it is what was written.
+//! `plimsoll replay`: what replay files hold, and whether they are what was written.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use buffers::replay::Replay;
-use buffers::store::{self, ChunkReader, Damage, Inspection, Part, StreamInspection, Verification};
+use buffers::store::{self, ChunkReader, ChunkWriter, Damage, Durability, Inspection, Part};
+use buffers::store::{StreamInspection, Verification};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -15,31 +17,34 @@ use crate::config::{Config, EnvironmentKind};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::market::environment::MarketEnvironment;
+use crate::market::prepare;
 use crate::output::{print, say};
 use crate::run::checkpoint;
 use crate::run::folder::RunFolder;
 use crate::run::human;
 
-/// What is asked of a replay file.
+/// What is asked of replay files.
 #[derive(Debug, Subcommand)]
 pub(super) enum ReplayCommand {
     /// What a replay holds: sizes by tier and stream, ratio, ages, and priorities where its run's checkpoint is there.
     ///
-    /// Status 2 where the file is damaged or not a replay file.
+    /// Of a folder all its replay files are told of: a run's transitions and own rows (replay.plr), its market's
+    /// streams (streams.plr). Status 2 where a file is damaged or not a replay file.
     Inspect(InspectArgs),
-    /// Compare every checksum of a replay file with its bytes; name the exact position of damage.
+    /// Compare every checksum of replay files with their bytes; name the exact position of damage.
     ///
-    /// Status 0 where all that was committed can be read, 2 where anything is damaged or missing, or where it is not a
-    /// replay file. A file may be verified while a run writes it.
+    /// Of a folder all its replay files are verified. Status 0 where all that was committed can be read, 2 where
+    /// anything is damaged or missing, or where it is not a replay file. A file may be verified while a run writes it.
     Verify(VerifyArgs),
 }
 
 /// What a replay holds: sizes by tier and stream, ratio, ages, and priorities where its run's checkpoint is there.
 ///
-/// Status 2 where the file is damaged or not a replay file.
+/// Of a folder all its replay files are told of: a run's transitions and own rows (replay.plr), its market's streams
+/// (streams.plr). Status 2 where a file is damaged or not a replay file.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  plimsoll replay inspect runs/btc\n  plimsoll replay inspect \
-                        runs/btc/replay.rows --json replay.json")]
+                        runs/btc/replay.plr --json replay.json")]
 pub(super) struct InspectArgs {
     /// A replay file, or the folder of a run.
     #[arg(value_name = "PATH")]
@@ -49,13 +54,14 @@ pub(super) struct InspectArgs {
     json: Option<PathBuf>,
 }
 
-/// Compare every checksum of a replay file with its bytes; name the exact position of damage.
+/// Compare every checksum of replay files with their bytes; name the exact position of damage.
 ///
-/// Status 0 where all that was committed can be read, 2 where anything is damaged or missing, or where it is not a
-/// replay file. A file may be verified while a run writes it.
+/// Of a folder all its replay files are verified. Status 0 where all that was committed can be read, 2 where anything
+/// is damaged or missing, or where it is not a replay file. A file may be verified while a run writes it.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  plimsoll replay verify runs/btc\n  plimsoll replay verify \
-                        runs/btc/replay.rows --json damage.json")]
+                        runs/btc/replay.plr --json damage.json\n  plimsoll replay verify runs/btc/replay.plr \
+                        --salvage saved.plr")]
 pub(super) struct VerifyArgs {
     /// A replay file, or the folder of a run.
     #[arg(value_name = "PATH")]
@@ -63,6 +69,10 @@ pub(super) struct VerifyArgs {
     /// Also writes what was found there.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Copies every chunk in use that can be read to this new file, and names those that cannot. The status stays
+    /// that of PATH.
+    #[arg(long, value_name = "NEW")]
+    salvage: Option<PathBuf>,
 }
 
 /// Does as told.
@@ -73,54 +83,126 @@ pub(super) fn run(command: &ReplayCommand) -> Result<()> {
     }
 }
 
+/// What was found of a file, or why nothing could be.
+type Found<T> = (PathBuf, Result<T>);
+
 fn inspect(args: &InspectArgs) -> Result<()> {
-    let saved = saved_beside(&args.path)?;
-    let file = match replay_file(&args.path) {
+    let saved = saved_beside(&args.path).unwrap_or_else(|error| {
+        say(&format!("the run's checkpoint cannot be shown: {error}"));
+        None
+    });
+    let files = match replay_files(&args.path) {
         Err(error @ Error::File { .. }) if saved.is_some() && args.path.is_dir() => {
             say(&format!("{error}; this is what its checkpoint holds"));
-            None
+            Vec::new()
         }
-        file => Some(file?),
+        files => files?,
     };
-    let inspection = file.as_ref().map(|file| store::inspect(file)).transpose()?;
-    if let (Some(file), Some(inspection)) = (&file, &inspection) {
-        print(&streams_table(file, inspection, now_millis()));
+    let look = |file: PathBuf| {
+        let found = store::inspect(&file).map_err(Error::from);
+        (file, found)
+    };
+    let inspected: Vec<Found<Inspection>> = files.into_iter().map(look).collect();
+    for (file, found) in &inspected {
+        match found {
+            Ok(found) => print(&streams_table(file, found, now_millis())),
+            Err(error) => print(&format!("{error}\n\n")),
+        }
     }
-    print(&tiers_table(inspection.as_ref(), saved.as_ref()));
+    print(&tiers_table(&inspected, saved.as_ref()));
     if let Some(saved) = &saved {
         print(&saved.to_string());
     }
-    write_json(args.json.as_deref(), || {
-        inspection_json(file.as_deref(), inspection.as_ref(), saved.as_ref())
-    })?;
-    match (file, inspection) {
-        (Some(file), Some(found)) => refuse_damage(&file, &found.damages, found.missing_bytes),
-        _ => Ok(()),
-    }
+    write_json(args.json.as_deref(), || inspection_json(&inspected, saved.as_ref()))?;
+    refuse_damage(&args.path, inspected, |found| (&found.damages, found.missing_bytes))
 }
 
 fn verify(args: &VerifyArgs) -> Result<()> {
-    let file = replay_file(&args.path)?;
-    let found = store::verify(&file)?;
-    print(&format!("{}: {found}\n", file.display()));
-    write_json(args.json.as_deref(), || verification_json(&file, &found))?;
-    refuse_damage(&file, &found.damages, found.missing_bytes)
-}
-
-fn refuse_damage(file: &Path, damages: &[Damage], missing_bytes: u64) -> Result<()> {
-    let problem = match (missing_bytes, damages) {
-        (0, []) => return Ok(()),
-        (0, [damage]) => damage.to_string(),
-        (0, [first, ..]) => format!("{} places are damaged; the first: {first}", damages.len()),
-        _ => format!("the file was cut off: {missing_bytes} committed bytes are missing"),
+    let files = replay_files(&args.path)?;
+    if let (Some(_), [first, second, ..]) = (&args.salvage, files.as_slice()) {
+        let (key, n) = ("--salvage".to_owned(), files.len());
+        let problem = format!(
+            "one file is copied to one file, and {} holds {n}: name one of {}, {} …",
+            args.path.display(),
+            first.display(),
+            second.display()
+        );
+        return Err(Error::Config { key, problem });
+    }
+    let look = |file: PathBuf| {
+        let found = store::verify(&file).map_err(Error::from);
+        (file, found)
     };
-    Err(Error::File { path: file.to_path_buf(), problem })
+    let verified: Vec<Found<Verification>> = files.into_iter().map(look).collect();
+    for (file, found) in &verified {
+        match found {
+            Ok(found) => print(&format!("{}: {found}\n", file.display())),
+            Err(error) => print(&format!("{error}\n")),
+        }
+    }
+    write_json(args.json.as_deref(), || {
+        let files = verified.iter().map(|(file, found)| verification_json(file, found));
+        json!({ "files": files.collect::<Vec<_>>(), "clean": verified.iter().all(|(_, found)| is_clean(found)) })
+    })?;
+    if let (Some(to), [(from, Ok(_))]) = (&args.salvage, verified.as_slice()) {
+        salvage(from, to)?;
+    }
+    refuse_damage(&args.path, verified, |found| (&found.damages, found.missing_bytes))
 }
 
-/// The replay file that a path means: itself, or the one file in a folder, or in a folder of that, which is one.
-fn replay_file(path: &Path) -> Result<PathBuf> {
+/// Copies what can be read of a file to a new one.
+fn salvage(from: &Path, to: &Path) -> Result<()> {
+    let reader = ChunkReader::open(from)?;
+    // Made here, so that whatever lies there already is left alone.
+    let made = OpenOptions::new().write(true).create_new(true).open(to);
+    made.map_err(|source| match source.kind() {
+        ErrorKind::AlreadyExists => {
+            let problem = "is there already, and is not written over: give the name of a new file".to_owned();
+            Error::File { path: to.to_path_buf(), problem }
+        }
+        _ => Error::io(to)(source),
+    })?;
+    let (mut writer, _) = ChunkWriter::open(to)?;
+    let copied = store::copy_readable(reader.file(), reader.index(), &mut writer, Durability::Power)?;
+    let mut text = format!("{} chunks were copied to {}\n", human::count(copied.n_chunks), to.display());
+    copied.refused.iter().for_each(|error| text.push_str(&format!("not copied: {error}\n")));
+    print(&text);
+    Ok(())
+}
+
+/// An error where a file is damaged or could not be read at all: of one that one, of several the first.
+fn refuse_damage<T>(
+    path: &Path,
+    files: Vec<Found<T>>,
+    damage: impl Fn(&T) -> (&Vec<Damage>, u64),
+) -> Result<()> {
+    let mut errors = files.into_iter().filter_map(|(file, found)| match found {
+        Err(error) => Some(error),
+        Ok(found) => {
+            let (damages, missing_bytes) = damage(&found);
+            let problem = match (missing_bytes, damages.as_slice()) {
+                (0, []) => return None,
+                (0, [damage]) => damage.to_string(),
+                (0, [first, ..]) => format!("{} places are damaged; the first: {first}", damages.len()),
+                _ => format!("the file was cut off: {missing_bytes} committed bytes are missing"),
+            };
+            Some(Error::File { path: file, problem })
+        }
+    });
+    let Some(first) = errors.next() else { return Ok(()) };
+    match errors.count() {
+        0 => Err(first),
+        n => {
+            let problem = format!("{} replay files are damaged; the first: {first}", n + 1);
+            Err(Error::File { path: path.to_path_buf(), problem })
+        }
+    }
+}
+
+/// The replay files that a path means: itself, or those in a folder and in the folders in that.
+fn replay_files(path: &Path) -> Result<Vec<PathBuf>> {
     if !path.is_dir() {
-        return Ok(path.to_path_buf());
+        return Ok(vec![path.to_path_buf()]);
     }
     let mut found = Vec::new();
     for entry in entries(path)? {
@@ -130,19 +212,11 @@ fn replay_file(path: &Path) -> Result<PathBuf> {
             found.push(entry);
         }
     }
-    let problem = match found.as_slice() {
-        [file] => return Ok(file.clone()),
-        [] => "there is no replay file in this folder".to_owned(),
-        [first, second, ..] => {
-            format!(
-                "{} replay files are there; name one of {}, {} …",
-                found.len(),
-                first.display(),
-                second.display()
-            )
-        }
-    };
-    Err(Error::File { path: path.to_path_buf(), problem })
+    if found.is_empty() {
+        let problem = "there is no replay file in this folder".to_owned();
+        return Err(Error::File { path: path.to_path_buf(), problem });
+    }
+    Ok(found)
 }
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -155,13 +229,38 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Whether a file is a replay file, of whatever version and however damaged.
+/// Whether a file is a replay file, of whatever version and however damaged: by its name, or else by its head. One that
+/// is just being written anew (`.new`) is none yet.
 fn is_replay_file(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|facts| facts.is_file() && facts.len() > 0)
-        && !matches!(
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    let is_file = fs::metadata(path).is_ok_and(|facts| facts.is_file());
+    match extension {
+        _ if !is_file => false,
+        Some("new") => false,
+        Some("plr") => true,
+        _ => !matches!(
             ChunkReader::open(path),
-            Err(buffers::Error::NotAReplayFile { .. } | buffers::Error::Io { .. })
-        )
+            Err(buffers::Error::NotAReplayFile { .. }
+                | buffers::Error::Io { .. }
+                | buffers::Error::Truncated { found_bytes: 0, .. })
+        ),
+    }
+}
+
+/// What a run keeps in a stream of one of its files.
+fn stream_name(file: &Path, stream: u32) -> Option<String> {
+    match file.file_name()?.to_str()? {
+        "replay.plr" => Some(match stream.checked_sub(1) {
+            None => "transitions".to_owned(),
+            Some(environment) => format!("own rows {environment}"),
+        }),
+        "streams.plr" => {
+            let views = prepare::views();
+            let (instrument, view) = (stream as usize / views.len(), stream as usize % views.len());
+            Some(format!("{} {instrument}", views[view].name))
+        }
+        _ => None,
+    }
 }
 
 /// What the checkpoint beside a replay file says.
@@ -242,12 +341,13 @@ fn ratio(raw_bytes: u64, stored_bytes: u64) -> f64 {
 fn streams_table(file: &Path, inspection: &Inspection, now_millis: u64) -> String {
     let mut text = format!(
         "{}: {} in {} streams, {:.2} decoded bytes a byte\n\n\
-         {:>6} {:>5} {:>6} {:>13} {:>9} {:>10} {:>10} {:>6} {:>13} {:>13}\n",
+         {:>6} {:<14} {:>5} {:>6} {:>13} {:>9} {:>10} {:>10} {:>6} {:>13} {:>13}\n",
         file.display(),
         human::bytes(inspection.file_bytes),
         inspection.streams.len(),
         inspection.ratio(),
         "stream",
+        "of",
         "kind",
         "width",
         "rows",
@@ -260,8 +360,9 @@ fn streams_table(file: &Path, inspection: &Inspection, now_millis: u64) -> Strin
     );
     for of in &inspection.streams {
         text.push_str(&format!(
-            "{:>6} {:>5} {:>6} {:>13} {:>9} {:>10} {:>10} {:>6.2} {:>13} {:>13}\n",
+            "{:>6} {:<14} {:>5} {:>6} {:>13} {:>9} {:>10} {:>10} {:>6.2} {:>13} {:>13}\n",
             of.stream,
+            stream_name(file, of.stream).unwrap_or_default(),
             format!("{:?}", of.shape.kind).to_lowercase(),
             of.shape.width,
             human::count(of.n_rows),
@@ -273,11 +374,20 @@ fn streams_table(file: &Path, inspection: &Inspection, now_millis: u64) -> Strin
             age(of.newest_millis, now_millis),
         ));
     }
+    text.push('\n');
     text
 }
 
-fn tiers_table(inspection: Option<&Inspection>, saved: Option<&Saved>) -> String {
-    let mut text = format!("\n{:<12} {:>10}\n", "tier", "bytes");
+/// Bytes of files that chunks in use take, and all others of them.
+fn file_bytes(inspected: &[Found<Inspection>]) -> [u64; 2] {
+    let found = inspected.iter().filter_map(|(_, found)| found.as_ref().ok());
+    found.fold([0, 0], |[used, other], found| {
+        [used + found.file_bytes - found.other_bytes, other + found.other_bytes]
+    })
+}
+
+fn tiers_table(inspected: &[Found<Inspection>], saved: Option<&Saved>) -> String {
+    let mut text = format!("{:<12} {:>10}\n", "tier", "bytes");
     let mut row = |name: &str, n_bytes: u64| {
         text.push_str(&format!("{name:<12} {:>10}\n", human::bytes(n_bytes)));
     };
@@ -285,9 +395,10 @@ fn tiers_table(inspection: Option<&Inspection>, saved: Option<&Saved>) -> String
         row("hot", saved.hot_bytes);
         row("compressed", saved.compressed_bytes);
     }
-    if let Some(inspection) = inspection {
-        row("mapped", inspection.file_bytes - inspection.other_bytes);
-        row("not in use", inspection.other_bytes);
+    if !inspected.is_empty() {
+        let [used, other] = file_bytes(inspected);
+        row("mapped", used);
+        row("not in use", other);
     }
     text
 }
@@ -298,15 +409,21 @@ fn write_json(path: Option<&Path>, value: impl FnOnce() -> Value) -> Result<()> 
     crate::run::files::write_aside(path, &text)
 }
 
-fn verification_json(file: &Path, found: &Verification) -> Value {
+fn is_clean(found: &Result<Verification>) -> bool {
+    found.as_ref().is_ok_and(Verification::is_clean)
+}
+
+fn verification_json(file: &Path, found: &Result<Verification>) -> Value {
+    let (found, error) = (found.as_ref().ok(), found.as_ref().err());
     json!({
         "file": file.display().to_string(),
-        "file_bytes": found.file_bytes,
-        "uncommitted_bytes": found.uncommitted_bytes,
-        "missing_bytes": found.missing_bytes,
-        "n_chunks": found.n_chunks,
-        "clean": found.is_clean(),
-        "damages": found.damages.iter().map(damage_json).collect::<Vec<_>>(),
+        "error": error.map(ToString::to_string),
+        "file_bytes": found.map(|found| found.file_bytes),
+        "uncommitted_bytes": found.map(|found| found.uncommitted_bytes),
+        "missing_bytes": found.map(|found| found.missing_bytes),
+        "n_chunks": found.map(|found| found.n_chunks),
+        "clean": found.is_some_and(Verification::is_clean),
+        "damages": found.map(|found| found.damages.iter().map(damage_json).collect::<Vec<_>>()),
     })
 }
 
@@ -331,10 +448,27 @@ fn damage_json(damage: &Damage) -> Value {
     })
 }
 
-fn inspection_json(file: Option<&Path>, found: Option<&Inspection>, saved: Option<&Saved>) -> Value {
+fn inspection_json(inspected: &[Found<Inspection>], saved: Option<&Saved>) -> Value {
+    let [used, other] = file_bytes(inspected);
+    json!({
+        "files": inspected.iter().map(|(file, found)| file_json(file, found)).collect::<Vec<_>>(),
+        "tier_bytes": {
+            "hot": saved.map(|saved| saved.hot_bytes),
+            "compressed": saved.map(|saved| saved.compressed_bytes),
+            "mapped": (!inspected.is_empty()).then_some(used),
+            "not_in_use": (!inspected.is_empty()).then_some(other),
+        },
+        "n_transitions": saved.map(|saved| saved.n_transitions),
+        "n_inserted": saved.map(|saved| saved.n_inserted),
+        "priorities": saved.and_then(|saved| saved.priorities.as_ref()).map(Histogram::to_json),
+    })
+}
+
+fn file_json(file: &Path, found: &Result<Inspection>) -> Value {
     let stream = |of: &StreamInspection| {
         json!({
             "stream": of.stream,
+            "of": stream_name(file, of.stream),
             "kind": format!("{:?}", of.shape.kind).to_lowercase(),
             "width": of.shape.width,
             "n_rows": of.n_rows,
@@ -347,21 +481,14 @@ fn inspection_json(file: Option<&Path>, found: Option<&Inspection>, saved: Optio
             "newest_millis": of.newest_millis,
         })
     };
+    let (found, error) = (found.as_ref().ok(), found.as_ref().err());
     json!({
-        "file": file.map(|file| file.display().to_string()),
+        "file": file.display().to_string(),
+        "error": error.map(ToString::to_string),
         "file_bytes": found.map(|found| found.file_bytes),
         "ratio": found.map(Inspection::ratio),
         "missing_bytes": found.map(|found| found.missing_bytes),
         "streams": found.map(|found| found.streams.iter().map(stream).collect::<Vec<_>>()),
         "damages": found.map(|found| found.damages.iter().map(damage_json).collect::<Vec<_>>()),
-        "tier_bytes": {
-            "hot": saved.map(|saved| saved.hot_bytes),
-            "compressed": saved.map(|saved| saved.compressed_bytes),
-            "mapped": found.map(|found| found.file_bytes - found.other_bytes),
-            "not_in_use": found.map(|found| found.other_bytes),
-        },
-        "n_transitions": saved.map(|saved| saved.n_transitions),
-        "n_inserted": saved.map(|saved| saved.n_inserted),
-        "priorities": saved.and_then(|saved| saved.priorities.as_ref()).map(Histogram::to_json),
     })
 }

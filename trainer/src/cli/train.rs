@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use clap::Args;
 
 use super::settings::SettingsArgs;
+use crate::config::{Config, EnvironmentKind};
 use crate::error::{Error, Result};
 use crate::output::say;
 use crate::run::folder::RunFolder;
@@ -44,7 +45,7 @@ pub(super) fn run(args: &TrainArgs) -> Result<Ended> {
         None => args.settings.load()?,
         Some(folder) => {
             let saved_path = RunFolder::open(folder)?.config();
-            let saved = crate::config::Config::load(Some(&saved_path), &[])?;
+            let saved = Config::load(Some(&saved_path), &[])?;
             let mut config = args.settings.load_over(Some(saved_path))?;
             if let Some(key) = saved.differs_on_resume(&config) {
                 let problem = "may not change when a run is resumed; start a new run for that".to_owned();
@@ -54,6 +55,7 @@ pub(super) fn run(args: &TrainArgs) -> Result<Ended> {
             config
         }
     };
+    find_data(&config)?;
     // A resumed run finds its data from whatever folder it is resumed in.
     for file in &mut config.data.files {
         *file = std::path::absolute(&*file).map_err(Error::io(&*file))?;
@@ -66,6 +68,24 @@ pub(super) fn run(args: &TrainArgs) -> Result<Ended> {
         stop: stop_on_interrupt(),
     };
     train(order, &say)
+}
+
+/// Whether the files of bars are there: before libtorch is loaded, a network built, or a folder made.
+///
+/// # Errors
+/// [`Error::File`], of the first that is not.
+pub(super) fn find_data(config: &Config) -> Result<()> {
+    let files = config.data.files.iter().filter(|_| config.run.environment == EnvironmentKind::Market);
+    for path in files {
+        if let Err(error) = std::fs::metadata(path) {
+            let problem = match error.kind() {
+                std::io::ErrorKind::NotFound => "no such file: is the path right?".to_owned(),
+                _ => error.to_string(),
+            };
+            return Err(Error::File { path: path.clone(), problem });
+        }
+    }
+    Ok(())
 }
 
 /// A flag that Ctrl-C sets; a second Ctrl-C ends the program at once.

@@ -1,5 +1,7 @@
-//! Threads at full speed over the shared core. `STRESS_SECONDS` says for how long, 1 where it is not set.
+//! Threads at full speed over the shared core: `make soak-replay` runs them for a minute, `make race` under
+//! ThreadSanitizer.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -7,7 +9,7 @@ use std::time::{Duration, Instant};
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
-use super::core::{Block, Core, Lease, Published, StdLocks};
+use super::core::{Block, Core, Lease, Lock, Locks, Published};
 use crate::frames::Place;
 use crate::replay::Transition;
 use crate::replay::sampler::{Drawn, Sampler};
@@ -17,13 +19,15 @@ const SHAPE: RowShape = RowShape { kind: RowKind::F32, width: 2 };
 const CODEC: Codec = Codec { transform: Transform::ByteShuffle, predictor: Predictor::None, level: 1 };
 const N_WRITERS: u16 = 8;
 const REACH: usize = 4;
+/// Batches that wait for the learner at most.
+const MOST_WAITING: usize = 4;
 
 fn rows(environment: u16, first: usize, n: usize) -> Vec<u8> {
     let row = |at: usize| [f32::from(environment).to_le_bytes(), ((at & 0xFFFF) as f32).to_le_bytes()];
     (first..first + n).flat_map(row).flatten().collect()
 }
 
-fn write(core: &Core<StdLocks>, environment: u16, stop: &AtomicBool) -> u64 {
+fn write<L: Locks>(core: &Core<L>, environment: u16, stop: &AtomicBool) -> u64 {
     let mut rng = Pcg64Mcg::seed_from_u64(u64::from(environment));
     let mut first_row = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -63,47 +67,71 @@ fn check(lease: &Lease, places: &[Place]) {
 }
 
 #[test]
-#[ignore = "it runs for as long as STRESS_SECONDS says: cargo test -p buffers -- --ignored stress"]
+#[ignore = "it runs for as long as STRESS_SECONDS says, or a second: make soak-replay"]
 fn eight_writers_and_a_sampler() {
     let seconds = std::env::var("STRESS_SECONDS").map_or(1, |text| text.parse().unwrap());
-    let core = Core::<StdLocks>::new(Sampler::new(4096, 0.6), usize::from(N_WRITERS), REACH);
+    run::<super::core::StdLocks>(Duration::from_secs(seconds));
+}
+
+/// Eight writers, a sampler, a learner and a compressor share a core for so long.
+///
+/// # Panics
+/// Where a drawn row is not what was written, or a transition is lost.
+pub(super) fn run<L: Locks>(time: Duration)
+where
+    Core<L>: Sync,
+    L::Of<VecDeque<Drawn>>: Sync,
+{
+    let core = Core::<L>::new(Sampler::new(4096, 0.6), usize::from(N_WRITERS), REACH);
     let (stop, n_batches) = (AtomicBool::new(false), AtomicU64::new(0));
-    let (to_learner, from_sampler) = std::sync::mpsc::sync_channel::<Drawn>(4);
+    // Under the same kind of lock and no channel, so that all that threads do here is under the eyes of the sanitizer.
+    let to_learner = L::Of::<VecDeque<Drawn>>::new(VecDeque::new());
     let n_written: u64 = std::thread::scope(|scope| {
-        let (core, stop, n_batches) = (&core, &stop, &n_batches);
+        let (core, stop, n_batches, to_learner) = (&core, &stop, &n_batches, &to_learner);
         let writers: Vec<_> = (0..N_WRITERS).map(|i| scope.spawn(move || write(core, i, stop))).collect();
-        scope.spawn(move || {
+        let sampling = scope.spawn(move || {
             let mut rng = Pcg64Mcg::seed_from_u64(100);
             let (mut now, mut next) = (Lease::default(), Lease::default());
             while !stop.load(Ordering::Relaxed) {
+                if to_learner.with(|waiting| waiting.len()) >= MOST_WAITING {
+                    std::thread::yield_now();
+                    continue;
+                }
                 let mut drawn = Drawn::default();
                 if core.draw(64, 0.4, &mut rng, &mut drawn, [&mut now, &mut next]).is_ok() {
                     check(&now, &drawn.places);
                     check(&next, &drawn.next_places);
                     n_batches.fetch_add(1, Ordering::Relaxed);
-                    if to_learner.send(drawn).is_err() {
-                        return;
-                    }
+                    to_learner.with(|waiting| waiting.push_back(drawn));
                 }
             }
         });
-        scope.spawn(move || {
-            for (i, drawn) in from_sampler.into_iter().enumerate() {
+        let learning = scope.spawn(move || {
+            let mut i = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let Some(drawn) = to_learner.with(VecDeque::pop_front) else {
+                    std::thread::yield_now();
+                    continue;
+                };
                 let errors: Vec<f32> = (0..drawn.slots.len()).map(|j| ((i + j) % 97) as f32 * 0.01).collect();
                 core.update_priorities(&drawn.slots, &errors);
+                i += 1;
             }
         });
-        scope.spawn(move || {
+        let compressing = scope.spawn(move || {
             while !stop.load(Ordering::Relaxed) {
                 core.compress(16 << 10, SHAPE, CODEC).unwrap();
                 std::thread::yield_now();
             }
         });
-        let end = Instant::now() + Duration::from_secs(seconds);
+        let end = Instant::now() + time;
         while Instant::now() < end {
             std::thread::sleep(Duration::from_millis(50));
         }
         stop.store(true, Ordering::Relaxed);
+        for thread in [sampling, learning, compressing] {
+            thread.join().unwrap();
+        }
         writers.into_iter().map(|writer| writer.join().unwrap()).sum()
     });
     core.absorb();
