@@ -1,6 +1,7 @@
 //! Five hours of price action, 60 bars of five minutes, read by LSTMs and by attention to its scales.
 
 use memsys::activations::{Stage, sequential};
+use memsys::libtorch::NumberOperations as _;
 use memsys::parameters::{Init, Layout, ParameterId, Weights};
 use tch::Tensor;
 
@@ -149,7 +150,7 @@ impl Rows {
     fn momentum(&self, weights: &Weights, x: &Tensor) -> Result<Tensor> {
         let (weight, bias) = (&weights[self.momentum_weight], &weights[self.momentum_bias]);
         let moves = x.f_transpose(1, 2)?.f_conv1d(weight, Some(bias), 1, 1, 1, 1)?;
-        let length = moves.f_norm_scalaropt_dim(2, 1, false)?;
+        let length = moves.length_along(1)?;
         Ok(length.f_softmax(1, None)?.f_unsqueeze(-1)?)
     }
 }

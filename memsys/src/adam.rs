@@ -4,7 +4,7 @@
 use tch::Tensor;
 
 use crate::error::Result;
-use crate::libtorch::{self, AdamConstants};
+use crate::libtorch::{self, AdamConstants, NumberOperations as _};
 use crate::parameters::Weights;
 
 /// The optimizer's state for one set of weights.
@@ -41,7 +41,7 @@ impl Adam {
         largest_norm: f64,
     ) -> Result<()> {
         if norm > largest_norm {
-            let _ = gradients.f_mul_scalar_(largest_norm / (norm + 1e-6))?;
+            gradients.mul_number_(largest_norm / (norm + 1e-6))?;
         }
         self.n_steps += 1;
         libtorch::adam_step(

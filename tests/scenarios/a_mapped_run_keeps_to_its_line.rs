@@ -10,6 +10,8 @@ use tests::{plimsoll, run_well, short_train, summary};
 const MIB: u64 = 1 << 20;
 /// What the control group allows beyond the line: what the kernel charges to a group and no process holds.
 const BESIDE_BYTES: u64 = 16 * MIB;
+/// How far above the smallest planned line the run is held.
+const ABOVE_BYTES: u64 = 8 * MIB;
 const WORK: [&str; 10] = [
     "--set",
     "replay.tier=mapped",
@@ -32,7 +34,7 @@ fn killed_near_its_smallest_line_it_is_resumed_under_it() {
     run_well(folder.path(), &plan);
     let plan: serde_json::Value =
         serde_json::from_slice(&std::fs::read(folder.path().join("plan.json")).unwrap()).unwrap();
-    let line = plan["smallest_line_bytes"].as_u64().unwrap() + 2 * MIB;
+    let line = plan["smallest_line_bytes"].as_u64().unwrap() + ABOVE_BYTES;
 
     let text = line.to_string();
     let under = |out| short_train(&[&WORK[..], &["--memory", &text, "--out", out]].concat());

@@ -20,6 +20,7 @@ use memsys::adam::Adam;
 use memsys::budget;
 use memsys::gradients::{self, HostGradients};
 use memsys::ledger::Owner;
+use memsys::libtorch::NumberOperations as _;
 use memsys::parameters::Weights;
 use memsys::precision::{self, LossScale};
 use tch::{Device, Kind, Tensor};
@@ -201,7 +202,7 @@ impl Learner {
                 weight_sum,
             )?;
             if self.config.precision == Precision::F16 {
-                part_loss.f_mul_scalar(self.loss_scale.factor())?.f_backward()?;
+                part_loss.mul_number(self.loss_scale.factor())?.f_backward()?;
             } else {
                 part_loss.f_backward()?;
             }
@@ -214,7 +215,7 @@ impl Learner {
         }
         let gradients = self.gradients.flat_mut();
         if self.config.precision == Precision::F16 {
-            let _ = gradients.f_mul_scalar_(1.0 / self.loss_scale.factor())?;
+            gradients.mul_number_(1.0 / self.loss_scale.factor())?;
         }
         let gradient_norm = tch::no_grad(|| gradients.f_norm())?.f_double_value(&[])?;
         Ok(Outcome { td_errors, loss, gradient_norm })
@@ -234,7 +235,7 @@ impl Learner {
             _ => self.network.values(&self.target, &next, Mode::Evaluate)?,
         };
         let target = target.f_to_kind(Kind::Float)?;
-        let rewards = part.of(&batch.rewards)?.f_mul_scalar(self.config.reward_scale)?;
+        let rewards = part.of(&batch.rewards)?.mul_number(self.config.reward_scale)?;
         let discounts = part.of(&batch.discounts)?;
         if self.config.double {
             let online = self.network.values(&self.online, &next, Mode::Evaluate)?;

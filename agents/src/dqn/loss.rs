@@ -1,5 +1,6 @@
 //! The loss of a DQN.
 
+use memsys::libtorch::NumberOperations as _;
 use tch::{Reduction, Tensor};
 
 use crate::error::Result;
@@ -39,7 +40,7 @@ pub fn weighted_huber(
     let value = values.f_gather(1, &actions.f_unsqueeze(1)?, false)?.f_squeeze_dim(1)?;
     let td_errors = value.f_detach()?.f_sub(goals)?;
     let loss = value.f_huber_loss(goals, Reduction::None, 1.0)?.f_mul(weights)?;
-    Ok((loss.f_sum(tch::Kind::Float)?.f_div_scalar(weight_sum)?, td_errors))
+    Ok((loss.f_sum(tch::Kind::Float)?.div_number(weight_sum)?, td_errors))
 }
 
 #[cfg(test)]

@@ -145,7 +145,7 @@ impl Replay {
     }
 
     /// Bytes of memory of a replay in the tiers of `store`, at most; as [`Self::planned_bytes`] where all is hot. How
-    /// well rows compress is taken at a guess, to [`PLANNED_SHARE`].
+    /// well rows compress is taken at a guess, to `PLANNED_SHARE`.
     #[must_use]
     pub fn planned_tier_bytes(
         store: &StoreOptions,

@@ -150,7 +150,7 @@ impl Transitions {
     }
 
     /// Inserts a transition; gives its index and, of a ring, the one that it overwrote. In a stream that goes with its
-    /// chunk ([`Self::evict`]).
+    /// chunk.
     ///
     /// # Panics
     /// Where `to_own` lies 2¹⁵ own rows or more from the row that was acted on.

@@ -289,7 +289,7 @@ pub(crate) fn rows_read(head: &[u8], shape: RowShape, read: &[u8], out: &mut [u8
 const PACK_NUMBER: u8 = 3;
 
 /// The codec for rows like `sample` of which single ones are read: packed, where that saves a part in
-/// [`LEAST_SAVED`] of their bytes.
+/// `LEAST_SAVED` of their bytes.
 ///
 /// # Panics
 /// As [`encode`].

@@ -81,7 +81,7 @@ impl ChunkWriter {
     ///
     /// # Errors
     /// [`Error::Locked`] where another writer has it; [`Error::Truncated`] where committed bytes are missing
-    /// ([`copy_readable`] saves the rest); what [`ChunkReader::open`] refuses; [`Error::DiskFull`].
+    /// ([`copy_readable`] saves the rest); what [`ChunkReader::open`](super::ChunkReader::open) refuses; [`Error::DiskFull`].
     pub fn open(path: &Path) -> Result<(Self, Opened)> {
         let io = |action| move |source| Error::io(path, action, source);
         let file = OpenOptions::new()

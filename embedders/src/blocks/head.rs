@@ -1,5 +1,6 @@
 //! From a pooled row to a Gaussian a number.
 
+use memsys::libtorch::NumberOperations as _;
 use memsys::parameters::{Layout, Weights};
 use tch::Tensor;
 
@@ -34,7 +35,7 @@ impl Activation {
 
 /// σ of the number before softplus.
 pub(crate) fn spread(x: &Tensor) -> Result<Tensor> {
-    Ok(x.f_softplus()?.f_add_scalar(SPREAD_FLOOR)?)
+    Ok(x.f_softplus()?.add_number(SPREAD_FLOOR)?)
 }
 
 /// μ and σ = softplus, each by its own two layers with a layer norm between.

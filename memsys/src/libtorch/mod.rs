@@ -15,6 +15,7 @@ mod numbers;
 mod page_cache;
 mod raw;
 mod runtime;
+mod scalars;
 mod shared_tensors;
 mod stacks;
 
@@ -33,6 +34,7 @@ pub use page_cache::{bytes_read_by_this_thread, forget_cached, read_randomly, wi
 pub use runtime::{
     LIBTORCH_VERSION, Runtime, open, processor_seconds, resident_libtorch, settle_heap, trim_heap,
 };
+pub use scalars::NumberOperations;
 pub(crate) use shared_tensors::SharedTensors;
 pub use stacks::count_stack;
 
