@@ -236,7 +236,7 @@ impl Transitions {
             }
             Rows::Stream(stream) => {
                 let mut row = [0; WORDS_BYTES];
-                indices.iter().for_each(|index| stream.read_ahead(self.slot(*index).0 as usize, 1, 1));
+                indices.iter().for_each(|index| stream.prefetch(self.slot(*index).0 as usize, 1, 1));
                 for index in indices {
                     let slot = self.slot(*index);
                     stream.copy_window_bytes(slot.0 as usize, 1, 1, &mut row)?;

@@ -131,6 +131,15 @@ impl MappedChunk {
         self.file.read_part(&self.entry, place.offset, place.n_bytes, &mut take)
     }
 
+    /// Has the processor fetch what [`MappedChunk::read_rows`] will read of `n` rows, where that is known and in the
+    /// file's window.
+    pub(crate) fn prefetch(&self, first: usize, n: usize) {
+        let Some(head) = self.head.get().filter(|_| self.gives_single_rows()) else { return };
+        let place = codec::row_place(head, self.entry.shape, first, n);
+        memsys::libtorch::prefetch(head);
+        self.file.prefetch(&self.entry, place.offset, place.n_bytes);
+    }
+
     /// Has the system begin to read `n` rows from `first` on.
     pub(crate) fn will_need(&self, first: usize, n: usize) {
         match self.head.get() {

@@ -25,9 +25,6 @@ use crate::error::{Error, Result};
 /// Bytes in front of an encoded chunk's stream.
 pub const HEADER_BYTES: usize = 12;
 
-/// Bytes of a cache line.
-const LINE_BYTES: usize = 64;
-
 /// DEFLATE makes at most this many bytes of one.
 const MAX_DEFLATE_RATIO: usize = 1032;
 
@@ -241,14 +238,13 @@ pub(crate) fn unpack(encoded: &[u8], shape: RowShape, first: usize, out: &mut [u
     columns.unpack(&stream[Columns::head_bytes(shape.row_bytes()) + first * columns.row_bytes()..], out);
 }
 
-/// Reads a byte of each cache line that [`unpack`] will read, so that several such reads wait for memory together.
-pub(crate) fn touch(encoded: &[u8], shape: RowShape, first: usize, n: usize) -> u8 {
+/// Has the processor fetch what [`unpack`] will read of `n` rows.
+pub(crate) fn prefetch(encoded: &[u8], shape: RowShape, first: usize, n: usize) {
     let stream = &encoded[HEADER_BYTES..];
-    let Some(columns) = Columns::read(stream, shape.row_bytes()) else { return 0 };
-    let head_bytes = Columns::head_bytes(shape.row_bytes());
-    let rows = &stream[head_bytes + first * columns.row_bytes()..][..columns.read_bytes(n)];
-    let lines = |bytes: &[u8]| bytes.iter().step_by(LINE_BYTES).fold(0, |read, byte| read ^ byte);
-    lines(&stream[..head_bytes]) ^ lines(rows) ^ rows[rows.len() - 1]
+    let Some(columns) = Columns::read(stream, shape.row_bytes()) else { return };
+    let (head, rows) = stream.split_at(Columns::head_bytes(shape.row_bytes()));
+    memsys::libtorch::prefetch(head);
+    memsys::libtorch::prefetch(&rows[first * columns.row_bytes()..][..columns.read_bytes(n)]);
 }
 
 /// What is kept in memory of a chunk in a file, so that single rows can be read: of a packed one its columns.

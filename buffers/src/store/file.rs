@@ -124,6 +124,11 @@ impl ChunkFile {
         })
     }
 
+    /// Has the processor fetch a part of an encoded chunk, where it is in the window.
+    pub(super) fn prefetch(&self, entry: &Entry, at: usize, n_bytes: usize) {
+        self.window.prefetch(entry.offset + (HEADER_BYTES + at) as u64, n_bytes);
+    }
+
     /// Has the system begin to read a part of an encoded chunk. What is in the window may have left the system's cache
     /// or, but for a page of a grain, never have been there.
     pub(super) fn will_need(&self, entry: &Entry, at: usize, n_bytes: usize) {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use memsys::ledger::Owner;
-use memsys::libtorch::{Access, Map};
+use memsys::libtorch::{Access, Map, prefetch};
 use memsys::reservation::Reservation;
 
 /// Bytes that a fault may make resident.
@@ -127,6 +127,20 @@ impl Window {
             if !self.map(file, index, mappable) {
                 return false;
             }
+        }
+    }
+
+    /// Has the processor fetch the bytes from `offset` on, where they are in the window.
+    pub(super) fn prefetch(&self, offset: u64, n_bytes: usize) {
+        let number = offset / SEGMENT_BYTES;
+        let start = offset - number * SEGMENT_BYTES;
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(Some(segment)) = segments.get(number as usize) else { return };
+        let Some(bytes) = segment.map.bytes().get(start as usize..start as usize + n_bytes) else { return };
+        let touched = segment.touched.load(Relaxed);
+        let mut grains = start / GRAIN_BYTES..=(start + n_bytes as u64).saturating_sub(1) / GRAIN_BYTES;
+        if grains.all(|grain| touched >> grain & 1 == 1) {
+            prefetch(bytes);
         }
     }
 

@@ -13,6 +13,7 @@ mod heap;
 mod map;
 mod numbers;
 mod page_cache;
+mod prefetch;
 mod raw;
 mod runtime;
 mod scalars;
@@ -31,6 +32,7 @@ pub use heap::CountedHeap;
 pub use map::{Access, Map};
 pub use numbers::exclusive_numbers;
 pub use page_cache::{bytes_read_by_this_thread, forget_cached, read_randomly, will_need};
+pub use prefetch::prefetch;
 pub use runtime::{
     LIBTORCH_VERSION, Runtime, open, processor_seconds, resident_libtorch, settle_heap, trim_heap,
 };

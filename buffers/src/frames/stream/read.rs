@@ -1,15 +1,12 @@
 //! Reading windows, whatever tiers they cross.
 
 use std::cell::RefCell;
-use std::hint::black_box;
 use std::sync::Arc;
 
 use super::FrameStream;
 use crate::error::Result;
 use crate::store::{Chunk, RowKind, codec};
 
-/// Bytes of a cache line.
-const LINE_BYTES: usize = 64;
 /// Windows that end no farther apart than this, or than they are long, are read as one.
 const NEAR_ROWS: usize = 8;
 
@@ -28,33 +25,31 @@ fn with_room<R>(n_bytes: usize, take: impl FnOnce(&mut [u8]) -> R) -> R {
 }
 
 impl FrameStream {
-    /// Reads a byte of each cache line of a window of neighbouring rows (`stride` 1; other windows are left
-    /// alone, and so are chunks that are in a file or encoded as a whole), so that a copy of it soon after finds it in the cache.
-    /// Over several windows in a row the waits for memory overlap, which they hardly do between copies.
+    /// Has the processor fetch a window of neighbouring rows (`stride` 1; other windows are left alone, and so are chunks
+    /// that are encoded as a whole and what lies outside a file's window). Over several windows in a row the waits for
+    /// memory overlap, which they hardly do between copies.
     ///
     /// # Panics
     /// Where the window reaches over an end of the stream.
-    pub fn read_ahead(&self, end: usize, length: usize, stride: usize) {
+    pub fn prefetch(&self, end: usize, length: usize, stride: usize) {
         if stride != 1 {
             return;
         }
         let row_bytes = self.shape.row_bytes();
-        let mut read = 0u8;
         self.parts(end, length, 1, |_, chunk, inside, n| {
             match chunk {
                 Some(Chunk::Hot(rows)) => {
-                    let rows = &rows[inside * row_bytes..][..n * row_bytes];
-                    read = rows.iter().step_by(LINE_BYTES).fold(read, |read, byte| read ^ byte);
+                    memsys::libtorch::prefetch(&rows[inside * row_bytes..][..n * row_bytes]);
                 }
                 Some(Chunk::Compressed(encoded)) if codec::is_packed(encoded) => {
-                    read ^= codec::touch(encoded, self.shape, inside, n);
+                    codec::prefetch(encoded, self.shape, inside, n);
                 }
+                Some(Chunk::Mapped(mapped)) => mapped.prefetch(inside, n),
                 _ => {}
             }
             Ok(())
         })
         .unwrap_or(());
-        black_box(read);
     }
 
     /// Has the system begin to read from the file what a window will need of it.
