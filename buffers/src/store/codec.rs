@@ -195,21 +195,24 @@ pub fn decode(encoded: &[u8]) -> Result<Vec<u8>> {
     }
     let Header { shape, codec, n_rows } = header(encoded)?;
     let stream = &encoded[HEADER_BYTES..];
-    let mut rows = vec![0; n_rows * shape.row_bytes()];
+    let n_bytes = n_rows * shape.row_bytes();
     if codec == Codec::PACKED {
+        let mut rows = vec![0; n_bytes];
         let columns = Columns::read(stream, shape.row_bytes()).expect("a header that was checked");
         columns.unpack(&stream[Columns::head_bytes(shape.row_bytes())..], &mut rows);
         return Ok(rows);
     }
     KEPT.with_borrow_mut(|(inflate, scratch)| {
+        // Room that is not set to zero first.
+        let mut rows = Vec::with_capacity(n_bytes);
         if codec.level == 0 {
-            rows.copy_from_slice(stream);
+            rows.extend_from_slice(stream);
         } else {
             inflate.reset(false);
-            let end = inflate.decompress(stream, &mut rows, FlushDecompress::Finish);
+            let end = inflate.decompress_vec(stream, &mut rows, FlushDecompress::Finish);
             let whole = matches!(end, Ok(Status::StreamEnd))
                 && inflate.total_in() == stream.len() as u64
-                && inflate.total_out() == rows.len() as u64;
+                && rows.len() == n_bytes;
             if !whole {
                 return Err(Error::Undecodable { what: "its stream is not that of its rows" });
             }

@@ -146,7 +146,8 @@ impl FrameStream {
         [now, next]: [&mut [u8]; 2],
     ) -> Result<()> {
         let (first, last) = (end.min(next_end), end.max(next_end));
-        if stride != 1 || self.is_hot() || last - first > length.max(NEAR_ROWS) {
+        let is_near = stride == 1 && last - first <= length.max(NEAR_ROWS);
+        if !is_near || self.is_hot() || self.gives_whole_chunks(last) {
             self.copy_window_bytes(end, length, stride, now)?;
             return self.copy_window_bytes(next_end, length, stride, next);
         }
@@ -157,6 +158,16 @@ impl FrameStream {
             next.copy_from_slice(&rows[(next_end - first) * row_bytes..][..length * row_bytes]);
             Ok(())
         })
+    }
+
+    /// Whether the chunk of a row is decoded as a whole, and then found in the cache.
+    fn gives_whole_chunks(&self, row: usize) -> bool {
+        let index = (row >> self.chunk_shift).wrapping_sub(self.n_evicted);
+        match self.chunks.get(index) {
+            Some(Chunk::Compressed(encoded)) => !codec::is_packed(encoded),
+            Some(Chunk::Mapped(mapped)) => !mapped.gives_single_rows(),
+            _ => false,
+        }
     }
 
     /// Copies a window as the bytes of its rows, little-endian: frames of u8 as they are.
