@@ -66,6 +66,9 @@ pub fn will_need(scenes: &Scenes, own: &[FrameStream], places: [&[Place]; 2]) {
 
 fn copy_block(view: &View, ends: &[[End; 2]], now: &mut [f32], next: &mut [f32]) -> Result<()> {
     for [(stream, row), _] in ends {
+        stream.prefetch_chunk(*row);
+    }
+    for [(stream, row), _] in ends {
         stream.prefetch(*row, view.length, view.stride);
     }
     let now = now.chunks_exact_mut(view.n_numbers());

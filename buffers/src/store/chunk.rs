@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
+use memsys::libtorch::{prefetch, prefetch_value};
+
 use super::codec::{self, Codec};
 use super::damage::{Damage, Part};
 use super::file::ChunkFile;
@@ -131,12 +133,18 @@ impl MappedChunk {
         self.file.read_part(&self.entry, place.offset, place.n_bytes, &mut take)
     }
 
+    /// Has the processor fetch what [`MappedChunk::prefetch`] reads.
+    pub(crate) fn prefetch_head(&self) {
+        prefetch_value(&self.head);
+        prefetch_value(&self.entry);
+    }
+
     /// Has the processor fetch what [`MappedChunk::read_rows`] will read of `n` rows, where that is known and in the
     /// file's window.
     pub(crate) fn prefetch(&self, first: usize, n: usize) {
         let Some(head) = self.head.get().filter(|_| self.gives_single_rows()) else { return };
         let place = codec::row_place(head, self.entry.shape, first, n);
-        memsys::libtorch::prefetch(head);
+        prefetch(head);
         self.file.prefetch(&self.entry, place.offset, place.n_bytes);
     }
 

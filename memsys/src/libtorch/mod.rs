@@ -32,7 +32,7 @@ pub use heap::CountedHeap;
 pub use map::{Access, Map};
 pub use numbers::exclusive_numbers;
 pub use page_cache::{bytes_read_by_this_thread, forget_cached, read_randomly, will_need};
-pub use prefetch::prefetch;
+pub use prefetch::{prefetch, prefetch_value};
 pub use runtime::{
     LIBTORCH_VERSION, Runtime, open, processor_seconds, resident_libtorch, settle_heap, trim_heap,
 };

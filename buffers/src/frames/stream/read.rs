@@ -3,6 +3,8 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use memsys::libtorch::prefetch;
+
 use super::FrameStream;
 use crate::error::Result;
 use crate::store::{Chunk, RowKind, codec};
@@ -25,6 +27,15 @@ fn with_room<R>(n_bytes: usize, take: impl FnOnce(&mut [u8]) -> R) -> R {
 }
 
 impl FrameStream {
+    /// Has the processor fetch what says where a row lies in its chunk, before [`FrameStream::prefetch`] needs it.
+    pub(crate) fn prefetch_chunk(&self, row: usize) {
+        match self.chunks.get((row >> self.chunk_shift).wrapping_sub(self.n_evicted)) {
+            Some(Chunk::Mapped(mapped)) => mapped.prefetch_head(),
+            Some(Chunk::Compressed(encoded)) => prefetch(&encoded[..1]),
+            _ => {}
+        }
+    }
+
     /// Has the processor fetch a window of neighbouring rows (`stride` 1; other windows are left alone, and so are chunks
     /// that are encoded as a whole and what lies outside a file's window). Over several windows in a row the waits for
     /// memory overlap, which they hardly do between copies.
@@ -39,7 +50,7 @@ impl FrameStream {
         self.parts(end, length, 1, |_, chunk, inside, n| {
             match chunk {
                 Some(Chunk::Hot(rows)) => {
-                    memsys::libtorch::prefetch(&rows[inside * row_bytes..][..n * row_bytes]);
+                    prefetch(&rows[inside * row_bytes..][..n * row_bytes]);
                 }
                 Some(Chunk::Compressed(encoded)) if codec::is_packed(encoded) => {
                     codec::prefetch(encoded, self.shape, inside, n);
