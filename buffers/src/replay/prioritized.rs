@@ -274,8 +274,8 @@ impl Replay {
     }
 
     /// [`Self::sample`] into the memory of a batch that is not needed any more, where that fits and nothing
-    /// else holds its tensors: half the time of fresh memory. From the second batch of a size on nothing is allocated,
-    /// as long as all rows that are drawn are hot.
+    /// else holds its tensors: half the time of fresh memory. In the steady state nothing is allocated, but for chunks
+    /// that are decoded whole.
     ///
     /// # Errors
     /// As [`Self::sample`]; of the batch nothing may then be used.

@@ -1,17 +1,20 @@
 //! What of memsys files and frame streams take, without libtorch: mappings and the page cache are mounted as they are,
 //! and nothing is counted or refused.
 
-#![allow(dead_code, reason = "two files are mounted whole, of which some is used")]
+#![allow(dead_code, reason = "three files are mounted whole, of which some is used")]
 
 /// The files that need no libtorch.
 pub mod libtorch {
     pub use crate::map::{Access, Map};
     pub use crate::page_cache::{read_randomly, will_need};
+    pub use crate::prefetch::{prefetch, prefetch_value};
 }
 #[path = "../../../../memsys/src/libtorch/map.rs"]
 mod map;
 #[path = "../../../../memsys/src/libtorch/page_cache.rs"]
 mod page_cache;
+#[path = "../../../../memsys/src/libtorch/prefetch.rs"]
+mod prefetch;
 
 /// Stands for an error of memsys.
 #[derive(Debug, thiserror::Error)]
