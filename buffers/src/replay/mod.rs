@@ -28,7 +28,7 @@ pub mod transitions;
 pub mod windows;
 
 pub use batch::Batch;
-pub use prioritized::{Replay, ReplayOptions};
+pub use prioritized::{Draws, Replay, ReplayOptions, Rows};
 pub use shared::{SharedReplay, SharedSampler, Writer};
 pub use tiers::ReplayBuffer;
 pub use transitions::Slot;

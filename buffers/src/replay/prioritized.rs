@@ -1,9 +1,12 @@
 //! The replay: what is drawn by priority, with the observations gathered into tensors.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+mod split;
 
-use memsys::libtorch::bytes_read_by_this_thread;
+pub use split::{Draws, Rows};
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
 use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +16,6 @@ use super::copies::Copies;
 use super::sampler::Sampler;
 use super::tiers::{self, ReplayBuffer, Tiers, evict_own};
 use super::transitions::{Slot, Transitions};
-use super::windows::{gather, will_need};
 use crate::error::{Error, Result};
 use crate::frames::{Clock, FrameStream, Place, Scenes, TierBytes};
 use crate::store::writer::Opened;
@@ -288,62 +290,6 @@ impl Replay {
     ) -> Result<()> {
         self.draw_into(n, importance_sampling_exponent, rng, batch)?;
         self.gather_into(batch)
-    }
-
-    /// The first half of [`Self::sample_into`]: draws by the priorities as they are now. [`Self::gather_into`] must follow
-    /// before transitions are inserted.
-    ///
-    /// # Errors
-    /// [`Error::Empty`], or where a file that holds transitions cannot be read.
-    pub fn draw_into(
-        &self,
-        n: usize,
-        importance_sampling_exponent: f64,
-        rng: &mut Pcg64Mcg,
-        batch: &mut Batch,
-    ) -> Result<()> {
-        let mut drawn = batch.take_room(self.scenes.views().len());
-        drawn.reads_ahead = self.is_cold.load(Relaxed);
-        if self.tier() == Tier::Mapped {
-            let views = 0..self.scenes.views().len();
-            let shared = views.flat_map(|view| self.scenes.streams_of(view));
-            shared.chain(self.sampler.transitions().stream()).try_for_each(FrameStream::check_file)?;
-        }
-        let before = self.bytes_read();
-        let outcome = self.sampler.draw(n, importance_sampling_exponent, rng, &mut drawn);
-        self.is_cold.store(self.bytes_read() > before, Relaxed);
-        batch.keep_drawn(drawn);
-        outcome
-    }
-
-    /// The second half of [`Self::sample_into`]: gathers the observations of what was drawn. It may run on another thread
-    /// while a learner step takes its time.
-    ///
-    /// # Errors
-    /// Where rows cannot be read from a file, or libtorch refuses the memory; of the batch nothing may then be used.
-    pub fn gather_into(&self, batch: &mut Batch) -> Result<()> {
-        let drawn = batch.take_drawn();
-        let before = self.bytes_read();
-        let places = [&drawn.places[..], &drawn.next_places];
-        if drawn.reads_ahead || self.is_cold.load(Relaxed) {
-            will_need(&self.scenes, &self.own, places);
-        }
-        for (index, view) in self.scenes.views().iter().enumerate() {
-            let rooms = batch.rooms(index, view, drawn.places.len())?;
-            match &self.copies {
-                Some(copies) => copies.gather(index, &drawn.indices, rooms),
-                None => gather(&self.scenes, &self.own, index, places, rooms)?,
-            }
-        }
-        if self.bytes_read() > before {
-            self.is_cold.store(true, Relaxed);
-        }
-        batch.put_columns(drawn)
-    }
-
-    /// Bytes that disks have read for this thread, where rows lie in files.
-    fn bytes_read(&self) -> u64 {
-        if self.tier() == Tier::Mapped { bytes_read_by_this_thread() } else { 0 }
     }
 
     /// Sets the priorities of sampled transitions by their TD errors. A slot that has been overwritten since

@@ -161,3 +161,44 @@ fn bytes_are_as_planned() {
 fn an_empty_replay_says_so() {
     assert!(matches!(replay(0).sample(1, 0.4, &mut Pcg64Mcg::seed_from_u64(1)), Err(Error::Empty)));
 }
+
+#[test]
+fn threads_that_share_a_replay_gather_while_others_draw_and_update() {
+    let mut shared = replay(5000);
+    let (draws, rows) = shared.split();
+    let draws = std::sync::Mutex::new(draws);
+    std::thread::scope(|scope| {
+        for seed in 0..4 {
+            let draws = &draws;
+            scope.spawn(move || {
+                let (mut rng, mut batch) = (Pcg64Mcg::seed_from_u64(seed), Batch::default());
+                for round in 0..50 {
+                    draws.lock().unwrap().draw_into(16, 0.4, &mut rng, &mut batch).unwrap();
+                    rows.gather_into(&mut batch).unwrap();
+                    let shown: Vec<f32> = numbers(&batch.observations).into_iter().step_by(2).collect();
+                    assert_eq!(shown, numbers(std::slice::from_ref(&batch.rewards)));
+                    draws.lock().unwrap().update_priorities(&batch.slots, &[round as f32 * 0.1; 16]);
+                }
+            });
+        }
+    });
+    assert!(shared.priorities().unwrap().all(|priority| priority > 0.0));
+
+    // One thread gets what it gets from the whole.
+    let mut whole = replay(5000);
+    let mut parted = replay(5000);
+    let (mut draws, rows) = parted.split();
+    let [mut rng, mut same] = [3, 3].map(Pcg64Mcg::seed_from_u64);
+    let mut batch = Batch::default();
+    for _ in 0..3 {
+        let expected = whole.sample(16, 0.4, &mut rng).unwrap();
+        whole.update_priorities(&expected.slots, &[0.3; 16]);
+        draws.draw_into(16, 0.4, &mut same, &mut batch).unwrap();
+        rows.gather_into(&mut batch).unwrap();
+        draws.update_priorities(&batch.slots, &[0.3; 16]);
+        assert_eq!(
+            (&batch.slots, numbers(&batch.observations)),
+            (&expected.slots, numbers(&expected.observations))
+        );
+    }
+}

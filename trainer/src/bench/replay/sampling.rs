@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use buffers::frames::{Clock, Place, Scenes, View};
@@ -51,23 +51,22 @@ fn sampled(bench: &Bench, capacity: usize, tier: Tier, batch: usize) -> Result<M
     Ok(Measured::plain(rate))
 }
 
-/// Several threads draw from one replay, each with a batch and a generator of its own: they share the replay while they
-/// draw and gather, and have it to themselves while they write the batch's priorities.
+/// Several threads draw from one replay, each with a batch and a generator of its own: they take turns to draw and to
+/// write the batch's priorities, and hold no lock while they gather.
 pub(super) fn hot_threads(bench: &Bench, capacity: usize) -> Result<Measured> {
-    let (Filled { replay, td_errors, .. }, _) = bench.work.filled(capacity, Tier::Hot)?;
-    let replay = RwLock::new(replay);
+    let (Filled { mut replay, td_errors, .. }, _) = bench.work.filled(capacity, Tier::Hot)?;
+    let (draws, rows) = replay.split();
+    let draws = Mutex::new(draws);
+    let turn = || draws.lock().unwrap_or_else(PoisonError::into_inner);
     let draw = |seed: u64, until: Instant| -> Result<usize> {
         let mut rng = Pcg64Mcg::seed_from_u64(seed);
         let mut batch = Batch::default();
         let mut n = 0;
         while Instant::now() < until {
-            {
-                let replay = replay.read().unwrap_or_else(PoisonError::into_inner);
-                replay.sample_into(BATCH, IMPORTANCE_SAMPLING_EXPONENT, &mut rng, &mut batch)?;
-            }
+            turn().draw_into(BATCH, IMPORTANCE_SAMPLING_EXPONENT, &mut rng, &mut batch)?;
+            rows.gather_into(&mut batch)?;
             let first = rng.random_range(0..td_errors.len() - BATCH);
-            let mut replay = replay.write().unwrap_or_else(PoisonError::into_inner);
-            replay.update_priorities(&batch.slots, &td_errors[first..first + BATCH]);
+            turn().update_priorities(&batch.slots, &td_errors[first..first + BATCH]);
             n += BATCH;
         }
         Ok(n)
@@ -76,8 +75,10 @@ pub(super) fn hot_threads(bench: &Bench, capacity: usize) -> Result<Measured> {
         let until = Instant::now() + std::time::Duration::from_secs_f64(bench.seconds);
         on_threads(bench.threads, |seed| draw(seed, until))
     })?;
-    let note =
-        format!("{} threads; drawing shares the replay, the update of priorities does not", bench.threads);
+    let note = format!(
+        "{} threads; they take turns to draw and to update, and gather without a lock",
+        bench.threads
+    );
     Ok(Measured { note, ..Measured::plain(rate) })
 }
 

@@ -81,7 +81,7 @@ pub(super) fn text(rows: &[Shown], n_decisions: usize, [before, after]: [f64; 2]
     }
     let mut text = format!(
         "one thread unless said, medians; 16 environments over streams of {} decisions; load {before:.2} before, {after:.2} \
-         after, of {} processors\n\n{:<47} {:>9} {:>11} {:>13} {:>4}  {:<34} {:>6}\n",
+         after, of {} processors\n\n{:<52} {:>10} {:>11} {:>13} {:>4}  {:<54} {:>6}\n",
         human::count(n_decisions as u64),
         std::thread::available_parallelism().map_or(1, usize::from),
         "",
@@ -103,7 +103,7 @@ pub(super) fn text(rows: &[Shown], n_decisions: usize, [before, after]: [f64; 2]
         });
         let _ = writeln!(
             text,
-            "{:<47} {:>9} {:>11} {:>13} {:>4}  {:<34} {:>6}",
+            "{:<52} {:>10} {:>11} {:>13} {:>4}  {:<54} {:>6}",
             row.what,
             human::count(row.capacity as u64),
             number(row.value),

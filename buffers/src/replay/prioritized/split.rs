@@ -1,0 +1,155 @@
+//! A replay in two, while nothing is inserted: what draws, and what is gathered from.
+//!
+//! Draws and priorities change the tree and take turns; gathering changes nothing and takes most of the time. Threads
+//! that share a replay hold a lock for [`Draws`] alone, and none while they copy or decode rows:
+//!
+//! ```text
+//! lock: draw_into ──> unlocked: gather_into ──> learner ──> lock: update_priorities
+//! ```
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use memsys::libtorch::bytes_read_by_this_thread;
+use rand_pcg::Pcg64Mcg;
+
+use super::Replay;
+use crate::error::Result;
+use crate::frames::{FrameStream, Scenes};
+use crate::replay::batch::Batch;
+use crate::replay::copies::Copies;
+use crate::replay::sampler::Sampler;
+use crate::replay::transitions::Slot;
+use crate::replay::windows::{gather, will_need};
+use crate::store::Tier;
+
+/// Transitions and priorities of a replay: draws, and takes priorities.
+#[derive(Debug)]
+pub struct Draws<'a> {
+    sampler: &'a mut Sampler,
+    rows: Rows<'a>,
+}
+
+impl Draws<'_> {
+    /// As [`Replay::draw_into`].
+    ///
+    /// # Errors
+    /// As [`Replay::draw_into`].
+    pub fn draw_into(
+        &self,
+        n: usize,
+        importance_sampling_exponent: f64,
+        rng: &mut Pcg64Mcg,
+        batch: &mut Batch,
+    ) -> Result<()> {
+        self.rows.draw(self.sampler, n, importance_sampling_exponent, rng, batch)
+    }
+
+    /// As [`Replay::update_priorities`].
+    ///
+    /// # Panics
+    /// As [`Replay::update_priorities`].
+    pub fn update_priorities(&mut self, slots: &[Slot], td_errors: &[f32]) {
+        self.sampler.update_priorities(slots, td_errors);
+    }
+}
+
+/// Rows of a replay: what was drawn is gathered from them, by many threads at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows<'a> {
+    scenes: &'a Scenes,
+    own: &'a [FrameStream],
+    copies: Option<&'a Copies>,
+    tier: Tier,
+    is_cold: &'a AtomicBool,
+}
+
+impl Rows<'_> {
+    /// As [`Replay::gather_into`].
+    ///
+    /// # Errors
+    /// As [`Replay::gather_into`].
+    pub fn gather_into(&self, batch: &mut Batch) -> Result<()> {
+        let drawn = batch.take_drawn();
+        let before = self.bytes_read();
+        let places = [&drawn.places[..], &drawn.next_places];
+        if drawn.reads_ahead || self.is_cold.load(Relaxed) {
+            will_need(self.scenes, self.own, places);
+        }
+        for (index, view) in self.scenes.views().iter().enumerate() {
+            let rooms = batch.rooms(index, view, drawn.places.len())?;
+            match self.copies {
+                Some(copies) => copies.gather(index, &drawn.indices, rooms),
+                None => gather(self.scenes, self.own, index, places, rooms)?,
+            }
+        }
+        if self.bytes_read() > before {
+            self.is_cold.store(true, Relaxed);
+        }
+        batch.put_columns(drawn)
+    }
+
+    fn draw(
+        &self,
+        sampler: &Sampler,
+        n: usize,
+        importance_sampling_exponent: f64,
+        rng: &mut Pcg64Mcg,
+        batch: &mut Batch,
+    ) -> Result<()> {
+        let mut drawn = batch.take_room(self.scenes.views().len());
+        drawn.reads_ahead = self.is_cold.load(Relaxed);
+        if self.tier == Tier::Mapped {
+            let views = 0..self.scenes.views().len();
+            let shared = views.flat_map(|view| self.scenes.streams_of(view));
+            shared.chain(sampler.transitions().stream()).try_for_each(FrameStream::check_file)?;
+        }
+        let before = self.bytes_read();
+        let outcome = sampler.draw(n, importance_sampling_exponent, rng, &mut drawn);
+        self.is_cold.store(self.bytes_read() > before, Relaxed);
+        batch.keep_drawn(drawn);
+        outcome
+    }
+
+    /// Bytes that disks have read for this thread, where rows lie in files.
+    fn bytes_read(&self) -> u64 {
+        if self.tier == Tier::Mapped { bytes_read_by_this_thread() } else { 0 }
+    }
+}
+
+impl Replay {
+    /// The two halves, for threads that share the replay while nothing is inserted.
+    pub fn split(&mut self) -> (Draws<'_>, Rows<'_>) {
+        let Self { scenes, sampler, own, copies, tiers, is_cold, .. } = self;
+        let rows = Rows { scenes, own, copies: copies.as_ref(), tier: tiers.tier(), is_cold };
+        (Draws { sampler, rows }, rows)
+    }
+
+    fn rows(&self) -> Rows<'_> {
+        let Self { scenes, own, copies, tiers, is_cold, .. } = self;
+        Rows { scenes, own, copies: copies.as_ref(), tier: tiers.tier(), is_cold }
+    }
+
+    /// The first half of [`Self::sample_into`]: draws by the priorities as they are now. [`Self::gather_into`] must follow
+    /// before transitions are inserted.
+    ///
+    /// # Errors
+    /// [`Error::Empty`](crate::Error::Empty), or where a file that holds transitions cannot be read.
+    pub fn draw_into(
+        &self,
+        n: usize,
+        importance_sampling_exponent: f64,
+        rng: &mut Pcg64Mcg,
+        batch: &mut Batch,
+    ) -> Result<()> {
+        self.rows().draw(&self.sampler, n, importance_sampling_exponent, rng, batch)
+    }
+
+    /// The second half of [`Self::sample_into`]: gathers the observations of what was drawn. It may run on another thread
+    /// while a learner step takes its time.
+    ///
+    /// # Errors
+    /// Where rows cannot be read from a file, or libtorch refuses the memory; of the batch nothing may then be used.
+    pub fn gather_into(&self, batch: &mut Batch) -> Result<()> {
+        self.rows().gather_into(batch)
+    }
+}
