@@ -89,7 +89,11 @@ macro_rules! define_config {
                     $( $(
                         (stringify!($section), stringify!($key)) => {
                             let value: Result<$type, String> = Value::parse(written);
-                            $( let value = value::within(value, written, &$range, $unit); )?
+                            $(
+                                let size = value::size(written, $unit);
+                                let value = size.map_or(value, |size| Value::parse(&size));
+                                let value = value::within(value, written, &$range, $unit);
+                            )?
                             self.$section.$key = value?;
                         }
                     )+ )+

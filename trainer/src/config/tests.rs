@@ -69,6 +69,19 @@ fn a_value_of_another_type_is_refused_with_what_the_key_takes() {
 }
 
 #[test]
+fn bytes_may_be_written_as_sizes() {
+    let config =
+        load(&["replay.memory_budget=64MiB", "replay.mmap_above=2GB", "replay.mmap_window=0"]).unwrap();
+    let replay = &config.replay;
+    assert_eq!((replay.memory_budget, replay.mmap_above, replay.mmap_window), (64 << 20, 2_000_000_000, 0));
+    let config = load_file("[replay]\nmemory_budget = '1.5 KiB'\n", &[]).unwrap();
+    assert_eq!(config.replay.memory_budget, 1536);
+    check_refused(load(&["replay.memory_budget=60%"]), &["60% is not a whole number", "(bytes"]);
+    check_refused(load(&["replay.memory_budget=9EB"]), &["9EB is not a whole number"]);
+    check_refused(load(&["run.environment_steps=1KiB"]), &["1KiB is not a whole number"]);
+}
+
+#[test]
 fn a_value_out_of_range_is_refused_with_range_and_unit() {
     for (set, takes) in [
         ("run.environment_steps=0", "1 or more (environment steps)"),

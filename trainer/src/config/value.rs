@@ -43,6 +43,18 @@ pub(super) fn within<T: PartialOrd + Display>(
         .map_err(|problem| format!("{problem}: it takes {}", takes(range, unit)))
 }
 
+/// The whole number of bytes that a size such as `64MiB` stands for, where the unit is bytes.
+pub(super) fn size(written: &Written, unit: &str) -> Option<Written> {
+    let Given::Text(text) = &written.given else { return None };
+    match Line::parse(text) {
+        Ok(Line::Bytes(bytes)) if unit == "bytes" => {
+            let given = i64::try_from(bytes).map_or(Given::TooLarge, Given::Integer);
+            Some(Written { text: written.text.clone(), given, is_loose: written.is_loose })
+        }
+        _ => None,
+    }
+}
+
 /// A range and its unit in words, such as `1 to 64 (environment steps)`.
 pub(super) fn takes<T: Display>(range: &impl RangeBounds<T>, unit: &str) -> String {
     let low = match range.start_bound() {
@@ -59,6 +71,7 @@ pub(super) fn takes<T: Display>(range: &impl RangeBounds<T>, unit: &str) -> Stri
         (None, Bound::Excluded(high)) => format!("below {high}"),
         (None, Bound::Unbounded) => "any".to_owned(),
     };
+    let unit = if unit == "bytes" { "bytes, or a size such as 64MiB" } else { unit };
     format!("{words} ({unit})")
 }
 
