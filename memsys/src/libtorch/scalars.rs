@@ -185,7 +185,7 @@ mod tests {
             Tensor::zeros([5], (Kind::Float, Device::Cpu)),
         );
         let error = x.baddbmm_numbers(&y, &y, 1.0, 1.0).unwrap_err();
-        assert!(matches!(&error, TchError::Torch(text) if text.contains("batch1")), "{error}");
+        assert!(matches!(error, TchError::Torch(_)), "{error}");
         assert!(x.length_along(9).is_err());
         assert!(x.mul_number(2.0).is_ok());
     }
