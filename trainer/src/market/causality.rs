@@ -385,7 +385,8 @@ mod tests {
 
     #[test]
     fn real_bars_pass() {
-        let folder = std::env::var_os("PLIMSOLL_DATA").map_or("/work/shared/data".into(), PathBuf::from);
+        let folder = std::env::var_os("PLIMSOLL_DATA")
+            .map_or(PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data")), PathBuf::from);
         let Ok(text) = std::fs::read_to_string(folder.join("btc_perp_1m.csv")) else {
             eprintln!("skipped: no btc_perp_1m.csv in {}; set PLIMSOLL_DATA", folder.display());
             return;
