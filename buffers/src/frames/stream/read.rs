@@ -26,6 +26,15 @@ fn with_room<R>(n_bytes: usize, take: impl FnOnce(&mut [u8]) -> R) -> R {
     taken
 }
 
+/// Whether a chunk is decoded as a whole.
+fn is_whole(chunk: &Chunk) -> bool {
+    match chunk {
+        Chunk::Hot(_) | Chunk::Refused(_) => false,
+        Chunk::Compressed(encoded) => !codec::is_packed(encoded),
+        Chunk::Mapped(mapped) => !mapped.gives_single_rows(),
+    }
+}
+
 impl FrameStream {
     /// Has the processor fetch what says where a row lies in its chunk, before [`FrameStream::prefetch`] needs it.
     pub(crate) fn prefetch_chunk(&self, row: usize) {
@@ -158,9 +167,12 @@ impl FrameStream {
     ) -> Result<()> {
         let (first, last) = (end.min(next_end), end.max(next_end));
         let is_near = stride == 1 && last - first <= length.max(NEAR_ROWS);
-        if !is_near || self.is_hot() || self.gives_whole_chunks(last) {
+        if !is_near || self.is_hot() {
             self.copy_window_bytes(end, length, stride, now)?;
             return self.copy_window_bytes(next_end, length, stride, next);
+        }
+        if self.gives_whole_chunks(last) {
+            return self.copy_from_whole_chunks([end, next_end], length, [now, next]);
         }
         let row_bytes = self.shape.row_bytes();
         with_room((length + last - first) * row_bytes, |rows| {
@@ -171,14 +183,41 @@ impl FrameStream {
         })
     }
 
+    /// Copies two windows of neighbouring rows, taking each chunk once for both.
+    fn copy_from_whole_chunks(
+        &self,
+        ends: [usize; 2],
+        length: usize,
+        mut outs: [&mut [u8]; 2],
+    ) -> Result<()> {
+        let row_bytes = self.shape.row_bytes();
+        let (first, last) = (ends[0].min(ends[1]), ends[0].max(ends[1]));
+        let mut row = first + 1 - length;
+        self.parts(last, length + last - first, 1, |number, chunk, inside, n| {
+            let chunk = chunk.expect("a window over evicted rows");
+            let decoded = if is_whole(chunk) { Some(self.decoded(number, chunk)?) } else { None };
+            for (end, out) in ends.iter().zip(&mut outs) {
+                let start = end + 1 - length;
+                let (from, to) = (row.max(start), (row + n).min(end + 1));
+                if from >= to {
+                    continue;
+                }
+                let out = &mut out[(from - start) * row_bytes..(to - start) * row_bytes];
+                let inside = inside + from - row;
+                match &decoded {
+                    Some(rows) => out.copy_from_slice(&rows[inside * row_bytes..][..out.len()]),
+                    None => self.copy_rows(number, chunk, inside, 1, out)?,
+                }
+            }
+            row += n;
+            Ok(())
+        })
+    }
+
     /// Whether the chunk of a row is decoded as a whole, and then found in the cache.
     fn gives_whole_chunks(&self, row: usize) -> bool {
         let index = (row >> self.chunk_shift).wrapping_sub(self.n_evicted);
-        match self.chunks.get(index) {
-            Some(Chunk::Compressed(encoded)) => !codec::is_packed(encoded),
-            Some(Chunk::Mapped(mapped)) => !mapped.gives_single_rows(),
-            _ => false,
-        }
+        self.chunks.get(index).is_some_and(is_whole)
     }
 
     /// Copies a window as the bytes of its rows, little-endian: frames of u8 as they are.

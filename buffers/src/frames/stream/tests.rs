@@ -35,9 +35,19 @@ impl Both {
             return;
         }
         let end = first + pick % (self.plain.len() - first);
-        let start = end - (length - 1) * stride;
-        let naive: Vec<u8> = (0..length).flat_map(|i| self.plain[start + i * stride].clone()).collect();
-        let mut bytes = vec![0; naive.len()];
+        let naive = |end: usize| -> Vec<u8> {
+            let start = end - (length - 1) * stride;
+            (0..length).flat_map(|i| self.plain[start + i * stride].clone()).collect()
+        };
+        // One that lies near, before it or after it.
+        let near = (end + pick % 19).saturating_sub(9).clamp(first, self.plain.len() - 1);
+        let n_bytes = length * self.stream.shape.row_bytes();
+        let (mut bytes, mut near_bytes) = (vec![0; n_bytes], vec![0; n_bytes]);
+        let windows = [&mut bytes[..], &mut near_bytes[..]];
+        self.stream.copy_windows_bytes([end, near], length, stride, windows).unwrap();
+        assert_eq!((bytes, near_bytes), (naive(end), naive(near)));
+        let naive = naive(end);
+        let mut bytes = vec![0; n_bytes];
         self.stream.copy_window_bytes(end, length, stride, &mut bytes).unwrap();
         assert_eq!(bytes, naive);
         let (mut wide, mut naive_wide) =
@@ -174,7 +184,13 @@ fn stacked_frames_of_u8_are_stored_once_and_compress() {
     assert_eq!(stream.tier_bytes().compressed, stream.bytes());
     let mut stack = vec![0u8; 4 * 84 * 84];
     stream.copy_window_bytes(33, 4, 1, &mut stack).unwrap();
-    assert_eq!(stack, (30..34).flat_map(frame).collect::<Vec<u8>>());
+    let naive = |end: usize| (end - 3..=end).flat_map(frame).collect::<Vec<u8>>();
+    assert_eq!(stack, naive(33));
+    let mut next = stack.clone();
+    for (end, next_end) in [(33, 34), (34, 33), (40, 44), (50, 58), (50, 59), (3, 63)] {
+        stream.copy_windows_bytes([end, next_end], 4, 1, [&mut stack, &mut next]).unwrap();
+        assert_eq!((&stack, &next), (&naive(end), &naive(next_end)));
+    }
 }
 
 #[test]

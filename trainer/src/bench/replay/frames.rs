@@ -4,10 +4,12 @@
 //! the actions move and a ball that bounces. Each frame is stored once, the first frame of an episode four times, so
 //! that a stack never reaches over an episode's border.
 
+use std::sync::Arc;
+
 use buffers::frames::{FrameStream, Place};
 use buffers::replay::Transition;
 use buffers::replay::sampler::{Drawn, Sampler};
-use buffers::store::RowKind;
+use buffers::store::{ChunkCache, RowKind};
 use memsys::libtorch::exclusive_numbers;
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
@@ -25,10 +27,13 @@ const STACK: usize = 4;
 const BATCH: usize = 256;
 /// Steps of an episode.
 const EPISODE: u32 = 900;
+/// Bytes of decompressed frames that all streams keep together.
+const CACHE_BYTES: u64 = 256 << 10;
 
 /// Streams of frames, a stream an environment, and a sampler over their transitions.
 struct Frames {
     streams: Vec<FrameStream>,
+    cache: Arc<ChunkCache>,
     sampler: Sampler,
     td_errors: Vec<f32>,
     rng: Pcg64Mcg,
@@ -41,7 +46,9 @@ impl Frames {
     /// `capacity` transitions whose full chunks are all compressed.
     fn new(capacity: usize) -> Result<Self> {
         let mut rng = Pcg64Mcg::seed_from_u64(5);
-        let mut streams = vec![FrameStream::typed(RowKind::U8, PIXELS); N_ENVIRONMENTS];
+        let cache = Arc::new(ChunkCache::new(CACHE_BYTES));
+        let stream = FrameStream::typed(RowKind::U8, PIXELS).with_cache(Arc::clone(&cache));
+        let mut streams = vec![stream; N_ENVIRONMENTS];
         let mut games: Vec<Game> = (0..N_ENVIRONMENTS).map(|_| Game::new(&mut rng)).collect();
         let mut sampler = Sampler::new(capacity, PRIORITY_EXPONENT);
         while sampler.transitions().len() < capacity {
@@ -65,15 +72,16 @@ impl Frames {
         }
         let td_errors: Vec<f32> = (0..1 << 16).map(|_| rng.random()).collect();
         let rooms = [(); 2].map(|()| Tensor::new());
-        Ok(Self { streams, sampler, td_errors, rng, drawn: Drawn::default(), rooms })
+        Ok(Self { streams, cache, sampler, td_errors, rng, drawn: Drawn::default(), rooms })
     }
 
     fn bytes(&self) -> u64 {
-        self.sampler.bytes() + self.streams.iter().map(FrameStream::bytes).sum::<u64>()
+        let frames: u64 = self.streams.iter().map(FrameStream::bytes).sum();
+        self.sampler.bytes() + frames + self.cache.bytes()
     }
 
     fn sample_and_update(&mut self) -> Result<()> {
-        let Self { streams, sampler, td_errors, rng, drawn, rooms } = self;
+        let Self { streams, sampler, td_errors, rng, drawn, rooms, .. } = self;
         sampler.draw(BATCH, IMPORTANCE_SAMPLING_EXPONENT, rng, drawn)?;
         let shape = [(BATCH * STACK * PIXELS / 4) as i64];
         for room in &mut *rooms {
@@ -107,7 +115,9 @@ impl Frames {
 }
 
 pub(super) fn bytes(_: &Bench, capacity: usize) -> Result<Measured> {
-    let frames = Frames::new(capacity)?;
+    let mut frames = Frames::new(capacity)?;
+    // What sampling keeps counts too.
+    frames.sample_and_update()?;
     let value = frames.bytes() as f64 / capacity as f64;
     let tree = frames.sampler.bytes() as f64 / capacity as f64;
     let note = format!("transitions and tree {tree:.1} among them; episodes of {EPISODE} steps");
