@@ -28,7 +28,7 @@ bench: build
 
 # Eight writers, a sampler, a learner and a compressor share a replay for a minute.
 soak-replay: setup
-	STRESS_SECONDS=60 cargo test --release -p buffers --lib -- --ignored --nocapture --exact \
+	STRESS_SECONDS=60 cargo test --release -p buffers --lib -- --nocapture --exact \
 		replay::shared::stress::eight_writers_and_a_sampler
 
 # The same under ThreadSanitizer, of the shared core alone: race.sh says how, and what it cannot see without rust-src.

@@ -51,6 +51,18 @@ pub enum Error {
         memsys::line::Line::Bytes(_0.smallest_line_bytes)
     )]
     LineTooLow(Box<Plan>),
+    /// The line cannot hold a replay that is measured by itself.
+    #[error(
+        "--line: a line of {} cannot hold this replay: {} are needed before a row is held; give more, or a smaller --most",
+        human::bytes(*limit_bytes),
+        human::bytes(*least_bytes)
+    )]
+    ReplayLineTooLow {
+        /// The line.
+        limit_bytes: u64,
+        /// What the program and the replay's tree take.
+        least_bytes: u64,
+    },
     /// The agent failed.
     #[error(transparent)]
     Agent(#[from] agents::Error),

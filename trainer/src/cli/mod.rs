@@ -99,7 +99,8 @@ pub fn main() -> ExitCode {
 
 fn status_of(error: &Error) -> u8 {
     match error {
-        Error::LineTooLow(_) | Error::Memory(memsys::Error::Refused(_)) => LINE_TOO_LOW,
+        Error::LineTooLow(_) | Error::ReplayLineTooLow { .. } => LINE_TOO_LOW,
+        Error::Memory(memsys::Error::Refused(_)) => LINE_TOO_LOW,
         error if error.is_usage() => USAGE,
         _ => 1,
     }

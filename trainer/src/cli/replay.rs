@@ -106,10 +106,14 @@ fn inspect(args: &InspectArgs) -> Result<()> {
     for (file, found) in &inspected {
         match found {
             Ok(found) => print(&streams_table(file, found, now_millis())),
-            Err(error) => print(&format!("{error}\n\n")),
+            // Of one file that is the error in which this ends.
+            Err(error) if inspected.len() > 1 => print(&format!("{error}\n\n")),
+            Err(_) => {}
         }
     }
-    print(&tiers_table(&inspected, saved.as_ref()));
+    if saved.is_some() || inspected.iter().any(|(_, found)| found.is_ok()) {
+        print(&tiers_table(&inspected, saved.as_ref()));
+    }
     if let Some(saved) = &saved {
         print(&saved.to_string());
     }
@@ -137,7 +141,8 @@ fn verify(args: &VerifyArgs) -> Result<()> {
     for (file, found) in &verified {
         match found {
             Ok(found) => print(&format!("{}: {found}\n", file.display())),
-            Err(error) => print(&format!("{error}\n")),
+            Err(error) if verified.len() > 1 => print(&format!("{error}\n")),
+            Err(_) => {}
         }
     }
     write_json(args.json.as_deref(), || {

@@ -71,8 +71,7 @@ pub(super) fn measure(bench: &Bench, capacity: usize, limit_bytes: u64) -> Resul
     budget::set_limit(limit_bytes);
     let fixed = resident + SumTree::planned_bytes(capacity) + ASIDE_BYTES;
     let Some(budget_bytes) = limit_bytes.checked_sub(fixed) else {
-        let problem = format!("{} are needed before a row is held", human::bytes(fixed));
-        return Err(Error::Config { key: "--line".to_owned(), problem });
+        return Err(Error::ReplayLineTooLow { limit_bytes, least_bytes: fixed });
     };
     let store = StoreOptions { window_bytes: 0, budget_bytes, ..bench.work.store(Tier::Mapped, "own")? };
     let scenes = Arc::new(bench.work.scenes().clone());
@@ -131,7 +130,8 @@ pub(super) fn against_hot(bench: &Bench, capacity: usize) -> Result<Measured> {
     let mut hot = || bench.rate(|| filled.sample_and_update(BATCH).map(|()| BATCH));
     let mut turns = Vec::with_capacity(TURNS);
     let mut hot_before = hot()?;
-    for _ in 0..TURNS {
+    for turn in 1..=TURNS {
+        say(&format!("turn {turn} of {TURNS}: under the line, then hot"));
         let under = in_own_process(bench, capacity)?;
         let hot_after = hot()?;
         turns.push((under, f64::midpoint(hot_before, hot_after)));
