@@ -93,8 +93,10 @@ fn what_cannot_be_is_refused_at_once() {
         check(&[&["train", "--data", "nofile"], more].concat(), &["nofile", "no such file"]);
     }
     check(&["plan", "--data", "nofile"], &["nofile", "no such file"]);
-    let spill = ["train", "--set", "memory.activations=spill", "--set", "memory.spill_folder=/nowhere"];
-    check(&spill, &["/nowhere", "No such file"]);
+    let nowhere = folder.path().join("nowhere").display().to_string();
+    let spill = format!("memory.spill_folder={nowhere}");
+    check(&["train", "--set", "memory.activations=spill", "--set", &spill], &[&nowhere, "No such file"]);
+    check(&["bench", "replay", "--folder", &nowhere], &[&nowhere, "No such file"]);
     for line in ["0", "-5", "100.5", "50,NaN"] {
         check(&["bench", "memory", "--lines", line], &["--lines", "percent of the unmanaged peak"]);
     }

@@ -93,7 +93,7 @@ pub fn run(args: &BenchMemoryArgs) -> Result<()> {
         return Err(Error::Config { key: "--lines".to_owned(), problem });
     }
     let folder = std::env::temp_dir().join(format!("plimsoll-bench-memory-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+    std::fs::create_dir(&folder).map_err(Error::io(&folder))?;
     let measured = measure(args, &folder);
     let removed = std::fs::remove_dir_all(&folder).map_err(Error::io(&folder));
     let report = measured?;

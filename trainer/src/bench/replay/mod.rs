@@ -97,7 +97,7 @@ pub fn run(args: &BenchReplayArgs) -> Result<()> {
     tch::set_num_threads(1);
     let rows = chosen(args)?;
     let folder = args.folder.join(format!(".plimsoll-bench-replay-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+    std::fs::create_dir(&folder).map_err(Error::io(&folder))?;
     let measured = match &args.line {
         Some(limit) => under_line(args, limit, &folder),
         None => measure(args, &rows, &folder),
