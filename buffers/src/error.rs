@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use crate::store::Damage;
+use crate::store::{DATA_OFFSET, Damage};
 
 /// An error of frame streams or replay.
 #[derive(Debug, thiserror::Error)]
@@ -97,9 +97,9 @@ pub enum Error {
     },
     /// A replay file that ends before what was committed.
     #[error(
-        "{}: the replay file was cut off: it has {found_bytes} bytes, {committed_bytes} were committed; \
-         what is left can be read and copied to a new file",
-        path.display()
+        "{}: the replay file was cut off: it has {found_bytes} bytes, {committed_bytes} were committed; {}",
+        path.display(),
+        what_is_left(*found_bytes)
     )]
     Truncated {
         /// The file.
@@ -149,3 +149,10 @@ impl Error {
 
 /// A result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
+
+fn what_is_left(found_bytes: u64) -> &'static str {
+    if found_bytes <= DATA_OFFSET {
+        return "no rows are left in it";
+    }
+    "what is left can be read and copied to a new file"
+}

@@ -97,6 +97,8 @@ fn what_cannot_be_is_refused_at_once() {
     let spill = format!("memory.spill_folder={nowhere}");
     check(&["train", "--set", "memory.activations=spill", "--set", &spill], &[&nowhere, "No such file"]);
     check(&["bench", "replay", "--folder", &nowhere], &[&nowhere, "No such file"]);
+    let json = format!("{nowhere}/figures.json");
+    check(&["bench", "replay", "--json", &json], &[&json, "no folder"]);
     for line in ["0", "-5", "100.5", "50,NaN"] {
         check(&["bench", "memory", "--lines", line], &["--lines", "percent of the unmanaged peak"]);
     }

@@ -1,6 +1,7 @@
 //! Scenarios: the program as its users run it, each file named after what it proves.
 #![allow(clippy::unwrap_used, reason = "a scenario fails where a step of it fails")]
 
+mod a_bench_leaves_nothing_behind;
 mod a_mapped_run_keeps_to_its_line;
 mod a_replay_file_outlives_its_process;
 mod arrows_point_down;

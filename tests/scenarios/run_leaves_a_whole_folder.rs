@@ -68,13 +68,12 @@ fn a_market_run_leaves_config_metrics_checkpoint_report_and_summary() {
 
 #[test]
 fn every_help_is_complete_and_has_an_example() {
-    for command in [vec!["train"], vec!["evaluate"], vec!["features"], vec!["config"], vec!["bench", "train"]]
-    {
-        let mut arguments = command.clone();
-        arguments.push("--help");
+    let commands = "train|evaluate|features|config|plan|replay inspect|replay verify|bench replay|bench train|bench memory";
+    for command in commands.split('|') {
+        let arguments: Vec<&str> = command.split(' ').chain(["--help"]).collect();
         let output = run_well(std::path::Path::new("."), &arguments);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(text.contains("Example") && text.contains("plimsoll"), "{command:?}: {text}");
+        assert!(text.contains("Example") && text.contains("plimsoll"), "{command}: {text}");
     }
 }
 

@@ -13,7 +13,7 @@ use super::checksum::{Flip, checksum, flipped_bit};
 use super::damage::{Damage, Part};
 
 /// Where records begin.
-pub(super) const DATA_OFFSET: u64 = 4096;
+pub(crate) const DATA_OFFSET: u64 = 4096;
 /// The version of the format.
 pub(super) const VERSION: u32 = 1;
 

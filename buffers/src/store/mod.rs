@@ -42,6 +42,7 @@ pub use codec::{Codec, Predictor, Transform};
 pub use damage::{Damage, Part};
 pub(crate) use encoder::Encoder;
 pub use file::{ChunkFile, ChunkReader};
+pub(crate) use head::DATA_OFFSET;
 pub use index::Index;
 pub use options::{StoreOptions, Tier};
 pub use record::{Entry, Identity};

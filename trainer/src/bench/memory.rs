@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::median;
+use super::{median, scratch_folder};
 use crate::error::{Error, Result};
 use crate::output::{print, say};
 use crate::run::{files, human, summary};
@@ -92,18 +92,12 @@ pub fn run(args: &BenchMemoryArgs) -> Result<()> {
         let problem = format!("{line} is no line: percent of the unmanaged peak, above 0 and at most 100");
         return Err(Error::Config { key: "--lines".to_owned(), problem });
     }
-    let folder = std::env::temp_dir().join(format!("plimsoll-bench-memory-{}", std::process::id()));
-    std::fs::create_dir(&folder).map_err(Error::io(&folder))?;
-    let measured = measure(args, &folder);
-    let removed = std::fs::remove_dir_all(&folder).map_err(Error::io(&folder));
-    let report = measured?;
-    removed?;
+    files::expect_folder(args.json.as_deref())?;
+    let folder = scratch_folder(&std::env::temp_dir())?;
+    let report = measure(args, folder.path())?;
+    folder.close().map_err(Error::io(std::env::temp_dir()))?;
     print(&table(args, &report));
-    if let Some(path) = &args.json {
-        let text = serde_json::to_vec_pretty(&report).expect("a JSON value is always JSON");
-        files::write_aside(path, &text)?;
-    }
-    Ok(())
+    files::write_json(args.json.as_deref(), &report)
 }
 
 fn measure(args: &BenchMemoryArgs, folder: &Path) -> Result<Value> {

@@ -12,13 +12,37 @@ pub use memory::BenchMemoryArgs;
 pub use replay::BenchReplayArgs;
 pub use train::BenchTrainArgs;
 
+use std::path::Path;
 use std::time::Instant;
 
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tempfile::TempDir;
+
+use crate::error::{Error, Result};
+use crate::output::say;
+
+/// A folder in `within` for what a bench writes. It goes with the bench: at its end, with its error, and on Ctrl-C, which
+/// ends the program with status 130.
+pub(crate) fn scratch_folder(within: &Path) -> Result<TempDir> {
+    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(Error::io(within))?;
+    let folder =
+        tempfile::Builder::new().prefix(".plimsoll-bench-").tempdir_in(within).map_err(Error::io(within))?;
+    let path = folder.path().to_owned();
+    std::thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            if let Err(error) = std::fs::remove_dir_all(&path) {
+                say(&format!("plimsoll: {}: {error}: to be removed by hand", path.display()));
+            }
+            // At once: others compute, and what a usual exit takes down they need.
+            signal_hook::low_level::exit(130);
+        }
+    });
+    Ok(folder)
+}
+
 /// Seconds of `work`, the median over `n_repeats` calls after one that warms up.
-pub(crate) fn median_seconds<T>(
-    n_repeats: usize,
-    mut work: impl FnMut() -> crate::error::Result<T>,
-) -> crate::error::Result<f64> {
+pub(crate) fn median_seconds<T>(n_repeats: usize, mut work: impl FnMut() -> Result<T>) -> Result<f64> {
     work()?;
     let mut seconds = Vec::with_capacity(n_repeats);
     for _ in 0..n_repeats {

@@ -25,6 +25,7 @@ use crate::market::prepare::{Market, prepare};
 use crate::output::{print, say};
 use crate::run::actor_loop::{ActorLoop, ExplorationPlan, Seen, observe};
 use crate::run::evaluation::plain_views;
+use crate::run::files;
 use crate::run::learner_loop::LearnerLoop;
 use crate::run::train::{dqn_config, threads};
 
@@ -73,6 +74,7 @@ pub struct BenchTrainArgs {
 /// # Errors
 /// Where a preset is not known, or a measurement fails.
 pub fn run(args: &BenchTrainArgs) -> Result<()> {
+    files::expect_folder(args.json.as_deref())?;
     memsys::libtorch::settle_heap();
     memsys::libtorch::open()?;
     memsys::libtorch::count_tensors()?;
@@ -110,11 +112,7 @@ pub fn run(args: &BenchTrainArgs) -> Result<()> {
         print(&peers::table(&pairs));
         result["peers"] = json!(pairs);
     }
-    if let Some(path) = &args.json {
-        let text = serde_json::to_vec_pretty(&result).expect("a JSON value is always JSON");
-        crate::run::files::write_aside(path, &text)?;
-    }
-    Ok(())
+    files::write_json(args.json.as_deref(), &result)
 }
 
 fn row(name: &str, value: f64, unit: &str) -> Value {

@@ -13,6 +13,7 @@ use crate::market::prepare::prepare;
 use crate::output::{print, say};
 use crate::run::checkpoint;
 use crate::run::evaluation::{Judge, TestResult, weights_of};
+use crate::run::files;
 use crate::run::folder::RunFolder;
 use crate::run::human;
 use crate::run::memory;
@@ -39,6 +40,7 @@ pub(super) struct EvaluateArgs {
 
 /// Evaluates as told.
 pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
+    files::expect_folder(args.json.as_deref())?;
     let runtime = memsys::libtorch::open()?;
     memory::count()?;
     let folder = RunFolder::open(&args.run)?;
@@ -81,11 +83,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
     let actor = Actor::new(Network::new(&dqn));
     let test = judge.test(&network, &weights, &actor, config.run.seed)?;
     print(&table(&test));
-    if let Some(path) = &args.json {
-        let text = serde_json::to_vec_pretty(&test_json(&test)).expect("a JSON value is always JSON");
-        crate::run::files::write_aside(path, &text)?;
-    }
-    Ok(())
+    files::write_json(args.json.as_deref(), &test_json(&test))
 }
 
 fn table(test: &TestResult) -> String {

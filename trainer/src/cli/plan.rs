@@ -9,6 +9,7 @@ use super::settings::SettingsArgs;
 use super::train::find_data;
 use crate::error::{Error, Result};
 use crate::output::{print, say};
+use crate::run::files;
 use crate::run::memory;
 use crate::run::plan::{DataBytes, Plan};
 use crate::run::survey::{estimate, survey};
@@ -48,6 +49,7 @@ pub(super) fn run(args: &PlanArgs) -> Result<()> {
         return Err(Error::Config { key: "memory.managed".to_owned(), problem });
     }
     find_data(&config)?;
+    files::expect_folder(args.json.as_deref())?;
     let runtime = memsys::libtorch::open()?;
     let device = device(config.run.device, &runtime)?;
     tch::set_num_threads(threads(config.run.threads));
@@ -67,10 +69,7 @@ pub(super) fn run(args: &PlanArgs) -> Result<()> {
     };
     print(&plan.to_string());
     print(&format!("\n# recommended\n{}", plan.recommended()));
-    if let Some(path) = &args.json {
-        let text = serde_json::to_vec_pretty(&plan.to_json()).expect("a JSON value is always JSON");
-        crate::run::files::write_aside(path, &text)?;
-    }
+    files::write_json(args.json.as_deref(), &plan.to_json())?;
     if plan.fits() { Ok(()) } else { Err(Error::LineTooLow(Box::new(plan))) }
 }
 

@@ -20,6 +20,7 @@ use crate::market::environment::MarketEnvironment;
 use crate::market::prepare;
 use crate::output::{print, say};
 use crate::run::checkpoint;
+use crate::run::files::write_json;
 use crate::run::folder::RunFolder;
 use crate::run::human;
 
@@ -117,7 +118,7 @@ fn inspect(args: &InspectArgs) -> Result<()> {
     if let Some(saved) = &saved {
         print(&saved.to_string());
     }
-    write_json(args.json.as_deref(), || inspection_json(&inspected, saved.as_ref()))?;
+    write_json(args.json.as_deref(), &inspection_json(&inspected, saved.as_ref()))?;
     refuse_damage(&args.path, inspected, |found| (&found.damages, found.missing_bytes))
 }
 
@@ -145,10 +146,9 @@ fn verify(args: &VerifyArgs) -> Result<()> {
             Err(_) => {}
         }
     }
-    write_json(args.json.as_deref(), || {
-        let files = verified.iter().map(|(file, found)| verification_json(file, found));
-        json!({ "files": files.collect::<Vec<_>>(), "clean": verified.iter().all(|(_, found)| is_clean(found)) })
-    })?;
+    let each: Vec<Value> = verified.iter().map(|(file, found)| verification_json(file, found)).collect();
+    let is_clean = verified.iter().all(|(_, found)| is_clean(found));
+    write_json(args.json.as_deref(), &json!({ "files": each, "clean": is_clean }))?;
     if let (Some(to), [(from, Ok(_))]) = (&args.salvage, verified.as_slice()) {
         salvage(from, to)?;
     }
@@ -406,12 +406,6 @@ fn tiers_table(inspected: &[Found<Inspection>], saved: Option<&Saved>) -> String
         row("not in use", other);
     }
     text
-}
-
-fn write_json(path: Option<&Path>, value: impl FnOnce() -> Value) -> Result<()> {
-    let Some(path) = path else { return Ok(()) };
-    let text = serde_json::to_vec_pretty(&value()).expect("a JSON value is always JSON");
-    crate::run::files::write_aside(path, &text)
 }
 
 fn is_clean(found: &Result<Verification>) -> bool {

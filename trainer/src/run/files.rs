@@ -9,6 +9,8 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use crate::error::{Error, Result};
 
 /// Replaces `path` by a file that holds `bytes`.
@@ -26,11 +28,37 @@ pub fn write_aside(path: &Path, bytes: &[u8]) -> Result<()> {
         let _ = fs::remove_file(&aside);
         Error::io(path)(error)
     })?;
-    let folder = match path.parent() {
+    let folder = folder_of(path);
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io(folder))
+}
+
+/// Replaces `path`, where there is one, by a file that holds `value` as JSON.
+///
+/// # Errors
+/// As [`write_aside`].
+pub fn write_json(path: Option<&Path>, value: &Value) -> Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    write_aside(path, &serde_json::to_vec_pretty(value).expect("a JSON value is always JSON"))
+}
+
+/// Refuses a file whose folder is not there: to be asked before the work whose result it is to hold.
+///
+/// # Errors
+/// [`Error::File`] with its name.
+pub fn expect_folder(path: Option<&Path>) -> Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    if folder_of(path).is_dir() {
+        return Ok(());
+    }
+    let problem = format!("there is no folder {} to write it to", folder_of(path).display());
+    Err(Error::File { path: path.to_owned(), problem })
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
-    };
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io(folder))
+    }
 }
 
 fn aside_of(path: &Path) -> PathBuf {

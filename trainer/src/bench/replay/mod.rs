@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 use self::row::{Measured, ROWS, Row};
 use self::work::Work;
-use super::median;
+use super::{median, scratch_folder};
 use crate::error::{Error, Result};
 use crate::output::{print, say};
 use crate::run::files;
@@ -91,25 +91,20 @@ struct Bench {
 /// # Errors
 /// Where a row or file is not known, or a measurement fails.
 pub fn run(args: &BenchReplayArgs) -> Result<()> {
+    files::expect_folder(args.json.as_deref())?;
+    files::expect_folder(args.growth.as_deref())?;
     memsys::libtorch::settle_heap();
     memsys::libtorch::open()?;
     memsys::libtorch::count_tensors()?;
     tch::set_num_threads(1);
     let rows = chosen(args)?;
-    let folder = args.folder.join(format!(".plimsoll-bench-replay-{}", std::process::id()));
-    std::fs::create_dir(&folder).map_err(Error::io(&folder))?;
-    let measured = match &args.line {
-        Some(limit) => under_line(args, limit, &folder),
-        None => measure(args, &rows, &folder),
+    let folder = scratch_folder(&args.folder)?;
+    let result = match &args.line {
+        Some(limit) => under_line(args, limit, folder.path())?,
+        None => measure(args, &rows, folder.path())?,
     };
-    let removed = std::fs::remove_dir_all(&folder).map_err(Error::io(&folder));
-    let result = measured?;
-    removed?;
-    if let Some(path) = &args.json {
-        let text = serde_json::to_vec_pretty(&result).expect("a JSON value is always JSON");
-        files::write_aside(path, &text)?;
-    }
-    Ok(())
+    folder.close().map_err(Error::io(&args.folder))?;
+    files::write_json(args.json.as_deref(), &result)
 }
 
 /// The measurement of `--line`.
