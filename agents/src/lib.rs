@@ -4,6 +4,7 @@
 //! algorithm reads top to bottom without knowing where its batches come from or that memory is managed.
 
 pub mod dqn;
+pub mod embedding_cache;
 pub mod error;
 
 pub use error::{Error, Result};

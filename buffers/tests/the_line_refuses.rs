@@ -7,12 +7,13 @@ use std::sync::Arc;
 use buffers::Error;
 use buffers::frames::{Clock, Place, Scenes, View};
 use buffers::replay::{Replay, ReplayOptions, StoreOptions, Tier, Transition};
-use memsys::{budget, ledger};
+use memsys::ledger;
+use memsys::ledger::budget;
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 
 #[global_allocator]
-static HEAP: memsys::libtorch::CountedHeap = memsys::libtorch::CountedHeap;
+static HEAP: memsys::os::CountedHeap = memsys::os::CountedHeap;
 
 fn step(replay: &mut Replay, own: &mut u32) {
     let to_own = replay.append_own(0, &[*own as f32, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]);

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Reading order: [`preset`] (the widths), [`blocks`] (what the networks share), [`structure`], [`tactical`],
-//! [`regime`], [`lvn`], [`fused`]. A network holds places in a [`memsys::parameters::Layout`] and is given the
+//! [`regime`], [`lvn`], [`fused`]. A network holds places in a [`memsys::nn::parameters::Layout`] and is given the
 //! weights at each call, so that one network serves the online and the target values. Names of parameters are
 //! those that a `torch.nn.Module` of the same shape has: `tests/fixtures/embedders.py` holds that module, and
 //! loads a checkpoint's weights as they are.
@@ -17,27 +17,18 @@
 
 pub mod blocks;
 pub mod error;
-pub mod fused;
-pub mod lvn;
-pub mod preset;
-pub mod regime;
-pub mod structure;
-pub mod tactical;
+pub mod market;
 
 pub use error::{Error, Result};
-pub use fused::{CONFIDENCE_WIDTH, Fused, STATE_WIDTH, State, Views};
-pub use lvn::{LVN_OUT, Lvn};
-pub use preset::{Preset, Widths};
-pub use regime::{REGIME_OUT, Regime};
-pub use structure::{STRUCTURE_OUT, Structure};
-pub use tactical::{TACTICAL_OUT, Tactical};
+pub use market::fused::{CONFIDENCE_WIDTH, EMBEDDING_WIDTH, Fused, STATE_WIDTH, State, Views};
+pub use market::low_volume_node::{LVN_OUT, Lvn};
+pub use market::preset::{Preset, Widths};
+pub use market::regime::{REGIME_OUT, Regime};
+pub use market::structure::{STRUCTURE_OUT, Structure};
+pub use market::tactical::{TACTICAL_OUT, Tactical};
 
 #[cfg(test)]
-mod agreement;
-#[cfg(test)]
-mod policies;
-#[cfg(test)]
-mod turn;
+mod tests;
 
 use tch::Tensor;
 

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use memsys::ledger::Owner;
-use memsys::line::Line;
-use memsys::reservation::Reservation;
-use memsys::snapshot::Snapshot;
+use memsys::ledger::reservation::Reservation;
+use memsys::limit::Line;
 use memsys::system::MemoryOptimizationSystem;
+use memsys::system::snapshot::Snapshot;
 
 /// Owners of a run, a few more than one has.
 const OWNERS: [&str; 24] = [

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::budget::Refusal;
+use crate::ledger::budget::Refusal;
 
 /// An error of the memory system.
 #[derive(Debug, thiserror::Error)]

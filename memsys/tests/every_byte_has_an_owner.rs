@@ -1,9 +1,11 @@
 //! In a process of its own, in which every tensor is counted: the ledger's sums are those by hand, to the byte.
 #![allow(clippy::unwrap_used, reason = "a test fails where a step of it fails")]
 
+use memsys::Error;
+use memsys::ledger::budget;
 use memsys::ledger::{self, Owner};
-use memsys::libtorch::{CountedHeap, count_tensors};
-use memsys::{Error, budget};
+use memsys::libtorch::count_tensors;
+use memsys::os::CountedHeap;
 use tch::{Device, Kind, Tensor};
 
 #[global_allocator]

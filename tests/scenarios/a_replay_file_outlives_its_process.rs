@@ -10,7 +10,8 @@ use std::process::{Child, Command, Stdio};
 
 use buffers::Error;
 use buffers::frames::FrameStream;
-use buffers::store::{ChunkReader, ChunkWriter, Durability, verify};
+use buffers::store::verify;
+use buffers::store::{ChunkReader, ChunkWriter, Durability};
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use tests::run;

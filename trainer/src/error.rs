@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::run::human;
-use crate::run::plan::Plan;
+use crate::format;
+use crate::memory::plan::Plan;
 
 /// An error of the trainer. Each names the file, line or key, and the way out.
 #[derive(Debug, thiserror::Error)]
@@ -46,16 +46,16 @@ pub enum Error {
     /// The line cannot hold the run.
     #[error(
         "memory.limit: a line of {} cannot hold this run; the smallest that can is {} (--memory {}):\n{_0}",
-        human::bytes(_0.limit_bytes),
-        human::bytes(_0.smallest_line_bytes),
-        memsys::line::Line::Bytes(_0.smallest_line_bytes)
+        format::bytes(_0.limit_bytes),
+        format::bytes(_0.smallest_line_bytes),
+        memsys::limit::Line::Bytes(_0.smallest_line_bytes)
     )]
     LineTooLow(Box<Plan>),
     /// The line cannot hold a replay that is measured by itself.
     #[error(
         "--line: a line of {} cannot hold this replay: {} are needed before a row is held; give more, or a smaller --most",
-        human::bytes(*limit_bytes),
-        human::bytes(*least_bytes)
+        format::bytes(*limit_bytes),
+        format::bytes(*least_bytes)
     )]
     ReplayLineTooLow {
         /// The line.

@@ -3,18 +3,22 @@
 //! Reading order, from `plimsoll train` to the learner step: [`cli`], [`run::train`], [`run::session`],
 //! [`run::actor_loop`] and [`run::learner_loop`], then `agents::dqn::learner`.
 
+pub mod atomic_file;
 pub mod bench;
-pub mod cartpole;
 pub mod cli;
 pub mod config;
-pub mod environment;
+mod console;
+pub mod envs;
 pub mod error;
+pub mod format;
 pub mod market;
-mod output;
+pub mod memory;
+pub mod report;
 pub mod run;
+pub mod telemetry;
 
 pub use error::{Error, Result};
 
 /// Rust's heap is counted, as every tensor is.
 #[global_allocator]
-static HEAP: memsys::libtorch::CountedHeap = memsys::libtorch::CountedHeap;
+static HEAP: memsys::os::CountedHeap = memsys::os::CountedHeap;

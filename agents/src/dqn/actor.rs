@@ -1,13 +1,13 @@
 //! The actor: ε-greedy over the action values, for all environments at once.
 
 use embedders::Mode;
-use memsys::parameters::Weights;
+use memsys::nn::parameters::Weights;
 use rand::Rng;
 use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::network::Network;
+use crate::dqn::network::Network;
 use crate::error::Result;
 
 /// The share of random actions: a straight line from `start` to `end` over the first `falls_over` steps.

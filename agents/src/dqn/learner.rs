@@ -16,19 +16,21 @@ use std::sync::Arc;
 use buffers::frames::Scenes;
 use buffers::replay::Batch;
 use embedders::Mode;
-use memsys::adam::Adam;
-use memsys::budget;
-use memsys::gradients::{self, HostGradients};
 use memsys::ledger::Owner;
+use memsys::ledger::budget;
 use memsys::libtorch::NumberOperations as _;
-use memsys::parameters::Weights;
-use memsys::precision::{self, LossScale};
+use memsys::nn::adam::Adam;
+use memsys::nn::gradient_offload;
+use memsys::nn::gradient_offload::HostGradients;
+use memsys::nn::parameters::Weights;
+use memsys::nn::precision;
+use memsys::nn::precision::LossScale;
 use tch::{Device, Kind, Tensor};
 
-use super::config::{Body, DqnConfig, Precision, TargetUpdate};
-use super::loss::{bootstrapped, weighted_huber};
-use super::neighbours::EmbeddingCache;
-use super::network::Network;
+use crate::dqn::config::{Body, DqnConfig, Precision, TargetUpdate};
+use crate::dqn::loss::{bootstrapped, weighted_huber};
+use crate::dqn::network::Network;
+use crate::embedding_cache::EmbeddingCache;
 use crate::error::{Error, Result};
 
 /// What a learner step did.
@@ -95,7 +97,7 @@ impl Learner {
         let gradients = {
             let _owner = owned("run/learner/gradients");
             if config.offload_gradients {
-                Gradients::Offloaded(gradients::offload(&mut online)?)
+                Gradients::Offloaded(gradient_offload::offload(&mut online)?)
             } else {
                 Gradients::InPlace(online.record_gradients()?)
             }
@@ -362,7 +364,8 @@ mod tests {
     use buffers::frames::{Clock, FrameStream, Place, Scene, View};
     use buffers::replay::{Replay, ReplayOptions, StoreOptions, Transition};
     use embedders::Preset;
-    use memsys::activations::{self, Policy};
+    use memsys::nn::activations;
+    use memsys::nn::activations::Policy;
     use rand::{Rng, SeedableRng};
     use rand_pcg::Pcg64Mcg;
 

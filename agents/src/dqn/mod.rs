@@ -13,11 +13,9 @@ pub mod actor;
 pub mod config;
 pub mod learner;
 pub mod loss;
-pub mod neighbours;
 pub mod network;
 
 pub use actor::{Actor, EpsilonSchedule, Exploration};
 pub use config::{Body, DqnConfig, Precision, TargetUpdate};
 pub use learner::{Learner, Outcome};
-pub use neighbours::{BLOCK, embed_range};
 pub use network::Network;

@@ -10,15 +10,12 @@
 //! and what the head adds depends on the account too: the two halves can be called apart.
 
 use embedders::blocks::Linear;
-use embedders::{CONFIDENCE_WIDTH, Fused, Mode, STATE_WIDTH, Views};
-use memsys::parameters::{Layout, Weights};
+use embedders::{EMBEDDING_WIDTH, Fused, Mode, Views};
+use memsys::nn::parameters::{Layout, Weights};
 use tch::Tensor;
 
-use super::config::{Body, DqnConfig};
+use crate::dqn::config::{Body, DqnConfig};
 use crate::error::Result;
-
-/// Numbers of a market embedding: the fused state and its confidence.
-pub const EMBEDDING_WIDTH: i64 = STATE_WIDTH + CONFIDENCE_WIDTH;
 
 /// A network of action values. It holds no weights; they are given at each call.
 #[derive(Debug)]

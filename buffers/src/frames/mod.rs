@@ -1,8 +1,7 @@
 //! Streams of rows, and windows over them.
 
-mod saved;
-mod scenes;
+mod dataset;
 mod stream;
 
-pub use scenes::{Clock, Place, Scene, Scenes, View};
+pub use dataset::{Clock, Place, Scene, Scenes, View};
 pub use stream::{FrameStream, Restored, TierBytes};

@@ -4,10 +4,10 @@ use memsys::libtorch::exclusive_numbers;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tch::{Device, Kind, Tensor};
 
-use super::sampler::Drawn;
-use super::transitions::Slot;
 use crate::error::Result;
 use crate::frames::{Place, View};
+use crate::replay::sampler::Drawn;
+use crate::replay::transitions::Slot;
 
 /// A batch, ready for the learner. `B` transitions; observations are one `B × length × width` tensor a view.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub struct Batch {
     pub discounts: Tensor,
     /// Importance weights, f32 in (0, 1], `B`.
     pub weights: Tensor,
-    /// For [`Replay::update_priorities`](super::Replay::update_priorities).
+    /// For [`Replay::update_priorities`](crate::replay::Replay::update_priorities).
     pub slots: Vec<Slot>,
     /// The bytes of `actions`, which is a view of it: so it can be told whether anything else holds them.
     action_bytes: Tensor,

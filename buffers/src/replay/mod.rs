@@ -13,9 +13,10 @@
 //! copies an observation until a batch is
 //! built, and of all this only [`Replay`] knows of tensors.
 
-pub mod accumulator;
 mod batch;
-mod copies;
+mod copied_observations;
+pub mod gather;
+pub mod n_step;
 pub mod priorities;
 mod prioritized;
 pub mod rate_limiter;
@@ -25,7 +26,6 @@ pub mod shared;
 pub mod sum_tree;
 mod tiers;
 pub mod transitions;
-pub mod windows;
 
 pub use batch::Batch;
 pub use prioritized::{Draws, Replay, ReplayOptions, Rows};

@@ -11,7 +11,7 @@ use rand::Rng;
 use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
 
-use super::sum_tree::SumTree;
+use crate::replay::sum_tree::SumTree;
 
 /// Added to a TD error, so that no transition is forgotten.
 const LEAST_PRIORITY: f64 = 1e-6;

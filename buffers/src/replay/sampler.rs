@@ -7,12 +7,12 @@ use rand::Rng;
 use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
 
-use super::Transition;
-use super::priorities::Priorities;
-use super::sum_tree::SumTree;
-use super::transitions::{Slot, Transitions};
 use crate::error::{Error, Result};
 use crate::frames::Place;
+use crate::replay::Transition;
+use crate::replay::priorities::Priorities;
+use crate::replay::sum_tree::SumTree;
+use crate::replay::transitions::{Slot, Transitions};
 
 /// Transitions and their priorities.
 #[derive(Debug, Serialize, Deserialize)]

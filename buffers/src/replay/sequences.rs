@@ -20,11 +20,11 @@ use std::collections::VecDeque;
 use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
 
-use super::Transition;
-use super::priorities::Priorities;
-use super::transitions::{Slot, Transitions};
 use crate::error::{Error, Result};
 use crate::frames::Place;
+use crate::replay::Transition;
+use crate::replay::priorities::Priorities;
+use crate::replay::transitions::{Slot, Transitions};
 
 /// What sequences are made for.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -17,9 +17,9 @@ use std::hint::black_box;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::Transition;
 use crate::error::{Error, Result};
 use crate::frames::{FrameStream, Place};
+use crate::replay::Transition;
 use crate::store::RowKind;
 
 /// Which transition: its number since the beginning. A number that has been overwritten is told from the

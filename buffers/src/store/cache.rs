@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
 use memsys::ledger::Owner;
-use memsys::reservation::Reservation;
+use memsys::ledger::reservation::Reservation;
 
 use crate::error::Result;
 

@@ -3,14 +3,15 @@
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
-use memsys::libtorch::{prefetch, prefetch_value};
+use memsys::os::prefetch;
+use memsys::os::prefetch_value;
 
-use super::codec::{self, Codec};
-use super::damage::{Damage, Part};
-use super::file::ChunkFile;
-use super::record::Entry;
-use super::rows::RowShape;
 use crate::error::{Error, Result};
+use crate::store::codec::{self, Codec};
+use crate::store::file::ChunkFile;
+use crate::store::file::damage::{Damage, Part};
+use crate::store::file::record::Entry;
+use crate::store::rows::RowShape;
 
 /// Rows of a stream.
 #[derive(Debug, Clone)]

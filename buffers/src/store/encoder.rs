@@ -9,8 +9,8 @@ use std::thread::JoinHandle;
 
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 
-use super::codec::{self, Codec};
-use super::rows::RowShape;
+use crate::store::codec::{self, Codec};
+use crate::store::rows::RowShape;
 
 /// Chunks that may wait to be encoded.
 const QUEUE_CHUNKS: usize = 64;

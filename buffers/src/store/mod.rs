@@ -13,39 +13,23 @@
 //! Everything is lossless to the bit. Nothing here decides when a chunk moves: the streams' owner does.
 
 pub mod cache;
-mod checksum;
 mod chunk;
 pub mod codec;
-mod damage;
 mod encoder;
 pub mod file;
-mod head;
-mod index;
 pub mod options;
-mod pack;
-mod predict;
-mod record;
 pub mod rows;
-mod shuffle;
-pub mod verify;
-mod window;
-pub mod writer;
-
-#[cfg(test)]
-mod crash;
-#[cfg(test)]
-mod flips;
 
 pub use cache::ChunkCache;
 pub use chunk::{Chunk, MappedChunk, RefusedChunk};
 pub use codec::{Codec, Predictor, Transform};
-pub use damage::{Damage, Part};
 pub(crate) use encoder::Encoder;
+pub use file::damage::{Damage, Part};
+pub(crate) use file::header::DATA_OFFSET;
+pub use file::index::Index;
+pub use file::record::{Entry, Identity};
+pub use file::verify::{Inspection, StreamInspection, Verification, inspect, read_bytes, verify};
+pub use file::writer::{ChunkWriter, Durability, Opened, copy_readable};
 pub use file::{ChunkFile, ChunkReader};
-pub(crate) use head::DATA_OFFSET;
-pub use index::Index;
 pub use options::{StoreOptions, Tier};
-pub use record::{Entry, Identity};
 pub use rows::{RowKind, RowShape};
-pub use verify::{Inspection, StreamInspection, Verification, inspect, read_bytes, verify};
-pub use writer::{ChunkWriter, Durability, Opened, copy_readable};

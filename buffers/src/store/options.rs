@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::rows::RowKind;
+use crate::store::rows::RowKind;
 
 /// Bytes of a file that may be resident through mappings, where nothing else is said.
 pub const WINDOW_BYTES: u64 = 64 << 20;

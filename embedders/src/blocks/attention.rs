@@ -1,6 +1,6 @@
 //! Multi-head self-attention (Vaswani et al. 2017) through libtorch's fused kernel.
 
-use memsys::parameters::{Init, Layout, ParameterId, Weights};
+use memsys::nn::parameters::{Init, Layout, ParameterId, Weights};
 use tch::Tensor;
 
 use crate::error::Result;

@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn keeps_the_mean_and_drops_the_fraction() {
-        let _turn = crate::turn::seeded(3);
+        let _turn = crate::tests::rng_lock::seeded(3);
         let x = Tensor::ones([100, 1003], (Kind::Float, Device::Cpu)).set_requires_grad(true);
         let y = Dropout::new(0.2).forward(x.shallow_clone()).unwrap();
         let mean = |t: &Tensor| t.mean(Kind::Double).double_value(&[]);

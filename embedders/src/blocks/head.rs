@@ -1,11 +1,11 @@
 //! From a pooled row to a Gaussian a number.
 
 use memsys::libtorch::NumberOperations as _;
-use memsys::parameters::{Layout, Weights};
+use memsys::nn::parameters::{Layout, Weights};
 use tch::Tensor;
 
-use super::{LayerNorm, Linear};
 use crate::Embedding;
+use crate::blocks::{LayerNorm, Linear};
 use crate::error::Result;
 
 /// Added to softplus, which rounds to 0 far below 0: a spread is positive.

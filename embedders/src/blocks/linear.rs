@@ -1,6 +1,6 @@
 //! An affine map of the last dimension.
 
-use memsys::parameters::{Init, Layout, ParameterId, Weights};
+use memsys::nn::parameters::{Init, Layout, ParameterId, Weights};
 use tch::Tensor;
 
 use crate::error::Result;

@@ -1,7 +1,7 @@
 //! Long short-term memory (Hochreiter and Schmidhuber 1997) by libtorch's own kernel, which is oneDNN's on a CPU
 //! and cuDNN's on a GPU.
 
-use memsys::parameters::{Init, Layout, ParameterId, Weights};
+use memsys::nn::parameters::{Init, Layout, ParameterId, Weights};
 use tch::Tensor;
 
 use crate::error::Result;

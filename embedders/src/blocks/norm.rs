@@ -1,6 +1,6 @@
 //! Layer normalisation (Ba, Kiros and Hinton 2016).
 
-use memsys::parameters::{Init, Layout, ParameterId, Weights};
+use memsys::nn::parameters::{Init, Layout, ParameterId, Weights};
 use tch::Tensor;
 
 use crate::error::Result;

@@ -1,9 +1,9 @@
 //! From a row a time to one row: a mean over time whose weights are learned.
 
-use memsys::parameters::{Layout, Weights};
+use memsys::nn::parameters::{Layout, Weights};
 use tch::Tensor;
 
-use super::Linear;
+use crate::blocks::Linear;
 use crate::error::Result;
 
 /// Σₜ softmaxₜ(a·hₜ + b) hₜ. Windows are always full, so there is no mask of absent times.

@@ -1,11 +1,11 @@
 //! Attention of every time to the means of the window over one scale, mixed in through a gate.
 
 use memsys::libtorch::NumberOperations as _;
-use memsys::parameters::{Layout, Weights};
+use memsys::nn::parameters::{Layout, Weights};
 use tch::{Kind, Tensor};
 
-use super::Linear;
-use super::attention::Projections;
+use crate::blocks::Linear;
+use crate::blocks::attention::Projections;
 use crate::error::Result;
 
 /// `g y + (1 − g) h` with `y` the attention of `h` to its means over stretches of `scale` times and

@@ -9,8 +9,8 @@ use std::ptr;
 
 use tch::Tensor;
 
-use super::{checked, raw, shared};
 use crate::error::Result;
+use crate::libtorch::{checked, raw, shared};
 
 /// Makes libtorch ask this crate how to save tensors for backward. Only the first call does something.
 pub(crate) fn install_engine() -> Result<()> {

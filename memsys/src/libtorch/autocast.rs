@@ -3,8 +3,8 @@
 use std::ffi::{c_int, c_void};
 use std::ptr;
 
-use super::{checked, raw};
 use crate::error::Result;
+use crate::libtorch::{checked, raw};
 
 /// What autocast was before, to be put back. Not `Send`: the state is the thread's own.
 #[derive(Debug)]

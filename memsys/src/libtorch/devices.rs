@@ -3,8 +3,8 @@
 use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use super::{checked, raw};
 use crate::error::{Error, Result};
+use crate::libtorch::{checked, raw};
 
 /// Whether a GPU is used: until then nothing of CUDA is asked, for asking may start it.
 static IN_USE: AtomicBool = AtomicBool::new(false);

@@ -1,44 +1,32 @@
-//! The one place that speaks to libtorch's C++ and to the C library: all `unsafe` of the project lives here.
+//! The one place that speaks to libtorch's C++.
 //!
 //! Three levels: `raw` holds the C functions, the private helpers of this module turn their messages into
 //! [`Result`]s, the public functions are safe and speak of tensors. It does not hold policy: what to do about
 //! bytes is decided elsewhere.
-#![allow(unsafe_code, reason = "the border to C and C++; every block states why it is sound")]
+#![allow(unsafe_code, reason = "the border to C++; every block states why it is sound")]
 
 mod activations;
+mod allocator;
 mod autocast;
-mod blocks;
 mod devices;
-mod heap;
-mod map;
-mod numbers;
-mod page_cache;
-mod prefetch;
 mod raw;
 mod runtime;
-mod scalars;
+mod scalar_ops;
 mod shared_tensors;
-mod stacks;
+mod tensor_data;
 
 pub(crate) use activations::{
     Recording, Scope, Spill, begin_chain, install_engine, release_failed_backward, spilled_bytes,
 };
+pub use allocator::untouched as untouched_bytes;
+pub(crate) use allocator::{forget_peak as forget_peak_of_blocks, release as release_cached_blocks};
 pub(crate) use autocast::Autocast;
-pub use blocks::untouched as untouched_bytes;
-pub(crate) use blocks::{forget_peak as forget_peak_of_blocks, release as release_cached_blocks};
 pub use devices::{DeviceStatistics, device_statistics, use_devices};
 pub(crate) use devices::{empty_device_caches, n_refused_by_devices};
-pub use heap::CountedHeap;
-pub use map::{Access, Map};
-pub use numbers::exclusive_numbers;
-pub use page_cache::{bytes_read_by_this_thread, forget_cached, read_randomly, will_need};
-pub use prefetch::{prefetch, prefetch_value};
-pub use runtime::{
-    LIBTORCH_VERSION, Runtime, open, processor_seconds, resident_libtorch, settle_heap, trim_heap,
-};
-pub use scalars::NumberOperations;
+pub use runtime::{LIBTORCH_VERSION, Runtime, open, resident_libtorch};
+pub use scalar_ops::NumberOperations;
 pub(crate) use shared_tensors::SharedTensors;
-pub use stacks::count_stack;
+pub use tensor_data::exclusive_numbers;
 
 use std::ffi::{CStr, c_char, c_void};
 

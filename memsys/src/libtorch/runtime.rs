@@ -1,5 +1,4 @@
-//! The process's libtorch: which one it is, its CUDA half where there is one, and what the C library does with
-//! freed memory.
+//! The process's libtorch: which one it is, and its CUDA half where there is one.
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
@@ -63,34 +62,4 @@ fn open_library(path: &Path) -> bool {
     // made to be loaded so. The handle is never closed, so nothing of the library can dangle.
     let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
     !handle.is_null()
-}
-
-/// Settles how the C library's heap behaves under a budget: large blocks are mappings of their own and go back to the
-/// system when they are freed, the top of the heap is given back beyond 16 MiB, and threads share two arenas instead
-/// of fragmenting one each. Its own thresholds would move with what was freed. Returns false where it refuses.
-pub fn settle_heap() -> bool {
-    mallopt(libc::M_MMAP_THRESHOLD, 1 << 20)
-        && mallopt(libc::M_TRIM_THRESHOLD, 16 << 20)
-        && mallopt(libc::M_ARENA_MAX, 2)
-}
-
-fn mallopt(parameter: libc::c_int, value: libc::c_int) -> bool {
-    // SAFETY: `mallopt` takes plain numbers and may be called at any time.
-    unsafe { libc::mallopt(parameter, value) == 1 }
-}
-
-/// Gives the free pages within the C library's heap back to the system. Returns whether there were any. It walks the
-/// whole heap: milliseconds.
-pub fn trim_heap() -> bool {
-    // SAFETY: `malloc_trim` may be called at any time.
-    unsafe { libc::malloc_trim(0) == 1 }
-}
-
-/// Seconds of processor time that this process has used, over all its threads.
-#[must_use]
-pub fn processor_seconds() -> f64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is room for one timespec; the clock is one that every Linux has.
-    let status = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
-    if status == 0 { time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9 } else { f64::NAN }
 }

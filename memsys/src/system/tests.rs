@@ -102,7 +102,8 @@ fn the_learner_sees_the_ceiling_move() {
 fn a_reading_has_owners_devices_and_its_event() {
     let toy = DeviceBytes { name: "toy:0", allocated_bytes: 1, reserved_bytes: 2, limit_bytes: 3 };
     let system = quiet(MemoryOptimizationSystem::builder().device(move || toy));
-    let mut held = crate::reservation::Reservation::declared(crate::ledger::Owner::named("test/system"));
+    let mut held =
+        crate::ledger::reservation::Reservation::declared(crate::ledger::Owner::named("test/system"));
     held.set(3 * MIB);
     system.turn("a test");
     let latest = system.latest();

@@ -9,10 +9,11 @@ use std::process::{Command, Stdio};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{median, scratch_folder};
+use crate::bench::{median, scratch_folder};
+use crate::console::{print, say};
 use crate::error::{Error, Result};
-use crate::output::{print, say};
-use crate::run::{files, human, summary};
+use crate::report::summary;
+use crate::{atomic_file, format};
 
 /// Settings of the measured run over the defaults: random acting until the replay holds its transitions, then learner
 /// steps of the full networks. The market is short, so that few learner steps draw its positions as often as a whole
@@ -92,12 +93,12 @@ pub fn run(args: &BenchMemoryArgs) -> Result<()> {
         let problem = format!("{line} is no line: percent of the unmanaged peak, above 0 and at most 100");
         return Err(Error::Config { key: "--lines".to_owned(), problem });
     }
-    files::expect_folder(args.json.as_deref())?;
+    atomic_file::expect_folder(args.json.as_deref())?;
     let folder = scratch_folder(&std::env::temp_dir())?;
     let report = measure(args, folder.path())?;
     folder.close().map_err(Error::io(std::env::temp_dir()))?;
     print(&table(args, &report));
-    files::write_json(args.json.as_deref(), &report)
+    atomic_file::write_json(args.json.as_deref(), &report)
 }
 
 fn measure(args: &BenchMemoryArgs, folder: &Path) -> Result<Value> {
@@ -230,19 +231,19 @@ fn refused(problem: &str) -> Error {
 }
 
 fn table(args: &BenchMemoryArgs, report: &Value) -> String {
-    let bytes = |value: &Value| value.as_u64().map_or_else(|| human::UNKNOWN.to_owned(), human::bytes);
+    let bytes = |value: &Value| value.as_u64().map_or_else(|| format::UNKNOWN.to_owned(), format::bytes);
     let ratio = |value: &Value| {
-        value.as_f64().map_or_else(|| human::UNKNOWN.to_owned(), |ratio| format!("{ratio:.2}"))
+        value.as_f64().map_or_else(|| format::UNKNOWN.to_owned(), |ratio| format!("{ratio:.2}"))
     };
     let times = |value: &Value| {
-        value.as_f64().map_or_else(|| human::UNKNOWN.to_owned(), |ratio| format!("{ratio:.2} x"))
+        value.as_f64().map_or_else(|| format::UNKNOWN.to_owned(), |ratio| format!("{ratio:.2} x"))
     };
     let mut text = format!(
         "{} thread(s), {} turn(s), {} transitions in the replay, {} learner steps of 128, full embedders\n\
          {:<24} {:>10} {:>10} {:>8} {:>10} {:>14}  micro-batch, activations\n",
         args.threads,
         args.turns.max(1),
-        human::count(args.transitions),
+        format::count(args.transitions),
         args.learner_steps,
         "",
         "line",

@@ -19,8 +19,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tempfile::TempDir;
 
+use crate::console::say;
 use crate::error::{Error, Result};
-use crate::output::say;
 
 /// A folder in `within` for what a bench writes. It goes with the bench: at its end, with its error, and on Ctrl-C, which
 /// ends the program with status 130.

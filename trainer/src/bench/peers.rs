@@ -6,10 +6,10 @@ use std::process::Command;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::median;
-use super::train::{BenchTrainArgs, bench_market, cartpole, full};
+use crate::bench::median;
+use crate::bench::train::{BenchTrainArgs, bench_market, cartpole, full};
+use crate::console::say;
 use crate::error::{Error, Result};
-use crate::output::say;
 
 /// Turns of each side.
 const TURNS: usize = 3;

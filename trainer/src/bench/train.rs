@@ -4,30 +4,31 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use agents::dqn::{Actor, EpsilonSchedule, Learner, Network, embed_range};
+use agents::dqn::{Actor, EpsilonSchedule, Learner, Network};
+use agents::embedding_cache::embed_range;
 use buffers::frames::Scenes;
 use buffers::replay::Batch;
 use clap::Args;
-use memsys::parameters::Weights;
-use memsys::steps::Steps;
+use memsys::nn::parameters::Weights;
+use memsys::step::retry::Steps;
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use serde_json::{Value, json};
 use tch::Device;
 
-use super::{median_seconds, peers};
-use crate::cartpole::CartPole;
+use crate::atomic_file;
+use crate::bench::{median_seconds, peers};
 use crate::config::{Config, EmbedderPreset, EnvironmentKind, TargetUpdate};
-use crate::environment::Environment;
+use crate::console::{print, say};
+use crate::envs::Environment;
+use crate::envs::cartpole::CartPole;
+use crate::envs::market::MarketEnvironment;
 use crate::error::{Error, Result};
-use crate::market::environment::MarketEnvironment;
-use crate::market::prepare::{Market, prepare};
-use crate::output::{print, say};
+use crate::market::dataset::{Market, prepare};
 use crate::run::actor_loop::{ActorLoop, ExplorationPlan, Seen, observe};
+use crate::run::build::{dqn_config, threads};
 use crate::run::evaluation::plain_views;
-use crate::run::files;
 use crate::run::learner_loop::LearnerLoop;
-use crate::run::train::{dqn_config, threads};
 
 /// Environments that acting is measured with.
 const ACTING: [usize; 3] = [1, 16, 256];
@@ -74,8 +75,8 @@ pub struct BenchTrainArgs {
 /// # Errors
 /// Where a preset is not known, or a measurement fails.
 pub fn run(args: &BenchTrainArgs) -> Result<()> {
-    files::expect_folder(args.json.as_deref())?;
-    memsys::libtorch::settle_heap();
+    atomic_file::expect_folder(args.json.as_deref())?;
+    memsys::os::tune_malloc();
     memsys::libtorch::open()?;
     memsys::libtorch::count_tensors()?;
     let n_threads = threads(args.threads);
@@ -112,7 +113,7 @@ pub fn run(args: &BenchTrainArgs) -> Result<()> {
         print(&peers::table(&pairs));
         result["peers"] = json!(pairs);
     }
-    files::write_json(args.json.as_deref(), &result)
+    atomic_file::write_json(args.json.as_deref(), &result)
 }
 
 fn row(name: &str, value: f64, unit: &str) -> Value {
@@ -124,7 +125,7 @@ fn table(n_threads: i32, rows: &[Value]) -> String {
     for row in rows {
         let (name, unit) = (row["name"].as_str().unwrap_or(""), row["unit"].as_str().unwrap_or(""));
         let value = row["value"].as_f64().unwrap_or(f64::NAN);
-        text.push_str(&format!("{name:<56} {:>14} {unit}\n", crate::run::human::count(value as u64)));
+        text.push_str(&format!("{name:<56} {:>14} {unit}\n", crate::format::count(value as u64)));
     }
     text
 }
@@ -206,7 +207,13 @@ fn learning(config: &Config, market: &Market, preset: &str, n_repeats: usize) ->
     let network = Network::new(&dqn);
     let weights = Weights::initial(network.layout(), 1, Device::Cpu)?;
     let fill_seconds = median_seconds(1, || {
-        Ok(embed_range(&network, &weights, &market.scenes, 0, first..first + n_timed)?)
+        Ok(embed_range(
+            network.embedders().expect("a market network embeds"),
+            &weights,
+            &market.scenes,
+            0,
+            first..first + n_timed,
+        )?)
     })?;
     let n_positions: usize = market.splits.iter().map(|split| split.train.len()).sum();
     let interval = match config.agent.target_update {
@@ -306,7 +313,7 @@ pub(super) fn cartpole(n_repeats: usize) -> Result<f64> {
         }
         rates.push(CARTPOLE_STEPS as f64 / began.elapsed().as_secs_f64());
     }
-    Ok(super::median(&mut rates))
+    Ok(crate::bench::median(&mut rates))
 }
 
 /// The learner at batch 128 and acting at 1, 16 and 256, `full`, for a turn with a peer.

@@ -5,20 +5,20 @@ use std::path::PathBuf;
 use agents::dqn::{Actor, Network};
 use clap::Args;
 
+use crate::atomic_file;
 use crate::config::{Config, EnvironmentKind};
-use crate::environment::Environment;
+use crate::console::{print, say};
+use crate::envs::Environment;
 use crate::error::{Error, Result};
+use crate::format;
 use crate::market::account::{ACCOUNT_WIDTH, N_ACTIONS};
-use crate::market::prepare::prepare;
-use crate::output::{print, say};
+use crate::market::dataset::prepare;
+use crate::memory::limit;
+use crate::report::summary::{spread, test_json};
+use crate::run::build::{device, dqn_config, threads};
 use crate::run::checkpoint;
 use crate::run::evaluation::{Judge, TestResult, weights_of};
-use crate::run::files;
 use crate::run::folder::RunFolder;
-use crate::run::human;
-use crate::run::memory;
-use crate::run::summary::{spread, test_json};
-use crate::run::train::{device, dqn_config, threads};
 
 /// Judge a run's agent on unseen bars against the baselines.
 ///
@@ -40,9 +40,9 @@ pub(super) struct EvaluateArgs {
 
 /// Evaluates as told.
 pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
-    files::expect_folder(args.json.as_deref())?;
+    atomic_file::expect_folder(args.json.as_deref())?;
     let runtime = memsys::libtorch::open()?;
-    memory::count()?;
+    limit::count()?;
     let folder = RunFolder::open(&args.run)?;
     let mut config = Config::load(Some(&folder.config()), &[])?;
     let device = device(config.run.device, &runtime)?;
@@ -56,7 +56,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
                 let problem = "the run's environment is CartPole, which has no bars".to_owned();
                 return Err(Error::Config { key: "--data".to_owned(), problem });
             }
-            let environment = crate::cartpole::CartPole::new();
+            let environment = crate::envs::cartpole::CartPole::new();
             (Judge::CartPole { seed: config.run.seed }, environment.n_actions(), environment.own_width())
         }
         EnvironmentKind::Market => {
@@ -83,7 +83,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
     let actor = Actor::new(Network::new(&dqn));
     let test = judge.test(&network, &weights, &actor, config.run.seed)?;
     print(&table(&test));
-    files::write_json(args.json.as_deref(), &test_json(&test))
+    atomic_file::write_json(args.json.as_deref(), &test_json(&test))
 }
 
 fn table(test: &TestResult) -> String {
@@ -98,13 +98,13 @@ fn table(test: &TestResult) -> String {
                 text.push_str(&format!(
                     "{:<34} {:>10} {:>10.4} {:>8.2} {:>8.2} {:>9} {:>9} {:>8} {:>7}\n",
                     row.label,
-                    human::signed_percent(p.total_return),
+                    format::signed_percent(p.total_return),
                     p.log_return,
                     p.sharpe,
                     p.sortino,
-                    human::percent(p.max_drawdown),
-                    human::percent(p.exposure),
-                    human::percent(p.cost),
+                    format::percent(p.max_drawdown),
+                    format::percent(p.exposure),
+                    format::percent(p.cost),
                     p.trades
                 ));
             }

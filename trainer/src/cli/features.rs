@@ -3,18 +3,18 @@
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::settings::SettingsArgs;
+use crate::cli::settings::SettingsArgs;
+use crate::cli::table_file::{Column, write_table};
+use crate::console::say;
 use crate::error::{Error, Result};
 use crate::market::bar::{DECISION_MILLIS, Instrument, STRUCTURE_MILLIS};
-use crate::market::causality::prove;
+use crate::market::dataset::import_options;
 use crate::market::features::{
     self, Features, LVN_NAMES, REGIME_NAMES, STRUCTURE_NAMES, TACTICAL_NAMES, View,
 };
 use crate::market::import::{ImportOptions, import};
-use crate::market::prepare::import_options;
+use crate::market::lookahead_check::prove;
 use crate::market::resample::resample;
-use crate::market::table::{Column, write_table};
-use crate::output::say;
 
 /// Random times of `--check`.
 const N_TIMES: usize = 1_000;

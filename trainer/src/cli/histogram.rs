@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use crate::run::human;
+use crate::format;
 
 /// Characters of the longest bar.
 const LONGEST_BAR: u64 = 40;
@@ -62,13 +62,13 @@ impl Histogram {
 
 impl fmt::Display for Histogram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let numbers = [self.least, self.median, self.mean, self.largest].map(human::number);
+        let numbers = [self.least, self.median, self.mean, self.largest].map(format::number);
         let [least, median, mean, largest] = numbers;
         writeln!(f, "priorities: least {least}, median {median}, mean {mean}, largest {largest}")?;
         let most = self.decades.iter().map(|(_, n)| *n).max().unwrap_or(0).max(1);
         for (decade, n) in &self.decades {
             let bar = "#".repeat((n * LONGEST_BAR).div_ceil(most) as usize);
-            writeln!(f, "{:>8} {:>12} {bar}", format!("1e{decade}"), human::count(*n))?;
+            writeln!(f, "{:>8} {:>12} {bar}", format!("1e{decade}"), format::count(*n))?;
         }
         Ok(())
     }

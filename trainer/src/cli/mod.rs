@@ -6,15 +6,16 @@ mod histogram;
 mod plan;
 mod replay;
 mod settings;
+mod table_file;
 mod train;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::console::{complain, print};
 use crate::error::Error;
-use crate::output::{complain, print};
-use crate::run::session::Ended;
+use crate::run::train_loop::Ended;
 
 /// Exit status of bad usage, configuration or input.
 const USAGE: u8 = 2;

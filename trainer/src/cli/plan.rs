@@ -3,17 +3,19 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use memsys::{budget, ledger, probe};
+use memsys::ledger;
+use memsys::ledger::budget;
+use memsys::os::probe;
 
-use super::settings::SettingsArgs;
-use super::train::find_data;
+use crate::atomic_file;
+use crate::cli::settings::SettingsArgs;
+use crate::cli::train::find_data;
+use crate::console::{print, say};
 use crate::error::{Error, Result};
-use crate::output::{print, say};
-use crate::run::files;
-use crate::run::memory;
-use crate::run::plan::{DataBytes, Plan};
-use crate::run::survey::{estimate, survey};
-use crate::run::train::{device, threads};
+use crate::memory::limit;
+use crate::memory::plan::{DataBytes, Plan};
+use crate::memory::profile::{estimate, survey};
+use crate::run::build::{device, threads};
 
 /// How the plan comes about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -49,13 +51,13 @@ pub(super) fn run(args: &PlanArgs) -> Result<()> {
         return Err(Error::Config { key: "memory.managed".to_owned(), problem });
     }
     find_data(&config)?;
-    files::expect_folder(args.json.as_deref())?;
+    atomic_file::expect_folder(args.json.as_deref())?;
     let runtime = memsys::libtorch::open()?;
     let device = device(config.run.device, &runtime)?;
     tch::set_num_threads(threads(config.run.threads));
-    let limit = memory::limit_bytes(&config)?;
-    memory::count()?;
-    let dqn = memory::network(&config);
+    let limit = limit::limit_bytes(&config)?;
+    limit::count()?;
+    let dqn = limit::network(&config);
     let plan = match args.mode {
         Mode::Static => Plan::new(&config, &estimate(&config, &dqn)?, DataBytes::estimated(&config)?, limit),
         Mode::Measured => {
@@ -69,7 +71,7 @@ pub(super) fn run(args: &PlanArgs) -> Result<()> {
     };
     print(&plan.to_string());
     print(&format!("\n# recommended\n{}", plan.recommended()));
-    files::write_json(args.json.as_deref(), &plan.to_json())?;
+    atomic_file::write_json(args.json.as_deref(), &plan.to_json())?;
     if plan.fits() { Ok(()) } else { Err(Error::LineTooLow(Box::new(plan))) }
 }
 
@@ -82,7 +84,7 @@ fn loaded(config: &crate::config::Config) -> Result<DataBytes> {
     let before = ledger::counted_bytes();
     let resident = probe::resident_bytes()?;
     ledger::restart_peak();
-    let market = crate::market::prepare::prepare(config, &say)?;
+    let market = crate::market::dataset::prepare(config, &say)?;
     let n_bars: u64 =
         (0..market.scenes.n_scenes() as u16).map(|scene| market.scenes.n_base(scene) as u64).sum();
     let loading =

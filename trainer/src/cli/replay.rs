@@ -11,18 +11,18 @@ use buffers::store::{StreamInspection, Verification};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::histogram::Histogram;
-use crate::cartpole::CartPole;
+use crate::atomic_file::write_json;
+use crate::cli::histogram::Histogram;
 use crate::config::{Config, EnvironmentKind};
-use crate::environment::Environment;
+use crate::console::{print, say};
+use crate::envs::Environment;
+use crate::envs::cartpole::CartPole;
+use crate::envs::market::MarketEnvironment;
 use crate::error::{Error, Result};
-use crate::market::environment::MarketEnvironment;
-use crate::market::prepare;
-use crate::output::{print, say};
+use crate::format;
+use crate::market::dataset;
 use crate::run::checkpoint;
-use crate::run::files::write_json;
 use crate::run::folder::RunFolder;
-use crate::run::human;
 
 /// What is asked of replay files.
 #[derive(Debug, Subcommand)]
@@ -169,7 +169,7 @@ fn salvage(from: &Path, to: &Path) -> Result<()> {
     })?;
     let (mut writer, _) = ChunkWriter::open(to)?;
     let copied = store::copy_readable(reader.file(), reader.index(), &mut writer, Durability::Power)?;
-    let mut text = format!("{} chunks were copied to {}\n", human::count(copied.n_chunks), to.display());
+    let mut text = format!("{} chunks were copied to {}\n", format::count(copied.n_chunks), to.display());
     copied.refused.iter().for_each(|error| text.push_str(&format!("not copied: {error}\n")));
     print(&text);
     Ok(())
@@ -260,7 +260,7 @@ fn stream_name(file: &Path, stream: u32) -> Option<String> {
             Some(environment) => format!("own rows {environment}"),
         }),
         "streams.plr" => {
-            let views = prepare::views();
+            let views = dataset::views();
             let (instrument, view) = (stream as usize / views.len(), stream as usize % views.len());
             Some(format!("{} {instrument}", views[view].name))
         }
@@ -296,9 +296,9 @@ impl std::fmt::Display for Saved {
         writeln!(
             f,
             "\n{} transitions in the checkpoint, the oldest inserted {} ago of {} insertions",
-            human::count(self.n_transitions),
-            human::count(self.n_transitions),
-            human::count(self.n_inserted)
+            format::count(self.n_transitions),
+            format::count(self.n_transitions),
+            format::count(self.n_inserted)
         )?;
         match &self.priorities {
             None => writeln!(f, "draws are uniform: no priorities are kept"),
@@ -334,7 +334,7 @@ fn now_millis() -> u64 {
 fn age(stamp_millis: u64, now_millis: u64) -> String {
     const YEAR_2000_MILLIS: u64 = 946_684_800_000;
     match now_millis.checked_sub(stamp_millis) {
-        Some(age) if stamp_millis >= YEAR_2000_MILLIS => human::duration(age as f64 / 1000.0),
+        Some(age) if stamp_millis >= YEAR_2000_MILLIS => format::duration(age as f64 / 1000.0),
         _ => format!("at {stamp_millis}"),
     }
 }
@@ -348,7 +348,7 @@ fn streams_table(file: &Path, inspection: &Inspection, now_millis: u64) -> Strin
         "{}: {} in {} streams, {:.2} decoded bytes a byte\n\n\
          {:>6} {:<14} {:>5} {:>6} {:>13} {:>9} {:>10} {:>10} {:>6} {:>13} {:>13}\n",
         file.display(),
-        human::bytes(inspection.file_bytes),
+        format::bytes(inspection.file_bytes),
         inspection.streams.len(),
         inspection.ratio(),
         "stream",
@@ -370,10 +370,10 @@ fn streams_table(file: &Path, inspection: &Inspection, now_millis: u64) -> Strin
             stream_name(file, of.stream).unwrap_or_default(),
             format!("{:?}", of.shape.kind).to_lowercase(),
             of.shape.width,
-            human::count(of.n_rows),
-            human::count(of.n_chunks),
-            human::bytes(of.raw_bytes),
-            human::bytes(of.stored_bytes),
+            format::count(of.n_rows),
+            format::count(of.n_chunks),
+            format::bytes(of.raw_bytes),
+            format::bytes(of.stored_bytes),
             ratio(of.raw_bytes, of.stored_bytes),
             age(of.oldest_millis, now_millis),
             age(of.newest_millis, now_millis),
@@ -394,7 +394,7 @@ fn file_bytes(inspected: &[Found<Inspection>]) -> [u64; 2] {
 fn tiers_table(inspected: &[Found<Inspection>], saved: Option<&Saved>) -> String {
     let mut text = format!("{:<12} {:>10}\n", "tier", "bytes");
     let mut row = |name: &str, n_bytes: u64| {
-        text.push_str(&format!("{name:<12} {:>10}\n", human::bytes(n_bytes)));
+        text.push_str(&format!("{name:<12} {:>10}\n", format::bytes(n_bytes)));
     };
     if let Some(saved) = saved {
         row("hot", saved.hot_bytes);

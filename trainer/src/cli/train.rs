@@ -6,13 +6,13 @@ use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 
-use super::settings::SettingsArgs;
+use crate::cli::settings::SettingsArgs;
 use crate::config::{Config, EnvironmentKind};
+use crate::console::say;
 use crate::error::{Error, Result};
-use crate::output::say;
+use crate::run::build::{Order, train};
 use crate::run::folder::RunFolder;
-use crate::run::session::Ended;
-use crate::run::train::{Order, train};
+use crate::run::train_loop::Ended;
 
 /// Train an agent on market bars (or CartPole) and report out of sample.
 ///

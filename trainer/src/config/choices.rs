@@ -1,8 +1,8 @@
 //! The words that a key may take where it takes one of a few: closed sets, each an enum.
 
-use super::near::near;
-use super::raw::{Given, Written};
-use super::value::Value;
+use crate::config::did_you_mean::near;
+use crate::config::raw::{Given, Written};
+use crate::config::value::Value;
 
 /// A closed set of words.
 trait Choice: Copy + PartialEq + 'static {

@@ -1,6 +1,6 @@
 //! From one table of keys: the structs, their defaults, the known keys, and the commented TOML.
 //!
-//! A key is written once, in [`sections`](super::sections):
+//! A key is written once, in [`sections`](crate::config::keys):
 //!
 //! ```text
 //! /// What it means, in lines that read well both in rustdoc and in a TOML comment.
@@ -8,7 +8,7 @@
 //! ```
 //!
 //! `in` and `unit` stand where the key is a number with a range; the range then appears in the struct's docs, in the
-//! comments, and in every fault. A type is anything that implements [`Value`](super::value::Value).
+//! comments, and in every fault. A type is anything that implements [`Value`](crate::config::value::Value).
 
 /// The keys of one section, as the table names them.
 pub(super) struct SectionKeys {
@@ -34,7 +34,7 @@ pub(super) struct Row {
     pub(super) value: String,
 }
 
-/// Expands the table of keys: a struct for each section, and [`Config`](super::Config) that holds them.
+/// Expands the table of keys: a struct for each section, and [`Config`](crate::config::Config) that holds them.
 macro_rules! define_config {
     ($(
         $(#[doc = $section_about:literal])+

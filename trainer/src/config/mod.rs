@@ -20,9 +20,9 @@ use crate::error::{Error, Result};
 
 mod choices;
 mod define;
-mod near;
+mod did_you_mean;
+mod keys;
 mod raw;
-mod sections;
 mod value;
 
 #[cfg(test)]
@@ -32,11 +32,11 @@ pub use choices::{
     ActivationChoice, Algorithm, DeviceChoice, Dropout, EmbedderPreset, EnvironmentKind, OwnRows,
     PrecisionChoice, Prefetch, ReplayTier, StampLabel, TargetUpdate,
 };
-pub use near::near;
-pub use sections::{Account, Agent, Config, Data, Embedders, Memory, Replay, Run, Synthetic};
+pub use did_you_mean::near;
+pub use keys::{Account, Agent, Config, Data, Embedders, Memory, Replay, Run, Synthetic};
 
+use keys::SECTIONS;
 use raw::{Entry, Origin, RawConfig};
-use sections::SECTIONS;
 use value::Value;
 
 /// Keys that may change when a run is resumed: how long it goes on, what it writes, and what it runs on. Every other

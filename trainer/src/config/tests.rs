@@ -1,12 +1,12 @@
 //! What the configuration promises, through its public functions.
 
-use memsys::line::Line;
+use memsys::limit::Line;
 use std::path::PathBuf;
 
 use proptest::prelude::*;
 
-use super::sections::SECTIONS;
 use super::*;
+use crate::config::keys::SECTIONS;
 
 fn load(sets: &[&str]) -> Result<Config> {
     Config::load(None, &sets.iter().map(|&set| set.to_owned()).collect::<Vec<_>>())

@@ -4,8 +4,8 @@ use std::fmt::Display;
 use std::ops::{Bound, RangeBounds};
 use std::path::PathBuf;
 
-use super::raw::{Given, Written};
-use memsys::line::Line;
+use crate::config::raw::{Given, Written};
+use memsys::limit::Line;
 
 /// A type that a key may have. Reading what [`Value::to_toml`] wrote gives an equal value.
 pub(super) trait Value: Sized {

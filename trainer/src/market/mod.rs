@@ -9,16 +9,14 @@
 //! [`causality`] (the proof that none looks ahead), [`prepare`], [`account`], [`environment`].
 
 pub mod account;
+pub mod backtest;
 pub mod bar;
-pub mod causality;
-pub mod environment;
+pub mod dataset;
 pub mod features;
 pub mod import;
 pub mod indicators;
-pub mod oracle;
-pub mod prepare;
+pub mod lookahead_check;
 pub mod resample;
 pub mod split;
 pub mod statistics;
 pub mod synthetic;
-pub mod table;

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use agents::dqn::{Actor, EpsilonSchedule, Exploration, Network};
 use buffers::frames::{Clock, Scenes};
-use buffers::replay::accumulator::Ending;
-use memsys::parameters::Weights;
+use buffers::replay::n_step::Ending;
+use memsys::nn::parameters::Weights;
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
-use crate::environment::Environment;
+use crate::envs::Environment;
 use crate::error::Result;
 
 /// An observation as it travels: where its shared part lies, and the environment's own numbers.

@@ -18,10 +18,10 @@ use safetensors::tensor::SafeTensors;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use super::actor_loop::ActorState;
-use super::learner_loop::{LearnerLoop, LearnerState};
-use crate::environment::Environment;
+use crate::envs::Environment;
 use crate::error::{Error, Result};
+use crate::run::actor_loop::ActorState;
+use crate::run::learner_loop::{LearnerLoop, LearnerState};
 
 /// The version of the checkpoint's form. Another one is refused.
 const VERSION: u32 = 3;

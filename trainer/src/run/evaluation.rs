@@ -2,24 +2,25 @@
 
 use std::ops::Range;
 
-use agents::dqn::{Actor, Network, embed_range};
+use agents::dqn::{Actor, Network};
+use agents::embedding_cache::embed_range;
 use buffers::frames::Scenes;
-use memsys::parameters::Weights;
+use memsys::nn::parameters::Weights;
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 use tch::{Device, Tensor};
 
-use super::actor_loop::{Seen, observe};
-use super::backtest::{Backtest, Walk, backtest};
-use super::baselines::Baseline;
-use super::performance::Performance;
-use crate::cartpole::CartPole;
-use crate::environment::Environment;
+use crate::envs::Environment;
+use crate::envs::cartpole::CartPole;
 use crate::error::Result;
 use crate::market::account::ACCOUNT_WIDTH;
-use crate::market::oracle::{expected_profit, oracle};
-use crate::market::prepare::Market;
+use crate::market::backtest::baselines::Baseline;
+use crate::market::backtest::oracle::{expected_profit, oracle};
+use crate::market::backtest::performance::Performance;
+use crate::market::backtest::{Backtest, Walk, backtest};
+use crate::market::dataset::Market;
 use crate::market::split::Split;
+use crate::run::actor_loop::{Seen, observe};
 
 /// Episodes of a validation outside a market.
 const VALIDATION_EPISODES: usize = 20;
@@ -122,11 +123,12 @@ pub fn agent_backtests(
     part: impl Fn(&Split) -> Range<usize>,
 ) -> Result<Vec<Backtest>> {
     let _no_grad = tch::no_grad_guard();
+    let embedders = network.embedders().expect("a market network embeds");
     let device = weights.flat().device();
     let ranges: Vec<Range<usize>> = market.splits.iter().map(part).collect();
     let mut embeddings = Vec::with_capacity(ranges.len());
     for (scene, range) in (0u16..).zip(&ranges) {
-        embeddings.push(embed_range(network, weights, &market.scenes, scene, range.clone())?);
+        embeddings.push(embed_range(embedders, weights, &market.scenes, scene, range.clone())?);
     }
     let mut walks: Vec<Walk> = market
         .tapes
@@ -134,7 +136,7 @@ pub fn agent_backtests(
         .zip(&ranges)
         .map(|(tape, range)| Walk::new(tape, range.clone(), &market.rules))
         .collect();
-    let width = agents::dqn::network::EMBEDDING_WIDTH as usize;
+    let width = embedders::EMBEDDING_WIDTH as usize;
     let (mut embedding, mut own, mut asked) = (Vec::new(), Vec::new(), Vec::new());
     loop {
         embedding.clear();

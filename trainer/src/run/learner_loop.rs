@@ -1,28 +1,29 @@
 //! The learner's half of a run: takes in steps, keeps the replay, learns as often as it is due.
 //!
-//! A learner step is a transaction ([`memsys::steps`]): what a refused attempt drew from the replay is drawn again.
+//! A learner step is a transaction ([`memsys::step::retry`]): what a refused attempt drew from the replay is drawn again.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use agents::dqn::{Learner, Outcome};
 use buffers::frames::{Place, Scenes};
-use buffers::replay::accumulator::Accumulator;
+use buffers::replay::n_step::Accumulator;
 use buffers::replay::{Batch, Replay, ReplayBuffer, ReplayOptions, StoreOptions, Tier};
 use buffers::store::RowKind;
-use memsys::activations::{self, Policy};
 use memsys::ledger::Owner;
-use memsys::rungs::Rung;
-use memsys::steps::{Failure, Steps};
+use memsys::nn::activations;
+use memsys::nn::activations::Policy;
+use memsys::step::cost::Rung;
+use memsys::step::retry::{Failure, Steps};
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
 
-use super::actor_loop::{Round, Seen};
-use super::survey;
 use crate::config::{Config, OwnRows, Prefetch, ReplayTier};
+use crate::console::say;
 use crate::error::{Error, Result};
-use crate::output::say;
+use crate::memory::profile;
+use crate::run::actor_loop::{Round, Seen};
 
 /// All that the learner's future depends on, beside weights and moments.
 #[derive(Debug, Serialize, Deserialize)]
@@ -135,7 +136,7 @@ impl LearnerLoop {
             replay_options,
             pace,
             steps,
-            activations: survey::options(config, Policy::Keep),
+            activations: profile::options(config, Policy::Keep),
             batch_owner: Owner::named("run/learner/batch"),
             activations_owner: Owner::named("run/learner/activations"),
             prefetch: config.replay.prefetch,

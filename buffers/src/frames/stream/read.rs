@@ -3,10 +3,10 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use memsys::libtorch::prefetch;
+use memsys::os::prefetch;
 
-use super::FrameStream;
 use crate::error::Result;
+use crate::frames::stream::FrameStream;
 use crate::store::{Chunk, RowKind, codec};
 
 /// Windows that end no farther apart than this, or than they are long, are read as one.

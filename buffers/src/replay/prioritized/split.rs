@@ -9,17 +9,17 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use memsys::libtorch::bytes_read_by_this_thread;
+use memsys::os::bytes_read_by_this_thread;
 use rand_pcg::Pcg64Mcg;
 
-use super::Replay;
 use crate::error::Result;
 use crate::frames::{FrameStream, Scenes};
 use crate::replay::batch::Batch;
-use crate::replay::copies::Copies;
+use crate::replay::copied_observations::Copies;
+use crate::replay::gather::{gather, will_need};
+use crate::replay::prioritized::Replay;
 use crate::replay::sampler::Sampler;
 use crate::replay::transitions::Slot;
-use crate::replay::windows::{gather, will_need};
 use crate::store::Tier;
 
 /// Transitions and priorities of a replay: draws, and takes priorities.

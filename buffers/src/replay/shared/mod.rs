@@ -10,14 +10,10 @@
 //! A writer gathers rows and transitions of its own and gives them out in blocks, which never change after that. What
 //! is drawn is copied from blocks that the sampler holds, whatever becomes of them in the replay meanwhile. In which
 //! order the blocks of different writers are taken in depends on the threads; one thread that must get the same
-//! result each time uses [`Replay`](super::Replay). Whole observations are not copied here, and no blocks go to a
+//! result each time uses [`Replay`](crate::replay::Replay). Whole observations are not copied here, and no blocks go to a
 //! file.
 
 mod core;
-#[cfg(test)]
-mod model;
-#[cfg(test)]
-mod stress;
 #[cfg(test)]
 mod tests;
 
@@ -28,13 +24,13 @@ use std::sync::Arc;
 use rand_pcg::Pcg64Mcg;
 
 use self::core::{Block, Core, Lease, Published, StdLocks};
-use super::batch::Batch;
-use super::sampler::Sampler;
-use super::transitions::Slot;
-use super::windows::gather;
-use super::{ReplayOptions, Transition};
 use crate::error::Result;
 use crate::frames::{Clock, Place, Scenes, View};
+use crate::replay::batch::Batch;
+use crate::replay::gather::gather;
+use crate::replay::sampler::Sampler;
+use crate::replay::transitions::Slot;
+use crate::replay::{ReplayOptions, Transition};
 use crate::store::{Chunk, ChunkCache, Codec, RowKind, RowShape, codec};
 
 /// Rows of a full block.

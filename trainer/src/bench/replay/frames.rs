@@ -16,9 +16,9 @@ use rand_pcg::Pcg64Mcg;
 use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
-use super::Bench;
-use super::row::Measured;
-use super::work::{IMPORTANCE_SAMPLING_EXPONENT, N_ENVIRONMENTS, PRIORITY_EXPONENT};
+use crate::bench::replay::Bench;
+use crate::bench::replay::row::Measured;
+use crate::bench::replay::work::{IMPORTANCE_SAMPLING_EXPONENT, N_ENVIRONMENTS, PRIORITY_EXPONENT};
 use crate::error::Result;
 
 const SIDE: usize = 84;

@@ -8,10 +8,10 @@ use std::path::Path;
 use buffers::replay::Tier;
 use serde::Serialize;
 
-use super::{Bench, writing};
+use crate::bench::replay::{Bench, writing};
+use crate::console::say;
 use crate::error::Result;
-use crate::output::say;
-use crate::run::{files, human};
+use crate::{atomic_file, format};
 
 /// Transitions held at the points.
 const SIZES: [usize; 9] = [1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000];
@@ -41,7 +41,7 @@ pub(super) struct Point {
 pub(super) fn measure(bench: &Bench, most: usize) -> Result<Vec<Point>> {
     let mut points = Vec::new();
     for transitions in SIZES.into_iter().filter(|size| *size <= most) {
-        say(&format!("measuring growth at {}", human::count(transitions as u64)));
+        say(&format!("measuring growth at {}", format::count(transitions as u64)));
         let (mut filled, mut play) = bench.work.filled(transitions, Tier::Hot)?;
         let samples = bench.rate(|| filled.sample_and_update(BATCH).map(|()| BATCH))?;
         let inserts = writing::inserts_per_second(bench, &mut filled.replay, &mut play);
@@ -54,7 +54,7 @@ pub(super) fn measure(bench: &Bench, most: usize) -> Result<Vec<Point>> {
 pub(super) fn text(points: &[Point]) -> String {
     let mut text = format!("\n{:>14} {:>18} {:>18}\n", "transitions", "insert, ns", "sample+update, ns");
     for Point { transitions, insert_nanos, sample_nanos } in points {
-        let transitions = human::count(*transitions as u64);
+        let transitions = format::count(*transitions as u64);
         let _ = writeln!(text, "{transitions:>14} {insert_nanos:>18.1} {sample_nanos:>18.1}");
     }
     for (name, values) in series(points) {
@@ -66,7 +66,7 @@ pub(super) fn text(points: &[Point]) -> String {
 /// Writes the points: as a page where the file's name says so, as CSV elsewhere.
 pub(super) fn write(points: &[Point], path: &Path) -> Result<()> {
     let is_page = path.extension().is_some_and(|extension| extension == "html");
-    files::write_aside(path, if is_page { page(points) } else { csv(points) }.as_bytes())
+    atomic_file::write_aside(path, if is_page { page(points) } else { csv(points) }.as_bytes())
 }
 
 fn csv(points: &[Point]) -> String {
@@ -140,7 +140,7 @@ fn plot(points: &[Point], values: &[f64]) -> String {
         );
     }
     for point in points {
-        let (x, n) = (across(point.transitions as f64), human::count(point.transitions as u64));
+        let (x, n) = (across(point.transitions as f64), format::count(point.transitions as u64));
         let y = bottom + 20.0;
         let _ = write!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\">{n}</text>");
     }

@@ -6,17 +6,19 @@ use std::sync::Arc;
 
 use buffers::replay::sum_tree::SumTree;
 use buffers::replay::{Replay, ReplayOptions, StoreOptions, Tier};
-use memsys::{budget, ledger, probe};
+use memsys::ledger;
+use memsys::ledger::budget;
+use memsys::os::probe;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::Bench;
-use super::row::Measured;
-use super::work::{Filled, N_ENVIRONMENTS, PRIORITY_EXPONENT, Work, settled};
+use crate::bench::replay::Bench;
+use crate::bench::replay::row::Measured;
+use crate::bench::replay::work::{Filled, N_ENVIRONMENTS, PRIORITY_EXPONENT, Work, settled};
+use crate::console::say;
 use crate::error::{Error, Result};
+use crate::format;
 use crate::market::account::ACCOUNT_WIDTH;
-use crate::output::say;
-use crate::run::human;
 
 /// Transitions of a batch.
 const BATCH: usize = 256;
@@ -52,12 +54,12 @@ impl UnderLine {
         format!(
             "{} transitions in a line of {}: {} transitions/s; peak resident {}, of rows {} packed in memory and {} in \
              the file; {:.0} bytes read from the disk a transition; {} allocations refused",
-            human::count(self.transitions as u64),
-            human::bytes(self.limit_bytes),
-            human::count(self.transitions_per_second as u64),
-            human::bytes(self.peak_resident_bytes),
-            human::bytes(self.packed_bytes),
-            human::bytes(self.mapped_bytes),
+            format::count(self.transitions as u64),
+            format::bytes(self.limit_bytes),
+            format::count(self.transitions_per_second as u64),
+            format::bytes(self.peak_resident_bytes),
+            format::bytes(self.packed_bytes),
+            format::bytes(self.mapped_bytes),
             self.read_bytes_per_transition,
             self.denied_allocations,
         )
@@ -90,8 +92,8 @@ pub(super) fn measure(bench: &Bench, capacity: usize, limit_bytes: u64) -> Resul
         play.fill(&mut replay, n_more)?;
         say(&format!(
             "{} of {} transitions written",
-            human::count(replay.len() as u64),
-            human::count(capacity as u64)
+            format::count(replay.len() as u64),
+            format::count(capacity as u64)
         ));
     }
     drop(play);
@@ -99,12 +101,12 @@ pub(super) fn measure(bench: &Bench, capacity: usize, limit_bytes: u64) -> Resul
     let mut filled = Filled::of(replay, scenes);
     let warm = Bench { seconds: WARM_SECONDS, repeats: 1, ..bench.clone() };
     warm.rate(|| filled.sample_and_update(BATCH).map(|()| BATCH))?;
-    let (before, mut n) = (super::sampling::bytes_read(), 0);
+    let (before, mut n) = (crate::bench::replay::sampling::bytes_read(), 0);
     let rate = bench.rate(|| {
         n += BATCH;
         filled.sample_and_update(BATCH).map(|()| BATCH)
     })?;
-    let read = super::sampling::bytes_read() - before;
+    let read = crate::bench::replay::sampling::bytes_read() - before;
     let bytes = filled.replay.tier_bytes();
     Ok(UnderLine {
         limit_bytes,
@@ -146,7 +148,7 @@ pub(super) fn against_hot(bench: &Bench, capacity: usize) -> Result<Measured> {
         "the median of turns at {}: {}; hot, without a line, before and after, {} transitions/s",
         told.join(", "),
         under.text(),
-        human::count(*hot as u64)
+        format::count(*hot as u64)
     );
     let value = ratios[TURNS / 2];
     let details = json!({ "under_line": under, "hot_transitions_per_second": hot, "ratios": ratios });

@@ -18,15 +18,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
-use memsys::line::Line;
+use memsys::limit::Line;
 use serde_json::{Value, json};
 
 use self::row::{Measured, ROWS, Row};
 use self::work::Work;
-use super::{median, scratch_folder};
+use crate::atomic_file;
+use crate::bench::{median, scratch_folder};
+use crate::console::{print, say};
 use crate::error::{Error, Result};
-use crate::output::{print, say};
-use crate::run::files;
 
 /// Turns that sides take where there are peers.
 const TURNS: usize = 3;
@@ -91,9 +91,9 @@ struct Bench {
 /// # Errors
 /// Where a row or file is not known, or a measurement fails.
 pub fn run(args: &BenchReplayArgs) -> Result<()> {
-    files::expect_folder(args.json.as_deref())?;
-    files::expect_folder(args.growth.as_deref())?;
-    memsys::libtorch::settle_heap();
+    atomic_file::expect_folder(args.json.as_deref())?;
+    atomic_file::expect_folder(args.growth.as_deref())?;
+    memsys::os::tune_malloc();
     memsys::libtorch::open()?;
     memsys::libtorch::count_tensors()?;
     tch::set_num_threads(1);
@@ -104,13 +104,13 @@ pub fn run(args: &BenchReplayArgs) -> Result<()> {
         None => measure(args, &rows, folder.path())?,
     };
     folder.close().map_err(Error::io(&args.folder))?;
-    files::write_json(args.json.as_deref(), &result)
+    atomic_file::write_json(args.json.as_deref(), &result)
 }
 
 /// The measurement of `--line`.
 fn under_line(args: &BenchReplayArgs, limit: &str, folder: &Path) -> Result<Value> {
     let wrong = |problem| Error::Config { key: "--line".to_owned(), problem };
-    let limit_bytes = Line::parse(limit).map_err(wrong)?.limit_bytes(memsys::probe::allowed_bytes()?);
+    let limit_bytes = Line::parse(limit).map_err(wrong)?.limit_bytes(memsys::os::probe::allowed_bytes()?);
     let bench = Bench::over(line::work(folder)?, args, folder);
     let measured = line::measure(&bench, args.most, limit_bytes)?;
     print(&format!("{}\n", measured.text()));

@@ -6,10 +6,10 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use super::row::Row;
-use super::{BenchReplayArgs, median};
+use crate::bench::replay::row::Row;
+use crate::bench::replay::{BenchReplayArgs, median};
+use crate::console::say;
 use crate::error::{Error, Result};
-use crate::output::say;
 
 const SCRIPT: &str = include_str!("../../../../tests/peers/replay_peers.py");
 
@@ -65,7 +65,7 @@ pub(super) fn needed(rows: &[&Row]) -> Vec<PeerRun> {
 }
 
 impl PeerRun {
-    fn serves(&self, peer: &super::row::Peer) -> bool {
+    fn serves(&self, peer: &crate::bench::replay::row::Peer) -> bool {
         self.capacity == peer.capacity && self.is_mapped == peer.is_mapped && self.rows.contains(&peer.row)
     }
 
@@ -135,8 +135,8 @@ pub(super) fn medians(lines: &[Line]) -> Vec<Line> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::row::ROWS;
     use super::*;
+    use crate::bench::replay::row::ROWS;
 
     #[test]
     fn every_compared_row_has_a_peer_that_runs_it() {

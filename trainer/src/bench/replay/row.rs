@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Bench, frames, line, sampling, writing};
+use crate::bench::replay::{Bench, frames, line, sampling, writing};
 use crate::error::Result;
 
 /// What a row shall reach.

@@ -12,10 +12,12 @@ use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use serde_json::{Value, json};
 
-use super::Bench;
-use super::row::Measured;
-use super::work::{Filled, IMPORTANCE_SAMPLING_EXPONENT, N_ENVIRONMENTS, PRIORITY_EXPONENT, settled};
 use crate::bench::median;
+use crate::bench::replay::Bench;
+use crate::bench::replay::row::Measured;
+use crate::bench::replay::work::{
+    Filled, IMPORTANCE_SAMPLING_EXPONENT, N_ENVIRONMENTS, PRIORITY_EXPONENT, settled,
+};
 use crate::error::{Error, Result};
 
 /// Transitions of a batch.
@@ -167,7 +169,7 @@ fn cold(bench: &Bench, capacity: usize, prefetch: bool) -> Result<Measured> {
     let n_read = median(&mut n_read);
     let mut note = format!(
         "the first {N_COLD} batches; pages given up by fsync and POSIX_FADV_DONTNEED, {} read from the disk then",
-        crate::run::human::bytes(n_read as u64)
+        crate::format::bytes(n_read as u64)
     );
     if prefetch {
         note.push_str("; a batch is drawn while another thread gathers the one before");
@@ -203,7 +205,7 @@ fn ahead(filled: &mut Filled) -> Result<()> {
 fn forget(path: &Path) -> Result<()> {
     let file = File::open(path).map_err(Error::io(path))?;
     file.sync_all().map_err(Error::io(path))?;
-    memsys::libtorch::forget_cached(&file).map_err(Error::io(path))
+    memsys::os::forget_cached(&file).map_err(Error::io(path))
 }
 
 /// Bytes that this process has had read from disks.

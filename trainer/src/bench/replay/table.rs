@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::median;
-use super::peers::Line;
-use super::row::{Goal, Measured, Row};
-use crate::run::human;
+use crate::bench::replay::median;
+use crate::bench::replay::peers::Line;
+use crate::bench::replay::row::{Goal, Measured, Row};
+use crate::format;
 
 /// A row as it is printed and written.
 #[derive(Debug, Clone, Serialize)]
@@ -82,7 +82,7 @@ pub(super) fn text(rows: &[Shown], n_decisions: usize, [before, after]: [f64; 2]
     let mut text = format!(
         "one thread unless said, medians; 16 environments over streams of {} decisions; load {before:.2} before, {after:.2} \
          after, of {} processors\n\n{:<52} {:>10} {:>11} {:>13} {:>4}  {:<54} {:>6}\n",
-        human::count(n_decisions as u64),
+        format::count(n_decisions as u64),
         std::thread::available_parallelism().map_or(1, usize::from),
         "",
         "capacity",
@@ -97,7 +97,7 @@ pub(super) fn text(rows: &[Shown], n_decisions: usize, [before, after]: [f64; 2]
         let (peer, ratio) = row.best_peer.as_ref().map_or_else(Default::default, |best| {
             let of = match best.capacity == row.capacity {
                 true => String::new(),
-                false => format!(" at {}", human::count(best.capacity as u64)),
+                false => format!(" at {}", format::count(best.capacity as u64)),
             };
             (format!("{} {}{of}", number(best.value), best.peer), format!("{:.2}", best.ratio))
         });
@@ -105,7 +105,7 @@ pub(super) fn text(rows: &[Shown], n_decisions: usize, [before, after]: [f64; 2]
             text,
             "{:<52} {:>10} {:>11} {:>13} {:>4}  {:<54} {:>6}",
             row.what,
-            human::count(row.capacity as u64),
+            format::count(row.capacity as u64),
             number(row.value),
             format!("{sign} {}", number(row.goal)),
             if row.met { "yes" } else { "no" },
@@ -131,7 +131,7 @@ pub(super) fn peers(lines: &[Line]) -> String {
         );
     }
     for line in lines {
-        let capacity = human::count(line.capacity as u64);
+        let capacity = format::count(line.capacity as u64);
         let value = number(line.value);
         let _ = writeln!(text, "{:<34} {capacity:>10} {:<12} {value:>12} {}", line.peer, line.row, line.unit);
     }
@@ -139,13 +139,13 @@ pub(super) fn peers(lines: &[Line]) -> String {
 }
 
 fn number(value: f64) -> String {
-    if value >= 1000.0 { human::count(value.round() as u64) } else { human::number(value) }
+    if value >= 1000.0 { format::count(value.round() as u64) } else { format::number(value) }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::row::ROWS;
     use super::*;
+    use crate::bench::replay::row::ROWS;
 
     #[test]
     fn the_best_peer_is_the_one_that_comes_nearest() {

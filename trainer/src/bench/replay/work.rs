@@ -7,19 +7,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use buffers::frames::{Place, Scene, Scenes, View};
-use buffers::replay::accumulator::{Accumulator, Ending};
+use buffers::replay::n_step::{Accumulator, Ending};
 use buffers::replay::{Batch, Replay, ReplayOptions, StoreOptions, Tier, Transition};
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
 use crate::config::Config;
-use crate::environment::Environment;
+use crate::console::say;
+use crate::envs::Environment;
+use crate::envs::market::MarketEnvironment;
 use crate::error::Result;
 use crate::market::account::ACCOUNT_WIDTH;
-use crate::market::environment::MarketEnvironment;
+use crate::market::dataset::{Market, prepare};
 use crate::market::features::REGIME_WIDTH;
-use crate::market::prepare::{Market, prepare};
-use crate::output::say;
 
 /// Environments that write.
 pub(super) const N_ENVIRONMENTS: usize = 16;

@@ -9,10 +9,10 @@ use buffers::replay::{Replay, Tier};
 use memsys::ledger;
 use serde_json::json;
 
-use super::Bench;
-use super::row::Measured;
-use super::work::{Play, Write, write_each, write_many};
 use crate::bench::median;
+use crate::bench::replay::Bench;
+use crate::bench::replay::row::Measured;
+use crate::bench::replay::work::{Play, Write, write_each, write_many};
 use crate::error::{Error, Result};
 
 /// Transitions that are played at once and then written under the clock.
@@ -105,7 +105,7 @@ pub(super) fn checkpoint(bench: &Bench, capacity: usize) -> Result<Measured> {
         }
     }
     let length = std::fs::metadata(&path).map_err(Error::io(&path))?.len();
-    let note = format!("{} written and synced", crate::run::human::bytes(length));
+    let note = format!("{} written and synced", crate::format::bytes(length));
     Ok(Measured { value: median(&mut seconds), note, details: json!({ "bytes": length }) })
 }
 

@@ -25,8 +25,8 @@ pub use view::{ACCOUNT_NAMES, ACCOUNT_WIDTH};
 
 use serde::{Deserialize, Serialize};
 
-use super::bar::Bar;
-use crate::environment::exact;
+use crate::envs::exact;
+use crate::market::bar::Bar;
 
 /// Liability ends here, as a fraction of the starting equity: a logarithm needs something left.
 const RUIN_FRACTION: f64 = 1e-3;

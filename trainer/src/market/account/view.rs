@@ -2,7 +2,7 @@
 //!
 //! Each goes through a bounded map, so that no number needs to be fitted to data and none can explode.
 
-use super::{Account, AccountRules};
+use crate::market::account::{Account, AccountRules};
 use crate::market::bar::{Bar, DAY_MILLIS};
 
 /// Length of the account's own row of the observation.
@@ -76,8 +76,8 @@ impl Account {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Costs;
     use super::*;
+    use crate::market::account::Costs;
 
     const ATR: f64 = 1.0;
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::error::Result;
 
-use super::file_error;
+use crate::market::import::file_error;
 
 /// Number of columns that import needs.
 pub(super) const N_ROLES: usize = 6;

@@ -7,10 +7,10 @@ use csv::{ErrorKind, Reader, ReaderBuilder, StringRecord};
 
 use crate::error::{Error, Result};
 
-use super::check::{NUMBER_NAMES, Rows, number};
-use super::columns::{Columns, TIME};
-use super::file_error;
-use super::stamps::Stamps;
+use crate::market::import::check::{NUMBER_NAMES, Rows, number};
+use crate::market::import::columns::{Columns, TIME};
+use crate::market::import::file_error;
+use crate::market::import::stamps::Stamps;
 
 /// Reads every row into `rows`; returns them with notes on what was taken.
 pub(super) fn read(

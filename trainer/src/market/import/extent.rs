@@ -5,11 +5,11 @@ use std::path::Path;
 
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
-use super::check::Rows;
-use super::stamps::Stamps;
-use super::{ImportOptions, csv, open};
 use crate::error::Result;
 use crate::market::bar::DECISION_MILLIS;
+use crate::market::import::check::Rows;
+use crate::market::import::stamps::Stamps;
+use crate::market::import::{ImportOptions, csv, open};
 
 /// Bytes of a text file that are looked at.
 const SAMPLE_BYTES: u64 = 1 << 16;
@@ -24,7 +24,7 @@ pub struct Extent {
 }
 
 /// Looks at the beginning of a CSV file, or at the footer of a Parquet file. What is wrong with the file is for
-/// [`import`](super::import) to say: what cannot be told here counts as little.
+/// [`import`](crate::market::import::import) to say: what cannot be told here counts as little.
 ///
 /// # Errors
 /// Where the file cannot be opened.

@@ -18,11 +18,11 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use crate::error::{Error, Result};
 use crate::market::bar::DAY_MILLIS;
 
-use super::check::{NUMBER_NAMES, Rows};
-use super::columns::{Columns, TIME};
-use super::file_error;
-use super::spelling::{Moment, Unit};
-use super::stamps::Stamps;
+use crate::market::import::check::{NUMBER_NAMES, Rows};
+use crate::market::import::columns::{Columns, TIME};
+use crate::market::import::file_error;
+use crate::market::import::spelling::{Moment, Unit};
+use crate::market::import::stamps::Stamps;
 
 /// Rows read at a time.
 const BATCH_ROWS: usize = 8_192;

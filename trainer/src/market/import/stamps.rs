@@ -12,8 +12,8 @@ use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
 
 use crate::error::{Error, Result};
 
-use super::ImportOptions;
-use super::spelling::{self, Moment, Spelling, Unit, Unread};
+use crate::market::import::ImportOptions;
+use crate::market::import::spelling::{self, Moment, Spelling, Unit, Unread};
 
 /// The years a bar can be in; a stamp beyond them was read by the wrong format.
 const YEARS: std::ops::Range<i16> = 1900..2200;

@@ -1,6 +1,6 @@
 //! Numbers compared with those of the same time on the days before.
 
-use super::percentile::signed_percentile;
+use crate::market::statistics::percentile::signed_percentile;
 
 /// Where a number stands among the last ones of the same time of day.
 ///

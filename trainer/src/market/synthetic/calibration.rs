@@ -3,10 +3,8 @@
 use std::ops::Range;
 
 use super::*;
-use crate::market::{
-    account::Costs,
-    oracle::{expected_profit, oracle},
-};
+use crate::market::account::Costs;
+use crate::market::backtest::oracle::{expected_profit, oracle};
 
 /// Log profit of positions, decided at the close of each bar of `range` and filled at the next open.
 struct Outcome {

@@ -62,7 +62,7 @@
 //! # What the oracle knows
 //!
 //! `expected_log_return` of the past *and of the future*: the backlog itself, free of the noise through which an agent
-//! sees it, with its turns known ahead. [`oracle`](crate::market::oracle::oracle) is therefore an upper bound in
+//! sees it, with its turns known ahead. [`oracle`](crate::market::backtest::oracle::oracle) is therefore an upper bound in
 //! expectation for every causal policy; in one realisation luck can carry a policy above it.
 //!
 //! It is not a model of any real market: there is no order book, no leverage effect, no link between instruments.

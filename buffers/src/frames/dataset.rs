@@ -1,0 +1,242 @@
+//! What an observation is: a place, and the views that are windows at that place.
+
+use serde::{Deserialize, Serialize};
+
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::frames::stream::{FrameStream, TierBytes};
+use crate::store::{ChunkCache, ChunkWriter, Durability, StoreOptions, Tier};
+
+/// Bytes of decompressed chunks that the streams of all scenes keep together.
+const CACHE_BYTES: u64 = 16 << 20;
+
+/// Which of a place's numbers says where a view's window ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clock {
+    /// The base position: one row for each step of the scene.
+    Base,
+    /// The row of a slower clock that was visible at the base position ([`Scene::slow_row`]).
+    Slow,
+    /// The environment's own position, in its own stream.
+    Own,
+}
+
+/// One part of an observation: a window of `length` rows, `stride` apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct View {
+    /// What it shows.
+    pub name: &'static str,
+    /// Rows of the window.
+    pub length: usize,
+    /// Numbers in a row.
+    pub width: usize,
+    /// Rows from one row of the window to the next.
+    pub stride: usize,
+    /// Where it ends.
+    pub clock: Clock,
+}
+
+impl View {
+    /// Numbers of the window.
+    #[must_use]
+    pub fn n_numbers(&self) -> usize {
+        self.length * self.width
+    }
+}
+
+/// Where an observation lies. Two steps of an environment differ in it; all rows are stored once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Place {
+    /// Which scene (instrument).
+    pub scene: u16,
+    /// Which environment saw it.
+    pub environment: u16,
+    /// Step of the scene.
+    pub base: u32,
+    /// Row of the environment's own stream.
+    pub own: u32,
+}
+
+/// The streams of one instrument.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scene {
+    /// One for each view of the scenes, in order; views with [`Clock::Own`] have an empty one.
+    pub streams: Vec<FrameStream>,
+    /// For each base position the newest row of the slow clock that was visible.
+    pub slow_row: Vec<u32>,
+    /// The first base position at which every window is full.
+    pub first_base: usize,
+}
+
+/// All scenes and the views over them: what environments, actors and the replay share.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Scenes {
+    views: Vec<View>,
+    scenes: Vec<Scene>,
+}
+
+impl Scenes {
+    /// Puts scenes under views.
+    ///
+    /// # Panics
+    /// Where a scene's streams do not fit the views.
+    #[must_use]
+    pub fn new(views: Vec<View>, scenes: Vec<Scene>) -> Self {
+        for scene in &scenes {
+            assert_eq!(scene.streams.len(), views.len(), "one stream a view");
+            for (stream, view) in scene.streams.iter().zip(&views) {
+                assert_eq!(stream.width(), view.width, "{}: a stream of another width", view.name);
+            }
+        }
+        Self { views, scenes }
+    }
+
+    /// The views, in the order of an observation's tensors.
+    #[must_use]
+    pub fn views(&self) -> &[View] {
+        &self.views
+    }
+
+    /// Rows of an environment's own stream that an observation shows at most, counted back from its own row.
+    #[must_use]
+    pub fn own_reach(&self) -> usize {
+        let own = self.views.iter().filter(|view| view.clock == Clock::Own);
+        own.map(|view| (view.length - 1) * view.stride + 1).max().unwrap_or(0)
+    }
+
+    /// How many scenes there are.
+    #[must_use]
+    pub fn n_scenes(&self) -> usize {
+        self.scenes.len()
+    }
+
+    /// Base positions of a scene.
+    #[must_use]
+    pub fn n_base(&self, scene: u16) -> usize {
+        self.scenes[scene as usize].slow_row.len()
+    }
+
+    /// The first base position of a scene at which every window is full.
+    #[must_use]
+    pub fn first_base(&self, scene: u16) -> usize {
+        self.scenes[scene as usize].first_base
+    }
+
+    /// The row of the slow clock visible at a base position.
+    #[must_use]
+    pub fn slow_row(&self, scene: u16, base: u32) -> u32 {
+        self.scenes[scene as usize].slow_row[base as usize]
+    }
+
+    /// The stream of a view in a scene.
+    #[must_use]
+    pub fn stream(&self, view: usize, scene: u16) -> &FrameStream {
+        &self.scenes[scene as usize].streams[view]
+    }
+
+    /// The streams of a view, a scene each.
+    pub(crate) fn streams_of(&self, view: usize) -> impl Iterator<Item = &FrameStream> {
+        self.scenes.iter().map(move |scene| &scene.streams[view])
+    }
+
+    /// Bytes of all streams and maps.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let of = |scene: &Scene| {
+            scene.streams.iter().map(FrameStream::bytes).sum::<u64>() + scene.slow_row.capacity() as u64 * 4
+        };
+        self.scenes.iter().map(of).sum()
+    }
+
+    /// Bytes of the streams by tier.
+    #[must_use]
+    pub fn tier_bytes(&self) -> TierBytes {
+        let streams = self.scenes.iter().flat_map(|scene| &scene.streams).map(FrameStream::tier_bytes);
+        streams.fold(TierBytes::default(), |sum, of| TierBytes {
+            hot: sum.hot + of.hot,
+            compressed: sum.compressed + of.compressed,
+            mapped: sum.mapped + of.mapped,
+        })
+    }
+
+    /// Moves the streams' full chunks down, the largest stream's first, until they take no more memory than the
+    /// options say. To be called once, before the scenes are shared. A file is made anew: streams are computed from
+    /// the data at each start.
+    ///
+    /// # Errors
+    /// [`Error::NoFile`], or where the file cannot be written.
+    pub fn settle(&mut self, options: &StoreOptions) -> Result<()> {
+        let mut streams: Vec<&mut FrameStream> =
+            self.scenes.iter_mut().flat_map(|scene| &mut scene.streams).collect();
+        let mut held: u64 = streams.iter().map(|stream| stream.bytes()).sum();
+        if held <= options.begin_bytes() {
+            return Ok(());
+        }
+        let cache = Arc::new(ChunkCache::new(CACHE_BYTES));
+        let mut writer = match options.tier {
+            Tier::Mapped => Some(ChunkWriter::create(options.file.as_deref().ok_or(Error::NoFile)?)?),
+            Tier::Hot | Tier::Compressed => None,
+        };
+        let mut order: Vec<usize> = (0..streams.len()).collect();
+        order.sort_by_key(|index| std::cmp::Reverse(streams[*index].bytes()));
+        for index in order {
+            if held <= options.begin_bytes() {
+                break;
+            }
+            let stream = &mut *streams[index];
+            let before = stream.bytes();
+            stream.share_cache(Arc::clone(&cache));
+            match &mut writer {
+                None => {
+                    stream.compress_before(usize::MAX);
+                }
+                Some(writer) => {
+                    stream.map_before(usize::MAX, writer, index as u32, 0)?;
+                }
+            }
+            held = held - before + stream.bytes();
+        }
+        writer.map_or(Ok(()), |mut writer| {
+            writer.file().limit_window(options.window_bytes);
+            writer.commit(Durability::Process)
+        })
+    }
+
+    /// Copies the window of view `view` at a base position into `out` (`length × width` numbers).
+    ///
+    /// # Panics
+    /// Where the view is the environment's own, or the window reaches over the stream's beginning.
+    pub fn copy_window(&self, view: usize, scene: u16, base: u32, out: &mut [f32]) {
+        let View { length, stride, clock, .. } = self.views[view];
+        let scene = &self.scenes[scene as usize];
+        let end = match clock {
+            Clock::Base => base,
+            Clock::Slow => scene.slow_row[base as usize],
+            Clock::Own => unreachable!("an environment's own rows lie in no scene"),
+        };
+        scene.streams[view].copy_window(end as usize, length, stride, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_view_ends_at_the_row_that_was_visible() {
+        let views = vec![View { name: "slow", length: 2, width: 1, stride: 1, clock: Clock::Slow }];
+        let mut stream = FrameStream::new(1);
+        (0..4).for_each(|i| {
+            stream.append(&[i as f32]);
+        });
+        let scenes = Scenes::new(
+            views,
+            vec![Scene { streams: vec![stream], slow_row: vec![1, 1, 2, 2, 3], first_base: 0 }],
+        );
+        let mut out = [0f32; 2];
+        scenes.copy_window(0, 0, 3, &mut out);
+        assert_eq!(out, [1.0, 2.0]);
+        assert_eq!(scenes.n_base(0), 5);
+    }
+}

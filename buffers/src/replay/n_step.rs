@@ -1,0 +1,166 @@
+//! The n-step accumulator: turns an environment's steps into transitions.
+//!
+//! ```text
+//! reward = Σ_{k<n} γᵏ r_{t+k}        discount = γⁿ (1 − terminated)
+//! ```
+//!
+//! At the end of an episode what has gathered is given out with fewer steps: bootstrapped from the last
+//! observation where it was truncated, not at all where it terminated.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use crate::frames::Place;
+use crate::replay::Transition;
+
+/// What ended with a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Nothing: the episode goes on.
+    Goes,
+    /// The episode, by its own rules: nothing follows.
+    Terminated,
+    /// The episode, from outside: it could have gone on.
+    Truncated,
+}
+
+/// Gathers the steps of one environment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Accumulator {
+    n_step: usize,
+    discount: f64,
+    steps: VecDeque<(Place, u8, f64)>,
+}
+
+impl Accumulator {
+    /// An accumulator of `n_step ≥ 1` steps with discount γ.
+    ///
+    /// # Panics
+    /// Where `n_step` is 0.
+    #[must_use]
+    pub fn new(n_step: usize, discount: f64) -> Self {
+        assert!(n_step > 0, "a transition has at least one step");
+        Self { n_step, discount, steps: VecDeque::with_capacity(n_step) }
+    }
+
+    /// Takes the step from `from` by `action` with `reward` to `to`, and gives out what is complete.
+    pub fn push(
+        &mut self,
+        from: Place,
+        action: u8,
+        reward: f64,
+        to: Place,
+        ending: Ending,
+        mut give: impl FnMut(Transition),
+    ) {
+        self.steps.push_back((from, action, reward));
+        if self.steps.len() == self.n_step {
+            give(self.oldest(to, ending));
+            self.steps.pop_front();
+        }
+        if ending != Ending::Goes {
+            while !self.steps.is_empty() {
+                give(self.oldest(to, ending));
+                self.steps.pop_front();
+            }
+        }
+    }
+
+    fn oldest(&self, to: Place, ending: Ending) -> Transition {
+        let (from, action, _) = self.steps[0];
+        let mut reward = 0.0;
+        let mut discount = 1.0;
+        for (_, _, step_reward) in &self.steps {
+            reward += discount * step_reward;
+            discount *= self.discount;
+        }
+        if ending == Ending::Terminated {
+            discount = 0.0;
+        }
+        Transition {
+            from,
+            to_base: to.base,
+            to_own: to.own,
+            action,
+            reward: reward as f32,
+            discount: discount as f32,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(n_step: usize, rewards: &[f64], ending: Ending) -> Vec<Transition> {
+        let mut accumulator = Accumulator::new(n_step, 0.9);
+        let mut given = Vec::new();
+        let place = |i: usize| Place { own: i as u32, base: 10 + i as u32, ..Place::default() };
+        for (i, reward) in rewards.iter().enumerate() {
+            let ending = if i + 1 == rewards.len() { ending } else { Ending::Goes };
+            accumulator.push(place(i), i as u8, *reward, place(i + 1), ending, |t| given.push(t));
+        }
+        given
+    }
+
+    /// A by-hand loop over the whole episode.
+    fn by_hand(n_step: usize, rewards: &[f64], ending: Ending) -> Vec<(u32, u32, f32, f32)> {
+        (0..rewards.len())
+            .map(|start| {
+                let end = (start + n_step).min(rewards.len());
+                let reward: f64 = (start..end).map(|i| 0.9f64.powi((i - start) as i32) * rewards[i]).sum();
+                let over = end == rewards.len() && ending == Ending::Terminated;
+                let discount = if over { 0.0 } else { 0.9f64.powi((end - start) as i32) };
+                (start as u32, end as u32, reward as f32, discount as f32)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn n_step_returns_equal_a_by_hand_loop() {
+        let rewards = [1.0, -2.0, 3.0, 0.5, 4.0, -1.0, 2.5];
+        for n_step in 1..=9 {
+            for ending in [Ending::Terminated, Ending::Truncated] {
+                let given = run(n_step, &rewards, ending);
+                let hand = by_hand(n_step, &rewards, ending);
+                assert_eq!(given.len(), hand.len());
+                for (t, (from, to, reward, discount)) in given.iter().zip(hand) {
+                    assert_eq!((t.from.own, t.to_own, t.to_base), (from, to, to + 10));
+                    assert!((t.reward - reward).abs() < 1e-5 && (t.discount - discount).abs() < 1e-6);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_given_out_before_n_steps() {
+        assert!(run(5, &[1.0, 1.0, 1.0], Ending::Goes).is_empty());
+    }
+
+    #[test]
+    fn an_episode_leaves_nothing_to_the_next() {
+        let place = |i: u32| Place { own: i, base: 10 + i, ..Place::default() };
+        let mut accumulator = Accumulator::new(3, 0.9);
+        let mut given = Vec::new();
+        let mut own = 0;
+        for (n_steps, ending) in [(5, Ending::Terminated), (1, Ending::Truncated), (4, Ending::Terminated)] {
+            let begins = given.len();
+            for i in 1..=n_steps {
+                let ending = if i == n_steps { ending } else { Ending::Goes };
+                accumulator.push(place(own), 0, f64::from(own), place(own + 1), ending, |t| given.push(t));
+                own += 1;
+            }
+            // The row of the episode's last observation, where no step begins.
+            own += 1;
+            let first = own - n_steps - 1;
+            let rewards: Vec<f64> = (first..first + n_steps).map(f64::from).collect();
+            let hand = by_hand(3, &rewards, ending);
+            assert_eq!(given.len() - begins, hand.len());
+            for (t, (from, to, reward, discount)) in given[begins..].iter().zip(hand) {
+                assert_eq!((t.from.own, t.to_own), (first + from, first + to));
+                assert!((t.reward - reward).abs() < 1e-5 && (t.discount - discount).abs() < 1e-6);
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! The core under a model checker: what its threads do is tried in many orders, each lock a place to switch.
+
+use std::sync::Arc;
+
+use rand::SeedableRng;
+use rand_pcg::Pcg64Mcg;
+use shuttle::thread;
+
+use crate::error::Error;
+use crate::frames::Place;
+use crate::replay::Transition;
+use crate::replay::sampler::{Drawn, Sampler};
+use crate::replay::shared::core::{Block, Core, Lease, Lock, Locks, Published};
+use crate::store::{Chunk, Codec, Predictor, RowKind, RowShape, Transform};
+
+const SHAPE: RowShape = RowShape { kind: RowKind::U8, width: 8 };
+const CODEC: Codec = Codec { transform: Transform::None, predictor: Predictor::None, level: 1 };
+const CAPACITY: usize = 5;
+const ROWS: usize = 2;
+
+struct ModelLocks;
+
+impl Locks for ModelLocks {
+    type Of<T> = shuttle::sync::Mutex<T>;
+}
+
+impl<T> Lock<T> for shuttle::sync::Mutex<T> {
+    fn new(value: T) -> Self {
+        Self::new(value)
+    }
+
+    fn with<R>(&self, work: impl FnOnce(&mut T) -> R) -> R {
+        work(&mut self.lock().unwrap())
+    }
+}
+
+/// What row `row` of an environment holds.
+fn row(environment: u16, row: usize) -> [u8; 8] {
+    [environment as u8, row as u8, 7, 7, 7, 7, 7, 7]
+}
+
+fn published(environment: u16, number: usize) -> Published {
+    let rows = number * ROWS..(number + 1) * ROWS;
+    let transition = |own: usize| Transition {
+        from: Place { environment, own: own.saturating_sub(1) as u32, ..Place::default() },
+        to_base: 0,
+        to_own: own as u32,
+        action: environment as u8,
+        reward: own as f32,
+        discount: 1.0,
+    };
+    let bytes = rows.clone().flat_map(|at| row(environment, at)).collect();
+    let block = Block { environment, first_row: rows.start, n_rows: ROWS, rows: Arc::new(Chunk::Hot(bytes)) };
+    Published { block, transitions: rows.map(transition).collect() }
+}
+
+/// All that a lease shows is what was written there, whatever the others do meanwhile.
+fn check_lease(lease: &Lease, places: &[Place]) {
+    for (i, place) in places.iter().enumerate() {
+        for at in (place.own as usize).saturating_sub(1)..=place.own as usize {
+            let holds = |block: &&Block| (block.first_row..block.first_row + block.n_rows).contains(&at);
+            let block = lease.blocks(i).iter().find(holds).expect("a drawn row is held");
+            let rows = block.rows.rows().unwrap();
+            assert_eq!(rows[(at - block.first_row) * 8..][..8], row(place.environment, at));
+        }
+    }
+}
+
+fn draw(core: &Core<ModelLocks>, rng: &mut Pcg64Mcg) -> Option<Drawn> {
+    let (mut drawn, mut now, mut next) = (Drawn::default(), Lease::default(), Lease::default());
+    match core.draw(3, 0.5, rng, &mut drawn, [&mut now, &mut next]) {
+        Err(Error::Empty) => return None,
+        outcome => outcome.unwrap(),
+    }
+    thread::yield_now();
+    check_lease(&now, &drawn.places);
+    check_lease(&next, &drawn.next_places);
+    Some(drawn)
+}
+
+/// Two writers, a sampler, a learner that is behind it, and one who compresses.
+fn all_at_once() {
+    let core = Arc::new(Core::<ModelLocks>::new(Sampler::new(CAPACITY, 0.6), 2, 2));
+    let (to_learner, from_sampler) = shuttle::sync::mpsc::channel::<Drawn>();
+    let mut threads = Vec::new();
+    for environment in 0..2 {
+        let core = Arc::clone(&core);
+        threads.push(thread::spawn(move || {
+            (0..4).for_each(|number| core.publish(published(environment, number)));
+        }));
+    }
+    let sampling = Arc::clone(&core);
+    threads.push(thread::spawn(move || {
+        let mut rng = Pcg64Mcg::seed_from_u64(1);
+        for _ in 0..4 {
+            if let Some(drawn) = draw(&sampling, &mut rng) {
+                to_learner.send(drawn).unwrap();
+            }
+        }
+    }));
+    let learning = Arc::clone(&core);
+    threads.push(thread::spawn(move || {
+        while let Ok(drawn) = from_sampler.recv() {
+            learning.update_priorities(&drawn.slots, &[1e6; 3]);
+            learning.with_sampler(|sampler| {
+                let transitions = sampler.transitions();
+                for index in 0..transitions.len() {
+                    // A priority that the learner gave stands at a transition that it has seen.
+                    let seen = drawn.slots.contains(&transitions.slot(index));
+                    let given = sampler.priorities().unwrap().priority(index) > 1e5;
+                    assert!(!seen || given, "a priority was lost");
+                }
+                for (slot, (place, action)) in drawn.slots.iter().zip(drawn.places.iter().zip(&drawn.actions))
+                {
+                    if let Some(index) = transitions.index(*slot) {
+                        let held = transitions.at(index);
+                        assert_eq!((held.from, i64::from(held.action)), (*place, *action));
+                    }
+                }
+            });
+        }
+    }));
+    let compressing = Arc::clone(&core);
+    threads.push(thread::spawn(move || {
+        for _ in 0..3 {
+            compressing.compress(0, SHAPE, CODEC).unwrap();
+            thread::yield_now();
+        }
+    }));
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    core.absorb();
+    core.with_sampler(|sampler| {
+        let transitions = sampler.transitions();
+        assert_eq!(transitions.n_inserted(), 2 * 4 * ROWS as u64, "nothing that was published is lost");
+        // The newest of a writer come in the order in which it wrote them.
+        for environment in 0..2u16 {
+            let mut numbers: Vec<(crate::replay::Slot, u32)> = (0..transitions.len())
+                .map(|index| (transitions.slot(index), transitions.at(index)))
+                .filter(|(_, transition)| transition.from.environment == environment)
+                .map(|(slot, transition)| (slot, transition.to_own))
+                .collect();
+            numbers.sort_unstable();
+            assert!(numbers.windows(2).all(|pair| pair[0].1 + 1 == pair[1].1), "{numbers:?}");
+        }
+    });
+    let mut rng = Pcg64Mcg::seed_from_u64(2);
+    assert!(draw(&core, &mut rng).is_some());
+    let held: u64 = core.row_bytes().iter().sum();
+    assert!(held > 0 && core.row_bytes()[0] <= 2 * 4 * ROWS as u64 * 8);
+}
+
+#[test]
+fn no_order_of_threads_tears_loses_or_mixes_up_a_transition() {
+    shuttle::check_random(all_at_once, 1500);
+    shuttle::check_pct(all_at_once, 500, 3);
+}
+
+/// A block that is evicted while it is being compressed stays evicted.
+#[test]
+fn every_order_of_one_eviction_and_one_compression_counts_its_bytes_right() {
+    let both = || {
+        let core = Arc::new(Core::<ModelLocks>::new(Sampler::new(2, 0.6), 1, 2));
+        core.publish(published(0, 0));
+        core.absorb();
+        let compressing = Arc::clone(&core);
+        let thread = thread::spawn(move || compressing.compress(0, SHAPE, CODEC).unwrap());
+        core.publish(published(0, 1));
+        core.publish(published(0, 2));
+        core.absorb();
+        thread.join().unwrap();
+        core.compress(0, SHAPE, CODEC).unwrap();
+        assert_eq!(core.row_bytes()[0], 0, "all that is left has been compressed");
+        let mut rng = Pcg64Mcg::seed_from_u64(3);
+        assert!(draw(&core, &mut rng).is_some());
+    };
+    shuttle::check_dfs(both, Some(20_000));
+}

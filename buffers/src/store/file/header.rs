@@ -1,0 +1,247 @@
+//! The first 4,096 bytes of a file: what it is, and how far it is committed, each twice.
+//!
+//! ```text
+//! 0      header    magic 8 · endianness 4 · version 4 · data offset 8 · zeros · checksum 4      (64 bytes)
+//! 512    header    the same
+//! 1024   mark      magic 4 · zeros 4 · sequence 8 · committed bytes 8 · newest index 8 · zeros · checksum 4
+//! 2048   mark      the same, written second
+//! ```
+//!
+//! The first 64 bytes keep their form over all versions, so that a version is told from damage.
+
+use crate::store::file::checksum::{Flip, checksum, flipped_bit};
+use crate::store::file::damage::{Damage, Part};
+
+/// Where records begin.
+pub(crate) const DATA_OFFSET: u64 = 4096;
+/// The version of the format.
+pub(super) const VERSION: u32 = 1;
+
+/// Not a text (its first byte, the line ends), so that a program that changes texts breaks it visibly.
+const MAGIC: [u8; 8] = *b"\x89PLM\r\n\x1a\n";
+const MARK_MAGIC: [u8; 4] = *b"MARK";
+const ENDIANNESS: u32 = 0x0102_0304;
+const BLOCK: usize = 64;
+const HEADERS: [usize; 2] = [0, 512];
+const MARKS: [usize; 2] = [1024, 2048];
+
+/// How far a file is committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// Commits so far.
+    pub(super) sequence: u64,
+    /// The file's length at the commit.
+    pub(super) committed_bytes: u64,
+    /// Where the newest block of the index lies; 0 where there is none.
+    pub(super) index_offset: u64,
+}
+
+impl Mark {
+    /// The mark of a file without records.
+    pub(super) const EMPTY: Self = Self { sequence: 0, committed_bytes: DATA_OFFSET, index_offset: 0 };
+
+    /// The mark's bytes.
+    pub(super) fn to_bytes(self) -> [u8; BLOCK] {
+        let mut block = [0; BLOCK];
+        block[..4].copy_from_slice(&MARK_MAGIC);
+        block[8..16].copy_from_slice(&self.sequence.to_le_bytes());
+        block[16..24].copy_from_slice(&self.committed_bytes.to_le_bytes());
+        block[24..32].copy_from_slice(&self.index_offset.to_le_bytes());
+        sealed(block)
+    }
+
+    fn of(block: &[u8; BLOCK]) -> Option<Self> {
+        let [sequence, committed_bytes, index_offset] =
+            [8, 16, 24].map(|at| u64::from_le_bytes(std::array::from_fn(|i| block[at + i])));
+        let possible = block[..4] == MARK_MAGIC
+            && committed_bytes >= DATA_OFFSET
+            && committed_bytes.is_multiple_of(8)
+            && (index_offset == 0 || (DATA_OFFSET..committed_bytes).contains(&index_offset));
+        possible.then_some(Self { sequence, committed_bytes, index_offset })
+    }
+}
+
+/// Where the two marks are written, in order.
+pub(super) fn mark_offsets() -> [u64; 2] {
+    MARKS.map(|at| at as u64)
+}
+
+/// A whole head with `mark` in both places.
+pub(super) fn page(mark: Mark) -> Vec<u8> {
+    let mut page = vec![0; DATA_OFFSET as usize];
+    let mut header = [0; BLOCK];
+    header[..8].copy_from_slice(&MAGIC);
+    header[8..12].copy_from_slice(&ENDIANNESS.to_le_bytes());
+    header[12..16].copy_from_slice(&VERSION.to_le_bytes());
+    header[16..24].copy_from_slice(&DATA_OFFSET.to_le_bytes());
+    for (at, block) in
+        HEADERS.map(|at| (at, sealed(header))).into_iter().chain(MARKS.map(|at| (at, mark.to_bytes())))
+    {
+        page[at..at + BLOCK].copy_from_slice(&block);
+    }
+    page
+}
+
+/// A head that could be read.
+#[derive(Debug)]
+pub(super) struct Head {
+    /// The newest mark; none where both are damaged.
+    pub(super) mark: Option<Mark>,
+    /// Whether the two marks are not the same: the last commit was cut short, or one is damaged.
+    pub(super) marks_differ: bool,
+    /// What of it is damaged.
+    pub(super) damages: Vec<Damage>,
+}
+
+/// Why a head cannot be read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unreadable {
+    /// It begins as no replay file does.
+    NotAReplayFile,
+    /// It begins as one and ends too early.
+    Short,
+    /// Its numbers are big-endian.
+    WrongEndianness,
+    /// It is of this version.
+    WrongVersion(u32),
+    /// Both headers are damaged.
+    Damaged(Damage),
+}
+
+/// Reads a head.
+pub(super) fn read(page: &[u8]) -> Result<Head, Unreadable> {
+    let begins = page.len().min(MAGIC.len());
+    if page.len() < DATA_OFFSET as usize {
+        return Err(if page[..begins] == MAGIC[..begins] {
+            Unreadable::Short
+        } else {
+            Unreadable::NotAReplayFile
+        });
+    }
+    let mut damages = Vec::new();
+    let headers = HEADERS.map(|at| block(page, at));
+    for (at, header) in HEADERS.iter().zip(headers) {
+        let word = |at: usize| u32::from_le_bytes(std::array::from_fn(|i| header[at + i]));
+        let known = header[..8] == MAGIC;
+        match opened(header) {
+            _ if known && word(8) == ENDIANNESS.swap_bytes() => return Err(Unreadable::WrongEndianness),
+            Ok(()) if known && word(12) != VERSION => return Err(Unreadable::WrongVersion(word(12))),
+            Ok(()) if known => {}
+            Ok(()) => damages.push(damage(Part::FileHeader, *at, None)),
+            Err(flip) => damages.push(damage(Part::FileHeader, *at, flip)),
+        }
+    }
+    if damages.len() == HEADERS.len() {
+        let known = headers.iter().any(|header| header[..8] == MAGIC);
+        return Err(if known { Unreadable::Damaged(damages[0]) } else { Unreadable::NotAReplayFile });
+    }
+    let marks = MARKS.map(|at| match opened(block(page, at)) {
+        Ok(()) => {
+            let mark = Mark::of(block(page, at));
+            damages.extend(mark.is_none().then(|| damage(Part::CommitMark, at, None)));
+            mark
+        }
+        Err(flip) => {
+            damages.push(damage(Part::CommitMark, at, flip));
+            None
+        }
+    });
+    let used = |at: usize| HEADERS.iter().chain(&MARKS).any(|start| (*start..start + BLOCK).contains(&at));
+    for (at, byte) in page[..DATA_OFFSET as usize].iter().enumerate() {
+        if *byte != 0 && !used(at) {
+            let bit = byte.is_power_of_two().then_some(byte.trailing_zeros() as u8);
+            damages.push(Damage { part: Part::Padding, offset: at as u64, n_bytes: 1, bit, chunk: None });
+        }
+    }
+    let mark = marks.into_iter().flatten().max_by_key(|mark| mark.sequence);
+    Ok(Head { mark, marks_differ: marks[0] != marks[1], damages })
+}
+
+fn block(page: &[u8], at: usize) -> &[u8; BLOCK] {
+    page[at..].first_chunk().expect("the page holds whole blocks")
+}
+
+fn sealed(mut block: [u8; BLOCK]) -> [u8; BLOCK] {
+    let sum = checksum(&block[..BLOCK - 4]);
+    block[BLOCK - 4..].copy_from_slice(&sum.to_le_bytes());
+    block
+}
+
+/// Whether a block is as it was sealed; otherwise the flipped byte and bit where it is one.
+fn opened(block: &[u8; BLOCK]) -> Result<(), Option<(usize, u8)>> {
+    let (content, [.., a, b, c, d]) = (&block[..BLOCK - 4], *block);
+    let (stored, found) = (u32::from_le_bytes([a, b, c, d]), checksum(content));
+    if stored == found {
+        return Ok(());
+    }
+    Err(flipped_bit(content.len(), stored, found).map(|flip| match flip {
+        Flip::Content { byte, bit } => (byte, bit),
+        Flip::Checksum { byte, bit } => (content.len() + byte, bit),
+    }))
+}
+
+fn damage(part: Part, at: usize, flip: Option<(usize, u8)>) -> Damage {
+    match flip {
+        Some((byte, bit)) => {
+            Damage { part, offset: (at + byte) as u64, n_bytes: 1, bit: Some(bit), chunk: None }
+        }
+        None => Damage { part, offset: at as u64, n_bytes: BLOCK as u64, bit: None, chunk: None },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MARK: Mark = Mark { sequence: 7, committed_bytes: 8192, index_offset: 4096 };
+
+    fn with_header(change: impl Fn(&mut [u8; BLOCK])) -> Vec<u8> {
+        let mut page = page(MARK);
+        for at in HEADERS {
+            let mut header = *block(&page, at);
+            change(&mut header);
+            page[at..at + BLOCK].copy_from_slice(&header);
+        }
+        page
+    }
+
+    #[test]
+    fn every_flipped_bit_of_a_head_is_named_and_the_mark_is_read() {
+        for place in 0..DATA_OFFSET as usize * 8 {
+            let mut page = page(MARK);
+            page[place / 8] ^= 1 << (place % 8);
+            let head = read(&page).unwrap();
+            assert_eq!(head.mark, Some(MARK));
+            assert_eq!(head.damages.len(), 1, "bit {place}");
+            let damage = head.damages[0];
+            assert_eq!((damage.offset, damage.bit), (place as u64 / 8, Some((place % 8) as u8)));
+        }
+    }
+
+    #[test]
+    fn other_files_are_told_apart() {
+        let big_endian = with_header(|header| {
+            header[8..12].reverse();
+            header[12..16].reverse();
+        });
+        assert_eq!(read(&big_endian).unwrap_err(), Unreadable::WrongEndianness);
+        let newer = with_header(|header| {
+            header[12] = 2;
+            *header = sealed(*header);
+        });
+        assert_eq!(read(&newer).unwrap_err(), Unreadable::WrongVersion(2));
+        assert_eq!(read(&[7; 5000]).unwrap_err(), Unreadable::NotAReplayFile);
+        assert_eq!(read(b"hello").unwrap_err(), Unreadable::NotAReplayFile);
+        assert_eq!(read(&page(MARK)[..4000]).unwrap_err(), Unreadable::Short);
+        assert!(matches!(read(&with_header(|header| header[20] ^= 1)), Err(Unreadable::Damaged(_))));
+    }
+
+    #[test]
+    fn the_newer_mark_counts() {
+        let mut page = page(MARK);
+        let newer = Mark { sequence: 8, committed_bytes: 9000, ..MARK };
+        page[MARKS[0]..MARKS[0] + BLOCK].copy_from_slice(&newer.to_bytes());
+        let head = read(&page).unwrap();
+        assert_eq!((head.mark, head.marks_differ, head.damages.len()), (Some(newer), true, 0));
+    }
+}

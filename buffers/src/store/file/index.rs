@@ -1,0 +1,159 @@
+//! The index: which chunks a file holds.
+//!
+//! Blocks of headers stand between the records, each with the offset of the block before; the commit mark has the
+//! newest. What came after it is found by walking from record to record, and so is everything where a block is
+//! damaged.
+
+use std::collections::BTreeMap;
+
+use crate::store::file::damage::{Damage, Part};
+use crate::store::file::header::{DATA_OFFSET, Mark};
+use crate::store::file::record;
+use crate::store::file::record::{Entry, HEADER_BYTES, IndexBlock, Record, check_payload, slice};
+
+/// The chunks of a file by stream and number.
+#[derive(Debug, Clone, Default)]
+pub struct Index {
+    streams: BTreeMap<u32, BTreeMap<u64, Entry>>,
+}
+
+impl Index {
+    /// The streams that the file has chunks of.
+    pub fn streams(&self) -> impl Iterator<Item = u32> {
+        self.streams.keys().copied()
+    }
+
+    /// A stream's chunks in order.
+    pub fn chunks(&self, stream: u32) -> impl DoubleEndedIterator<Item = &Entry> {
+        self.streams.get(&stream).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// One chunk.
+    #[must_use]
+    pub fn chunk(&self, stream: u32, number: u64) -> Option<&Entry> {
+        self.streams.get(&stream)?.get(&number)
+    }
+
+    /// All chunks, stream by stream.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.streams.values().flat_map(BTreeMap::values)
+    }
+
+    /// Forgets a stream's chunks before `number`; they stay in the file.
+    pub(super) fn forget_before(&mut self, stream: u32, number: u64) {
+        if let Some(chunks) = self.streams.get_mut(&stream) {
+            while chunks.first_key_value().is_some_and(|(first, _)| *first < number) {
+                chunks.pop_first();
+            }
+        }
+    }
+
+    /// Adds a chunk that was appended later than all others. A stream's newest history counts: it replaces the
+    /// stream's chunk of the same number and all after it, and, where its rows are others, all before it.
+    pub(super) fn insert(&mut self, entry: Entry) {
+        let chunks = self.streams.entry(entry.identity.stream).or_default();
+        drop(chunks.split_off(&entry.identity.number));
+        let same =
+            |of: &Entry| (of.shape, of.identity.chunk_rows) == (entry.shape, entry.identity.chunk_rows);
+        if chunks.values().next_back().is_some_and(|last| !same(last)) {
+            chunks.clear();
+        }
+        chunks.insert(entry.identity.number, entry);
+    }
+}
+
+/// What a walk over a file's records finds, in the file's order.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) records: Vec<Record>,
+    pub(super) damages: Vec<Damage>,
+}
+
+/// The chunks of the first `to` bytes of a file, in the order they were appended. `data` holds the file from
+/// [`DATA_OFFSET`] on.
+pub(super) fn load(data: &[u8], mark: Mark, to: u64) -> Found {
+    let (mut found, from) = match by_blocks(data, mark.index_offset, to) {
+        Ok(walked) => walked,
+        Err(damage) => (Found { records: Vec::new(), damages: damage.into_iter().collect() }, DATA_OFFSET),
+    };
+    walk(data, from, to, &mut found);
+    found
+}
+
+/// Reads the blocks of the index, newest first: the chunks in them, and where the newest block ends.
+fn by_blocks(data: &[u8], newest: u64, to: u64) -> Result<(Found, u64), Option<Damage>> {
+    let (mut at, mut bound, mut end) = (newest, to, DATA_OFFSET);
+    let mut blocks = Vec::new();
+    while at != 0 {
+        let header = slice(data, DATA_OFFSET, at, HEADER_BYTES as u64).and_then(<[u8]>::first_chunk);
+        let whole =
+            Damage { part: Part::Index, offset: at, n_bytes: HEADER_BYTES as u64, bit: None, chunk: None };
+        let block = match record::read(header.ok_or(None)?, at) {
+            Ok(Record::Index(block)) if block.end() <= bound => block,
+            Ok(_) => return Err(Some(whole)),
+            // The walk over the records names it.
+            Err(_) => return Err(None),
+        };
+        if block.before >= at || check_payload(data, DATA_OFFSET, &Record::Index(block)).is_some() {
+            return Err(None);
+        }
+        blocks.push(entries_of(data, &block).ok_or(Some(whole))?);
+        end = end.max(block.end());
+        (bound, at) = (at, block.before);
+    }
+    let records = blocks.into_iter().rev().flatten().map(Record::Chunk).collect();
+    Ok((Found { records, damages: Vec::new() }, end))
+}
+
+/// The chunks that a block of the index lists; none where one of them is impossible.
+pub(super) fn entries_of(data: &[u8], block: &IndexBlock) -> Option<Vec<Entry>> {
+    let payload =
+        slice(data, DATA_OFFSET, block.offset + HEADER_BYTES as u64, u64::from(block.stored_bytes()))?;
+    let (headers, _) = payload.as_chunks::<HEADER_BYTES>();
+    let entry = |header: &[u8; HEADER_BYTES]| {
+        let offset = u64::from_le_bytes(std::array::from_fn(|i| header[8 + i]));
+        match record::read(header, offset) {
+            Ok(Record::Chunk(entry)) if entry.end() <= block.offset && offset >= DATA_OFFSET => Some(entry),
+            _ => None,
+        }
+    };
+    headers.iter().map(entry).collect()
+}
+
+/// Walks from record to record. Behind a damaged header it goes on with the next that is whole.
+pub(super) fn walk(data: &[u8], from: u64, to: u64, found: &mut Found) {
+    let header_at = |at: u64| slice(data, DATA_OFFSET, at, HEADER_BYTES as u64).and_then(<[u8]>::first_chunk);
+    let mut at = from;
+    while at < to {
+        let rest = Damage { part: Part::RecordHeader, offset: at, n_bytes: to - at, bit: None, chunk: None };
+        let Some(header) = header_at(at) else {
+            found.damages.push(rest);
+            return;
+        };
+        let read = record::read(header, at);
+        match read {
+            Ok(record) | Err(record::Broken { was: Some(record), .. }) if record.end() <= to => {
+                found.damages.extend(read.err().map(|broken| broken.damage));
+                found.records.push(record);
+                at = record.end();
+            }
+            Ok(Record::Chunk(entry)) => {
+                found.damages.push(Damage { part: Part::Rows, chunk: Some(entry.chunk()), ..rest });
+                return;
+            }
+            Ok(Record::Index(_)) => {
+                found.damages.push(Damage { part: Part::Index, ..rest });
+                return;
+            }
+            Err(broken) => {
+                let whole =
+                    |next: &u64| header_at(*next).is_some_and(|header| record::is_whole(header, *next));
+                let next = (at + 8..to).step_by(8).find(whole).unwrap_or(to);
+                let known = broken.damage.bit.is_some();
+                let damage = Damage { offset: at, n_bytes: next - at, ..broken.damage };
+                found.damages.push(if known { broken.damage } else { damage });
+                at = next;
+            }
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! A file of chunks: whole ones read as any file is, single rows through a window of mappings.
+//!
+//! The mappings are sound because of three rules:
+//! records are appended once and never rewritten, a mapping ends where the records end that its owner knows, and
+//! what a writer cuts off lies behind the last commit. The writer's lock belongs to the [`ChunkFile`], so that it is
+//! held as long as any chunk is mapped from what it wrote. A file cut off by someone else is noticed before bytes
+//! are touched, except in the instant between.
+
+pub(crate) mod checksum;
+pub mod damage;
+pub(crate) mod header;
+pub mod index;
+pub(crate) mod mapped_window;
+pub mod record;
+pub mod verify;
+pub mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::ops::Deref;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use memsys::os::{Access, Map};
+
+use crate::error::{Error, Result};
+use crate::store::codec;
+use crate::store::file::damage::{Damage, Part};
+use crate::store::file::header::{DATA_OFFSET, Head, Mark, Unreadable};
+use crate::store::file::index::Index;
+use crate::store::file::mapped_window::Window;
+use crate::store::file::record::{Entry, HEADER_BYTES, Record, check_payload, slice};
+
+/// A file that gives its lock back when it is dropped. Closing it is not enough: a process that is just being started
+/// from this one still has it open.
+#[derive(Debug)]
+pub(super) struct Handle(File);
+
+impl Handle {
+    pub(super) fn new(file: File) -> Self {
+        Self(file)
+    }
+}
+
+impl Deref for Handle {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.0
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // Where it fails, closing the file gives the lock back, if a little later.
+        if self.0.unlock().is_err() {}
+    }
+}
+
+/// A file of chunks that may be read.
+#[derive(Debug)]
+pub struct ChunkFile {
+    path: PathBuf,
+    pub(super) file: Handle,
+    /// Where the records end that may be mapped.
+    end: AtomicU64,
+    window: Window,
+}
+
+thread_local! {
+    /// Room for what is read from files, kept from read to read.
+    static PART: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+impl ChunkFile {
+    pub(super) fn new(path: PathBuf, file: Handle, end: u64) -> Self {
+        memsys::os::read_randomly(&file);
+        Self { path, file, end: AtomicU64::new(end), window: Window::default() }
+    }
+
+    /// Where the file lies.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads the rows of a chunk.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] where its record is not what was written, [`Error::Truncated`] where the file ends before
+    /// it, [`Error::Io`].
+    pub fn rows(&self, entry: &Entry) -> Result<Vec<u8>> {
+        codec::decode(&self.encoded(entry)?).map_err(|_| self.damaged(undecodable(entry)))
+    }
+
+    /// Reads a chunk as it was encoded.
+    ///
+    /// # Errors
+    /// As [`ChunkFile::rows`].
+    pub fn encoded(&self, entry: &Entry) -> Result<Vec<u8>> {
+        let mut record = vec![0; (entry.end() - entry.offset) as usize];
+        self.read_at(&mut record, entry.offset, entry)?;
+        check(&record, entry.offset, entry).map_err(|damage| self.damaged(damage))?;
+        record.truncate(HEADER_BYTES + entry.stored_bytes as usize);
+        record.drain(..HEADER_BYTES);
+        Ok(record)
+    }
+
+    /// Shows `take` `n_bytes` of an encoded chunk from `at` on: through the window where they are in it or have room
+    /// there.
+    ///
+    /// # Errors
+    /// As [`ChunkFile::rows`], but for damage, which is not looked for.
+    pub(super) fn read_part(
+        &self,
+        entry: &Entry,
+        at: usize,
+        n_bytes: usize,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<()> {
+        let offset = entry.offset + (HEADER_BYTES + at) as u64;
+        if self.window.read(&self.file, offset, n_bytes, self.end.load(Ordering::Acquire), take) {
+            return Ok(());
+        }
+        PART.with_borrow_mut(|part| {
+            part.resize(n_bytes.max(part.len()), 0);
+            let part = &mut part[..n_bytes];
+            self.read_at(part, offset, entry)?;
+            take(part);
+            Ok(())
+        })
+    }
+
+    /// Has the processor fetch a part of an encoded chunk, where it is in the window.
+    pub(super) fn prefetch(&self, entry: &Entry, at: usize, n_bytes: usize) {
+        self.window.prefetch(entry.offset + (HEADER_BYTES + at) as u64, n_bytes);
+    }
+
+    /// Has the system begin to read a part of an encoded chunk. What is in the window may have left the system's cache
+    /// or, but for a page of a grain, never have been there.
+    pub(super) fn will_need(&self, entry: &Entry, at: usize, n_bytes: usize) {
+        let offset = entry.offset + (HEADER_BYTES + at) as u64;
+        memsys::os::will_need(&self.file, offset, n_bytes);
+    }
+
+    /// Lets at most `bytes` of the file be resident through mappings.
+    pub fn limit_window(&self, bytes: u64) {
+        self.window.limit_to(bytes);
+    }
+
+    /// Gives all pages of the window back and returns how many bytes they were at most.
+    pub fn clear_window(&self) -> u64 {
+        self.window.clear()
+    }
+
+    /// Bytes of the file that may be resident through mappings.
+    #[must_use]
+    pub fn window_bytes(&self) -> u64 {
+        self.window.bytes()
+    }
+
+    /// Finds out whether someone has cut the file off. Pages of a mapping that lie behind its end cannot be read, so this
+    /// comes before many reads through the window.
+    ///
+    /// # Errors
+    /// [`Error::Truncated`], [`Error::Io`].
+    pub(crate) fn check_length(&self) -> Result<()> {
+        let (found_bytes, end) = (length(&self.path, &self.file)?, self.end.load(Ordering::Acquire));
+        if found_bytes < end {
+            return Err(Error::Truncated { path: self.path.clone(), found_bytes, committed_bytes: end });
+        }
+        Ok(())
+    }
+
+    fn read_at(&self, out: &mut [u8], offset: u64, entry: &Entry) -> Result<()> {
+        self.file.read_exact_at(out, offset).or_else(|source| {
+            let found_bytes = length(&self.path, &self.file)?;
+            if found_bytes < entry.end() {
+                let path = self.path.clone();
+                return Err(Error::Truncated { path, found_bytes, committed_bytes: entry.end() });
+            }
+            Err(Error::io(&self.path, "read from it", source))
+        })
+    }
+
+    pub(super) fn renamed(&mut self, to: &Path) {
+        self.path = to.to_owned();
+    }
+
+    pub(super) fn grown_to(&self, end: u64) {
+        self.end.store(end, Ordering::Release);
+    }
+
+    /// The file from [`DATA_OFFSET`] to `end`, to be read from front to back.
+    pub(super) fn mapped(&self, end: u64) -> Result<Map> {
+        let found_bytes = length(&self.path, &self.file)?;
+        if found_bytes < end {
+            return Err(Error::Truncated { path: self.path.clone(), found_bytes, committed_bytes: end });
+        }
+        Map::of(&self.file, DATA_OFFSET, (end - DATA_OFFSET) as usize)
+            .and_then(|map| map.advise(Access::Sequential).map(|()| map))
+            .map_err(|source| Error::io(&self.path, "map it", source))
+    }
+
+    fn damaged(&self, damage: Damage) -> Error {
+        Error::Damaged { path: self.path.clone(), damage }
+    }
+}
+
+/// The encoded rows of a chunk whose record is whole; `data` holds the file from `from` on.
+pub(super) fn check<'a>(data: &'a [u8], from: u64, entry: &Entry) -> std::result::Result<&'a [u8], Damage> {
+    let header = slice(data, from, entry.offset, HEADER_BYTES as u64).and_then(<[u8]>::first_chunk);
+    if header != Some(&entry.header()) {
+        let whole = Damage {
+            part: Part::RecordHeader,
+            offset: entry.offset,
+            n_bytes: HEADER_BYTES as u64,
+            bit: None,
+            chunk: Some(entry.chunk()),
+        };
+        let broken = header.and_then(|header| record::read(header, entry.offset).err());
+        return Err(broken.map_or(whole, |broken| Damage { chunk: whole.chunk, ..broken.damage }));
+    }
+    if let Some(damage) = check_payload(data, from, &Record::Chunk(*entry)) {
+        return Err(damage);
+    }
+    let encoded = slice(data, from, entry.offset + HEADER_BYTES as u64, u64::from(entry.stored_bytes))
+        .expect("a payload with the right checksum is there");
+    let fits = codec::header(encoded).is_ok_and(|header| {
+        (header.shape, header.codec, header.n_rows) == (entry.shape, entry.codec, entry.n_rows as usize)
+    });
+    if fits { Ok(encoded) } else { Err(undecodable(entry)) }
+}
+
+/// A chunk with the right checksum that no encoder wrote.
+pub(super) fn undecodable(entry: &Entry) -> Damage {
+    Damage {
+        part: Part::Rows,
+        offset: entry.offset + HEADER_BYTES as u64,
+        n_bytes: u64::from(entry.stored_bytes),
+        bit: None,
+        chunk: Some(entry.chunk()),
+    }
+}
+
+pub(super) fn length(path: &Path, file: &File) -> Result<u64> {
+    Ok(file.metadata().map_err(|source| Error::io(path, "read its length", source))?.len())
+}
+
+pub(super) fn read_page(path: &Path, file: &File) -> Result<Vec<u8>> {
+    let n_bytes = length(path, file)?.min(DATA_OFFSET);
+    let mut page = vec![0; n_bytes as usize];
+    file.read_exact_at(&mut page, 0).map_err(|source| Error::io(path, "read its head", source))?;
+    Ok(page)
+}
+
+pub(super) fn parse_head(path: &Path, page: &[u8]) -> Result<Head> {
+    let path = || path.to_owned();
+    header::read(page).map_err(|reason| match reason {
+        Unreadable::NotAReplayFile => Error::NotAReplayFile { path: path() },
+        Unreadable::Short => {
+            Error::Truncated { path: path(), found_bytes: page.len() as u64, committed_bytes: DATA_OFFSET }
+        }
+        Unreadable::WrongEndianness => Error::WrongEndianness { path: path() },
+        Unreadable::WrongVersion(found) => {
+            Error::WrongVersion { path: path(), found, wanted: header::VERSION }
+        }
+        Unreadable::Damaged(damage) => Error::Damaged { path: path(), damage },
+    })
+}
+
+/// A file of chunks as it was committed when it was opened. Files that are being written, are damaged or cut off
+/// can be read as far as they go.
+#[derive(Debug)]
+pub struct ChunkReader {
+    file: Arc<ChunkFile>,
+    index: Index,
+    damages: Vec<Damage>,
+    missing_bytes: u64,
+}
+
+impl ChunkReader {
+    /// Opens a file for reading.
+    ///
+    /// # Errors
+    /// [`Error::NotAReplayFile`], [`Error::WrongVersion`], [`Error::WrongEndianness`], [`Error::Truncated`] where not
+    /// even the head is there, [`Error::Damaged`] where both copies of its header are, [`Error::Io`].
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = Handle::new(File::open(path).map_err(|source| Error::io(path, "open it", source))?);
+        let mut head = parse_head(path, &read_page(path, &file)?)?;
+        if !head.damages.is_empty() {
+            // A writer may have been at the mark; what is really damaged still is.
+            head = parse_head(path, &read_page(path, &file)?)?;
+        }
+        let found_bytes = length(path, &file)?;
+        // Without any mark, all that can be found is read.
+        let mark = head.mark.unwrap_or(Mark { committed_bytes: found_bytes, ..Mark::EMPTY });
+        let end = mark.committed_bytes.min(found_bytes);
+        let file = Arc::new(ChunkFile::new(path.to_owned(), file, end));
+        let (index, mut damages) = load(&file, mark, end)?;
+        damages.splice(..0, head.damages);
+        Ok(Self { file, index, damages, missing_bytes: mark.committed_bytes - end })
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn file(&self) -> &Arc<ChunkFile> {
+        &self.file
+    }
+
+    /// Its chunks.
+    #[must_use]
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// What was found damaged on the way. Payloads are checked when they are read, or all by
+    /// [`verify`](fn@crate::store::verify).
+    #[must_use]
+    pub fn damages(&self) -> &[Damage] {
+        &self.damages
+    }
+
+    /// Bytes that were committed and are not there any more.
+    #[must_use]
+    pub fn missing_bytes(&self) -> u64 {
+        self.missing_bytes
+    }
+}
+
+pub(super) fn load(file: &ChunkFile, mark: Mark, end: u64) -> Result<(Index, Vec<Damage>)> {
+    let mut index = Index::default();
+    if end == DATA_OFFSET {
+        return Ok((index, Vec::new()));
+    }
+    let found = index::load(file.mapped(end)?.bytes(), mark, end);
+    for record in found.records {
+        if let Record::Chunk(entry) = record {
+            index.insert(entry);
+        }
+    }
+    Ok((index, found.damages))
+}

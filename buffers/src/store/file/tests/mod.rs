@@ -1,0 +1,4 @@
+//! What a file survives: kills at any moment, flipped bits anywhere.
+
+mod bit_flips;
+mod crash;

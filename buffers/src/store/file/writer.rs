@@ -1,0 +1,346 @@
+//! The one who may write a file of chunks.
+//!
+//! ```text
+//! append   record written behind the end            seen by this process alone
+//! commit   [sync] mark 1 written [sync] mark 2      seen by all; survives the process's death at once, and a
+//!                                                   power cut with [`Durability::Power`]
+//! open     lock, read the newest mark, cut off      what no mark covers was never committed
+//! ```
+//!
+//! At any instant one of the two marks is whole, and a mark is written only when all that it covers is. What a mark
+//! covers is never cut off, however damaged: it is named and refused, and the rest is served.
+
+use std::fmt;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::store::codec;
+use crate::store::file::checksum::checksum;
+use crate::store::file::damage::Damage;
+use crate::store::file::header;
+use crate::store::file::header::Mark;
+use crate::store::file::index::Index;
+use crate::store::file::record::{Entry, HEADER_BYTES, Identity, IndexBlock};
+use crate::store::file::{ChunkFile, Handle, length, load, parse_head, read_page};
+
+/// Chunks between two blocks of the index.
+const INDEX_EVERY: usize = 256;
+
+/// What a commit survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// The end of the process, by whatever signal.
+    Process,
+    /// The end of the machine's power too: two waits for the disk.
+    Power,
+}
+
+/// What was found on opening a file for writing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Opened {
+    /// Whether the file is new.
+    pub new: bool,
+    /// Bytes behind the last commit that were cut off.
+    pub torn_bytes: u64,
+    /// What is damaged. Damage to the head has been mended from its other copy.
+    pub damages: Vec<Damage>,
+}
+
+impl fmt::Display for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.new, self.torn_bytes) {
+            (true, _) => write!(f, "a new replay file")?,
+            (false, 0) => write!(f, "nothing was torn")?,
+            (false, torn_bytes) => write!(f, "{torn_bytes} bytes that were never committed were cut off")?,
+        }
+        self.damages.iter().try_for_each(|damage| write!(f, "; {damage}"))
+    }
+}
+
+/// The writer of a file of chunks. There is one at a time; what it has not committed is lost with it.
+#[derive(Debug)]
+pub struct ChunkWriter {
+    file: Arc<ChunkFile>,
+    index: Index,
+    mark: Mark,
+    end: u64,
+    /// Where the newest block of the index lies, committed or not.
+    index_offset: u64,
+    /// Headers of chunks that no block of the index lists yet.
+    unlisted: Vec<[u8; HEADER_BYTES]>,
+    /// Room for a record, kept from one to the next.
+    record: Vec<u8>,
+    /// Whether the folder must be told to the disk too.
+    new: bool,
+}
+
+impl ChunkWriter {
+    /// Opens a file for writing, or makes it, and cuts off what was never committed.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] where another writer has it; [`Error::Truncated`] where committed bytes are missing
+    /// ([`copy_readable`] saves the rest); what [`ChunkReader::open`](crate::store::ChunkReader::open) refuses; [`Error::DiskFull`].
+    pub fn open(path: &Path) -> Result<(Self, Opened)> {
+        let io = |action| move |source| Error::io(path, action, source);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(io("open it for writing"))?;
+        let file = Handle::new(file);
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Error::Locked { path: path.to_owned() }),
+            Err(TryLockError::Error(source)) => return Err(Error::io(path, "lock it", source)),
+        }
+        let mut opened = Opened::default();
+        if length(path, &file)? == 0 {
+            opened.new = true;
+            let page = header::page(Mark::EMPTY);
+            if let Err(source) = file.write_all_at(&page, 0) {
+                shorten(&file, 0);
+                return Err(Error::io(path, "begin it", source));
+            }
+        }
+        let head = parse_head(path, &read_page(path, &file)?)?;
+        let Some(mark) = head.mark else {
+            return Err(Error::Damaged { path: path.to_owned(), damage: head.damages[0] });
+        };
+        let found_bytes = length(path, &file)?;
+        if found_bytes < mark.committed_bytes {
+            let committed_bytes = mark.committed_bytes;
+            return Err(Error::Truncated { path: path.to_owned(), found_bytes, committed_bytes });
+        }
+        if head.marks_differ || !head.damages.is_empty() {
+            file.write_all_at(&header::page(mark), 0).map_err(io("mend its head"))?;
+        }
+        if found_bytes > mark.committed_bytes {
+            opened.torn_bytes = found_bytes - mark.committed_bytes;
+            file.set_len(mark.committed_bytes).map_err(io("cut off what was never committed"))?;
+        }
+        let end = mark.committed_bytes;
+        let file = Arc::new(ChunkFile::new(path.to_owned(), file, end));
+        let (index, damages) = load(&file, mark, end)?;
+        opened.damages = head.damages;
+        opened.damages.extend(damages);
+        // What is not listed yet lies behind the newest block; it is listed with the next one.
+        let unlisted = index.entries().filter(|entry| entry.offset > mark.index_offset).copied();
+        let mut unlisted: Vec<Entry> = unlisted.collect();
+        unlisted.sort_by_key(|entry| entry.offset);
+        let unlisted = unlisted.iter().map(Entry::header).collect();
+        let new = opened.new;
+        Ok((
+            Self {
+                file,
+                index,
+                mark,
+                end,
+                index_offset: mark.index_offset,
+                unlisted,
+                record: Vec::new(),
+                new,
+            },
+            opened,
+        ))
+    }
+
+    /// A new file in the place of whatever lies there.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] where a writer has what lies there; as [`ChunkWriter::open`].
+    pub fn create(path: &Path) -> Result<Self> {
+        if let Ok(old) = File::open(path) {
+            let old = Handle::new(old);
+            if matches!(old.try_lock(), Err(TryLockError::WouldBlock)) {
+                return Err(Error::Locked { path: path.to_owned() });
+            }
+            std::fs::remove_file(path)
+                .map_err(|source| Error::io(path, "put a new one in its place", source))?;
+        }
+        Self::open(path).map(|(writer, _)| writer)
+    }
+
+    /// The file, for reading what has been appended.
+    #[must_use]
+    pub fn file(&self) -> &Arc<ChunkFile> {
+        &self.file
+    }
+
+    /// Its chunks, those that are not committed yet included.
+    #[must_use]
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// Bytes appended since the last commit.
+    #[must_use]
+    pub fn uncommitted_bytes(&self) -> u64 {
+        self.end - self.mark.committed_bytes
+    }
+
+    /// Bytes of the file as of the last commit.
+    #[must_use]
+    pub fn committed_bytes(&self) -> u64 {
+        self.mark.committed_bytes
+    }
+
+    /// Puts the file, of which nothing may be mapped yet, in the place of another.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; both files are as before.
+    pub(crate) fn rename(&mut self, to: &Path) -> Result<()> {
+        std::fs::rename(self.file.path(), to)
+            .map_err(|source| Error::io(self.file.path(), "put it in the old one's place", source))?;
+        let file = Arc::get_mut(&mut self.file).expect("nothing refers to a file that is being written anew");
+        file.renamed(to);
+        self.new = true;
+        self.sync(Durability::Power)
+    }
+
+    /// Appends an encoded chunk. It replaces the stream's chunk of that number and all after it.
+    ///
+    /// # Errors
+    /// [`Error::Undecodable`] where `encoded` is no encoded chunk or has more rows than `identity` allows;
+    /// [`Error::DiskFull`] and [`Error::Io`]: the file is as before.
+    pub fn append(&mut self, identity: Identity, encoded: &[u8]) -> Result<Entry> {
+        let header = codec::header(encoded)?;
+        let entry = Entry {
+            identity,
+            shape: header.shape,
+            n_rows: header.n_rows as u32,
+            codec: header.codec,
+            offset: self.end,
+            stored_bytes: encoded.len() as u32,
+            payload_checksum: 0,
+        };
+        let mut record = std::mem::take(&mut self.record);
+        record.clear();
+        record.resize(HEADER_BYTES, 0);
+        record.extend_from_slice(encoded);
+        record.resize(HEADER_BYTES + encoded.len().next_multiple_of(8), 0);
+        let entry = Entry { payload_checksum: checksum(&record[HEADER_BYTES..]), ..entry };
+        let header = entry.header();
+        if crate::store::file::record::read(&header, entry.offset).is_err() {
+            return Err(Error::Undecodable { what: "it has more rows than a chunk of its stream" });
+        }
+        record[..HEADER_BYTES].copy_from_slice(&header);
+        let written = self.write(&record, "append to it");
+        self.record = record;
+        written?;
+        self.unlisted.push(header);
+        self.index.insert(entry);
+        Ok(entry)
+    }
+
+    /// Forgets a stream's chunks before `number`, which will not be read again; they stay in the file.
+    pub(crate) fn forget_before(&mut self, stream: u32, number: u64) {
+        self.index.forget_before(stream, number);
+    }
+
+    /// Makes all that was appended part of the file.
+    ///
+    /// # Errors
+    /// [`Error::Io`]: what was committed before is kept, and this may be tried again.
+    pub fn commit(&mut self, durability: Durability) -> Result<()> {
+        // A block of the index only saves walking: where there is no room for it, the chunks are committed without.
+        if self.unlisted.len() >= INDEX_EVERY
+            && let Ok(offset) = self.append_index()
+        {
+            self.index_offset = offset;
+        }
+        let index_offset = self.index_offset;
+        let mark = Mark { sequence: self.mark.sequence + 1, committed_bytes: self.end, index_offset };
+        let [first, second] = header::mark_offsets();
+        self.sync(durability)?;
+        self.put_mark(mark, first)?;
+        self.sync(durability)?;
+        self.put_mark(mark, second)?;
+        self.mark = mark;
+        Ok(())
+    }
+
+    fn append_index(&mut self) -> Result<u64> {
+        let payload = self.unlisted.concat();
+        let block = IndexBlock {
+            offset: self.end,
+            before: self.index_offset,
+            n_entries: self.unlisted.len() as u32,
+            payload_checksum: checksum(&payload),
+        };
+        self.write(&[&block.header()[..], &payload].concat(), "append its index")?;
+        self.unlisted.clear();
+        Ok(block.offset)
+    }
+
+    fn write(&mut self, record: &[u8], action: &'static str) -> Result<()> {
+        if let Err(source) = self.file.file.write_all_at(record, self.end) {
+            shorten(&self.file.file, self.end);
+            return Err(Error::io(self.file.path(), action, source));
+        }
+        self.end += record.len() as u64;
+        self.file.grown_to(self.end);
+        Ok(())
+    }
+
+    fn put_mark(&self, mark: Mark, offset: u64) -> Result<()> {
+        let written = self.file.file.write_all_at(&mark.to_bytes(), offset);
+        written.map_err(|source| Error::io(self.file.path(), "commit to it", source))
+    }
+
+    fn sync(&mut self, durability: Durability) -> Result<()> {
+        if durability == Durability::Process {
+            return Ok(());
+        }
+        let io = |source| Error::io(self.file.path(), "bring it to the disk", source);
+        self.file.file.sync_data().map_err(io)?;
+        if std::mem::take(&mut self.new) {
+            let folder = self.file.path().parent().filter(|folder| !folder.as_os_str().is_empty());
+            File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all()).map_err(io)?;
+        }
+        Ok(())
+    }
+}
+
+/// Gives back the room of what was written in part. Where even that fails it is torn: the next opening cuts it off.
+fn shorten(file: &File, to: u64) {
+    if file.set_len(to).is_err() {}
+}
+
+/// What [`copy_readable`] has done.
+#[derive(Debug, Default)]
+pub struct Copied {
+    /// Chunks copied.
+    pub n_chunks: u64,
+    /// Why the others were not.
+    pub refused: Vec<Error>,
+}
+
+/// Copies the chunks of an index that can be read to another file: saves what is left of a damaged one, or leaves behind
+/// what is not needed any more. Commits at the end.
+///
+/// # Errors
+/// Where the other file cannot be written.
+pub fn copy_readable(
+    from: &ChunkFile,
+    index: &Index,
+    to: &mut ChunkWriter,
+    durability: Durability,
+) -> Result<Copied> {
+    let mut copied = Copied::default();
+    for entry in index.entries() {
+        match from.encoded(entry) {
+            Ok(encoded) => {
+                to.append(entry.identity, &encoded)?;
+                copied.n_chunks += 1;
+            }
+            Err(refused) => copied.refused.push(refused),
+        }
+    }
+    to.commit(durability)?;
+    Ok(copied)
+}

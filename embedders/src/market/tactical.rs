@@ -1,0 +1,185 @@
+//! Five hours of price action, 60 bars of five minutes, read by LSTMs and by attention to its scales.
+
+use memsys::libtorch::NumberOperations as _;
+use memsys::nn::activations::{Stage, sequential};
+use memsys::nn::parameters::{Init, Layout, ParameterId, Weights};
+use tch::Tensor;
+
+use crate::blocks::{
+    Activation, Direction, GaussianHead, LayerNorm, Linear, Lstm, ScaleAttention, TimePooling,
+};
+use crate::error::{Error, Result};
+use crate::market::preset::Widths;
+use crate::{Embedding, Mode, require_shape};
+
+/// Bars in a tactical window.
+pub const TACTICAL_TIMES: i64 = 60;
+/// Features of a bar.
+pub const TACTICAL_FEATURES: i64 = 7;
+/// Numbers in the tactical embedding.
+pub const TACTICAL_OUT: i64 = 48;
+
+const N_LAYERS: usize = 3;
+/// Bars in a mean of each scale; each divides [`TACTICAL_TIMES`].
+const SCALES: [i64; 3] = [5, 15, 30];
+
+/// Projected rows with positions scaled by momentum, three bidirectional LSTM layers, gated attention to three
+/// scales, pooling over time, μ and σ.
+#[derive(Debug, Clone)]
+pub struct Tactical {
+    rows: Rows,
+    layers: Vec<(Lstm, LayerNorm)>,
+    scales: Scales,
+    pool: TimePooling,
+    head: GaussianHead,
+}
+
+impl Tactical {
+    /// Adds the parameters under `prefix`.
+    pub fn new(layout: &mut Layout, prefix: &str, widths: &Widths) -> Self {
+        let wide = 2 * widths.tactical_lstm;
+        let layer = |layout: &mut Layout, i: usize| {
+            let inputs = if i == 0 { widths.tactical_model } else { wide };
+            let name = format!("{prefix}.lstm.{i}");
+            let lstm = Lstm::new(layout, &name, inputs, widths.tactical_lstm, 1, Direction::Both);
+            (lstm, LayerNorm::new(layout, &format!("{prefix}.norm.{i}"), wide))
+        };
+        Self {
+            rows: Rows::new(layout, prefix, widths),
+            layers: (0..N_LAYERS).map(|i| layer(layout, i)).collect(),
+            scales: Scales::new(layout, prefix, wide, widths.tactical_heads),
+            pool: TimePooling::new(layout, &format!("{prefix}.pool"), wide),
+            head: GaussianHead::new(
+                layout,
+                prefix,
+                [wide, widths.tactical_head, TACTICAL_OUT],
+                Activation::Relu,
+            ),
+        }
+    }
+
+    /// Floating-point operations of a forward pass of one window: two for each multiply-add of the matrix
+    /// products, nothing for the rest.
+    #[must_use]
+    pub fn flops(widths: &Widths) -> u64 {
+        let (t, width, lstm) = (TACTICAL_TIMES, widths.tactical_model, widths.tactical_lstm);
+        let wide = 2 * lstm;
+        let rows = t * TACTICAL_FEATURES * (width + 3 * widths.tactical_momentum);
+        let layer = |inputs: i64| 2 * t * 4 * lstm * (inputs + lstm);
+        let layers = layer(width) + (N_LAYERS as i64 - 1) * layer(wide);
+        let scales: i64 = SCALES
+            .iter()
+            .map(|scale| ScaleAttention::products(wide, widths.tactical_heads, t, t / scale))
+            .sum();
+        let mix = t * SCALES.len() as i64 * wide * wide;
+        let heads = 2 * widths.tactical_head * (wide + TACTICAL_OUT);
+        (2 * (rows + layers + scales + mix + 2 * t * wide + heads)) as u64
+    }
+
+    /// B × 60 × 7 → μ and σ, B × 48 each. Nothing is dropped in either mode.
+    ///
+    /// # Errors
+    /// Where `x` has another shape, or libtorch refuses the memory.
+    pub fn forward(&self, weights: &Weights, x: &Tensor, _mode: Mode) -> Result<Embedding> {
+        require_shape("tactical", x, &[TACTICAL_TIMES, TACTICAL_FEATURES])?;
+        let pooled = sequential(self.stages(weights), x)?;
+        self.head.forward(weights, &pooled)
+    }
+
+    /// Projected rows, each LSTM layer, the scales, pooling. Between the first and the scales time stands first.
+    fn stages(&self, weights: &Weights) -> Vec<Stage<Error>> {
+        let mut stages: Vec<Stage<Error>> = Vec::with_capacity(N_LAYERS + 3);
+        let Self { rows, scales, pool, .. } = *self;
+        let shared = weights.share();
+        stages.push(Box::new(move |x| rows.forward(&shared, x)));
+        for (i, (lstm, norm)) in self.layers.iter().enumerate() {
+            let (lstm, norm, shared) = (lstm.clone(), *norm, weights.share());
+            stages.push(Box::new(move |h| {
+                let y = norm.forward(&shared, &lstm.forward(&shared, h)?)?;
+                if i == 0 { Ok(y) } else { Ok(y.f_add(h)?) }
+            }));
+        }
+        let shared = weights.share();
+        stages.push(Box::new(move |h| scales.forward(&shared, h)));
+        let shared = weights.share();
+        stages.push(Box::new(move |mixed| pool.forward(&shared, mixed)));
+        stages
+    }
+}
+
+/// Bars projected to the model's width, with learned positions in the measure of their momentum.
+#[derive(Debug, Clone, Copy)]
+struct Rows {
+    project: Linear,
+    norm: LayerNorm,
+    momentum_weight: ParameterId,
+    momentum_bias: ParameterId,
+    positions: ParameterId,
+}
+
+impl Rows {
+    fn new(layout: &mut Layout, prefix: &str, widths: &Widths) -> Self {
+        let (width, channels) = (widths.tactical_model, widths.tactical_momentum);
+        let momentum = Init::Uniform { bound: 1.0 / (3.0 * TACTICAL_FEATURES as f64).sqrt() };
+        Self {
+            project: Linear::new(layout, &format!("{prefix}.project.0"), TACTICAL_FEATURES, width),
+            norm: LayerNorm::new(layout, &format!("{prefix}.project.1"), width),
+            momentum_weight: layout.add(
+                format!("{prefix}.momentum.weight"),
+                &[channels, TACTICAL_FEATURES, 3],
+                momentum,
+            ),
+            momentum_bias: layout.add(format!("{prefix}.momentum.bias"), &[channels], momentum),
+            positions: layout.add(
+                format!("{prefix}.positions"),
+                &[TACTICAL_TIMES, width],
+                Init::Normal { std: 0.02 },
+            ),
+        }
+    }
+
+    /// B × 60 × 7 → 60 × B × width: libtorch's LSTM reads time first.
+    fn forward(&self, weights: &Weights, x: &Tensor) -> Result<Tensor> {
+        let rows = self.norm.forward(weights, &self.project.forward(weights, x)?)?.f_relu()?;
+        let positions = self.momentum(weights, x)?.f_mul(&weights[self.positions])?;
+        Ok(rows.f_add(&positions)?.f_transpose(0, 1)?)
+    }
+
+    /// How much each bar moves beside the others of its window, B × 60 × 1: a softmax over time of the length of
+    /// what a convolution over three bars says.
+    fn momentum(&self, weights: &Weights, x: &Tensor) -> Result<Tensor> {
+        let (weight, bias) = (&weights[self.momentum_weight], &weights[self.momentum_bias]);
+        let moves = x.f_transpose(1, 2)?.f_conv1d(weight, Some(bias), 1, 1, 1, 1)?;
+        let length = moves.length_along(1)?;
+        Ok(length.f_softmax(1, None)?.f_unsqueeze(-1)?)
+    }
+}
+
+/// Attention to each scale, mixed.
+#[derive(Debug, Clone, Copy)]
+struct Scales {
+    scales: [ScaleAttention; SCALES.len()],
+    mix: Linear,
+    norm: LayerNorm,
+}
+
+impl Scales {
+    fn new(layout: &mut Layout, prefix: &str, width: i64, n_heads: i64) -> Self {
+        let mut scale = |i: usize| {
+            ScaleAttention::new(layout, &format!("{prefix}.scales.{i}"), width, n_heads, SCALES[i])
+        };
+        Self {
+            scales: std::array::from_fn(&mut scale),
+            mix: Linear::new(layout, &format!("{prefix}.mix.0"), SCALES.len() as i64 * width, width),
+            norm: LayerNorm::new(layout, &format!("{prefix}.mix.1"), width),
+        }
+    }
+
+    /// 60 × B × width → B × 60 × width.
+    fn forward(&self, weights: &Weights, h: &Tensor) -> Result<Tensor> {
+        let h = h.f_transpose(0, 1)?.f_contiguous()?;
+        let mixed = self.scales.iter().map(|scale| scale.forward(weights, &h)).collect::<Result<Vec<_>>>()?;
+        let mixed = self.mix.forward(weights, &Tensor::f_cat(&mixed, -1)?)?;
+        Ok(self.norm.forward(weights, &mixed)?.f_relu()?)
+    }
+}

@@ -1,0 +1,148 @@
+//! The networks under every way of holding saved tensors, and in bfloat16.
+
+use memsys::ledger::Owner;
+use memsys::libtorch::count_tensors;
+use memsys::nn::activations;
+use memsys::nn::activations::{Options, Policy, Scope};
+use memsys::nn::parameters::{Layout, Weights};
+use memsys::nn::precision::autocast;
+use tch::{Device, Kind, Tensor};
+
+use crate::tests::rng_lock;
+use crate::{Fused, Mode, Preset, Views};
+
+struct Network {
+    fused: Fused,
+    weights: Weights,
+    gradients: Tensor,
+    views: Views,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Part {
+    Structure,
+    Tactical,
+    Regime,
+    Lvn,
+    All,
+}
+
+impl Network {
+    fn new(preset: Preset, dropout: f64, batch: i64) -> Self {
+        let mut layout = Layout::new();
+        let fused = Fused::new(&mut layout, "", &preset.widths().with_dropout(Some(dropout)));
+        let mut weights = Weights::initial(&layout, 1, Device::Cpu).unwrap();
+        let gradients = weights.record_gradients().unwrap();
+        let random = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
+        let views = Views {
+            structure: random(&[batch, 48, 8]),
+            tactical: random(&[batch, 60, 7]),
+            regime: random(&[batch, 20, 8]),
+            lvn: random(&[batch, 5]),
+        };
+        Self { fused, weights, gradients, views }
+    }
+
+    fn mean(&self, part: Part) -> Tensor {
+        let (weights, views, mode) = (&self.weights, &self.views, Mode::Train);
+        match part {
+            Part::Structure => self.fused.structure.forward(weights, &views.structure, mode).unwrap().mean,
+            Part::Tactical => self.fused.tactical.forward(weights, &views.tactical, mode).unwrap().mean,
+            Part::Regime => self.fused.regime.forward(weights, &views.regime, mode).unwrap().mean,
+            Part::Lvn => self.fused.lvn.forward(weights, &views.lvn, mode).unwrap().mean,
+            Part::All => self.fused.forward(weights, views, mode).unwrap().mean,
+        }
+    }
+
+    /// Value and gradients of one step. Sets the flat gradients to zero.
+    fn step(&mut self, part: Part) -> (Tensor, Tensor) {
+        tch::manual_seed(5);
+        let mean = self.mean(part);
+        mean.square().mean(Kind::Float).f_backward().unwrap();
+        let gradients = self.gradients.copy();
+        let _ = self.gradients.zero_();
+        (mean.detach(), gradients)
+    }
+}
+
+fn scope(policy: Policy, threshold_bytes: u64) -> Scope {
+    activations::enter(&Options { policy, threshold_bytes, ..Options::default() }).unwrap()
+}
+
+fn recompute(segments: usize) -> Scope {
+    activations::enter(&Options { policy: Policy::Recompute, segments, ..Options::default() }).unwrap()
+}
+
+fn check_gradients(preset: Preset) {
+    let _turn = rng_lock::seeded(1);
+    let mut network = Network::new(preset, 0.2, 3);
+    for part in [Part::Structure, Part::Tactical, Part::Regime, Part::Lvn, Part::All] {
+        let expected = network.step(part);
+        assert!(expected.1.abs().max().double_value(&[]) > 0.0);
+        for segments in [1, 2, 4, 8] {
+            let _scope = recompute(segments);
+            assert_eq!(network.step(part), expected, "{part:?}, {segments} segments");
+        }
+        for (policy, threshold_bytes) in [(Policy::Keep, 0), (Policy::Spill, 0), (Policy::Spill, 64 << 10)] {
+            let _scope = scope(policy, threshold_bytes);
+            assert_eq!(network.step(part), expected, "{part:?}, {policy:?}, {threshold_bytes} bytes");
+        }
+    }
+}
+
+#[test]
+fn every_policy_gives_the_gradients_of_compact_to_the_bit() {
+    check_gradients(Preset::Compact);
+}
+
+#[test]
+fn every_policy_gives_the_gradients_of_full_to_the_bit() {
+    check_gradients(Preset::Full);
+}
+
+#[test]
+fn recompute_and_spill_lower_the_peak_and_leave_nothing() {
+    let _turn = rng_lock::seeded(2);
+    let mut network = Network::new(Preset::Compact, 0.2, 64);
+    let _ = network.step(Part::All);
+    count_tensors().unwrap();
+    let mut peak_bytes = |part, policy, owner| {
+        let _scope = scope(policy, 0);
+        let owner = Owner::named(owner);
+        {
+            let _entered = owner.enter();
+            drop(network.step(part));
+        }
+        assert_eq!(owner.tensor_bytes(), 0, "{part:?}, {policy:?}");
+        owner.peak_bytes()
+    };
+    for (part, owners) in [
+        (Part::Structure, ["test/structure/keep", "test/structure/recompute", "test/structure/spill"]),
+        (Part::Tactical, ["test/tactical/keep", "test/tactical/recompute", "test/tactical/spill"]),
+        (Part::All, ["test/all/keep", "test/all/recompute", "test/all/spill"]),
+    ] {
+        let keep = peak_bytes(part, Policy::Keep, owners[0]);
+        let recompute = peak_bytes(part, Policy::Recompute, owners[1]);
+        let spill = peak_bytes(part, Policy::Spill, owners[2]);
+        println!("{part:?}, peak bytes: keep {keep}, recompute {recompute}, spill {spill}");
+        assert!(recompute * 10 < keep * 8, "{part:?}: {recompute} of {keep}");
+        assert!(spill * 10 < keep * 7, "{part:?}: {spill} of {keep}");
+    }
+}
+
+#[test]
+fn bfloat16_agrees_to_a_few_percent_and_its_gradients_are_f32() {
+    let _turn = rng_lock::seeded(3);
+    let mut network = Network::new(Preset::Compact, 0.0, 8);
+    let wide = network.step(Part::All);
+    for policy in [Policy::Keep, Policy::Recompute, Policy::Spill] {
+        let _scope = scope(policy, 0);
+        let _narrow = autocast(Some(Kind::BFloat16), Device::Cpu).unwrap();
+        let narrow = network.step(Part::All);
+        assert_eq!(narrow.1.kind(), Kind::Float);
+        for (narrow, wide) in [(&narrow.0, &wide.0), (&narrow.1, &wide.1)] {
+            let difference = (narrow - wide).norm().double_value(&[]) / wide.norm().double_value(&[]);
+            assert!(difference > 0.0 && difference < 0.04, "{policy:?}: {difference}");
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! The ledger: who holds how many bytes, exactly.
+//!
+//! ```text
+//! allocator of tensors ──┐                     run/learner/activations      61 MiB
+//! Rust's heap ───────────┼──> counters of  ──> run/replay/hot               12 MiB      counted
+//! reservations ──────────┤     owners          runtime/base                140 MiB
+//! pool, base ────────────┘                     runtime/cache                 8 MiB
+//! ```
+//!
+//! Owners form a tree by their paths. A tensor belongs to the owner that its thread had entered when it was allocated,
+//! for as long as it lives. Rust's heap is counted as a whole and belongs to [`HEAP`]; what a large structure holds of
+//! it is taken out of [`HEAP`] and given to that structure's owner by a [`Reservation`](crate::ledger::reservation::Reservation).
+//! What cannot be counted where it is made (mapped files, a library's own buffers) is declared by a reservation too.
+//! The sum over all owners is the counted bytes; resident bytes less those are the residual.
+//!
+//! Counters are plain atomics: counting takes a few nanoseconds, allocates nothing and takes no lock, so that the
+//! allocators themselves can count. It decides nothing: the line is [`crate::ledger::budget`]'s.
+
+pub mod budget;
+pub mod reservation;
+
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+
+/// Owners there can be at most.
+const MOST_OWNERS: usize = 256;
+
+/// What the process allocated before anyone entered an owner.
+pub const OTHER: Owner = Owner(0);
+/// Rust's heap, but for what reservations have taken out of it.
+pub const HEAP: Owner = Owner(1);
+/// Freed blocks of tensors that are kept for reuse, and what blocks hold beyond the tensor's bytes.
+pub const CACHE: Owner = Owner(2);
+/// What the runtime holds before any work: code, static data, libtorch's own structures.
+pub const BASE: Owner = Owner(3);
+
+const FIRST_NAMES: [&str; 4] = ["run/other", "run/heap", "runtime/cache", "runtime/base"];
+
+/// One who holds bytes. A small number; its path is its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Owner(u16);
+
+#[derive(Debug)]
+struct Counters {
+    tensor_bytes: AtomicI64,
+    reserved_bytes: AtomicI64,
+    peak_bytes: AtomicI64,
+}
+
+static COUNTERS: [Counters; MOST_OWNERS] = [const {
+    Counters {
+        tensor_bytes: AtomicI64::new(0),
+        reserved_bytes: AtomicI64::new(0),
+        peak_bytes: AtomicI64::new(0),
+    }
+}; MOST_OWNERS];
+static NAMES: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
+
+/// Bytes of Rust's heap that are allocated.
+static HEAP_BYTES: AtomicI64 = AtomicI64::new(0);
+/// Of them, those that reservations have given to other owners.
+static HEAP_RESERVED_BYTES: AtomicI64 = AtomicI64::new(0);
+/// Bytes of tensors, as they were asked for.
+static TENSOR_BYTES: AtomicI64 = AtomicI64::new(0);
+/// Bytes of the blocks that hold them, cached ones included.
+static BLOCK_BYTES: AtomicI64 = AtomicI64::new(0);
+/// Bytes declared by reservations that are not of Rust's heap.
+static DECLARED_BYTES: AtomicI64 = AtomicI64::new(0);
+static BASE_BYTES: AtomicI64 = AtomicI64::new(0);
+static PEAK_COUNTED_BYTES: AtomicI64 = AtomicI64::new(0);
+static PEAK_TENSOR_BYTES: AtomicI64 = AtomicI64::new(0);
+static N_ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    static ENTERED: Cell<u16> = const { Cell::new(0) };
+}
+
+/// Makes the thread's tensors the entered owner's until it is dropped.
+#[derive(Debug)]
+pub struct Entered {
+    before: u16,
+    /// A scope belongs to its thread.
+    _thread: PhantomData<*const ()>,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        ENTERED.set(self.before);
+    }
+}
+
+impl Owner {
+    /// The owner of this path, made at its first mention. Paths are `/`-separated, such as `run/learner/activations`.
+    ///
+    /// # Panics
+    /// Where there are 256 owners already: owners name parts of a program, not its data.
+    #[must_use]
+    pub fn named(path: &'static str) -> Self {
+        let mut names = names();
+        if let Some(index) = names.iter().position(|name| *name == path) {
+            return Self(index as u16);
+        }
+        assert!(names.len() < MOST_OWNERS, "more than {MOST_OWNERS} owners");
+        names.push(path);
+        Self(names.len() as u16 - 1)
+    }
+
+    /// Its path.
+    #[must_use]
+    pub fn path(self) -> &'static str {
+        names()[usize::from(self.0)]
+    }
+
+    /// Makes this thread's tensors its own until the scope is dropped.
+    #[must_use]
+    pub fn enter(self) -> Entered {
+        Entered { before: ENTERED.replace(self.0), _thread: PhantomData }
+    }
+
+    /// The owner that this thread has entered.
+    #[must_use]
+    pub fn entered() -> Self {
+        Self(ENTERED.get())
+    }
+
+    /// Bytes that it holds now.
+    #[must_use]
+    pub fn bytes(self) -> u64 {
+        unsigned(match self {
+            HEAP => HEAP_BYTES.load(Relaxed) - HEAP_RESERVED_BYTES.load(Relaxed),
+            CACHE => BLOCK_BYTES.load(Relaxed) - TENSOR_BYTES.load(Relaxed),
+            BASE => BASE_BYTES.load(Relaxed),
+            Self(index) => COUNTERS[usize::from(index)].bytes(),
+        })
+    }
+
+    /// Bytes of tensors among them.
+    #[must_use]
+    pub fn tensor_bytes(self) -> u64 {
+        unsigned(COUNTERS[usize::from(self.0)].tensor_bytes.load(Relaxed))
+    }
+
+    /// The most bytes of tensors and reservations that it ever held at once.
+    #[must_use]
+    pub fn peak_bytes(self) -> u64 {
+        let counters = &COUNTERS[usize::from(self.0)];
+        unsigned(counters.peak_bytes.load(Relaxed)).max(self.bytes())
+    }
+
+    pub(crate) fn index(self) -> u16 {
+        self.0
+    }
+
+    pub(crate) fn of_index(index: u16) -> Self {
+        Self(index)
+    }
+}
+
+impl Counters {
+    fn bytes(&self) -> i64 {
+        self.tensor_bytes.load(Relaxed) + self.reserved_bytes.load(Relaxed)
+    }
+
+    fn raise_peak(&self) {
+        self.peak_bytes.fetch_max(self.bytes(), Relaxed);
+    }
+}
+
+/// What an owner holds, as a reading has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OwnerBytes {
+    /// Its path.
+    pub path: &'static str,
+    /// Bytes that it holds.
+    pub bytes: u64,
+    /// Bytes of tensors among them.
+    pub tensor_bytes: u64,
+    /// The most that it ever held.
+    pub peak_bytes: u64,
+}
+
+/// Every owner that holds or held bytes, into `out` (cleared first), in the order in which they were named.
+pub fn read_owners(out: &mut Vec<OwnerBytes>) {
+    out.clear();
+    let names = names();
+    for (index, path) in names.iter().enumerate() {
+        let owner = Owner(index as u16);
+        let (bytes, peak_bytes) = (owner.bytes(), owner.peak_bytes());
+        if peak_bytes > 0 {
+            out.push(OwnerBytes { path, bytes, tensor_bytes: owner.tensor_bytes(), peak_bytes });
+        }
+    }
+}
+
+/// Bytes that have an owner: the sum over all of them.
+#[must_use]
+pub fn counted_bytes() -> u64 {
+    unsigned(counted())
+}
+
+/// The most bytes counted at once since the start, or since [`restart_peak`].
+#[must_use]
+pub fn peak_counted_bytes() -> u64 {
+    unsigned(PEAK_COUNTED_BYTES.load(Relaxed))
+}
+
+/// Begins to look for the peak anew and returns the one before.
+pub fn restart_peak() -> u64 {
+    unsigned(PEAK_COUNTED_BYTES.swap(counted(), Relaxed))
+}
+
+/// Sees that the peak is at least `bytes`: what it was before it was begun anew.
+pub fn raise_peak_to(bytes: u64) {
+    PEAK_COUNTED_BYTES.fetch_max(signed(bytes), Relaxed);
+}
+
+/// Bytes of live tensors, as they were asked for.
+#[must_use]
+pub fn tensor_bytes() -> u64 {
+    unsigned(TENSOR_BYTES.load(Relaxed))
+}
+
+/// The most bytes of tensors live at once since the start, or since [`restart_tensor_peak`].
+#[must_use]
+pub fn peak_tensor_bytes() -> u64 {
+    unsigned(PEAK_TENSOR_BYTES.load(Relaxed))
+}
+
+/// Begins to look for the peak of tensors anew and returns the one before.
+pub fn restart_tensor_peak() -> u64 {
+    unsigned(PEAK_TENSOR_BYTES.swap(TENSOR_BYTES.load(Relaxed), Relaxed))
+}
+
+/// Tensors allocated so far.
+#[must_use]
+pub fn n_allocations() -> u64 {
+    N_ALLOCATIONS.load(Relaxed)
+}
+
+/// Declares what the runtime holds before any work.
+pub fn set_base(bytes: u64) {
+    BASE_BYTES.store(signed(bytes), Relaxed);
+    raise_peak();
+}
+
+pub(crate) fn count_tensor(owner: Owner, bytes: u64) {
+    let counters = &COUNTERS[usize::from(owner.0)];
+    counters.tensor_bytes.fetch_add(signed(bytes), Relaxed);
+    let live = TENSOR_BYTES.fetch_add(signed(bytes), Relaxed) + signed(bytes);
+    PEAK_TENSOR_BYTES.fetch_max(live, Relaxed);
+    N_ALLOCATIONS.fetch_add(1, Relaxed);
+    counters.raise_peak();
+}
+
+pub(crate) fn forget_tensor(owner: Owner, bytes: u64) {
+    COUNTERS[usize::from(owner.0)].tensor_bytes.fetch_sub(signed(bytes), Relaxed);
+    TENSOR_BYTES.fetch_sub(signed(bytes), Relaxed);
+}
+
+/// A block of the pool was taken from the system (or given back, where negative).
+pub(crate) fn count_blocks(bytes: i64) {
+    BLOCK_BYTES.fetch_add(bytes, Relaxed);
+    if bytes > 0 {
+        raise_peak();
+    }
+}
+
+/// Rust's heap grew (or shrank).
+pub(crate) fn count_heap(bytes: i64) {
+    HEAP_BYTES.fetch_add(bytes, Relaxed);
+    // A large block may be the peak; small ones are seen at the next tensor or reservation.
+    if bytes > 1 << 16 {
+        raise_peak();
+    }
+}
+
+pub(crate) fn reserve(owner: Owner, is_heap: bool, bytes: i64) {
+    let counters = &COUNTERS[usize::from(owner.0)];
+    counters.reserved_bytes.fetch_add(bytes, Relaxed);
+    let total = if is_heap { &HEAP_RESERVED_BYTES } else { &DECLARED_BYTES };
+    total.fetch_add(bytes, Relaxed);
+    counters.raise_peak();
+    raise_peak();
+}
+
+fn counted() -> i64 {
+    BASE_BYTES.load(Relaxed)
+        + HEAP_BYTES.load(Relaxed)
+        + BLOCK_BYTES.load(Relaxed)
+        + DECLARED_BYTES.load(Relaxed)
+}
+
+fn raise_peak() {
+    PEAK_COUNTED_BYTES.fetch_max(counted(), Relaxed);
+}
+
+fn names() -> std::sync::MutexGuard<'static, Vec<&'static str>> {
+    let mut names = NAMES.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if names.is_empty() {
+        names.extend(FIRST_NAMES);
+    }
+    names
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+/// Counters of two threads may be read between their two halves; a sum is then off for a moment, never for long.
+fn unsigned(bytes: i64) -> u64 {
+    u64::try_from(bytes).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scope_ends_with_the_owner_before() {
+        let (outer, inner) = (Owner::named("test/outer"), Owner::named("test/inner"));
+        assert_eq!(Owner::named("test/outer"), outer);
+        let _outer = outer.enter();
+        {
+            let _inner = inner.enter();
+            assert_eq!(Owner::entered(), inner);
+        }
+        assert_eq!(Owner::entered(), outer);
+        assert_eq!(std::thread::spawn(Owner::entered).join().ok(), Some(OTHER));
+    }
+
+    #[test]
+    fn owners_are_told_by_path() {
+        assert_eq!(HEAP.path(), "run/heap");
+        assert_eq!(Owner::named("runtime/base"), BASE);
+    }
+}

@@ -1,0 +1,456 @@
+//! Every policy on a chain of eight stages with dropout, and what must fail.
+
+use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
+
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{Error, Result};
+use crate::ledger::Owner;
+use crate::ledger::budget;
+use crate::libtorch;
+use crate::nn::activations::{
+    Options, Policy, Scope, Stage, enter, release_failed_backward, sequential, spilled_bytes,
+};
+
+const N_STAGES: usize = 8;
+const ROWS: i64 = 200;
+const WIDTH: i64 = 24;
+
+/// libtorch's generator and the count of spilled bytes are the process's: the tests of this file take turns.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    // Busy threads of several tests on few cores wait for one another.
+    tch::set_num_threads(1);
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn scope(policy: Policy, threshold_bytes: u64) -> Scope {
+    enter(&Options { policy, threshold_bytes, ..Options::default() }).unwrap()
+}
+
+fn recompute(segments: usize) -> Scope {
+    enter(&Options { policy: Policy::Recompute, segments, ..Options::default() }).unwrap()
+}
+
+/// The most bytes of tensors that `work` held at once under a new owner, and those that it left.
+fn counted_bytes<T>(owner: &'static str, work: impl FnOnce() -> T) -> (T, u64, u64) {
+    libtorch::count_tensors().unwrap();
+    let owner = Owner::named(owner);
+    let output = {
+        let _entered = owner.enter();
+        work()
+    };
+    (output, owner.peak_bytes(), owner.tensor_bytes())
+}
+
+fn chirp(shape: &[i64], phase: f64) -> Tensor {
+    let n: i64 = shape.iter().product();
+    (Tensor::arange(n, (Kind::Float, Device::Cpu)) * 0.37 + phase).sin().view(shape)
+}
+
+struct Chain {
+    weights: Vec<Tensor>,
+    x: Tensor,
+}
+
+impl Chain {
+    fn new(rows: i64, width: i64) -> Self {
+        let weight = |i| (chirp(&[width, width], f64::from(i)) / 4.0).set_requires_grad(true);
+        Self { weights: (0..N_STAGES as i32).map(weight).collect(), x: chirp(&[rows, width], 0.1) }
+    }
+
+    fn stages(&self) -> Vec<Stage<Error>> {
+        let stage = |weight: &Tensor| -> Stage<Error> {
+            let weight = weight.shallow_clone();
+            Box::new(move |x| {
+                let y = x.f_matmul(&weight.f_transpose(0, 1)?)?.f_gelu("none")?.f_dropout(0.2, true)?;
+                // Two views of one storage, saved by a product.
+                let halves = y.f_split(WIDTH / 2, 1)?;
+                Ok(Tensor::f_cat(&[halves[0].f_mul(&halves[1])?.f_tanh()?, halves[1].f_tanh()?], 1)?
+                    .f_add(x)?)
+            })
+        };
+        self.weights.iter().map(stage).collect()
+    }
+
+    fn try_step(&self) -> Result<()> {
+        tch::manual_seed(11);
+        let y = sequential(self.stages(), &self.x)?;
+        y.f_square()?.f_mean(Kind::Float)?.f_backward()?;
+        Ok(())
+    }
+
+    /// Gradients of one step, and a number drawn after it.
+    fn step(&self) -> (Vec<Tensor>, f64) {
+        self.try_step().unwrap();
+        let drawn = Tensor::rand([1], (Kind::Double, Device::Cpu)).double_value(&[0]);
+        (self.take_gradients(), drawn)
+    }
+
+    fn take_gradients(&self) -> Vec<Tensor> {
+        let take = |weight: &Tensor| {
+            let gradient = weight.grad().copy();
+            weight.shallow_clone().zero_grad();
+            gradient
+        };
+        self.weights.iter().map(take).collect()
+    }
+}
+
+#[test]
+fn every_policy_gives_the_same_gradients_to_the_bit() {
+    let _turn = turn();
+    let chain = Chain::new(ROWS, WIDTH);
+    let plain = chain.step();
+    assert!(plain.0.iter().all(|gradient| gradient.abs().max().double_value(&[]) > 0.0));
+    for segments in [1, 2, 3, 4, 8, 100] {
+        let _scope = recompute(segments);
+        for round in 0..2 {
+            assert_eq!(chain.step(), plain, "{segments} segments, round {round}");
+        }
+    }
+    for (policy, threshold_bytes) in [(Policy::Keep, 0), (Policy::Spill, 0), (Policy::Spill, 64 << 10)] {
+        let _scope = scope(policy, threshold_bytes);
+        for round in 0..2 {
+            assert_eq!(chain.step(), plain, "{policy:?}, {threshold_bytes} bytes, round {round}");
+        }
+    }
+    assert_eq!(spilled_bytes().file_bytes, 0);
+}
+
+#[test]
+fn recompute_and_spill_lower_the_peak_and_leave_nothing() {
+    let _turn = turn();
+    let chain = Chain::new(2000, WIDTH);
+    // Gradients of weights, which stay.
+    chain.step();
+    let of = |policy, owner| {
+        let _scope = scope(policy, 0);
+        let (_, peak_bytes, left_bytes) = counted_bytes(owner, || drop(chain.step()));
+        assert_eq!(left_bytes, 0, "{policy:?}");
+        peak_bytes
+    };
+    let keep = of(Policy::Keep, "test/chain/keep");
+    let recompute = of(Policy::Recompute, "test/chain/recompute");
+    let spill = of(Policy::Spill, "test/chain/spill");
+    println!("peak bytes: keep {keep}, recompute {recompute}, spill {spill}");
+    assert!(recompute * 2 < keep, "{recompute} of {keep}");
+    assert!(spill * 3 < keep, "{spill} of {keep}");
+}
+
+/// Whether backward fails, and says `wanted`, after `spoil` of what a stage saved.
+fn check_spoiled(policy: Policy, spoil: fn(&Tensor, &Tensor), wanted: &str) {
+    let _scope = scope(policy, 0);
+    let weight = chirp(&[4, 4], 0.0).set_requires_grad(true);
+    let inner = Arc::new(Mutex::new(None));
+    let into = Arc::clone(&inner);
+    let stage: Stage<Error> = Box::new(move |x| {
+        let h = x.f_matmul(&weight)?;
+        let y = h.f_square()?;
+        into.lock().unwrap().get_or_insert(h);
+        Ok(y)
+    });
+    let x = chirp(&[3, 4], 1.0);
+    let y = sequential(vec![stage], &x).unwrap();
+    let h = inner.lock().unwrap().take().unwrap();
+    tch::no_grad(|| spoil(&x, &h));
+    let error = y.sum(Kind::Float).f_backward().unwrap_err().to_string();
+    assert!(error.contains(wanted), "{policy:?}: {error}");
+}
+
+#[test]
+fn a_write_in_place_to_a_saved_tensor_is_an_error_of_backward() {
+    let _turn = turn();
+    for policy in [Policy::Keep, Policy::Recompute, Policy::Spill] {
+        let spoil = |_: &Tensor, h: &Tensor| drop(h.shallow_clone().fill_(1.0));
+        check_spoiled(policy, spoil, "modified by an inplace operation");
+    }
+}
+
+#[test]
+fn a_write_in_place_to_the_input_of_a_group_is_an_error_of_backward() {
+    let _turn = turn();
+    for policy in [Policy::Keep, Policy::Recompute, Policy::Spill] {
+        let spoil = |x: &Tensor, _: &Tensor| drop(x.shallow_clone().fill_(1.0));
+        check_spoiled(policy, spoil, "modified by an inplace operation");
+    }
+}
+
+/// A chain whose third stage does `fault` from its second run on; backward must fail and say `wanted`, hold nothing,
+/// and leave the next step as if nothing had been.
+fn check_fault(fault: fn(&Tensor) -> Result<Tensor>, wanted: &'static str) {
+    let _turn = turn();
+    let chain = Chain::new(ROWS, WIDTH);
+    let plain = chain.step();
+    let _scope = recompute(4);
+    let mut stages = chain.stages();
+    let third = stages.remove(2);
+    let n_runs = Mutex::new(0);
+    stages.insert(
+        2,
+        Box::new(move |x| {
+            let is_first = {
+                let mut n_runs = n_runs.lock().unwrap_or_else(PoisonError::into_inner);
+                *n_runs += 1;
+                *n_runs == 1
+            };
+            if is_first { third(x) } else { fault(x) }
+        }),
+    );
+    tch::manual_seed(11);
+    let failing_step = || {
+        let y = sequential(stages, &chain.x).unwrap();
+        let error = y.square().mean(Kind::Float).f_backward().unwrap_err().to_string();
+        drop(y);
+        release_failed_backward().unwrap();
+        error
+    };
+    let (error, _, left_bytes) = counted_bytes(wanted, failing_step);
+    assert!(error.contains("cannot be recomputed") && error.contains(wanted), "{error}");
+    assert_eq!(left_bytes, 0);
+    chain.take_gradients();
+    assert_eq!(chain.step(), plain);
+}
+
+#[test]
+fn an_error_of_a_recomputed_stage_is_an_error_of_backward() {
+    let wrong_line = |_: &Tensor| Err(Error::Libtorch { what: "run a stage", message: "no more".into() });
+    check_fault(wrong_line, "libtorch could not run a stage: no more");
+}
+
+#[test]
+fn a_refused_allocation_in_a_recomputation_is_an_error_of_backward() {
+    check_fault(|_| Ok(Tensor::f_empty([1 << 58], (Kind::Uint8, Device::Cpu))?), "bytes");
+}
+
+#[test]
+fn a_refusal_anywhere_in_a_step_leaves_nothing_and_the_next_step_as_it_was() {
+    let _turn = turn();
+    let chain = Chain::new(ROWS, WIDTH);
+    let plain = chain.step();
+    for (policy, owner) in [
+        (Policy::Keep, "test/refused/keep"),
+        (Policy::Recompute, "test/refused/recompute"),
+        (Policy::Spill, "test/refused/spill"),
+    ] {
+        let _scope = scope(policy, 0);
+        let mut n_refused = 0;
+        for every in (1..400).step_by(9) {
+            budget::rehearse_refusals(every);
+            let attempt = || budget::rehearsed(0, || chain.try_step()).is_err();
+            let (is_refused, _, _) = counted_bytes(owner, attempt);
+            budget::rehearse_refusals(0);
+            release_failed_backward().unwrap();
+            assert_eq!(Owner::named(owner).tensor_bytes(), 0, "{policy:?}, allocation {every}");
+            n_refused += u32::from(is_refused);
+            chain.take_gradients();
+            assert_eq!(chain.step(), plain, "{policy:?} after a refusal of allocation {every}");
+        }
+        println!("{policy:?}: {n_refused} steps refused");
+        assert!(n_refused > 5, "{policy:?}: {n_refused}");
+        assert_eq!(spilled_bytes().live_bytes, 0);
+    }
+    let _ = budget::take_refusal();
+}
+
+#[test]
+fn a_panic_of_a_recomputed_stage_is_an_error_of_backward() {
+    check_fault(|_| panic!("a stage of this test"), "a stage panicked: a stage of this test");
+}
+
+#[test]
+fn a_recomputation_that_saves_less_is_an_error_of_backward() {
+    check_fault(|x| Ok(x.shallow_clone()), "tensors, the first run saved");
+}
+
+#[test]
+fn a_recomputation_that_saves_more_is_an_error_of_backward() {
+    let _turn = turn();
+    let _scope = recompute(1);
+    let n_runs = Mutex::new(0);
+    let stage: Stage<Error> = Box::new(move |x| {
+        let mut n_runs = n_runs.lock().unwrap();
+        *n_runs += 1;
+        (0..*n_runs).try_fold(x.shallow_clone(), |x, _| Ok(x.f_square()?))
+    });
+    let x = chirp(&[3], 1.0).set_requires_grad(true);
+    let y = sequential(vec![stage], &(&x * 2.0)).unwrap();
+    let error = y.sum(Kind::Float).f_backward().unwrap_err().to_string();
+    assert!(error.contains("saves more tensors"), "{error}");
+}
+
+#[test]
+fn a_failed_first_run_ends_the_recording() {
+    let _turn = turn();
+    let chain = Chain::new(ROWS, WIDTH);
+    let plain = chain.step();
+    let _scope = recompute(4);
+    let failing = |fault: fn() -> Error| {
+        let mut stages = chain.stages();
+        stages.insert(1, Box::new(move |_| Err(fault())));
+        stages
+    };
+    let error = || Error::Libtorch { what: "run", message: String::new() };
+    assert!(sequential(failing(error), &chain.x).is_err());
+    let panicking = failing(|| panic!("a stage of this test"));
+    let run = std::panic::AssertUnwindSafe(|| sequential(panicking, &chain.x));
+    assert!(std::panic::catch_unwind(run).is_err());
+    assert_eq!(chain.step(), plain);
+}
+
+#[test]
+fn another_threads_draws_are_an_error_and_never_other_masks() {
+    let _turn = turn();
+    let _scope = recompute(4);
+    let chain = Chain::new(ROWS, WIDTH);
+    let mut stages = chain.stages();
+    let second = stages.remove(1);
+    stages.insert(
+        1,
+        Box::new(move |x| {
+            let draw = || Tensor::rand([1], (Kind::Float, Device::Cpu)).double_value(&[0]);
+            // As a thread would that draws while this one is between two stages, some of the time.
+            static N_RUNS: Mutex<u32> = Mutex::new(0);
+            let mut n_runs = N_RUNS.lock().unwrap_or_else(PoisonError::into_inner);
+            *n_runs += 1;
+            if *n_runs == 1 {
+                std::thread::spawn(draw).join().unwrap();
+            }
+            second(x)
+        }),
+    );
+    let y = sequential(stages, &chain.x).unwrap();
+    let error = y.square().mean(Kind::Float).f_backward().unwrap_err().to_string();
+    assert!(error.contains("other random numbers"), "{error}");
+}
+
+#[test]
+fn threads_have_policies_of_their_own() {
+    let _turn = turn();
+    let expected = chain_without_dropout();
+    let policies = [None, Some(Policy::Keep), Some(Policy::Recompute), Some(Policy::Spill)].map(Some);
+    let together = Arc::new(Barrier::new(policies.len()));
+    let threads = policies.into_iter().flatten().map(|policy| {
+        let together = Arc::clone(&together);
+        std::thread::spawn(move || {
+            let _scope = policy.map(|policy| scope(policy, 0));
+            together.wait();
+            (0..5).map(|_| chain_without_dropout()).collect::<Vec<_>>()
+        })
+    });
+    for thread in threads.collect::<Vec<_>>() {
+        assert!(thread.join().unwrap().iter().all(|gradient| *gradient == expected));
+    }
+    assert_eq!(spilled_bytes().live_bytes, 0);
+}
+
+fn chain_without_dropout() -> Tensor {
+    let weight = chirp(&[WIDTH, WIDTH], 0.2).set_requires_grad(true);
+    let stages = (0..4).map(|_| -> Stage<Error> {
+        let weight = weight.shallow_clone();
+        Box::new(move |x| Ok(x.f_matmul(&weight)?.f_tanh()?))
+    });
+    let y = sequential(stages.collect(), &chirp(&[ROWS, WIDTH], 0.1)).unwrap();
+    y.square().mean(Kind::Float).backward();
+    weight.grad()
+}
+
+#[test]
+fn the_innermost_scope_decides_and_outside_of_scopes_nothing_moves() {
+    let _turn = turn();
+    let live_bytes_after_forward = || {
+        let x = chirp(&[1000], 0.0).set_requires_grad(true);
+        let y = (&x * 2.0).square();
+        let live_bytes = spilled_bytes().live_bytes;
+        drop(y);
+        live_bytes
+    };
+    let _outer = scope(Policy::Spill, 0);
+    let other = scope(Policy::Keep, 0);
+    assert_eq!(live_bytes_after_forward(), 0);
+    drop(other);
+    assert!(live_bytes_after_forward() >= 4000);
+    drop(_outer);
+    assert_eq!(live_bytes_after_forward(), 0);
+}
+
+#[test]
+fn a_storage_is_spilled_once_until_it_is_written() {
+    let _turn = turn();
+    let _scope = scope(Policy::Spill, 4000);
+    let w = chirp(&[1000], 0.0).set_requires_grad(true);
+    let x = chirp(&[1000], 1.0);
+    let live_bytes = |n: u64| assert_eq!(spilled_bytes().live_bytes, n * 4000);
+    let mut saved = &x * 2.0;
+    // Views of one storage, one of them small, and the parameter itself.
+    let a = &w * &saved;
+    let b = &w.view([10, 100]) * &saved.view([10, 100]);
+    let c = &w.narrow(0, 0, 10) * &saved.narrow(0, 0, 10);
+    live_bytes(1);
+    let _ = saved.fill_(3.0);
+    let d = &w * &saved;
+    live_bytes(2);
+    drop(saved);
+    assert!((a.sum(Kind::Float)).f_backward().is_err(), "what was saved before the write is gone");
+    d.sum(Kind::Float).backward();
+    assert_eq!(w.grad().double_value(&[7]), 3.0);
+    drop((a, b, c, d));
+    live_bytes(0);
+}
+
+#[test]
+fn parameters_and_the_input_of_a_chain_are_not_spilled() {
+    let _turn = turn();
+    let _scope = scope(Policy::Spill, 0);
+    let weight = chirp(&[WIDTH, WIDTH], 0.0).set_requires_grad(true);
+    let shared = weight.shallow_clone();
+    let stage: Stage<Error> = Box::new(move |x| Ok(x.f_matmul(&shared.f_transpose(0, 1)?)?));
+    let y = sequential(vec![stage], &chirp(&[ROWS, WIDTH], 1.0)).unwrap();
+    assert_eq!(spilled_bytes().live_bytes, 0);
+    let y = y.square();
+    assert_eq!(spilled_bytes().live_bytes, 4 * (ROWS * WIDTH) as u64);
+    y.sum(Kind::Float).backward();
+    assert!(weight.grad().abs().max().double_value(&[]) > 0.0);
+}
+
+#[test]
+fn spilled_tensors_serve_a_second_backward() {
+    let _turn = turn();
+    let _scope = scope(Policy::Spill, 0);
+    let w = chirp(&[1000], 0.0).set_requires_grad(true);
+    let loss = (&w * 2.0).square().sum(Kind::Float);
+    for keep_graph in [true, false] {
+        let gradient = &Tensor::f_run_backward(&[&loss], &[&w], keep_graph, false).unwrap()[0];
+        assert_eq!(*gradient, &w * 8.0);
+    }
+}
+
+#[test]
+fn the_spill_file_does_not_grow_from_step_to_step() {
+    let _turn = turn();
+    let _scope = scope(Policy::Spill, 0);
+    let chain = Chain::new(ROWS, WIDTH);
+    let file_bytes = || {
+        let y = sequential(chain.stages(), &chain.x).unwrap();
+        let file_bytes = spilled_bytes().file_bytes;
+        y.square().mean(Kind::Float).backward();
+        assert_eq!(spilled_bytes().live_bytes, 0);
+        file_bytes
+    };
+    let first = file_bytes();
+    assert!(first > 0);
+    for _ in 1..50 {
+        assert_eq!(file_bytes(), first);
+    }
+}
+
+#[test]
+fn a_spill_folder_that_cannot_hold_a_file_is_refused_by_name() {
+    let there = tempfile::tempdir().unwrap();
+    let nowhere = there.path().join("nowhere").display().to_string();
+    for folder in [nowhere.as_str(), "/proc/version"] {
+        let options = Options { policy: Policy::Spill, spill_folder: folder.into(), ..Options::default() };
+        let error = enter(&options).unwrap_err();
+        assert!(matches!(error, Error::SpillFolder { .. }) && error.to_string().contains(folder), "{error}");
+    }
+}

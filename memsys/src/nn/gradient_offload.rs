@@ -1,0 +1,102 @@
+//! Gradients that leave the device during backward, each as soon as it is whole: the device never holds all of them.
+
+use tch::{Device, Kind, Tensor};
+
+use crate::error::Result;
+use crate::libtorch;
+use crate::nn::parameters::Weights;
+
+/// The gradients of one set of weights, in the host's memory. Until it is dropped, every backward adds to them.
+#[derive(Debug)]
+pub struct HostGradients {
+    flat: Tensor,
+    recording: Weights,
+}
+
+/// Starts to record gradients as [`Weights::record_gradients`] does, but in a flat buffer of the host, zero at
+/// first and pinned where the weights are on a GPU. The sums are those of that buffer, to the bit.
+///
+/// # Errors
+/// Where libtorch refuses the memory.
+pub fn offload(weights: &mut Weights) -> Result<HostGradients> {
+    let device = weights.flat().device();
+    let mut flat = Tensor::f_zeros(weights.flat().size(), (Kind::Float, Device::Cpu))?;
+    if device.is_cuda() {
+        flat = flat.f_pin_memory(device)?;
+    }
+    weights.require_gradients()?;
+    let gradients = HostGradients { recording: weights.share(), flat };
+    let places = weights.layout().views(&gradients.flat)?;
+    for ((_, parameter), place) in weights.named().zip(places) {
+        libtorch::offload_gradient(parameter, &place)?;
+    }
+    Ok(gradients)
+}
+
+impl HostGradients {
+    /// The sums, in the weights' layout.
+    pub fn flat(&self) -> &Tensor {
+        &self.flat
+    }
+
+    /// The sums, to be scaled or set to zero between steps.
+    pub fn flat_mut(&mut self) -> &mut Tensor {
+        &mut self.flat
+    }
+}
+
+impl Drop for HostGradients {
+    fn drop(&mut self) {
+        for (_, parameter) in self.recording.named() {
+            // A hook that stays adds to a buffer that nobody reads.
+            let _ = libtorch::stop_offload(parameter);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::parameters::{Init, Layout, ParameterId};
+
+    fn network() -> (Weights, [ParameterId; 2]) {
+        let mut layout = Layout::new();
+        let first = layout.add("first", &[24, 24], Init::Uniform { bound: 0.3 });
+        let last = layout.add("last", &[24, 24], Init::Uniform { bound: 0.3 });
+        (Weights::initial(&layout, 5, Device::Cpu).unwrap(), [first, last])
+    }
+
+    /// Two micro-batches; the first parameter is used twice.
+    fn backward_twice(weights: &Weights, [first, last]: [ParameterId; 2]) {
+        for phase in [0.3, 0.7] {
+            let x = (Tensor::arange(24 * 5, (Kind::Float, Device::Cpu)) * phase).sin().view([5, 24]);
+            let h = x.matmul(&weights[first]).tanh().matmul(&weights[first]).tanh();
+            h.matmul(&weights[last]).square().sum(Kind::Float).backward();
+        }
+    }
+
+    #[test]
+    fn offloaded_gradients_are_those_of_plain_accumulation_to_the_bit() {
+        let (mut plain, ids) = network();
+        let expected = plain.record_gradients().unwrap();
+        backward_twice(&plain, ids);
+
+        let (mut weights, ids) = network();
+        let gradients = offload(&mut weights).unwrap();
+        backward_twice(&weights, ids);
+        assert!(expected.abs().max().double_value(&[]) > 0.0);
+        assert_eq!(*gradients.flat(), expected);
+        assert!(weights.named().all(|(_, parameter)| !parameter.grad().defined()), "freed on the device");
+    }
+
+    #[test]
+    fn a_dropped_offload_leaves_the_gradients_to_libtorch() {
+        let (mut weights, ids) = network();
+        drop(offload(&mut weights).unwrap());
+        backward_twice(&weights, ids);
+        assert!(weights.named().all(|(_, parameter)| parameter.grad().defined()));
+        let recorded = weights.record_gradients().unwrap();
+        backward_twice(&weights, ids);
+        assert!(recorded.abs().max().double_value(&[]) > 0.0);
+    }
+}

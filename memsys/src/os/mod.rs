@@ -1,0 +1,21 @@
+//! The operating system: readings of memory, the global allocator, mapped files, the page cache, stacks.
+//!
+//! Nothing here needs libtorch.
+#![allow(unsafe_code, reason = "the border to the C library; every block states why it is sound")]
+
+mod global_allocator;
+mod malloc;
+mod mapped_file;
+mod page_cache;
+mod prefetch;
+pub mod probe;
+mod processor_time;
+mod thread_stack;
+
+pub use global_allocator::CountedHeap;
+pub use malloc::{trim_heap, tune_malloc};
+pub use mapped_file::{Access, Map};
+pub use page_cache::{bytes_read_by_this_thread, forget_cached, read_randomly, will_need};
+pub use prefetch::{prefetch, prefetch_value};
+pub use processor_time::processor_seconds;
+pub use thread_stack::count_stack;

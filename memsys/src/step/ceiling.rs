@@ -1,0 +1,101 @@
+//! The ceiling of the learner's rungs: the training optimizer's share in keeping to the line.
+//!
+//! The learner knows its [`rungs`](crate::step::cost), here counted from the leanest, 0; the system knows how memory stands.
+//! Between them is one number, the ceiling: the system moves it, the learner asks for it before a step and uses no rung
+//! above it. Neither waits for the other.
+//!
+//! The ceiling moves by the clock. A learner whose seed must give one result lets it choose among policies of one
+//! micro-batch alone, which give the same bits.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Where the rungs stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RungRange {
+    /// The dearest rung that there is; 0 is the cheapest.
+    pub highest: u32,
+    /// The dearest rung that may be used.
+    pub ceiling: u32,
+    /// Bytes that the rung above the ceiling needs on top of the ceiling's.
+    pub raise_bytes: u64,
+}
+
+/// The ceiling, shared between the learner and the system.
+#[derive(Debug, Default)]
+pub struct RungCeiling {
+    /// Highest and ceiling in one word, so that they change together; 0 in its upper half: no learner yet.
+    rungs: AtomicU64,
+    raise_bytes: AtomicU64,
+}
+
+impl RungCeiling {
+    /// The learner has `n_rungs` rungs (1 or more) and may use all of them for now.
+    pub fn declare(&self, n_rungs: u32) {
+        self.rungs.store(packed(n_rungs, n_rungs.saturating_sub(1)), Relaxed);
+    }
+
+    /// The learner's measure of what the rung above the ceiling needs on top.
+    pub fn set_raise_bytes(&self, bytes: u64) {
+        self.raise_bytes.store(bytes, Relaxed);
+    }
+
+    /// The dearest rung that may be used.
+    #[must_use]
+    pub fn ceiling(&self) -> u32 {
+        unpacked(self.rungs.load(Relaxed)).1
+    }
+
+    /// Where the rungs stand; `None` where no learner declared any.
+    #[must_use]
+    pub fn range(&self) -> Option<RungRange> {
+        let (n_rungs, ceiling) = unpacked(self.rungs.load(Relaxed));
+        let highest = n_rungs.checked_sub(1)?;
+        Some(RungRange { highest, ceiling, raise_bytes: self.raise_bytes.load(Relaxed) })
+    }
+
+    pub(crate) fn lower(&self) {
+        self.change(|_, ceiling| ceiling.saturating_sub(1));
+    }
+
+    pub(crate) fn raise(&self) {
+        self.change(|n_rungs, ceiling| (ceiling + 1).min(n_rungs.saturating_sub(1)));
+    }
+
+    fn change(&self, next: impl Fn(u32, u32) -> u32) {
+        // The closure always answers, so the update always happens.
+        let _ = self.rungs.fetch_update(Relaxed, Relaxed, |rungs| {
+            let (n_rungs, ceiling) = unpacked(rungs);
+            Some(packed(n_rungs, next(n_rungs, ceiling)))
+        });
+    }
+}
+
+fn packed(n_rungs: u32, ceiling: u32) -> u64 {
+    u64::from(n_rungs) << 32 | u64::from(ceiling)
+}
+
+fn unpacked(rungs: u64) -> (u32, u32) {
+    ((rungs >> 32) as u32, rungs as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ceiling_stays_among_the_rungs() {
+        let ceiling = RungCeiling::default();
+        assert_eq!((ceiling.range(), ceiling.ceiling()), (None, 0));
+        ceiling.raise();
+        assert_eq!(ceiling.range(), None);
+        ceiling.declare(3);
+        ceiling.set_raise_bytes(7);
+        assert_eq!(ceiling.range(), Some(RungRange { highest: 2, ceiling: 2, raise_bytes: 7 }));
+        ceiling.raise();
+        assert_eq!(ceiling.ceiling(), 2);
+        for lowered in [1, 0, 0] {
+            ceiling.lower();
+            assert_eq!(ceiling.ceiling(), lowered);
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The step as a transaction: an attempt that the line has no room for is made again, with nothing changed, in fewer
+//! bytes.
+//!
+//! ```text
+//! attempt on the rung ── refused ──> collect what is cached, same rung ── refused ──> one rung lower ── … ──> error
+//! after many steps without a refusal, and room for it: one rung up, at most to the one chosen at first
+//! ```
+//!
+//! Undoing an attempt is its maker's part: a learner's step draws from generators seeded for it, adds gradients into
+//! a buffer of its own and changes weights and moments only in its last part, where nothing is refused
+//! ([`budget::commit`]).
+
+use std::sync::Arc;
+
+use crate::ledger;
+use crate::ledger::budget;
+use crate::ledger::budget::Refusal;
+use crate::libtorch;
+use crate::nn::activations;
+use crate::nn::activations::Policy;
+use crate::step::ceiling::RungCeiling;
+use crate::step::cost::{Facts, Rung};
+
+/// Steps without a refusal after which a higher rung is tried.
+const PATIENCE_STEPS: u64 = 200;
+/// Attempts on the leanest rung before the step is given up.
+const LAST_ATTEMPTS: u32 = 8;
+
+/// Why a step failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure<E> {
+    /// The line has no room for it on any rung.
+    Refused(Refusal),
+    /// It failed for another reason.
+    Other(E),
+}
+
+/// Makes steps, on the rung that fits.
+#[derive(Debug)]
+pub struct Steps {
+    facts: Facts,
+    first: Rung,
+    rung: Rung,
+    ceiling: Option<Arc<RungCeiling>>,
+    n_clean: u64,
+    n_retried: u64,
+    peak_bytes: u64,
+}
+
+impl Steps {
+    /// Begins on `first`, a rung of `facts`.
+    #[must_use]
+    pub fn new(facts: Facts, first: Rung) -> Self {
+        Self { facts, first, rung: first, ceiling: None, n_clean: 0, n_retried: 0, peak_bytes: 0 }
+    }
+
+    /// Keeps under a ceiling that the memory system moves. It chooses among the policies of one micro-batch, which give
+    /// the same bits: readings come by the clock, and what they lead to must not change a result.
+    pub fn follow(&mut self, ceiling: Arc<RungCeiling>) {
+        let policies = self.policies();
+        if let [.., (_, above), (_, highest)] = policies.as_slice() {
+            ceiling.declare(policies.len() as u32);
+            ceiling.set_raise_bytes(highest - above);
+            self.ceiling = Some(ceiling);
+        }
+    }
+
+    /// The rungs of the first one's micro-batch, the leanest first.
+    fn policies(&self) -> Vec<(Rung, u64)> {
+        let mut rungs = self.facts.rungs();
+        rungs.retain(|(rung, _)| rung.micro_batch == self.first.micro_batch);
+        rungs.sort_by_key(|(_, peak)| *peak);
+        rungs
+    }
+
+    /// Comes down where the ceiling has.
+    fn keep_under_ceiling(&mut self) {
+        let Some(ceiling) = self.ceiling.as_ref().map(|ceiling| ceiling.ceiling() as usize) else { return };
+        let policies = self.policies();
+        let at = policies.iter().position(|(rung, _)| *rung == self.rung);
+        if let (Some(at), Some((lower, _))) = (at, policies.get(ceiling))
+            && at > ceiling
+        {
+            self.rung = *lower;
+            self.n_clean = 0;
+        }
+    }
+
+    /// Steps at one micro-batch, activations kept: nothing is measured and there is no rung below.
+    #[must_use]
+    pub fn fixed(micro_batch: usize) -> Self {
+        let rung = Rung { micro_batch, policy: Policy::Keep };
+        Self::new(Facts { smallest: micro_batch, largest: micro_batch, ..Facts::default() }, rung)
+    }
+
+    /// The rung of the next attempt.
+    #[must_use]
+    pub fn rung(&self) -> Rung {
+        self.rung
+    }
+
+    /// The rung it began on, and goes up to at most.
+    #[must_use]
+    pub fn first(&self) -> Rung {
+        self.first
+    }
+
+    /// The rungs and what they cost.
+    #[must_use]
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// Steps that were attempted more than once.
+    #[must_use]
+    pub fn n_retried(&self) -> u64 {
+        self.n_retried
+    }
+
+    /// The most bytes of tensors that a step held beyond those before it.
+    #[must_use]
+    pub fn peak_bytes(&self) -> u64 {
+        self.peak_bytes
+    }
+
+    /// Makes one step. `attempt` is called with a rung, and again where it was refused memory; an attempt that fails
+    /// must have changed nothing.
+    ///
+    /// # Errors
+    /// [`Failure::Refused`] where the leanest rung is refused too, [`Failure::Other`] as `attempt` failed.
+    pub fn step<T, E>(&mut self, mut attempt: impl FnMut(Rung) -> Result<T, E>) -> Result<T, Failure<E>> {
+        self.keep_under_ceiling();
+        let mut n_attempts = 0;
+        let mut n_last = 0;
+        loop {
+            let tensors_before = ledger::tensor_bytes();
+            ledger::restart_tensor_peak();
+            let denied_before = budget::n_denied();
+            let refused_before = libtorch::n_refused_by_devices();
+            let _ = budget::take_refusal();
+            let outcome = budget::rehearsed(n_attempts, || attempt(self.rung));
+            let error = match outcome {
+                Ok(done) => {
+                    let peak = ledger::peak_tensor_bytes().saturating_sub(tensors_before);
+                    self.peak_bytes = self.peak_bytes.max(peak);
+                    self.settle(n_attempts);
+                    return Ok(done);
+                }
+                Err(error) => error,
+            };
+            // A thread of libtorch's own may have been refused in this one's place.
+            let refusal = budget::take_refusal();
+            let refusal =
+                refusal.or_else(|| (budget::n_denied() > denied_before).then(budget::last_refusal).flatten());
+            if refusal.is_none() && libtorch::n_refused_by_devices() == refused_before {
+                return Err(Failure::Other(error));
+            }
+            // What a failed backward pass left in the engine's queue would live until the next one.
+            if let Err(unreleased) = activations::release_failed_backward() {
+                debug_assert!(false, "{unreleased}");
+            }
+            budget::collect(u64::MAX);
+            if n_attempts >= 1 {
+                match self.facts.lower(self.rung) {
+                    Some(lower) => self.rung = lower,
+                    None if n_last < LAST_ATTEMPTS => n_last += 1,
+                    None => return Err(refusal.map_or(Failure::Other(error), Failure::Refused)),
+                }
+            }
+            n_attempts += 1;
+        }
+    }
+
+    fn settle(&mut self, n_refused: u32) {
+        if n_refused > 0 {
+            self.n_retried += 1;
+            self.n_clean = 0;
+            return;
+        }
+        self.n_clean += 1;
+        if self.rung == self.first || !self.n_clean.is_multiple_of(PATIENCE_STEPS) {
+            return;
+        }
+        let room = budget::headroom_bytes() + ledger::CACHE.bytes();
+        let rungs = self.facts.rungs();
+        let (Some(at), Some(top)) = (
+            rungs.iter().position(|(rung, _)| *rung == self.rung),
+            rungs.iter().position(|(rung, _)| *rung == self.first),
+        ) else {
+            return;
+        };
+        // The nearest rung above that fits with a tenth to spare.
+        let fits = |(_, peak): &&(Rung, u64)| peak + peak / 10 <= room;
+        if let Some((higher, _)) = rungs[top..at].iter().rev().find(fits) {
+            self.rung = *higher;
+        }
+    }
+}

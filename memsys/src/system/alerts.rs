@@ -1,0 +1,345 @@
+//! Alerts: when to say that the line is near, and saying it where it can do no harm.
+//!
+//! ```text
+//!         fraction of the line held       0.70   0.75          0.85   0.90
+//! Normal ───────────────────────────────────────> Warning ─────────────> Critical      an alert each
+//!        <──────────────────────────────── Warning    <────────── Critical             silent
+//! ```
+//!
+//! A level is told once a crossing: it is left only when the fraction has fallen by a margin below its threshold, and
+//! the same level is not told again within a cool-down; what was crossed meanwhile is told at its end if it still holds.
+//! Callbacks run one after another on a thread of their own, fed by a bounded queue. One that panics is caught and
+//! counted; one that blocks delays later callbacks alone, and alerts that find the queue full are counted as dropped.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::ledger::budget::Readable;
+use crate::system::policy::Thresholds;
+use crate::system::snapshot::Snapshot;
+
+/// Alerts that can wait for callbacks.
+const QUEUE_LENGTH: usize = 16;
+/// How long the end of a system waits for callbacks that are still running.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// How near the line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Level {
+    /// Far enough.
+    #[default]
+    Normal,
+    /// 75 % of the line are held.
+    Warning,
+    /// 90 % of the line are held.
+    Critical,
+}
+
+/// The level over time: a plain state machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Levels {
+    level: Level,
+    /// A crossing that was not told yet.
+    is_due: bool,
+    /// When the warning and the critical level were last told.
+    told_at_millis: [Option<u64>; 2],
+}
+
+impl Levels {
+    /// The level of the last step.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// Takes the fraction of the line that is held at `now_millis`; returns the level where it is to be told now.
+    pub fn step(&mut self, fraction: f64, now_millis: u64, thresholds: &Thresholds) -> Option<Level> {
+        let level = self.next(fraction, thresholds);
+        if level != self.level {
+            self.is_due = level > self.level;
+            self.level = level;
+        }
+        let told_at_millis = match level {
+            Level::Normal => return None,
+            Level::Warning => &mut self.told_at_millis[0],
+            Level::Critical => &mut self.told_at_millis[1],
+        };
+        let is_cool =
+            told_at_millis.is_none_or(|told| now_millis.saturating_sub(told) >= thresholds.cooldown_millis);
+        if !(self.is_due && is_cool) {
+            return None;
+        }
+        self.is_due = false;
+        *told_at_millis = Some(now_millis);
+        Some(level)
+    }
+
+    fn next(&self, fraction: f64, thresholds: &Thresholds) -> Level {
+        let Thresholds { warning_fraction, critical_fraction, hysteresis_fraction, .. } = *thresholds;
+        let leave = |level, threshold| {
+            if self.level >= level { threshold - hysteresis_fraction } else { threshold }
+        };
+        if fraction >= leave(Level::Critical, critical_fraction) {
+            Level::Critical
+        } else if fraction >= leave(Level::Warning, warning_fraction) {
+            Level::Warning
+        } else {
+            Level::Normal
+        }
+    }
+}
+
+/// A level that was reached.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Alert {
+    /// The level.
+    pub level: Level,
+    /// The reading that reached it.
+    pub snapshot: Snapshot,
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Normal => "normal",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        })
+    }
+}
+
+impl fmt::Display for Alert {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { level, snapshot } = self;
+        let (held, limit) = (Readable(snapshot.held_bytes()), Readable(snapshot.limit_bytes));
+        let percent = 100.0 * snapshot.held_fraction();
+        write!(formatter, "memory {level}: {held} are held, {percent:.0} % of the line of {limit}")?;
+        if let Some(largest) = snapshot.owners.iter().max_by_key(|owner| owner.bytes) {
+            write!(formatter, "; the largest owner is {} with {}", largest.path, Readable(largest.bytes))?;
+        }
+        Ok(())
+    }
+}
+
+/// Told of each alert.
+pub type OnAlert = dyn Fn(&Alert) + Send;
+
+/// What became of alerts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AlertCounts {
+    /// Alerts that were queued for the callbacks.
+    pub n_queued: u64,
+    /// Alerts that every callback has been told of.
+    pub n_told: u64,
+    /// Alerts that found the queue full, because a callback blocks.
+    pub n_dropped: u64,
+    /// Callbacks that panicked, once each time.
+    pub n_panics: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    n_queued: AtomicU64,
+    n_told: AtomicU64,
+    n_dropped: AtomicU64,
+    n_panics: AtomicU64,
+}
+
+/// The thread of the callbacks.
+#[derive(Debug)]
+pub(crate) struct Callbacks {
+    /// `None` once it ends.
+    queue: Option<SyncSender<Alert>>,
+    /// Disconnected when the thread ends; nothing is ever sent.
+    end: Mutex<Receiver<()>>,
+    counters: Arc<Counters>,
+}
+
+impl Callbacks {
+    pub(crate) fn start(callbacks: Vec<Box<OnAlert>>) -> Result<Self> {
+        let (sender, queue) = sync_channel::<Alert>(QUEUE_LENGTH);
+        let (running, end) = channel();
+        let counters = Arc::new(Counters::default());
+        let thread_counters = Arc::clone(&counters);
+        let run = move || {
+            let _stack = crate::os::count_stack();
+            let _running = running;
+            for alert in queue {
+                for callback in &callbacks {
+                    if catch_unwind(AssertUnwindSafe(|| callback(&alert))).is_err() {
+                        thread_counters.n_panics.fetch_add(1, Relaxed);
+                    }
+                }
+                thread_counters.n_told.fetch_add(1, Relaxed);
+            }
+        };
+        std::thread::Builder::new()
+            .name("memory-alerts".into())
+            .spawn(run)
+            .map_err(|source| Error::Thread { what: "memory alerts", source })?;
+        Ok(Self { queue: Some(sender), end: Mutex::new(end), counters })
+    }
+
+    pub(crate) fn tell(&self, alert: Alert) {
+        let Some(queue) = &self.queue else { return };
+        match queue.try_send(alert) {
+            Ok(()) => self.counters.n_queued.fetch_add(1, Relaxed),
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.counters.n_dropped.fetch_add(1, Relaxed)
+            }
+        };
+    }
+
+    pub(crate) fn counts(&self) -> AlertCounts {
+        AlertCounts {
+            n_queued: self.counters.n_queued.load(Relaxed),
+            n_told: self.counters.n_told.load(Relaxed),
+            n_dropped: self.counters.n_dropped.load(Relaxed),
+            n_panics: self.counters.n_panics.load(Relaxed),
+        }
+    }
+}
+
+impl Drop for Callbacks {
+    /// Waits a moment for the alerts that are queued; a callback that blocks is left behind.
+    fn drop(&mut self) {
+        self.queue = None;
+        let end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        // Both outcomes will do: the thread has ended, or it is left behind.
+        let _ = end.recv_timeout(PATIENCE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::Level::{Critical, Normal, Warning};
+    use super::*;
+
+    fn check(fractions: &[f64], told: &[Option<Level>]) {
+        let (mut levels, thresholds) = (Levels::default(), Thresholds::default());
+        // A minute apart: the cool-down is over at each.
+        let seen: Vec<Option<Level>> = fractions
+            .iter()
+            .enumerate()
+            .map(|(index, fraction)| levels.step(*fraction, index as u64 * 60_000, &thresholds))
+            .collect();
+        assert_eq!(seen, told);
+    }
+
+    #[test]
+    fn a_level_is_told_once_a_crossing() {
+        check(&[0.5, 0.75, 0.8, 0.8, 0.9, 0.99], &[None, Some(Warning), None, None, Some(Critical), None]);
+        check(&[0.5, 0.95, 0.95], &[None, Some(Critical), None]);
+    }
+
+    #[test]
+    fn a_level_is_left_five_points_below_where_it_was_reached() {
+        check(&[0.76, 0.74, 0.71, 0.76], &[Some(Warning), None, None, None]);
+        check(&[0.76, 0.69, 0.76], &[Some(Warning), None, Some(Warning)]);
+        check(&[0.91, 0.86, 0.91], &[Some(Critical), None, None]);
+        check(&[0.91, 0.84, 0.91], &[Some(Critical), None, Some(Critical)]);
+        check(&[0.91, 0.10, 0.76], &[Some(Critical), None, Some(Warning)]);
+    }
+
+    #[test]
+    fn a_crossing_within_the_cool_down_is_told_at_its_end_if_it_still_holds() {
+        let (mut levels, thresholds) = (Levels::default(), Thresholds::default());
+        assert_eq!(levels.step(0.8, 0, &thresholds), Some(Warning));
+        assert_eq!(levels.step(0.1, 5_000, &thresholds), None);
+        assert_eq!(levels.step(0.8, 10_000, &thresholds), None);
+        assert_eq!(levels.level(), Warning);
+        assert_eq!(levels.step(0.8, 29_999, &thresholds), None);
+        assert_eq!(levels.step(0.8, 30_000, &thresholds), Some(Warning));
+        assert_eq!(levels.step(0.8, 90_000, &thresholds), None);
+        assert_eq!(levels.step(0.1, 95_000, &thresholds), None);
+        assert_eq!(levels.level(), Normal);
+    }
+
+    proptest! {
+        #[test]
+        fn alerts_of_a_level_are_a_cool_down_apart(
+            fractions in proptest::collection::vec(0.5_f64..1.1, 1..200),
+        ) {
+            let (mut levels, thresholds) = (Levels::default(), Thresholds::default());
+            let mut last = [None::<u64>; 2];
+            for (index, fraction) in fractions.iter().enumerate() {
+                let now = index as u64 * 5000;
+                let Some(level) = levels.step(*fraction, now, &thresholds) else { continue };
+                let floor = if level == Critical { 0.85 } else { 0.70 };
+                prop_assert!(*fraction >= floor);
+                let last = &mut last[usize::from(level == Critical)];
+                prop_assert!(last.is_none_or(|last| now - last >= 30_000));
+                *last = Some(now);
+            }
+        }
+    }
+
+    fn alert(at_millis: u64) -> Alert {
+        Alert { level: Warning, snapshot: Snapshot { at_millis, ..Snapshot::default() } }
+    }
+
+    #[test]
+    fn a_callback_that_panics_is_counted_and_later_ones_are_told() {
+        let (sender, told) = channel();
+        let panics: Box<OnAlert> =
+            Box::new(|alert| assert!(alert.snapshot.at_millis != 1, "a callback panics on purpose"));
+        let sends: Box<OnAlert> = Box::new(move |alert| sender.send(alert.snapshot.at_millis).unwrap());
+        let callbacks = Callbacks::start(vec![panics, sends]).unwrap();
+        callbacks.tell(alert(1));
+        callbacks.tell(alert(2));
+        assert_eq!([told.recv().unwrap(), told.recv().unwrap()], [1, 2]);
+        assert_eq!((callbacks.counts().n_panics, callbacks.counts().n_dropped), (1, 0));
+    }
+
+    #[test]
+    fn a_callback_that_blocks_holds_up_neither_the_run_nor_its_end() {
+        let (began, has_begun) = channel();
+        let (release, released) = channel::<()>();
+        let blocks: Box<OnAlert> = Box::new(move |_| {
+            began.send(()).unwrap();
+            let _ = released.recv();
+        });
+        let callbacks = Callbacks::start(vec![blocks]).unwrap();
+        callbacks.tell(alert(0));
+        has_begun.recv().unwrap();
+        for index in 0..QUEUE_LENGTH as u64 + 3 {
+            callbacks.tell(alert(index));
+        }
+        let counts = callbacks.counts();
+        assert_eq!((counts.n_queued, counts.n_told, counts.n_dropped), (1 + QUEUE_LENGTH as u64, 0, 3));
+        drop(callbacks);
+        assert!(release.send(()).is_ok(), "the callback still blocks");
+    }
+
+    #[test]
+    fn queued_alerts_are_told_before_the_end() {
+        let (sender, told) = channel();
+        let callbacks =
+            Callbacks::start(vec![Box::new(move |alert| sender.send(alert.snapshot.at_millis).unwrap())])
+                .unwrap();
+        callbacks.tell(alert(7));
+        drop(callbacks);
+        assert_eq!(told.recv().unwrap(), 7);
+    }
+
+    #[test]
+    fn an_alert_names_the_largest_owner() {
+        let mut alert = alert(0);
+        alert.snapshot.limit_bytes = 2 << 30;
+        alert.snapshot.resident_bytes = 1600 << 20;
+        let owner =
+            |path, bytes| crate::ledger::OwnerBytes { path, bytes, tensor_bytes: 0, peak_bytes: bytes };
+        alert.snapshot.owners = vec![owner("a", 1 << 20), owner("b", 900 << 20)];
+        assert_eq!(
+            alert.to_string(),
+            "memory warning: 1.56 GiB are held, 78 % of the line of 2.00 GiB; the largest owner is b with 900.0 MiB"
+        );
+    }
+}

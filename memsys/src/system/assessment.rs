@@ -1,0 +1,175 @@
+//! What one reading after another amounts to: levels, trend and directives, without a thread, a clock or I/O.
+
+use crate::step::ceiling::RungRange;
+use crate::system::alerts::{Level, Levels};
+use crate::system::directive::Directive;
+use crate::system::policy;
+use crate::system::policy::{Condition, Thresholds};
+use crate::system::snapshot::Snapshot;
+use crate::system::trend::Readings;
+
+/// What is remembered from reading to reading.
+#[derive(Debug)]
+pub struct Watch {
+    thresholds: Thresholds,
+    levels: Levels,
+    readings: Readings,
+    /// `None` before the first reading: what was refused by then is nobody's news.
+    n_denied: Option<u64>,
+    calm_since_millis: u64,
+    relieved_at_millis: Option<u64>,
+    trimmed_at_millis: Option<u64>,
+}
+
+impl Watch {
+    /// Before the first reading; the trend looks over `n_readings`.
+    #[must_use]
+    pub fn new(thresholds: Thresholds, n_readings: usize) -> Self {
+        Self {
+            thresholds,
+            levels: Levels::default(),
+            readings: Readings::new(n_readings),
+            n_denied: None,
+            calm_since_millis: 0,
+            relieved_at_millis: None,
+            trimmed_at_millis: None,
+        }
+    }
+
+    /// The latest readings.
+    #[must_use]
+    pub fn readings(&self) -> &Readings {
+        &self.readings
+    }
+
+    /// The level of the latest reading.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        self.levels.level()
+    }
+
+    /// Takes the next reading, with what buffers could give and where the rungs stand. What is to be done goes into
+    /// `directives` (cleared first) and counts as done; returned is the level that is to be told, if any.
+    pub fn observe(
+        &mut self,
+        snapshot: &Snapshot,
+        buffer_bytes: u64,
+        rungs: Option<RungRange>,
+        directives: &mut Vec<Directive>,
+    ) -> Option<Level> {
+        let now_millis = snapshot.at_millis;
+        let since = |at_millis: Option<u64>| at_millis.map(|at| now_millis.saturating_sub(at));
+        self.readings.push(snapshot);
+        let level_before = self.levels.level();
+        let told = self.levels.step(snapshot.held_fraction(), now_millis, &self.thresholds);
+        let level = self.levels.level();
+        let n_newly_denied = snapshot.n_denied.saturating_sub(self.n_denied.unwrap_or(snapshot.n_denied));
+        self.n_denied = Some(snapshot.n_denied);
+        if n_newly_denied > 0 || level > Level::Normal {
+            self.calm_since_millis = now_millis;
+        }
+        let condition = Condition {
+            level,
+            has_risen: level > level_before,
+            since_relief_millis: since(self.relieved_at_millis),
+            since_trim_millis: since(self.trimmed_at_millis),
+            calm_millis: now_millis.saturating_sub(self.calm_since_millis),
+            n_newly_denied,
+            buffer_bytes,
+            rungs,
+        };
+        policy::decide(snapshot, &condition, &self.thresholds, directives);
+        for directive in &*directives {
+            match directive {
+                Directive::Collect { .. } | Directive::Shrink { .. } => {
+                    self.relieved_at_millis = Some(now_millis);
+                }
+                Directive::TrimHeap { .. } => self.trimmed_at_millis = Some(now_millis),
+                Directive::LowerRung { .. } | Directive::RaiseRung { .. } => {
+                    self.calm_since_millis = now_millis;
+                }
+            }
+        }
+        told
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+    const RUNGS: Option<RungRange> = Some(RungRange { highest: 3, ceiling: 1, raise_bytes: 10 * MIB });
+
+    fn snapshot(at_seconds: u64, held_bytes: u64, n_denied: u64) -> Snapshot {
+        Snapshot {
+            at_millis: at_seconds * 1000,
+            limit_bytes: 1000 * MIB,
+            resident_bytes: held_bytes,
+            counted_bytes: held_bytes,
+            n_denied,
+            ..Snapshot::default()
+        }
+    }
+
+    fn words(directives: &[Directive]) -> Vec<&'static str> {
+        let word = |directive: &Directive| match directive {
+            Directive::Collect { .. } => "collect",
+            Directive::TrimHeap { .. } => "trim",
+            Directive::Shrink { .. } => "shrink",
+            Directive::LowerRung { .. } => "lower",
+            Directive::RaiseRung { .. } => "raise",
+        };
+        directives.iter().map(word).collect()
+    }
+
+    #[test]
+    fn a_run_through_a_tight_place_is_relieved_at_once_and_recovers_slowly() {
+        let mut watch = Watch::new(Thresholds::default(), 10);
+        let mut directives = Vec::new();
+        let mut seen = Vec::new();
+        for (at_seconds, held_mib, n_denied) in [
+            (0, 500, 0),
+            (5, 950, 0),
+            (10, 950, 0),
+            (35, 950, 0),
+            (40, 600, 0),
+            (45, 600, 2),
+            (100, 600, 2),
+            (105, 600, 2),
+        ] {
+            let snapshot = snapshot(at_seconds, held_mib * MIB, n_denied);
+            let told = watch.observe(&snapshot, 70 * MIB, RUNGS, &mut directives);
+            seen.push((at_seconds, told, words(&directives)));
+        }
+        let all = vec!["collect", "shrink"];
+        assert_eq!(
+            seen,
+            [
+                (0, None, vec![]),
+                (5, Some(Level::Critical), all.clone()),
+                (10, None, vec![]),
+                (35, None, all),
+                (40, None, vec![]),
+                (45, None, vec!["lower"]),
+                (100, None, vec![]),
+                (105, None, vec!["raise"]),
+            ]
+        );
+        assert_eq!(watch.readings().iter().count(), 8);
+    }
+
+    #[test]
+    fn what_was_raised_waits_for_another_calm() {
+        let mut watch = Watch::new(Thresholds::default(), 10);
+        let mut directives = Vec::new();
+        let mut raised_at = Vec::new();
+        for at_seconds in (0..200).step_by(5) {
+            watch.observe(&snapshot(at_seconds, 500 * MIB, 0), 0, RUNGS, &mut directives);
+            if words(&directives) == ["raise"] {
+                raised_at.push(at_seconds);
+            }
+        }
+        assert_eq!(raised_at, [60, 120, 180]);
+    }
+}

@@ -1,0 +1,175 @@
+//! Directives: what policies want done about memory, each with the numbers that it rests on.
+//!
+//! A directive is an order, not an act: whoever holds the bytes carries it out at a safe point of its own.
+
+use std::fmt;
+
+use crate::ledger::budget::Readable;
+use crate::system::collector::Generation;
+
+/// Something to be done.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Directive {
+    /// Give caches back, up to `bytes`.
+    Collect {
+        /// How deep to reach.
+        generation: Generation,
+        /// How much.
+        bytes: u64,
+        /// Why.
+        reason: Reason,
+    },
+    /// Give the free pages within the C library's heap back.
+    TrimHeap {
+        /// Why.
+        reason: Reason,
+    },
+    /// Hold less data: compress it, move it to disk, or let the oldest go, as the buffer can.
+    Shrink {
+        /// By how much.
+        bytes: u64,
+        /// Why.
+        reason: Reason,
+    },
+    /// Learn with fewer bytes from the next step on.
+    LowerRung {
+        /// Why.
+        reason: Reason,
+    },
+    /// Learn faster, with more bytes.
+    RaiseRung {
+        /// Why.
+        reason: Reason,
+    },
+}
+
+/// The numbers that a directive rests on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Reason {
+    /// The process lies deep.
+    Held {
+        /// What it holds.
+        held_bytes: u64,
+        /// The line.
+        limit_bytes: u64,
+    },
+    /// Tasks wait for memory.
+    Pressure {
+        /// The share of the last ten seconds in which one did, in percent.
+        percent: f64,
+    },
+    /// More is resident than has an owner.
+    Residual {
+        /// How much more.
+        residual_bytes: u64,
+        /// How much more is as it should be.
+        budget_bytes: u64,
+    },
+    /// Allocations were refused.
+    Denied {
+        /// How many since the last reading.
+        n_denied: u64,
+    },
+    /// There has been room for long.
+    Calm {
+        /// For how long.
+        calm_millis: u64,
+        /// What is left under the line, caches given back.
+        room_bytes: u64,
+        /// What the next rung needs on top.
+        wanted_bytes: u64,
+    },
+}
+
+/// A directive that was carried out.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Carried {
+    /// When it was decided, in milliseconds since the system was started.
+    pub at_millis: u64,
+    /// What was to be done.
+    pub directive: Directive,
+    /// Bytes that it gave back; `None` where that shows later, or where the system only watches.
+    pub given_bytes: Option<u64>,
+}
+
+impl Directive {
+    /// The numbers that it rests on.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match *self {
+            Self::Collect { reason, .. }
+            | Self::TrimHeap { reason }
+            | Self::Shrink { reason, .. }
+            | Self::LowerRung { reason }
+            | Self::RaiseRung { reason } => reason,
+        }
+    }
+}
+
+impl fmt::Display for Directive {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Collect { generation, bytes, .. } => {
+                write!(formatter, "collect {generation} up to {}", Readable(bytes))?;
+            }
+            Self::TrimHeap { .. } => formatter.write_str("trim the heap")?,
+            Self::Shrink { bytes, .. } => write!(formatter, "shrink buffers by {}", Readable(bytes))?,
+            Self::LowerRung { .. } => formatter.write_str("lower the rung")?,
+            Self::RaiseRung { .. } => formatter.write_str("raise the rung")?,
+        }
+        write!(formatter, ": {}", self.reason())
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Held { held_bytes, limit_bytes } => {
+                let percent = 100.0 * held_bytes as f64 / limit_bytes as f64;
+                let (held, limit) = (Readable(held_bytes), Readable(limit_bytes));
+                write!(formatter, "{held} are held, {percent:.0} % of the line of {limit}")
+            }
+            Self::Pressure { percent } => {
+                write!(formatter, "tasks waited for memory in {percent:.1} % of the last 10 s")
+            }
+            Self::Residual { residual_bytes, budget_bytes } => {
+                let (residual, budget) = (Readable(residual_bytes), Readable(budget_bytes));
+                write!(formatter, "{residual} are resident and not counted, {budget} would be as usual")
+            }
+            Self::Denied { n_denied } => write!(formatter, "{n_denied} allocations were refused"),
+            Self::Calm { calm_millis, room_bytes, wanted_bytes } => write!(
+                formatter,
+                "calm for {} s, {} of room where {} are needed",
+                calm_millis / 1000,
+                Readable(room_bytes),
+                Readable(wanted_bytes)
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Carried {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:.1} s: {}", self.at_millis as f64 / 1e3, self.directive)?;
+        match self.given_bytes {
+            Some(bytes) => write!(formatter, " (gave {})", Readable(bytes)),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_line_states_the_numbers() {
+        let reason = Reason::Held { held_bytes: 1900 << 20, limit_bytes: 2 << 30 };
+        let directive = Directive::Collect { generation: Generation::Caches, bytes: 364 << 20, reason };
+        let carried = Carried { at_millis: 12_340, directive, given_bytes: Some(300 << 20) };
+        assert_eq!(
+            carried.to_string(),
+            "12.3 s: collect generation 1 up to 364.0 MiB: 1.86 GiB are held, 93 % of the line of 2.00 GiB (gave 300.0 MiB)"
+        );
+    }
+}

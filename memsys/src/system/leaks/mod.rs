@@ -1,0 +1,3 @@
+//! Leak detection.
+
+pub mod step_boundaries;

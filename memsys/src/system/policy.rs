@@ -1,0 +1,295 @@
+//! Policies: what to do about memory, as pure functions of a snapshot.
+//!
+//! They read no clock, touch no device and hold no state: equal snapshots give equal directives. What is known beside
+//! the snapshot (the level with its hysteresis, how long it has been calm, what buffers could give) is a [`Condition`].
+//!
+//! | where | what |
+//! |---|---|
+//! | the warning level is reached | collect caches, down to the warning level |
+//! | the critical level is reached, and every cool-down while it lasts | collect everything, shrink buffers |
+//! | tasks wait for memory, every cool-down while they do | collect caches |
+//! | more is resident than counted by more than the residual's budget | trim the heap, a minute apart |
+//! | allocations were refused since the last reading | lower the rung |
+//! | long calm, and room for the next rung below the warning level | raise the rung |
+//!
+//! A level alone lowers no rung: a run that is planned to fill its line lives near it, and its rung was measured to fit.
+
+use crate::step::ceiling::RungRange;
+use crate::system::alerts::Level;
+use crate::system::collector::Generation;
+use crate::system::directive::{Directive, Reason};
+use crate::system::snapshot::Snapshot;
+
+/// Where policies and alerts set in. Fractions are of the line.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Thresholds {
+    /// From here on: [`Level::Warning`].
+    pub warning_fraction: f64,
+    /// From here on: [`Level::Critical`].
+    pub critical_fraction: f64,
+    /// A level is left when the fraction is this much below its threshold.
+    pub hysteresis_fraction: f64,
+    /// Between two alerts of one level, and between two reliefs of one pressure, in milliseconds.
+    pub cooldown_millis: u64,
+    /// Pressure from which caches are collected, in percent of the last ten seconds.
+    pub pressure_percent: f64,
+    /// The residual's budget, as a fraction of the resident bytes…
+    pub residual_fraction: f64,
+    /// … and at least so many bytes.
+    pub residual_floor_bytes: u64,
+    /// Between two trims of the heap, in milliseconds.
+    pub trim_interval_millis: u64,
+    /// Calm after which the rung is raised, in milliseconds.
+    pub calm_millis: u64,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self {
+            warning_fraction: 0.75,
+            critical_fraction: 0.90,
+            hysteresis_fraction: 0.05,
+            cooldown_millis: 30_000,
+            pressure_percent: 10.0,
+            residual_fraction: 0.05,
+            residual_floor_bytes: 32 << 20,
+            trim_interval_millis: 60_000,
+            calm_millis: 60_000,
+        }
+    }
+}
+
+impl Thresholds {
+    /// Bytes that may be resident without an owner before something is done about it.
+    #[must_use]
+    pub fn residual_budget_bytes(&self, resident_bytes: u64) -> u64 {
+        ((resident_bytes as f64 * self.residual_fraction) as u64).max(self.residual_floor_bytes)
+    }
+}
+
+/// What is known beside the snapshot.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Condition {
+    /// The level, with its hysteresis.
+    pub level: Level,
+    /// Whether it rose at this reading.
+    pub has_risen: bool,
+    /// Milliseconds since the last relief (a collection or a shrinking); `None`: never.
+    pub since_relief_millis: Option<u64>,
+    /// Milliseconds since the heap was last trimmed; `None`: never.
+    pub since_trim_millis: Option<u64>,
+    /// Milliseconds since the last refusal, the last reading above [`Level::Normal`], or the last change of the rung.
+    pub calm_millis: u64,
+    /// Allocations refused since the last reading.
+    pub n_newly_denied: u64,
+    /// Bytes that buffers hold and could give.
+    pub buffer_bytes: u64,
+    /// Where the learner's rungs stand, where a learner has said so.
+    pub rungs: Option<RungRange>,
+}
+
+/// Everything that the policies want done, into `out` (cleared first), the mildest first.
+pub fn decide(snapshot: &Snapshot, condition: &Condition, thresholds: &Thresholds, out: &mut Vec<Directive>) {
+    out.clear();
+    out.extend(trim(snapshot, condition, thresholds));
+    out.extend(collect(snapshot, condition, thresholds));
+    out.extend(shrink(snapshot, condition, thresholds));
+    out.extend(move_rung(snapshot, condition, thresholds));
+}
+
+fn trim(snapshot: &Snapshot, condition: &Condition, thresholds: &Thresholds) -> Option<Directive> {
+    let residual_bytes = u64::try_from(snapshot.residual_bytes).unwrap_or(0);
+    let budget_bytes = thresholds.residual_budget_bytes(snapshot.resident_bytes);
+    let is_due = condition.since_trim_millis.is_none_or(|since| since >= thresholds.trim_interval_millis);
+    let reason = Reason::Residual { residual_bytes, budget_bytes };
+    (residual_bytes > budget_bytes && is_due).then_some(Directive::TrimHeap { reason })
+}
+
+fn collect(snapshot: &Snapshot, condition: &Condition, thresholds: &Thresholds) -> Option<Directive> {
+    let wait_is_over = wait_is_over(condition, thresholds);
+    let (bytes, reason) = (excess_bytes(snapshot, thresholds), held(snapshot));
+    match condition.level {
+        Level::Critical if condition.has_risen || wait_is_over => {
+            return Some(Directive::Collect { generation: Generation::Cold, bytes, reason });
+        }
+        Level::Warning if condition.has_risen => {
+            return Some(Directive::Collect { generation: Generation::Caches, bytes, reason });
+        }
+        _ => {}
+    }
+    let percent = snapshot.pressure_percent.filter(|percent| *percent >= thresholds.pressure_percent)?;
+    // Others want memory: all kept blocks, or a twentieth where none are kept.
+    let bytes = snapshot.cached_bytes.max(snapshot.resident_bytes / 20);
+    let reason = Reason::Pressure { percent };
+    wait_is_over.then_some(Directive::Collect { generation: Generation::Caches, bytes, reason })
+}
+
+fn shrink(snapshot: &Snapshot, condition: &Condition, thresholds: &Thresholds) -> Option<Directive> {
+    let bytes = excess_bytes(snapshot, thresholds).min(condition.buffer_bytes);
+    (is_dire(condition, thresholds) && bytes > 0)
+        .then_some(Directive::Shrink { bytes, reason: held(snapshot) })
+}
+
+fn move_rung(snapshot: &Snapshot, condition: &Condition, thresholds: &Thresholds) -> Option<Directive> {
+    let RungRange { highest, ceiling, raise_bytes } = condition.rungs?;
+    if condition.n_newly_denied > 0 {
+        let reason = Reason::Denied { n_denied: condition.n_newly_denied };
+        return (ceiling > 0).then_some(Directive::LowerRung { reason });
+    }
+    let warning_bytes = line_bytes(snapshot, thresholds.warning_fraction);
+    let room_bytes = warning_bytes.saturating_sub(snapshot.held_bytes());
+    let is_calm = condition.level == Level::Normal && condition.calm_millis >= thresholds.calm_millis;
+    let reason = Reason::Calm { calm_millis: condition.calm_millis, room_bytes, wanted_bytes: raise_bytes };
+    (is_calm && ceiling < highest && raise_bytes <= room_bytes).then_some(Directive::RaiseRung { reason })
+}
+
+/// Whether the line is so near that more than caches must go, now.
+fn is_dire(condition: &Condition, thresholds: &Thresholds) -> bool {
+    condition.level == Level::Critical && (condition.has_risen || wait_is_over(condition, thresholds))
+}
+
+fn wait_is_over(condition: &Condition, thresholds: &Thresholds) -> bool {
+    condition.since_relief_millis.is_none_or(|since| since >= thresholds.cooldown_millis)
+}
+
+fn held(snapshot: &Snapshot) -> Reason {
+    Reason::Held { held_bytes: snapshot.held_bytes(), limit_bytes: snapshot.limit_bytes }
+}
+
+/// Held bytes above the warning level.
+fn excess_bytes(snapshot: &Snapshot, thresholds: &Thresholds) -> u64 {
+    snapshot.held_bytes().saturating_sub(line_bytes(snapshot, thresholds.warning_fraction))
+}
+
+fn line_bytes(snapshot: &Snapshot, fraction: f64) -> u64 {
+    if snapshot.has_line() { (snapshot.limit_bytes as f64 * fraction) as u64 } else { u64::MAX }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn snapshot(held_bytes: u64) -> Snapshot {
+        Snapshot {
+            limit_bytes: 1000 * MIB,
+            resident_bytes: held_bytes,
+            counted_bytes: held_bytes,
+            ..Snapshot::default()
+        }
+    }
+
+    fn condition(level: Level) -> Condition {
+        Condition {
+            level,
+            has_risen: false,
+            since_relief_millis: Some(0),
+            since_trim_millis: None,
+            calm_millis: 0,
+            n_newly_denied: 0,
+            buffer_bytes: 0,
+            rungs: Some(RungRange { highest: 4, ceiling: 2, raise_bytes: 100 * MIB }),
+        }
+    }
+
+    fn check(snapshot: &Snapshot, condition: &Condition, wanted: &[Directive]) {
+        let mut directives = Vec::new();
+        decide(snapshot, condition, &Thresholds::default(), &mut directives);
+        assert_eq!(directives, wanted);
+    }
+
+    #[test]
+    fn far_from_the_line_nothing_is_done() {
+        check(&snapshot(500 * MIB), &condition(Level::Normal), &[]);
+    }
+
+    #[test]
+    fn the_warning_level_collects_caches_once() {
+        let snapshot = snapshot(800 * MIB);
+        let risen = Condition { has_risen: true, ..condition(Level::Warning) };
+        let reason = Reason::Held { held_bytes: 800 * MIB, limit_bytes: 1000 * MIB };
+        let collect = Directive::Collect { generation: Generation::Caches, bytes: 50 * MIB, reason };
+        check(&snapshot, &risen, &[collect]);
+        check(&snapshot, &condition(Level::Warning), &[]);
+        let later = Condition { since_relief_millis: Some(1 << 40), ..condition(Level::Warning) };
+        check(&snapshot, &later, &[]);
+    }
+
+    #[test]
+    fn the_critical_level_takes_all_measures_and_repeats_them_after_the_cool_down() {
+        let snapshot = snapshot(950 * MIB);
+        let reason = Reason::Held { held_bytes: 950 * MIB, limit_bytes: 1000 * MIB };
+        let measures = [
+            Directive::Collect { generation: Generation::Cold, bytes: 200 * MIB, reason },
+            Directive::Shrink { bytes: 70 * MIB, reason },
+        ];
+        let critical = Condition { buffer_bytes: 70 * MIB, ..condition(Level::Critical) };
+        check(&snapshot, &Condition { has_risen: true, ..critical }, &measures);
+        check(&snapshot, &Condition { since_relief_millis: Some(29_999), ..critical }, &[]);
+        check(&snapshot, &Condition { since_relief_millis: Some(30_000), ..critical }, &measures);
+    }
+
+    #[test]
+    fn pressure_from_outside_takes_the_caches() {
+        let snapshot = Snapshot {
+            pressure_percent: Some(12.5),
+            cached_bytes: 64 * MIB,
+            counted_bytes: 464 * MIB,
+            ..snapshot(464 * MIB)
+        };
+        let waited = Condition { since_relief_millis: None, ..condition(Level::Normal) };
+        let collect = Directive::Collect {
+            generation: Generation::Caches,
+            bytes: 64 * MIB,
+            reason: Reason::Pressure { percent: 12.5 },
+        };
+        check(&snapshot, &waited, &[collect]);
+        check(&snapshot, &condition(Level::Normal), &[]);
+        check(&Snapshot { pressure_percent: Some(9.9), ..snapshot }, &waited, &[]);
+    }
+
+    #[test]
+    fn a_residual_over_its_budget_trims_the_heap_a_minute_apart() {
+        // 5 % of 500 MiB are less than the floor of 32 MiB.
+        let usual = Snapshot { residual_bytes: 32 << 20, ..snapshot(500 * MIB) };
+        let grown = Snapshot { residual_bytes: 33 << 20, ..snapshot(500 * MIB) };
+        let reason = Reason::Residual { residual_bytes: 33 * MIB, budget_bytes: 32 * MIB };
+        check(&usual, &condition(Level::Normal), &[]);
+        check(&grown, &condition(Level::Normal), &[Directive::TrimHeap { reason }]);
+        let trimmed = Condition { since_trim_millis: Some(59_999), ..condition(Level::Normal) };
+        check(&grown, &trimmed, &[]);
+        check(&Snapshot { residual_bytes: -(1 << 40), ..usual }, &condition(Level::Normal), &[]);
+        assert_eq!(Thresholds::default().residual_budget_bytes(1000 * MIB), 50 * MIB);
+    }
+
+    #[test]
+    fn a_refusal_lowers_the_rung_unless_it_is_the_lowest() {
+        let denied = Condition { n_newly_denied: 3, ..condition(Level::Normal) };
+        let lower = Directive::LowerRung { reason: Reason::Denied { n_denied: 3 } };
+        check(&snapshot(500 * MIB), &denied, &[lower]);
+        let lowest = RungRange { highest: 4, ceiling: 0, raise_bytes: 0 };
+        check(&snapshot(500 * MIB), &Condition { rungs: Some(lowest), ..denied }, &[]);
+        check(&snapshot(500 * MIB), &Condition { rungs: None, ..denied }, &[]);
+    }
+
+    #[test]
+    fn the_rung_rises_after_a_calm_where_the_next_one_fits_below_the_warning_level() {
+        let calm = Condition { calm_millis: 60_000, ..condition(Level::Normal) };
+        let reason = Reason::Calm { calm_millis: 60_000, room_bytes: 100 * MIB, wanted_bytes: 100 * MIB };
+        check(&snapshot(650 * MIB), &calm, &[Directive::RaiseRung { reason }]);
+        check(&snapshot(651 * MIB), &calm, &[]);
+        check(&snapshot(650 * MIB), &Condition { calm_millis: 59_999, ..calm }, &[]);
+        let highest = RungRange { highest: 4, ceiling: 4, raise_bytes: 0 };
+        check(&snapshot(650 * MIB), &Condition { rungs: Some(highest), ..calm }, &[]);
+    }
+
+    #[test]
+    fn without_a_line_the_rung_may_rise() {
+        let free = Snapshot { limit_bytes: u64::MAX, ..snapshot(500 * MIB) };
+        let calm = Condition { calm_millis: 60_000, ..condition(Level::Normal) };
+        let mut directives = Vec::new();
+        decide(&free, &calm, &Thresholds::default(), &mut directives);
+        assert!(matches!(directives[..], [Directive::RaiseRung { .. }]), "{directives:?}");
+    }
+}

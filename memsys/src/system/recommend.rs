@@ -1,0 +1,339 @@
+//! Recommendations: what the numbers say about the settings, in words.
+//!
+//! Pure functions of a snapshot and of a few facts about the run. Each recommendation states the number that it rests
+//! on and the line to write into the settings; what cannot be told from numbers is not recommended.
+//!
+//! Owners are told apart by the beginnings of their paths: [`REPLAY`], [`ACTIVATIONS`], [`ENVIRONMENTS`],
+//! [`NETWORKS`].
+
+use std::fmt;
+
+use crate::ledger::budget::Readable;
+use crate::limit::Line;
+use crate::nn::activations::Policy;
+use crate::system::snapshot::Snapshot;
+
+/// Owners of the replay.
+pub const REPLAY: &str = "run/replay";
+/// Owners of what a learner step keeps for its backward pass.
+pub const ACTIVATIONS: &str = "run/learner/activations";
+/// Owners of the environments and their actors.
+pub const ENVIRONMENTS: &str = "run/actor";
+/// Owners of networks and optimizer.
+pub const NETWORKS: [&str; 4] =
+    ["run/learner/parameters", "run/learner/target", "run/learner/gradients", "run/learner/optimizer"];
+
+/// A peak below this fraction of the line leaves most of it unused.
+const UNUSED_BELOW_FRACTION: f64 = 0.5;
+/// What a line should leave above the peak, as a fraction of the peak.
+const MARGIN_FRACTION: f64 = 0.25;
+/// Lines are recommended in whole multiples of this.
+const LINE_STEP_BYTES: u64 = 64 << 20;
+/// An owner above this fraction of the counted bytes is named.
+const LARGE_FRACTION: f64 = 0.5;
+
+/// What is known about the run beside the snapshot. Zero: not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Facts {
+    /// `replay.capacity`, in transitions.
+    pub replay_capacity_transitions: u64,
+    /// `run.n_environments`.
+    pub n_environments: u64,
+    /// `agent.micro_batch`.
+    pub micro_batch: u64,
+    /// `memory.activations`; `None`: `auto`.
+    pub activations: Option<Policy>,
+    /// Bytes that networks and optimizer would hold with `embedders.preset = compact`, where another preset is set.
+    pub compact_preset_bytes: Option<u64>,
+}
+
+/// A number and what it measures.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Number {
+    /// What it measures, with its unit.
+    pub what: &'static str,
+    /// The number.
+    pub value: f64,
+}
+
+/// A setting that should be changed, and why.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recommendation {
+    /// The whole sentence.
+    pub text: String,
+    /// The number that it rests on.
+    pub rests_on: Number,
+    /// The line for the settings, `key = value`.
+    pub setting: String,
+}
+
+impl fmt::Display for Recommendation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.text)
+    }
+}
+
+/// Everything that the numbers recommend, the most pressing first.
+#[must_use]
+pub fn recommend(snapshot: &Snapshot, facts: &Facts) -> Vec<Recommendation> {
+    let rules = [
+        keep_less_for_refusals(snapshot, facts),
+        higher_line(snapshot),
+        large_replay(snapshot, facts),
+        large_activations(snapshot, facts),
+        many_environments(snapshot, facts),
+        large_networks(snapshot, facts),
+        lower_line(snapshot),
+    ];
+    rules.into_iter().flatten().collect()
+}
+
+fn keep_less_for_refusals(snapshot: &Snapshot, facts: &Facts) -> Option<Recommendation> {
+    let n_denied = snapshot.n_denied;
+    (n_denied > 0 && facts.activations == Some(Policy::Keep)).then(|| {
+        let text = format!(
+            "{n_denied} allocations were refused while every activation is kept: memory.activations = auto computes \
+             them again where the line has no room"
+        );
+        let rests_on = Number { what: "refused allocations", value: n_denied as f64 };
+        Recommendation { text, rests_on, setting: "memory.activations = auto".into() }
+    })
+}
+
+fn higher_line(snapshot: &Snapshot) -> Option<Recommendation> {
+    let (limit_bytes, n_denied) = (snapshot.limit_bytes, snapshot.n_denied);
+    if n_denied == 0 || !snapshot.has_line() {
+        return None;
+    }
+    let higher_bytes = with_margin(limit_bytes)?;
+    let group_left = snapshot.group.map(|group| group.limit_bytes.saturating_sub(group.used_bytes));
+    let left_bytes = snapshot.available_bytes?.min(group_left.unwrap_or(u64::MAX));
+    (snapshot.resident_bytes.saturating_add(left_bytes) >= higher_bytes).then(|| {
+        let setting = line_setting(higher_bytes);
+        let (limit, left) = (Readable(limit_bytes), Readable(left_bytes));
+        let text = format!(
+            "{n_denied} allocations were refused at the line of {limit}, and {left} are unused around the process: \
+             {setting} is a quarter more"
+        );
+        Recommendation {
+            text,
+            rests_on: Number { what: "refused allocations", value: n_denied as f64 },
+            setting,
+        }
+    })
+}
+
+fn lower_line(snapshot: &Snapshot) -> Option<Recommendation> {
+    let fraction = snapshot.peak_loaded_bytes as f64 / snapshot.limit_bytes as f64;
+    let is_unused = snapshot.has_line() && snapshot.n_denied == 0 && fraction < UNUSED_BELOW_FRACTION;
+    let enough_bytes = with_margin(snapshot.peak_loaded_bytes)?;
+    (is_unused && snapshot.peak_loaded_bytes > 0 && enough_bytes < snapshot.limit_bytes).then(|| {
+        let percent = 100.0 * fraction;
+        let setting = line_setting(enough_bytes);
+        Recommendation {
+            text: format!("the peak is {percent:.0} % of the line: {setting} would do"),
+            rests_on: Number { what: "peak, percent of the line", value: percent },
+            setting,
+        }
+    })
+}
+
+fn large_replay(snapshot: &Snapshot, facts: &Facts) -> Option<Recommendation> {
+    let large = Large::of(snapshot, &[REPLAY], false)?;
+    let capacity = facts.replay_capacity_transitions / 2;
+    (capacity > 0).then(|| large.halved("the replay holds", format!("replay.capacity = {capacity}")))
+}
+
+fn large_activations(snapshot: &Snapshot, facts: &Facts) -> Option<Recommendation> {
+    let large = Large::of(snapshot, &[ACTIVATIONS], true)?;
+    let kept = "the activations of a learner step take up to";
+    match facts.micro_batch {
+        2.. => Some(large.halved(kept, format!("agent.micro_batch = {}", facts.micro_batch / 2))),
+        1 if facts.activations == Some(Policy::Keep) => {
+            let Large { bytes, percent } = large;
+            let text = format!(
+                "{kept} {percent:.0} % of the counted bytes at the smallest micro-batch: memory.activations = recompute \
+                 would compute the {} again instead of keeping them",
+                Readable(bytes)
+            );
+            let setting = "memory.activations = recompute".into();
+            Some(Recommendation { text, rests_on: large.number(), setting })
+        }
+        _ => None,
+    }
+}
+
+fn many_environments(snapshot: &Snapshot, facts: &Facts) -> Option<Recommendation> {
+    let large = Large::of(snapshot, &[ENVIRONMENTS], false)?;
+    let fewer = facts.n_environments / 2;
+    (fewer > 0).then(|| large.halved("the environments hold", format!("run.n_environments = {fewer}")))
+}
+
+fn large_networks(snapshot: &Snapshot, facts: &Facts) -> Option<Recommendation> {
+    let large = Large::of(snapshot, &NETWORKS, false)?;
+    let freed_bytes = large.bytes.checked_sub(facts.compact_preset_bytes?).filter(|bytes| *bytes > 0)?;
+    let text = format!(
+        "networks and optimizer hold {:.0} % of the counted bytes: embedders.preset = compact would free {}",
+        large.percent,
+        Readable(freed_bytes)
+    );
+    Some(Recommendation { text, rests_on: large.number(), setting: "embedders.preset = compact".into() })
+}
+
+/// Owners of some beginnings that hold most of the counted bytes.
+#[derive(Debug, Clone, Copy)]
+struct Large {
+    bytes: u64,
+    percent: f64,
+}
+
+impl Large {
+    /// `at_peak`: what they held at most, for bytes that come and go within a step.
+    fn of(snapshot: &Snapshot, beginnings: &[&str], at_peak: bool) -> Option<Self> {
+        let is_below = |path: &str| {
+            let mut rests = beginnings.iter().filter_map(|beginning| path.strip_prefix(beginning));
+            rests.any(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let owners = snapshot.owners.iter().filter(|owner| is_below(owner.path));
+        let (bytes, now_bytes) = owners.fold((0, 0), |(bytes, now_bytes), owner| {
+            (bytes + if at_peak { owner.peak_bytes } else { owner.bytes }, now_bytes + owner.bytes)
+        });
+        // At their peak the counted bytes were higher by what they hold no more.
+        let counted_bytes = snapshot.counted_bytes + (bytes - now_bytes);
+        let fraction = bytes as f64 / counted_bytes.max(1) as f64;
+        (fraction > LARGE_FRACTION).then_some(Self { bytes, percent: 100.0 * fraction.min(1.0) })
+    }
+
+    fn number(self) -> Number {
+        Number { what: "percent of the counted bytes", value: self.percent }
+    }
+
+    /// Bytes that grow with a setting are halved with it.
+    fn halved(self, who: &str, setting: String) -> Recommendation {
+        let freed = Readable(self.bytes / 2);
+        let text = format!("{who} {:.0} % of the counted bytes: {setting} would free {freed}", self.percent);
+        Recommendation { text, rests_on: self.number(), setting }
+    }
+}
+
+fn with_margin(bytes: u64) -> Option<u64> {
+    bytes.checked_add((bytes as f64 * MARGIN_FRACTION) as u64)?.checked_next_multiple_of(LINE_STEP_BYTES)
+}
+
+fn line_setting(bytes: u64) -> String {
+    format!("memory.limit = {}", Line::Bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::OwnerBytes;
+
+    const MIB: u64 = 1 << 20;
+
+    fn snapshot() -> Snapshot {
+        Snapshot {
+            limit_bytes: 2048 * MIB,
+            resident_bytes: 1500 * MIB,
+            counted_bytes: 1400 * MIB,
+            peak_loaded_bytes: 1600 * MIB,
+            available_bytes: Some(8192 * MIB),
+            ..Snapshot::default()
+        }
+    }
+
+    fn facts() -> Facts {
+        Facts {
+            replay_capacity_transitions: 100_000,
+            n_environments: 8,
+            micro_batch: 32,
+            activations: None,
+            compact_preset_bytes: None,
+        }
+    }
+
+    fn owner(path: &'static str, bytes: u64, peak_bytes: u64) -> OwnerBytes {
+        OwnerBytes { path, bytes, tensor_bytes: 0, peak_bytes }
+    }
+
+    fn check(snapshot: &Snapshot, facts: &Facts, wanted: &[(&str, &str)]) {
+        let recommendations = recommend(snapshot, facts);
+        let seen: Vec<(&str, &str)> =
+            recommendations.iter().map(|one| (one.text.as_str(), one.setting.as_str())).collect();
+        assert_eq!(seen, wanted);
+        for Recommendation { text, rests_on, setting } in &recommendations {
+            assert!(text.contains(setting.as_str()), "{text}");
+            assert!(text.contains(&format!("{:.0}", rests_on.value)), "{text}");
+            if let Some(line) = setting.strip_prefix("memory.limit = ") {
+                assert!(Line::parse(line).is_ok(), "{setting}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_that_uses_its_line_is_left_alone() {
+        check(&snapshot(), &facts(), &[]);
+        check(&Snapshot { limit_bytes: u64::MAX, ..snapshot() }, &facts(), &[]);
+        check(&Snapshot::default(), &Facts::default(), &[]);
+    }
+
+    #[test]
+    fn a_line_far_from_reached_could_be_lower() {
+        let text = "the peak is 21 % of the line: memory.limit = 576MiB would do";
+        let quiet = Snapshot { peak_loaded_bytes: 430 * MIB, ..snapshot() };
+        check(&quiet, &facts(), &[(text, "memory.limit = 576MiB")]);
+    }
+
+    #[test]
+    fn a_replay_with_most_of_the_bytes_is_named_with_its_capacity() {
+        let owners = vec![
+            owner("run/replay/hot", 600 * MIB, 600 * MIB),
+            owner("run/replay/mapped", 254 * MIB, 254 * MIB),
+            owner("run/replayed", 500 * MIB, 500 * MIB),
+        ];
+        let text = "the replay holds 61 % of the counted bytes: replay.capacity = 50000 would free 427.0 MiB";
+        check(&Snapshot { owners, ..snapshot() }, &facts(), &[(text, "replay.capacity = 50000")]);
+    }
+
+    #[test]
+    fn activations_are_judged_at_their_peak() {
+        let owners = vec![owner("run/learner/activations", 0, 2100 * MIB)];
+        let large = Snapshot { owners, ..snapshot() };
+        let text = "the activations of a learner step take up to 60 % of the counted bytes: \
+                    agent.micro_batch = 16 would free 1.03 GiB";
+        check(&large, &facts(), &[(text, "agent.micro_batch = 16")]);
+        let smallest = Facts { micro_batch: 1, activations: Some(Policy::Keep), ..facts() };
+        let text = "the activations of a learner step take up to 60 % of the counted bytes at the smallest micro-batch: \
+                    memory.activations = recompute would compute the 2.05 GiB again instead of keeping them";
+        check(&large, &smallest, &[(text, "memory.activations = recompute")]);
+        check(&large, &Facts { activations: Some(Policy::Recompute), ..smallest }, &[]);
+    }
+
+    #[test]
+    fn environments_and_networks_are_named_with_their_settings() {
+        let owners = vec![owner("run/actor/windows", 1000 * MIB, 1000 * MIB)];
+        let text =
+            "the environments hold 71 % of the counted bytes: run.n_environments = 4 would free 500.0 MiB";
+        check(&Snapshot { owners, ..snapshot() }, &facts(), &[(text, "run.n_environments = 4")]);
+        let owners = vec![
+            owner("run/learner/parameters", 200 * MIB, 200 * MIB),
+            owner("run/learner/optimizer", 600 * MIB, 600 * MIB),
+        ];
+        let text = "networks and optimizer hold 57 % of the counted bytes: embedders.preset = compact would free 780.0 MiB";
+        let facts = Facts { compact_preset_bytes: Some(20 * MIB), ..facts() };
+        check(&Snapshot { owners, ..snapshot() }, &facts, &[(text, "embedders.preset = compact")]);
+    }
+
+    #[test]
+    fn refusals_ask_for_less_or_for_a_higher_line_where_there_is_room() {
+        let denied = Snapshot { n_denied: 12, ..snapshot() };
+        let higher = "12 allocations were refused at the line of 2.00 GiB, and 8.00 GiB are unused around the process: \
+                      memory.limit = 2560MiB is a quarter more";
+        check(&denied, &facts(), &[(higher, "memory.limit = 2560MiB")]);
+        let kept = Facts { activations: Some(Policy::Keep), ..facts() };
+        let full = Snapshot { available_bytes: Some(100 * MIB), ..denied };
+        let auto = "12 allocations were refused while every activation is kept: memory.activations = auto computes \
+                    them again where the line has no room";
+        check(&full, &kept, &[(auto, "memory.activations = auto")]);
+    }
+}

@@ -1,0 +1,155 @@
+//! A snapshot: how memory stands at one moment, in plain values.
+//!
+//! Everything that decides anything about memory takes one of these and reads nothing else, so that it can be tested
+//! with values and repeated from a log. A snapshot is read into place: after the first few, reading allocates nothing.
+
+use crate::error::Result;
+use crate::ledger::budget;
+use crate::ledger::{self, CACHE, OwnerBytes};
+use crate::os::probe::{DeviceBytes, GroupBytes, Probe};
+
+/// One reading.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Snapshot {
+    /// Milliseconds since the system was started.
+    pub at_millis: u64,
+    /// What asked for this reading; `None`: the clock.
+    pub event: Option<&'static str>,
+    /// The line; `u64::MAX` where none was drawn.
+    pub limit_bytes: u64,
+    /// Bytes of the process that are resident.
+    pub resident_bytes: u64,
+    /// Bytes that have an owner.
+    pub counted_bytes: u64,
+    /// Resident bytes less the counted ones. Below 0 where counted bytes are not resident (yet).
+    pub residual_bytes: i64,
+    /// Bytes under the line that are set aside for the residual.
+    pub residual_allowance_bytes: u64,
+    /// Bytes of live tensors.
+    pub tensor_bytes: u64,
+    /// Bytes of tensors' blocks that are kept for reuse and given back at once where the line needs them.
+    pub cached_bytes: u64,
+    /// Bytes that can still be had without collecting anything.
+    pub headroom_bytes: u64,
+    /// The highest [`loaded_bytes`](Self::loaded_bytes) so far; between readings, of what is counted.
+    pub peak_loaded_bytes: u64,
+    /// Allocations refused so far.
+    pub n_denied: u64,
+    /// Collections so far.
+    pub n_collections: u64,
+    /// Who holds or held bytes, in the order in which they were named.
+    pub owners: Vec<OwnerBytes>,
+    /// The control group with the narrowest limit, if one limits the process.
+    pub group: Option<GroupBytes>,
+    /// Bytes that the machine could give to programs without swapping, if it says so.
+    pub available_bytes: Option<u64>,
+    /// Share of the last ten seconds in which a task waited for memory, in percent, if the kernel says so.
+    pub pressure_percent: Option<f64>,
+    /// Devices.
+    pub devices: Vec<DeviceBytes>,
+}
+
+impl Snapshot {
+    /// How deep the process lies: what is resident, or, where that is more, what the budget goes by (counted bytes and
+    /// the residual's allowance).
+    #[must_use]
+    pub fn loaded_bytes(&self) -> u64 {
+        self.resident_bytes.max(self.counted_bytes.saturating_add(self.residual_allowance_bytes))
+    }
+
+    /// What it is loaded with, but for the blocks that are only kept for reuse: they go as soon as the line needs the
+    /// room, so that a full cache is no cause for alarm.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        self.loaded_bytes().saturating_sub(self.cached_bytes)
+    }
+
+    /// Whether a line was drawn.
+    #[must_use]
+    pub fn has_line(&self) -> bool {
+        (1..u64::MAX).contains(&self.limit_bytes)
+    }
+
+    /// Held bytes as a fraction of the line; 0 where none was drawn.
+    #[must_use]
+    pub fn held_fraction(&self) -> f64 {
+        if self.has_line() { self.held_bytes() as f64 / self.limit_bytes as f64 } else { 0.0 }
+    }
+}
+
+/// Reads everything into `out`, but for what a system adds (`at_millis`, `event` and the peak, which only rises).
+///
+/// # Errors
+/// Where the kernel does not say what is resident; `out` is as it was then.
+pub fn read(probe: &Probe, out: &mut Snapshot) -> Result<()> {
+    // Bytes freed while `/proc` is read are in one of the two counts: they must not pass for a residual.
+    let counted_before = ledger::counted_bytes();
+    out.resident_bytes = probe.resident_bytes()?;
+    out.counted_bytes = ledger::counted_bytes().max(counted_before);
+    out.residual_bytes = out.resident_bytes.cast_signed() - out.counted_bytes.cast_signed();
+    out.residual_allowance_bytes = budget::residual_allowance_bytes();
+    out.limit_bytes = budget::limit_bytes();
+    out.tensor_bytes = ledger::tensor_bytes();
+    out.cached_bytes = CACHE.bytes();
+    out.headroom_bytes = budget::headroom_bytes();
+    let peak_counted_bytes = ledger::peak_counted_bytes() + out.residual_allowance_bytes;
+    out.peak_loaded_bytes = out.peak_loaded_bytes.max(peak_counted_bytes).max(out.loaded_bytes());
+    out.n_denied = budget::n_denied();
+    out.n_collections = budget::n_collections();
+    ledger::read_owners(&mut out.owners);
+    out.group = probe.group();
+    out.available_bytes = probe.available_bytes();
+    out.pressure_percent = probe.pressure_percent();
+    probe.read_devices(&mut out.devices);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_cache_is_not_held() {
+        let snapshot = Snapshot {
+            limit_bytes: 1000,
+            resident_bytes: 900,
+            counted_bytes: 800,
+            cached_bytes: 400,
+            ..Snapshot::default()
+        };
+        assert_eq!((snapshot.loaded_bytes(), snapshot.held_bytes()), (900, 500));
+        assert!((snapshot.held_fraction() - 0.5).abs() < 1e-12);
+    }
+
+    #[test]
+    fn what_is_promised_counts_before_it_is_touched() {
+        let snapshot = Snapshot {
+            limit_bytes: 1000,
+            resident_bytes: 100,
+            counted_bytes: 700,
+            residual_allowance_bytes: 50,
+            ..Snapshot::default()
+        };
+        assert_eq!(snapshot.held_bytes(), 750);
+    }
+
+    #[test]
+    fn without_a_line_nothing_is_near_it() {
+        let snapshot = Snapshot { limit_bytes: u64::MAX, resident_bytes: 1 << 40, ..Snapshot::default() };
+        assert!(snapshot.held_fraction() <= 0.0);
+    }
+
+    #[test]
+    fn readings_reuse_their_room() {
+        let probe = Probe::open().unwrap();
+        let mut snapshot = Snapshot::default();
+        read(&probe, &mut snapshot).unwrap();
+        let peak = snapshot.peak_loaded_bytes;
+        assert!(snapshot.resident_bytes > 0 && peak >= snapshot.loaded_bytes());
+        snapshot.owners.reserve(64);
+        let room = (snapshot.owners.as_ptr(), snapshot.owners.capacity());
+        read(&probe, &mut snapshot).unwrap();
+        assert_eq!((snapshot.owners.as_ptr(), snapshot.owners.capacity()), room);
+        assert!(snapshot.peak_loaded_bytes >= peak);
+    }
+}

@@ -1,0 +1,120 @@
+//! What a learner needs of a world: a reset, a step, and where to find its observation.
+//!
+//! An observation has two parts. The *shared* part is a set of windows over streams that exist once for all
+//! environments; an environment names only its place in them: which instrument ([`Environment::scene`]) and which row
+//! ([`Environment::base`]). The *own* part is a short row of numbers that no other environment shares
+//! ([`Environment::write_own`]): a trading account, or the whole state of a plain environment.
+//!
+//! ```text
+//!   scene, base ──> windows over the frame streams ──┐
+//!                                                    ├──> observation
+//!   write_own  ──> own_width numbers ────────────────┘
+//! ```
+//!
+//! It does not draw its own random numbers: the generator is handed to [`Environment::reset`] by the runner, which
+//! saves it with the run. It does not reset itself either, so that the final observation of an episode can be read.
+
+pub mod cartpole;
+pub mod market;
+
+use rand_pcg::Pcg64Mcg;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// What one step gave.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Step {
+    /// The environment's reward. In the market: the change of log equity in basis points, costs in.
+    pub reward: f64,
+    /// An optional penalty, 0 or more, kept apart so that the sum of `reward` stays the profit.
+    pub penalty: f64,
+    /// The task ended here: nothing comes after it, and nothing is bootstrapped.
+    pub terminated: bool,
+    /// The episode was cut here: the value of the final observation is bootstrapped, unless `terminated` holds too.
+    pub truncated: bool,
+}
+
+impl Step {
+    /// What the agent learns from: `reward − penalty`.
+    #[must_use]
+    pub fn learned_reward(&self) -> f64 {
+        self.reward - self.penalty
+    }
+
+    /// True where the caller must read the final observation and then reset.
+    #[must_use]
+    pub fn ends_episode(&self) -> bool {
+        self.terminated || self.truncated
+    }
+}
+
+/// A world with a fixed number of actions.
+///
+/// A new environment stands at a valid first observation; [`reset`](Self::reset) begins an episode. After a step that
+/// [ends the episode](Step::ends_episode) the caller reads the final observation and then calls `reset`.
+pub trait Environment {
+    /// All that a later step depends on, beside what the environment was built from. It survives any serde format
+    /// exactly: floating-point numbers are kept as bits.
+    type State: Serialize + DeserializeOwned;
+
+    /// Number of actions; an action is `0 .. n_actions`.
+    fn n_actions(&self) -> usize;
+
+    /// Length of the own row.
+    fn own_width(&self) -> usize;
+
+    /// Begins an episode. Every random number comes from `rng`.
+    fn reset(&mut self, rng: &mut Pcg64Mcg);
+
+    /// Takes one action.
+    ///
+    /// # Panics
+    /// May panic if the episode has ended and `reset` was not called.
+    fn step(&mut self, action: usize) -> Step;
+
+    /// Which instrument the shared windows belong to; 0 for a plain environment.
+    fn scene(&self) -> u16;
+
+    /// Index of the 5-minute bar just closed; 0 for a plain environment.
+    fn base(&self) -> u32;
+
+    /// Writes the own part of the observation.
+    ///
+    /// # Panics
+    /// If `row` is not [`own_width`](Self::own_width) long.
+    fn write_own(&self, row: &mut [f32]);
+
+    /// The state, to be saved.
+    fn state(&self) -> Self::State;
+
+    /// Goes back to a saved state; what follows is what followed then, to the bit.
+    ///
+    /// # Panics
+    /// If the state is of an environment built from other parts. Whoever loads a state from disk checks first that the
+    /// data it was made with are those at hand.
+    fn restore(&mut self, state: Self::State);
+}
+
+/// Serde's form of an `f64` that every format keeps exactly: its bits.
+///
+/// A text format may read a decimal back one unit off (`serde_json` does unless told otherwise), and none holds an
+/// infinity. A resumed run must be the run, so states are not left to that.
+pub mod exact {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// Writes the bits of `value`.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(value.to_bits())
+    }
+
+    /// Reads the bits of a number.
+    ///
+    /// # Errors
+    /// Those of the deserializer.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        u64::deserialize(deserializer).map(f64::from_bits)
+    }
+}

@@ -1,0 +1,254 @@
+//! Makes a configuration's market ready: imports or makes the bars, computes the features once, lays them into
+//! streams and cuts time into training, validation and test.
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use buffers::frames::{Clock, FrameStream, Scene, Scenes, View};
+use sha2::{Digest, Sha256};
+
+use crate::config::{self, Config, StampLabel};
+use crate::envs::market::Tape;
+use crate::error::{Error, Result};
+use crate::market::account::{ACCOUNT_WIDTH, AccountRules, Costs};
+use crate::market::bar::{Bar, DECISION_MILLIS, Instrument, STRUCTURE_MILLIS};
+use crate::market::features::{
+    self, Features, LVN_WIDTH, REGIME_ROWS, REGIME_STRIDE, REGIME_WIDTH, STRUCTURE_ROWS, STRUCTURE_WIDTH,
+    TACTICAL_ROWS, TACTICAL_WIDTH,
+};
+use crate::market::import::{ImportOptions, Label, import, require_decision_clock};
+use crate::market::resample::resample;
+use crate::market::split::{Split, split};
+use crate::market::synthetic::{SyntheticOptions, synthesize};
+
+/// The embargo between two parts of the data: the longest window, in five-minute bars.
+pub const EMBARGO_BARS: usize = STRUCTURE_ROWS * 6;
+
+/// A market, ready to be traded.
+#[derive(Debug)]
+pub struct Market {
+    /// The streams of every instrument, and the views over them.
+    pub scenes: Arc<Scenes>,
+    /// The prices of every instrument.
+    pub tapes: Arc<[Tape]>,
+    /// The parts of every instrument's time.
+    pub splits: Vec<Split>,
+    /// What the import took and made, a line each.
+    pub notes: Vec<String>,
+    /// SHA-256 over the bars: which data a run has seen.
+    pub identity: String,
+    /// On the synthetic market: each bar's expected log return, known the bar before.
+    pub expected_log_return: Option<Vec<f64>>,
+    /// Costs and limits of an account.
+    pub rules: AccountRules,
+}
+
+impl Market {
+    /// One part of every instrument.
+    pub fn ranges(&self, part: impl Fn(&Split) -> Range<usize>) -> Arc<[Range<usize>]> {
+        self.splits.iter().map(part).collect()
+    }
+}
+
+/// The rules of the account that `config` states.
+#[must_use]
+pub fn account_rules(config: &config::Account) -> AccountRules {
+    AccountRules {
+        costs: Costs {
+            commission_bps: config.commission_bps,
+            half_spread_bps: config.half_spread_bps,
+            slippage_bps: config.slippage_bps,
+        },
+        position_limit: config.position_limit,
+        stop_atr: config.stop_atr,
+        equity_floor: config.equity_floor,
+        drawdown_penalty: config.drawdown_penalty,
+        ..AccountRules::default()
+    }
+}
+
+/// How the files of `config` spell time.
+#[must_use]
+pub fn import_options(config: &config::Data) -> ImportOptions {
+    ImportOptions {
+        time_format: config.time_format.clone(),
+        zone: config.zone.clone(),
+        label: config.label.map(|label| match label {
+            StampLabel::Start => Label::Start,
+            StampLabel::End => Label::End,
+        }),
+    }
+}
+
+/// Reads a file of bars that can fill the five-minute views; with it, what the import took.
+///
+/// # Errors
+/// Where the file is missing, dirty or of bars too wide.
+pub fn import_for_decisions(path: &Path, options: &ImportOptions) -> Result<(Instrument, Vec<String>)> {
+    let imported = import(path, options)?;
+    require_decision_clock(path, &imported.instrument)?;
+    Ok((imported.instrument, imported.notes))
+}
+
+/// Makes the market of `config` ready. `say` is told of each step.
+///
+/// # Errors
+/// Where a file cannot be used, or has fewer bars than one observation and the three parts need.
+pub fn prepare(config: &Config, say: &(dyn Fn(&str) + Sync)) -> Result<Market> {
+    let (instruments, notes, expected_log_return) = instruments(config, say)?;
+    let identity = identity(&instruments);
+    say(&format!("computing the features of {} instrument(s)", instruments.len()));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(instruments.len());
+    let mut parts: Vec<Option<Result<(Tape, Scene, Split)>>> = instruments.iter().map(|_| None).collect();
+    let per_thread = instruments.len().div_ceil(threads);
+    std::thread::scope(|scope| {
+        for (instruments, parts) in instruments.chunks(per_thread).zip(parts.chunks_mut(per_thread)) {
+            scope.spawn(move || {
+                for (instrument, part) in instruments.iter().zip(parts) {
+                    *part = Some(lay_out(instrument, &config.data));
+                }
+            });
+        }
+    });
+    let (mut tapes, mut scenes, mut splits) = (Vec::new(), Vec::new(), Vec::new());
+    for part in parts {
+        let (tape, scene, split) = part.expect("every instrument was laid out")?;
+        tapes.push(tape);
+        scenes.push(scene);
+        splits.push(split);
+    }
+    Ok(Market {
+        scenes: Arc::new(Scenes::new(views(), scenes)),
+        tapes: tapes.into(),
+        splits,
+        notes,
+        identity,
+        expected_log_return,
+        rules: account_rules(&config.account),
+    })
+}
+
+type Instruments = (Vec<Instrument>, Vec<String>, Option<Vec<f64>>);
+
+fn instruments(config: &Config, say: &(dyn Fn(&str) + Sync)) -> Result<Instruments> {
+    if config.data.files.is_empty() {
+        let options = SyntheticOptions {
+            days: config.synthetic.days,
+            seed: config.synthetic.seed,
+            predictable_fraction: config.synthetic.predictable_fraction,
+            ..SyntheticOptions::default()
+        };
+        let synthetic = synthesize(&options);
+        let note = format!(
+            "the synthetic market: {} five-minute bars over {} days, seed {}; the predictable part of a bar's return \
+             has {} of its standard deviation",
+            synthetic.instrument.bars.len(),
+            options.days,
+            options.seed,
+            options.predictable_fraction
+        );
+        say(&note);
+        return Ok((vec![synthetic.instrument], vec![note], Some(synthetic.expected_log_return)));
+    }
+    let options = import_options(&config.data);
+    let (mut instruments, mut notes) = (Vec::new(), Vec::new());
+    for path in &config.data.files {
+        let (instrument, took) = import_for_decisions(path, &options)?;
+        for line in took {
+            let line = format!("{}: {line}", path.display());
+            say(&line);
+            notes.push(line);
+        }
+        instruments.push(instrument);
+    }
+    Ok((instruments, notes, None))
+}
+
+fn identity(instruments: &[Instrument]) -> String {
+    let mut hash = Sha256::new();
+    for instrument in instruments {
+        hash.update(instrument.name.as_bytes());
+        hash.update((instrument.bars.len() as u64).to_le_bytes());
+        for bar in &instrument.bars {
+            hash.update(bar.open_millis.to_le_bytes());
+            for number in [bar.open, bar.high, bar.low, bar.close, bar.volume] {
+                hash.update(number.to_le_bytes());
+            }
+        }
+    }
+    hex(&hash.finalize())
+}
+
+/// Bytes as lower-case hexadecimal.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn lay_out(instrument: &Instrument, data: &config::Data) -> Result<(Tape, Scene, Split)> {
+    let five = resample(&instrument.bars, DECISION_MILLIS);
+    let thirty = resample(&instrument.bars, STRUCTURE_MILLIS);
+    let features = features::compute(&five, &thirty);
+    let too_few = |needed: &str| Error::File {
+        path: instrument.name.clone().into(),
+        problem: format!(
+            "{} five-minute bars are too few {needed}; give a longer history (a few weeks at the least)",
+            five.len()
+        ),
+    };
+    let first_decision = features.first_decision().ok_or_else(|| {
+        too_few("for one observation: the windows and warm-ups of the features are not full at any of them")
+    })?;
+    let split = split(first_decision, five.len(), data.train_fraction, data.validation_fraction, EMBARGO_BARS)
+        .ok_or_else(|| {
+            too_few(&format!(
+                "for training, validation and test: the first decision is at bar {first_decision}, and {EMBARGO_BARS} \
+                 bars of embargo stand between two parts"
+            ))
+        })?;
+    let scene = scene(&features, first_decision);
+    let tape = Tape { name: instrument.name.clone(), bars: five, atr: features.atr, first_decision };
+    Ok((tape, scene, split))
+}
+
+/// The views of a market observation, in the order of its tensors.
+#[must_use]
+pub fn views() -> Vec<View> {
+    let view = |name, length, width, stride, clock| View { name, length, width, stride, clock };
+    vec![
+        view("structure", STRUCTURE_ROWS, STRUCTURE_WIDTH, 1, Clock::Slow),
+        view("tactical", TACTICAL_ROWS, TACTICAL_WIDTH, 1, Clock::Base),
+        view("regime", REGIME_ROWS, REGIME_WIDTH, REGIME_STRIDE, Clock::Base),
+        view("lvn", 1, LVN_WIDTH, 1, Clock::Base),
+        view("account", 1, ACCOUNT_WIDTH, 1, Clock::Own),
+    ]
+}
+
+fn scene(features: &Features, first_decision: usize) -> Scene {
+    fn stream<const W: usize>(view: &features::View<W>) -> FrameStream {
+        let mut stream = FrameStream::new(W);
+        for row in &view.rows {
+            stream.append(row);
+        }
+        stream
+    }
+    Scene {
+        streams: vec![
+            stream(&features.structure),
+            stream(&features.tactical),
+            stream(&features.regime),
+            stream(&features.lvn),
+            FrameStream::new(ACCOUNT_WIDTH),
+        ],
+        slow_row: features.structure_row.clone(),
+        first_base: first_decision,
+    }
+}
+
+/// The span of a range of decisions, as UTC milliseconds of the first and the last close.
+#[must_use]
+pub fn span_millis(bars: &[Bar], range: &Range<usize>) -> (i64, i64) {
+    let last = range.end.clamp(1, bars.len()) - 1;
+    (bars[range.start.min(last)].close_millis, bars[last].close_millis)
+}

@@ -1,0 +1,207 @@
+//! The line of a run: from here on bytes are counted and may be refused.
+
+use std::time::Duration;
+
+use agents::dqn::DqnConfig;
+use memsys::ledger::budget;
+use memsys::limit::Line;
+use memsys::nn::activations::Policy;
+use memsys::os::probe;
+use memsys::os::probe::DeviceBytes;
+use memsys::step::cost::Facts;
+use memsys::step::retry::Steps;
+use memsys::system::MemoryOptimizationSystem;
+use memsys::system::policy::Thresholds;
+use memsys::system::recommend;
+use memsys::{ledger, libtorch};
+use tch::Device;
+
+use crate::config::{ActivationChoice, Config, EnvironmentKind};
+use crate::console::say;
+use crate::envs::Environment;
+use crate::envs::cartpole::CartPole;
+use crate::error::{Error, Result};
+use crate::format;
+use crate::market::account::ACCOUNT_WIDTH;
+use crate::memory::plan::{DataBytes, Plan, SLACK_BYTES};
+use crate::memory::profile::{Survey, estimate, micro_batches, survey};
+use crate::run::build::dqn_config;
+
+/// Share of each GPU that the process takes at most, where the line is given in bytes: those are of the host.
+const DEVICE_FRACTION: f64 = 0.8;
+
+/// The line in bytes.
+///
+/// # Errors
+/// [`Error::Config`] where it lies above what the machine or its control group allows.
+pub fn limit_bytes(config: &Config) -> Result<u64> {
+    let allowed = probe::allowed_bytes()?;
+    let limit = config.memory.limit.limit_bytes(allowed);
+    if matches!(config.memory.limit, Line::Bytes(_)) && limit > allowed {
+        let problem = format!(
+            "a line of {} lies above the {} that this machine or its control group allows; draw it at that or lower, \
+             or as a share such as 80%",
+            format::bytes(limit),
+            format::bytes(allowed)
+        );
+        return Err(Error::Config { key: "memory.limit".to_owned(), problem });
+    }
+    Ok(limit)
+}
+
+/// Draws the line: counts every tensor from here on, measures what the networks cost, and refuses a line that cannot
+/// hold the run, before anything is loaded. Without management nothing is counted and nothing is known.
+///
+/// # Errors
+/// [`Error::LineTooLow`], or where libtorch refuses a call.
+pub fn draw_line(config: &Config, device: Device) -> Result<Option<Survey>> {
+    let limit = limit_bytes(config)?;
+    if !config.memory.managed {
+        libtorch::attend_plainly();
+        return Ok(None);
+    }
+    if device.is_cuda() {
+        let share = match config.memory.limit {
+            Line::Percent(percent) => percent / 100.0,
+            Line::Bytes(_) => DEVICE_FRACTION,
+        };
+        libtorch::use_devices(share)?;
+    }
+    if !config.memory.counted {
+        return Ok(None);
+    }
+    count()?;
+    let dqn = network(config);
+    let data = DataBytes::estimated(config)?;
+    let too_low = |survey: &Survey| Error::LineTooLow(Box::new(Plan::new(config, survey, data, limit)));
+    // What is resident already counts while the survey runs under the line.
+    ledger::set_base(probe::resident_bytes()?.saturating_sub(ledger::counted_bytes()));
+    let estimated = estimate(config, &dqn)?;
+    // Far below what can be: not even the survey would fit.
+    if Plan::new(config, &estimated, data, limit).smallest_line_bytes * 3 / 4 > limit {
+        return Err(too_low(&estimated));
+    }
+    budget::set_limit(limit);
+    let surveyed = match survey(config, &dqn, device, limit) {
+        Ok(surveyed) => surveyed,
+        Err(_) if budget::n_denied() > 0 => return Err(too_low(&estimated)),
+        Err(error) => return Err(error),
+    };
+    let plan = Plan::new(config, &surveyed, data, limit);
+    if !plan.fits() {
+        return Err(Error::LineTooLow(Box::new(plan)));
+    }
+    budget::begin_anew();
+    ledger::set_base(surveyed.base_bytes);
+    ledger::restart_peak();
+    budget::allow_residual(surveyed.scratch_bytes + SLACK_BYTES);
+    budget::rehearse_refusals(config.memory.refuse_every);
+    Ok(Some(surveyed))
+}
+
+/// Begins to count: every tensor, and what the C library's heap does with freed blocks.
+///
+/// # Errors
+/// Where libtorch refuses the allocator.
+pub fn count() -> Result<()> {
+    memsys::os::tune_malloc();
+    libtorch::count_tensors()?;
+    Ok(())
+}
+
+/// The network of a run, before its environment is made.
+#[must_use]
+pub fn network(config: &Config) -> DqnConfig {
+    let (n_actions, own_width) = match config.run.environment {
+        EnvironmentKind::Market => (3, ACCOUNT_WIDTH),
+        EnvironmentKind::Cartpole => {
+            let environment = CartPole::new();
+            (environment.n_actions(), environment.own_width())
+        }
+    };
+    dqn_config(config, n_actions, own_width)
+}
+
+/// How learner steps are made: on the rung that fits what is free now, less `growth_bytes` that will be taken later. A
+/// resumed run had `resumed` as its largest micro-batch, and has it again.
+///
+/// # Errors
+/// [`Error::LineTooLow`] where not even the leanest rung fits.
+pub fn steps(
+    config: &Config,
+    survey: Option<&Survey>,
+    growth_bytes: u64,
+    resumed: Option<usize>,
+) -> Result<Steps> {
+    let Some(survey) = survey else {
+        let whole = config.agent.batch;
+        return Ok(Steps::fixed(if config.memory.managed {
+            config.agent.micro_batch.min(whole)
+        } else {
+            whole
+        }));
+    };
+    let free = budget::headroom_bytes() + ledger::CACHE.bytes();
+    let (_, largest) = micro_batches(config);
+    let facts = Facts { largest: resumed.unwrap_or(largest), ..survey.facts.clone() };
+    match facts.choose(free.saturating_sub(growth_bytes)) {
+        Some(rung) => Ok(Steps::new(facts, rung)),
+        None => {
+            let data = DataBytes::estimated(config)?;
+            Err(Error::LineTooLow(Box::new(Plan::new(config, survey, data, budget::limit_bytes()))))
+        }
+    }
+}
+
+/// Starts to watch over the memory of a managed run. Alerts go to the person.
+///
+/// # Errors
+/// Where the kernel does not tell how memory stands, or no thread can be started.
+pub fn watch(config: &Config, device: Device, steps: &mut Steps) -> Result<Option<MemoryOptimizationSystem>> {
+    if !config.memory.managed || !config.memory.counted {
+        return Ok(None);
+    }
+    let memory = &config.memory;
+    let thresholds = Thresholds {
+        warning_fraction: memory.memory_warning_threshold,
+        critical_fraction: memory.memory_critical_threshold,
+        ..Thresholds::default()
+    };
+    let mut builder = MemoryOptimizationSystem::builder()
+        .thresholds(thresholds)
+        .interval(Duration::from_secs_f64(memory.monitoring_interval))
+        .on_alert(|alert| say(&alert.to_string()));
+    if let Device::Cuda(index) = device {
+        builder = builder.device(move || device_bytes(index));
+    }
+    let system = builder.start()?;
+    steps.follow(system.rungs());
+    Ok(Some(system))
+}
+
+fn device_bytes(index: usize) -> DeviceBytes {
+    let statistics = libtorch::device_statistics(index).unwrap_or_default();
+    DeviceBytes {
+        name: "cuda",
+        allocated_bytes: statistics.allocated_bytes,
+        reserved_bytes: statistics.reserved_bytes,
+        limit_bytes: statistics.total_bytes,
+    }
+}
+
+/// What the memory system may recommend settings of.
+#[must_use]
+pub fn facts(config: &Config) -> recommend::Facts {
+    recommend::Facts {
+        replay_capacity_transitions: config.replay.capacity as u64,
+        n_environments: config.run.n_environments as u64,
+        micro_batch: config.agent.micro_batch as u64,
+        activations: match config.memory.activations {
+            ActivationChoice::Auto => None,
+            ActivationChoice::Keep => Some(Policy::Keep),
+            ActivationChoice::Recompute => Some(Policy::Recompute),
+            ActivationChoice::Spill => Some(Policy::Spill),
+        },
+        compact_preset_bytes: None,
+    }
+}

@@ -1,0 +1,300 @@
+//! What a run will cost in bytes, part by part, and what fits the line.
+//!
+//! ```text
+//! steady = runtime + data + weights + replay            held for the whole run
+//! peak   = the worst moment: loading, or steady + the largest of learning, acting, evaluating, testing, saving
+//! ```
+//!
+//! In static mode nothing is run: networks are estimated from their widths, data from the size of its files. In
+//! measured mode networks have been through their steps ([`crate::memory::profile`]), and data may have been loaded.
+
+use std::fmt;
+
+use buffers::replay::Replay;
+use buffers::replay::sum_tree::SumTree;
+use memsys::limit::Line;
+use memsys::nn::activations::Policy;
+use memsys::step::cost::Rung;
+
+use crate::config::Config;
+use crate::error::Result;
+use crate::format;
+use crate::market::dataset::import_options;
+use crate::market::import::extent::extent;
+use crate::memory::profile::Survey;
+use crate::run::learner_loop::store_options;
+
+/// Bytes under the line that stay free for what moves between two readings: small blocks of the C library's heap, stacks.
+pub const SLACK_BYTES: u64 = 8 << 20;
+/// What tables, metrics and the report take of the heap.
+const BOOKS_BYTES: u64 = 2 << 20;
+/// For the smallest line the runtime counts in steps of so many bytes: its measure moves a little from run to run, and
+/// what was planned must be what is refused below.
+const RUNTIME_STEP_BYTES: u64 = 16 << 20;
+/// Lines are told in whole steps of so many bytes.
+const LINE_STEP_BYTES: u64 = 1 << 20;
+/// Weights beside those that learn: the best of the validations.
+const BEST_COPIES: u64 = 1;
+/// Numbers of a position's embedding, kept for a part of the data while the part is judged.
+const EMBEDDING_BYTES: u64 = embedders::EMBEDDING_WIDTH as u64 * 4;
+
+/// What the data costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DataBytes {
+    /// Decision bars, over all instruments.
+    pub n_bars: u64,
+    /// What stays: streams, tapes, splits.
+    pub stays: u64,
+    /// The most while it is read and features are computed.
+    pub loading: u64,
+}
+
+/// Measured over synthetic and real bars (`plan --mode measured` prints the same of any data): bytes that stay of a
+/// decision bar, and bytes of a decision bar and of a row of a file at the worst moment of loading.
+const STAYS_BYTES_A_BAR: u64 = 216;
+const STAYS_BYTES: u64 = 1 << 20;
+const LOADING_BYTES_A_BAR: u64 = 440;
+const LOADING_BYTES_A_ROW: u64 = 120;
+
+impl DataBytes {
+    /// Estimates from the configuration and the size of its files.
+    ///
+    /// # Errors
+    /// Where a file cannot be opened.
+    pub fn estimated(config: &Config) -> Result<Self> {
+        let (mut n_bars, mut n_rows) = (0, 0);
+        if config.run.environment != crate::config::EnvironmentKind::Market {
+            return Ok(Self { n_bars, stays: 0, loading: 0 });
+        }
+        for path in &config.data.files {
+            let extent = extent(path, &import_options(&config.data))?;
+            n_bars += extent.n_decision_bars;
+            n_rows += extent.n_rows;
+        }
+        if config.data.files.is_empty() {
+            // Five of seven days trade, 288 bars each.
+            n_bars = u64::from(config.synthetic.days) * 288 * 5 / 7;
+        }
+        let loading = n_bars * LOADING_BYTES_A_BAR + n_rows * LOADING_BYTES_A_ROW;
+        Ok(Self { n_bars, stays: STAYS_BYTES + n_bars * STAYS_BYTES_A_BAR, loading: loading + STAYS_BYTES })
+    }
+}
+
+/// One part of the plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Its key in JSON.
+    pub key: &'static str,
+    /// What it is.
+    pub name: String,
+    /// How many bytes.
+    pub bytes: u64,
+}
+
+/// The plan of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// Whether the networks were run.
+    pub is_measured: bool,
+    /// The line.
+    pub limit_bytes: u64,
+    /// The line as it was written.
+    pub line: Line,
+    /// What is held for the whole run.
+    pub steady: Vec<Part>,
+    /// What is held for a time, on top of it; the largest counts.
+    pub moments: Vec<Part>,
+    /// The most while data is loaded, runtime included.
+    pub loading_bytes: u64,
+    /// The rung that fits the line.
+    pub rung: Option<Rung>,
+    /// The peak on that rung, or on the leanest where none fits.
+    pub peak_bytes: u64,
+    /// The smallest line that would do.
+    pub smallest_line_bytes: u64,
+    /// Every rung with the peak of the whole run on it.
+    pub rungs: Vec<(Rung, u64)>,
+    /// Microseconds a sample of each policy, where they were measured.
+    pub micros_per_sample: Vec<(&'static str, f64)>,
+}
+
+impl Plan {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(config: &Config, survey: &Survey, data: DataBytes, limit_bytes: u64) -> Self {
+        let flat = survey.flat_bytes;
+        let replay = replay_bytes(config, survey.own_width);
+        let mut steady = vec![
+            part(
+                "runtime",
+                "runtime: code, libtorch, its scratch memory",
+                survey.base_bytes + survey.scratch_bytes,
+            ),
+            part("streams", "market: streams and tapes", data.stays),
+            part("parameters", "parameters", flat),
+            part("gradients", "gradients", flat),
+            part("optimizer", "optimizer: two moments", 2 * flat),
+            part("target", "target network", flat),
+            part("best", "weights of the best validation", BEST_COPIES * flat),
+            part("replay", "replay, full", replay),
+            part("books", "metrics, report", BOOKS_BYTES),
+        ];
+        if !config.run.synchronous {
+            // The actor's own copy, one on its way to it, and what it acts with while the learner learns.
+            steady.push(part("actor", "the actor's weights and acting", 2 * flat + survey.acting_bytes));
+        }
+        let held: u64 = steady.iter().map(|part| part.bytes).sum();
+        let judged_bars = (data.n_bars as f64
+            * config
+                .data
+                .validation_fraction
+                .max(1.0 - config.data.train_fraction - config.data.validation_fraction))
+            as u64;
+        let judging = survey.evaluation_bytes + judged_bars * EMBEDDING_BYTES;
+        let mut moments = vec![
+            part("acting", "acting", survey.acting_bytes),
+            part("evaluating", "evaluating", judging),
+            part("testing", "the test: evaluating, with weights of its own", judging + flat),
+            part("saving", "saving: a copy of one set of numbers", flat),
+        ];
+        let loading_bytes = survey.base_bytes + data.loading;
+        let others = moments.iter().map(|part| part.bytes).max().unwrap_or(0);
+        // A batch, which is counted with learning, stays from step to step.
+        let run_peak = |learning: u64| loading_bytes.max(held + learning.max(others + survey.batch_bytes));
+        let rungs: Vec<(Rung, u64)> =
+            survey.facts.rungs().into_iter().map(|(rung, bytes)| (rung, run_peak(bytes))).collect();
+        let room = limit_bytes.saturating_sub(SLACK_BYTES);
+        let rung = survey.facts.choose(room.saturating_sub(held)).filter(|_| run_peak(0) <= room);
+        let (leanest, learning) = rung
+            .and_then(|rung| Some((rung, survey.facts.peak_bytes(rung)?)))
+            .or_else(|| survey.facts.leanest())
+            .map_or((None, 0), |(rung, bytes)| (Some(rung), bytes));
+        let of_activations = leanest.map_or_else(String::new, |rung| format!("learning: {rung}"));
+        moments.insert(0, part("learning", &of_activations, learning));
+        let keeps = leanest.is_some_and(|rung| rung.policy == Policy::Keep);
+        let untouched = if keeps { (learning as f64 * survey.untouched_fraction) as u64 } else { 0 };
+        if untouched > 0 {
+            moments.insert(1, part("untouched", "of which counted and never touched", untouched));
+        }
+        let runtime = survey.base_bytes + survey.scratch_bytes;
+        let stepped = runtime.next_multiple_of(RUNTIME_STEP_BYTES);
+        let least = rungs.iter().map(|(_, peak)| *peak).min().unwrap_or(0) - runtime.min(loading_bytes);
+        let least = stepped + least.max(survey.own_bytes);
+        Self {
+            is_measured: survey.is_measured,
+            limit_bytes,
+            line: config.memory.limit,
+            steady,
+            moments,
+            loading_bytes,
+            rung,
+            peak_bytes: run_peak(learning - untouched.min(learning)),
+            smallest_line_bytes: (least + SLACK_BYTES).next_multiple_of(LINE_STEP_BYTES),
+            rungs,
+            micros_per_sample: survey
+                .facts
+                .costs
+                .iter()
+                .filter(|_| survey.is_measured)
+                .map(|cost| (cost.policy.word(), cost.micros_per_sample))
+                .collect(),
+        }
+    }
+
+    /// Whether the line holds the run.
+    #[must_use]
+    pub fn fits(&self) -> bool {
+        self.rung.is_some() && self.smallest_line_bytes <= self.limit_bytes
+    }
+
+    /// Bytes held for the whole run.
+    #[must_use]
+    pub fn steady_bytes(&self) -> u64 {
+        self.steady.iter().map(|part| part.bytes).sum()
+    }
+
+    /// Settings that the plan recommends, as TOML.
+    #[must_use]
+    pub fn recommended(&self) -> String {
+        let rung =
+            self.rung.or_else(|| self.rungs.iter().min_by_key(|(_, peak)| *peak).map(|(rung, _)| *rung));
+        let line = if self.fits() { self.line } else { Line::Bytes(self.smallest_line_bytes) };
+        let mut text = format!("[memory]\nlimit = \"{line}\"\n");
+        if let Some(rung) = rung {
+            text.push_str(&format!(
+                "activations = \"{}\"\n\n[agent]\nmicro_batch = {}\n",
+                rung.policy.word(),
+                rung.micro_batch
+            ));
+        }
+        text
+    }
+
+    /// The plan for a program.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        let parts = |parts: &[Part]| -> serde_json::Value {
+            parts.iter().map(|part| (part.key.to_owned(), serde_json::json!(part.bytes))).collect()
+        };
+        let rung = |rung: &Rung| serde_json::json!({"micro_batch": rung.micro_batch, "activations": rung.policy.word()});
+        serde_json::json!({
+            "mode": if self.is_measured { "measured" } else { "static" },
+            "limit_bytes": self.limit_bytes,
+            "fits": self.fits(),
+            "peak_bytes": self.peak_bytes,
+            "smallest_line_bytes": self.smallest_line_bytes,
+            "slack_bytes": SLACK_BYTES,
+            "loading_bytes": self.loading_bytes,
+            "steady": parts(&self.steady),
+            "moments": parts(&self.moments),
+            "rung": self.rung.as_ref().map(rung),
+            "rungs": self.rungs.iter().map(|(at, peak)| {
+                serde_json::json!({"rung": rung(at), "peak_bytes": peak})
+            }).collect::<Vec<_>>(),
+            "micros_per_sample": self.micros_per_sample.iter().map(|(policy, micros)| {
+                ((*policy).to_owned(), serde_json::json!(micros))
+            }).collect::<serde_json::Map<_, _>>(),
+        })
+    }
+}
+
+/// Bytes of memory of the replay once it is as full as it will be.
+#[must_use]
+pub fn replay_bytes(config: &Config, own_width: usize) -> u64 {
+    // Room that no transition will ever take is never touched, and so not resident; the tree is touched as a whole.
+    let n_steps = config.run.environment_steps;
+    let capacity = config.replay.capacity;
+    let filled = capacity.min(usize::try_from(n_steps).unwrap_or(usize::MAX));
+    let tree = |capacity| SumTree::planned_bytes(capacity);
+    let store = store_options(config, None);
+    Replay::planned_tier_bytes(&store, filled, n_steps, own_width, config.run.n_environments)
+        + tree(capacity).saturating_sub(tree(filled))
+}
+
+fn part(key: &'static str, name: &str, bytes: u64) -> Part {
+    Part { key, name: name.to_owned(), bytes }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mode = if self.is_measured { "measured" } else { "static" };
+        writeln!(formatter, "{:<52} {:>12}", format!("held for the whole run ({mode})"), "bytes")?;
+        let row = |formatter: &mut fmt::Formatter<'_>, name: &str, bytes: u64| {
+            writeln!(formatter, "  {name:<50} {:>12}", format::bytes(bytes))
+        };
+        for part in &self.steady {
+            row(formatter, &part.name, part.bytes)?;
+        }
+        row(formatter, "together", self.steady_bytes())?;
+        writeln!(formatter, "held for a time, the largest counts")?;
+        for part in &self.moments {
+            row(formatter, &part.name, part.bytes)?;
+        }
+        row(formatter, "loading, with the runtime alone", self.loading_bytes)?;
+        writeln!(formatter, "the run")?;
+        row(formatter, "peak", self.peak_bytes)?;
+        row(formatter, "margin", SLACK_BYTES)?;
+        row(formatter, "the line", self.limit_bytes)?;
+        row(formatter, "the smallest line that would do", self.smallest_line_bytes)
+    }
+}

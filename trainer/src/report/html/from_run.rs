@@ -1,0 +1,259 @@
+//! From a finished run to what its report shows.
+
+use crate::config::EnvironmentKind;
+use crate::error::Result;
+use crate::format;
+use crate::market::backtest::performance::{EquityCurve, Performance};
+use crate::market::dataset::{Market as PreparedMarket, span_millis};
+use crate::report::html::{
+    Along, Curve, LearningCurve, Market, Memory, Part, PerformanceRow, Positions, ReportData, ReturnsRow,
+    Role, Tile,
+};
+use crate::report::summary::{Conclusion, spread, warnings};
+use crate::run::evaluation::{Judge, MarketTest, TestResult};
+use crate::run::train_loop::Books;
+use crate::telemetry::metrics;
+use crate::telemetry::metrics::{Kind, Metrics};
+
+/// Gathers the report of a finished run.
+///
+/// # Errors
+/// Where the metrics cannot be read back.
+pub fn data(books: &Books, conclusion: &Conclusion, command_line: &str) -> Result<ReportData> {
+    let rows = metrics::read_all(&books.folder.metrics())?;
+    let mut report = ReportData {
+        title: books.folder.root().file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        subtitle: subtitle(books),
+        command_line: command_line.to_owned(),
+        seeds: vec![books.config.run.seed],
+        tiles: tiles(books, conclusion),
+        facts: facts(books, conclusion),
+        learning: learning(books, &rows),
+        memory: Some(memory(&rows, conclusion)),
+        honesty: [warnings(books, conclusion), honesty(conclusion)].concat(),
+        configuration: Some(books.config.to_toml()),
+        ..ReportData::default()
+    };
+    match (&books.judge, &conclusion.test) {
+        (Judge::Market(market), TestResult::Market(test)) => {
+            report.verdict = Some(test.verdict());
+            report.data.clone_from(&market.notes);
+            report.parts = parts(market);
+            report.market = Some(results(market, test));
+        }
+        (_, TestResult::Episodes(returns)) => {
+            let [mean, deviation, lowest, highest] = spread(returns);
+            report.verdict = Some(format!("Mean return {mean:.1} over {} episodes", returns.len()));
+            report.returns = vec![ReturnsRow {
+                name: "agent".to_owned(),
+                role: Role::Agent,
+                n_episodes: returns.len() as u64,
+                mean,
+                deviation,
+                lowest,
+                highest,
+            }];
+        }
+        (Judge::CartPole { .. }, TestResult::Market(_)) => unreachable!("a market's test needs a market"),
+    }
+    Ok(report)
+}
+
+fn subtitle(books: &Books) -> String {
+    let config = &books.config;
+    match config.run.environment {
+        EnvironmentKind::Cartpole => "DQN · CartPole-v1".to_owned(),
+        EnvironmentKind::Market => {
+            let data = match config.data.files.len() {
+                0 => "synthetic market".to_owned(),
+                1 => config.data.files[0].display().to_string(),
+                n => format!("{n} instruments"),
+            };
+            format!("DQN · {} embedders · {data}", config.embedders.preset.word())
+        }
+    }
+}
+
+fn tiles(books: &Books, conclusion: &Conclusion) -> Vec<Tile> {
+    let counters = &books.counters;
+    let tile =
+        |label: &str, value: String, note: Option<String>| Tile { label: label.to_owned(), value, note };
+    let peak = conclusion.peak_resident_bytes;
+    let replay = books.learner.replay();
+    vec![
+        tile("Environment steps", format::count(counters.environment_steps), None),
+        tile("Learner steps", format::count(counters.learner_steps), None),
+        tile("Wall time", format::duration(counters.wall_seconds), None),
+        tile("Learner samples", format!("{}/s", format::count(conclusion.samples_per_second as u64)), None),
+        tile(
+            "Peak resident",
+            format::bytes(peak),
+            Some(format!("{} of the line", format::percent(peak as f64 / conclusion.limit_bytes as f64))),
+        ),
+        tile(
+            "Replay",
+            format!("{} transitions", format::count(replay.len() as u64)),
+            Some(format!("{} each", format::bytes(replay.bytes() / (replay.len() as u64).max(1)))),
+        ),
+    ]
+}
+
+fn facts(books: &Books, conclusion: &Conclusion) -> Vec<(String, String)> {
+    let mut facts = vec![
+        ("weights_sha256".to_owned(), conclusion.weights_sha256.clone()),
+        ("data identity".to_owned(), books.counters.data_identity.clone()),
+    ];
+    if let Some(best) = books.counters.best {
+        let fact = format!(
+            "those of environment step {}, best on validation",
+            format::count(best.environment_steps)
+        );
+        facts.push(("weights judged".to_owned(), fact));
+    }
+    facts
+}
+
+fn parts(market: &PreparedMarket) -> Vec<Part> {
+    let part = |name: &str, of: fn(&crate::market::split::Split) -> &std::ops::Range<usize>| {
+        let spans =
+            market.tapes.iter().zip(&market.splits).map(|(tape, split)| span_millis(&tape.bars, of(split)));
+        let (from_millis, to_millis) =
+            spans.fold((i64::MAX, i64::MIN), |(a, b), (from, to)| (a.min(from), b.max(to)));
+        let n_bars = market.splits.iter().map(|split| of(split).len() as u64).sum();
+        Part { name: name.to_owned(), from_millis, to_millis, n_bars }
+    };
+    let all = [
+        part("train", |split| &split.train),
+        part("validation", |split| &split.validation),
+        part("test", |split| &split.test),
+    ];
+    all.into_iter().filter(|part| part.n_bars > 0).collect()
+}
+
+fn results(market: &PreparedMarket, test: &MarketTest) -> Market {
+    let rows = test.rows();
+    let curve = |row: &crate::report::summary::TestRow| {
+        let joined = EquityCurve::join(row.backtests);
+        Curve {
+            name: row.label.to_owned(),
+            role: row.role,
+            times_millis: joined.times_millis,
+            values: joined.equity,
+        }
+    };
+    let table = |row: &crate::report::summary::TestRow| {
+        let win_rate = if row.performance.trades > 0 { row.performance.win_rate } else { f64::NAN };
+        let performance = Performance { win_rate, ..row.performance };
+        PerformanceRow { name: row.label.to_owned(), role: row.role, performance }
+    };
+    let positions = |backtest: &crate::market::backtest::Backtest| Positions {
+        instrument: backtest.name.clone(),
+        times_millis: backtest.times_millis.clone(),
+        price: backtest.price.clone(),
+        position: backtest.position.clone(),
+    };
+    let costs = &market.rules.costs;
+    Market {
+        starting_balance: 1.0,
+        curves: rows.iter().map(curve).collect(),
+        positions: test.agent.iter().map(positions).collect(),
+        performance: rows.iter().map(table).collect(),
+        costs: format!(
+            "{} bp commission + {} bp half spread + {} bp slippage a side",
+            costs.commission_bps, costs.half_spread_bps, costs.slippage_bps
+        ),
+        periods_per_year: rows[0].performance.periods_per_year,
+    }
+}
+
+fn learning(books: &Books, rows: &[Metrics]) -> Vec<LearningCurve> {
+    let points = |kind: Kind, of: fn(&Metrics) -> Option<f64>| -> Vec<(u64, f64)> {
+        let of_kind = rows.iter().filter(|row| row.kind == kind);
+        of_kind.filter_map(|row| Some((row.environment_steps, of(row)?))).collect()
+    };
+    let curve = |title: &str, note: &str, points: Vec<(u64, f64)>| LearningCurve {
+        title: title.to_owned(),
+        note: note.to_owned(),
+        points,
+        ..LearningCurve::default()
+    };
+    let mark = books.counters.best.map(|best| (best.environment_steps, "kept".to_owned()));
+    let is_market = matches!(books.judge, Judge::Market(_));
+    let validation = if is_market {
+        LearningCurve {
+            mark,
+            reference: Some((0.0, "flat".to_owned())),
+            ..curve(
+                "Validation log return",
+                "greedy play over the whole validation part, costs paid",
+                points(Kind::Validation, |row| row.validation_log_return),
+            )
+        }
+    } else {
+        let points = points(Kind::Validation, |row| row.episode_return);
+        LearningCurve { mark, ..curve("Validation return", "mean of 20 greedy episodes", points) }
+    };
+    let training = if is_market {
+        let note = "mean reward of a step with exploration, basis points";
+        curve("Training reward", note, points(Kind::Train, |row| row.mean_reward))
+    } else {
+        let note = "mean of the episodes that ended, with exploration";
+        curve("Training return", note, points(Kind::Train, |row| row.episode_return))
+    };
+    vec![
+        validation,
+        training,
+        curve("Loss", "weighted mean Huber loss of a learner step", points(Kind::Train, |row| row.loss)),
+    ]
+}
+
+fn memory(rows: &[Metrics], conclusion: &Conclusion) -> Memory {
+    Memory {
+        along: Along::Seconds,
+        resident: rows.iter().map(|row| (row.wall_seconds, row.resident_bytes)).collect(),
+        counted: rows.iter().filter_map(|row| Some((row.wall_seconds, row.counted_bytes?))).collect(),
+        limit_bytes: Some(conclusion.limit_bytes),
+        peak_resident_bytes: Some(conclusion.peak_resident_bytes),
+    }
+}
+
+fn honesty(conclusion: &Conclusion) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let TestResult::Market(test) = &conclusion.test {
+        notes.push(
+            "The test part was seen for the first time by this report. Weights were chosen by the validation part; \
+             an embargo of one observation window stands between the parts."
+                .to_owned(),
+        );
+        let (t, is_chance) = test.luck();
+        let said = if is_chance { "is within chance" } else { "is more than chance gives" };
+        notes.push(format!(
+            "The agent's mean log return a bar over that of staying flat {said}: t = {t:.2}, where |t| < 2 is passed by \
+             chance about once in twenty. One seed is one sample."
+        ));
+        if let Some(oracle) = &test.oracle {
+            notes.push(format!(
+                "The oracle knows the predictable part of every bar, past and future, and pays the same costs: no \
+                 agent that sees only the past can expect more than its {:.4} of log return. What it got beyond or \
+                 below that is luck.",
+                oracle.expected_log_return
+            ));
+        }
+        notes.push(
+            "Trades are filled at the next bar's open in full: no queue, no impact, no funding.".to_owned(),
+        );
+    }
+    notes.push(match &conclusion.account {
+        Some(account) => format!(
+            "Every tensor was counted and the line kept inside the allocator: {} allocations refused, {} learner steps made \
+             again; {} are resident beyond what is counted and touched. Leaks are looked for by a first form: {} owners \
+             only grew.",
+            format::count(account.denied_allocations),
+            format::count(account.steps_retried),
+            format::bytes(u64::try_from(account.residual_bytes).unwrap_or(0)),
+            account.leaks.len()
+        ),
+        None => "The run was not managed: nothing was counted, and nothing held the line.".to_owned(),
+    });
+    notes
+}

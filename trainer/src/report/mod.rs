@@ -1,0 +1,4 @@
+//! What a run tells when it ends: on the terminal, in `summary.json` and in `report.html`.
+
+pub mod html;
+pub mod summary;

@@ -1,0 +1,413 @@
+//! The loop of a run.
+//!
+//! ```text
+//! synchronous     actor.advance ──round──> learner: take, learn what is due, evaluate, save       in turns
+//! concurrent      actor's thread ══rounds (bounded)══> learner's thread
+//!                                <══weights, requests to save══
+//! ```
+//!
+//! In turns, one seed gives one result to the bit. Concurrently the actor runs ahead by at most the queue's length,
+//! with weights that lag; its state travels through the same queue as its rounds, so that a checkpoint holds both
+//! halves as of one moment.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use agents::dqn::{Actor, Network, Outcome};
+use crossbeam::channel::{Receiver, Sender, bounded};
+use memsys::ledger::{self, Owner};
+use memsys::nn::parameters::Weights;
+use memsys::os::probe;
+use memsys::os::processor_seconds;
+use memsys::system::MemoryOptimizationSystem;
+use tch::Tensor;
+
+use crate::config::Config;
+use crate::envs::Environment;
+use crate::error::{Error, Result};
+use crate::run::actor_loop::{ActorLoop, ActorState, Round};
+use crate::run::checkpoint::{self, BestScore, Counters};
+use crate::run::evaluation::{Judge, weights_of};
+use crate::run::folder::RunFolder;
+use crate::run::learner_loop::LearnerLoop;
+use crate::telemetry::metrics::{Kind, Metrics, MetricsWriter};
+use crate::telemetry::progress::Progress;
+use crate::telemetry::tensorboard::EventWriter;
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// All its steps were taken.
+    Done,
+    /// Asked to stop; what it had is saved.
+    Interrupted,
+}
+
+/// Rows of metrics in a whole run, about.
+const N_ROWS: u64 = 200;
+
+/// A run under way.
+#[derive(Debug)]
+pub struct Session<E: Environment> {
+    /// The actor's half.
+    pub actor: ActorLoop<E>,
+    /// The learner's half, with all that is written down.
+    pub books: Books,
+}
+
+/// The learner's half of a session: learner, judge, and all that is written down.
+#[derive(Debug)]
+pub struct Books {
+    /// What the run was asked for.
+    pub config: Config,
+    /// Where it writes.
+    pub folder: RunFolder,
+    /// Replay and learner.
+    pub learner: LearnerLoop,
+    /// What watches over memory, where the run is managed.
+    pub system: Option<MemoryOptimizationSystem>,
+    /// What the agent is judged on.
+    pub judge: Judge,
+    /// Greedy play for the judge.
+    pub greedy: Actor,
+    /// Counters, as a checkpoint holds them.
+    pub counters: Counters,
+    /// The flat weights of the best validation.
+    pub best: Option<Tensor>,
+    /// `metrics.jsonl`.
+    pub metrics: MetricsWriter,
+    /// TensorBoard's event file.
+    pub events: EventWriter,
+    /// What a person sees.
+    pub progress: Progress,
+    /// Set from outside: save and stop.
+    pub stop: Arc<AtomicBool>,
+    /// Sums since the last row of metrics.
+    pub window: Window,
+    /// When this sitting began.
+    pub began: Instant,
+    /// Seconds of the sittings before.
+    pub seconds_before: f64,
+}
+
+/// Sums since the last row of metrics.
+#[derive(Debug)]
+pub struct Window {
+    environment_steps: u64,
+    reward: f64,
+    n_steps: u64,
+    returns: Vec<f64>,
+    loss: f64,
+    td_error: f64,
+    gradient_norm: f64,
+    n_learned: u64,
+    epsilon: f64,
+    since: Instant,
+}
+
+impl Window {
+    /// An empty window that begins at an environment step.
+    #[must_use]
+    pub fn new(environment_steps: u64) -> Self {
+        Self {
+            environment_steps,
+            reward: 0.0,
+            n_steps: 0,
+            returns: Vec::new(),
+            loss: 0.0,
+            td_error: 0.0,
+            gradient_norm: 0.0,
+            n_learned: 0,
+            epsilon: 1.0,
+            since: Instant::now(),
+        }
+    }
+
+    fn add_round(&mut self, round: &Round) {
+        self.reward += round.steps.iter().map(|step| step.reward).sum::<f64>();
+        self.n_steps += round.steps.len() as u64;
+        self.returns.extend_from_slice(&round.returns);
+        self.epsilon = round.epsilon;
+    }
+
+    fn add_outcome(&mut self, outcome: &Outcome) {
+        let errors = outcome.td_errors.iter().map(|error| f64::from(error.abs()));
+        self.td_error += errors.sum::<f64>() / outcome.td_errors.len() as f64;
+        self.loss += outcome.loss;
+        self.gradient_norm += outcome.gradient_norm;
+        self.n_learned += 1;
+    }
+}
+
+/// What a round made due.
+#[derive(Debug, Clone, Copy)]
+struct Due {
+    save: bool,
+    stop: bool,
+}
+
+impl<E: Environment + Send> Session<E>
+where
+    E::State: Send,
+{
+    /// Runs to the end, or until asked to stop. Either way the last state is saved.
+    ///
+    /// # Errors
+    /// Where learning or saving fails.
+    pub fn run(&mut self) -> Result<Ended> {
+        let ended =
+            if self.books.config.run.synchronous { self.run_in_turns()? } else { self.run_concurrently()? };
+        self.books.progress.finish();
+        Ok(ended)
+    }
+
+    fn run_in_turns(&mut self) -> Result<Ended> {
+        let n_steps = self.books.config.run.environment_steps;
+        while self.actor.environment_steps() < n_steps {
+            let round = {
+                let _owner = Owner::named("run/actor").enter();
+                self.actor.advance(self.books.learner.learner().online())?
+            };
+            let due = self.books.take(&round)?;
+            if due.save || due.stop {
+                self.books.save(&self.actor.state())?;
+            }
+            if due.stop {
+                return Ok(Ended::Interrupted);
+            }
+        }
+        self.books.save(&self.actor.state())?;
+        Ok(Ended::Done)
+    }
+
+    fn run_concurrently(&mut self) -> Result<Ended> {
+        let Session { actor, books } = self;
+        let weights = weights_of(
+            books.learner.learner().network(),
+            books.learner.learner().online().flat(),
+            books.learner.learner().online().flat().device(),
+        )?;
+        let (to_learner, from_actor) = bounded(books.config.run.queue_batches);
+        let (publish, published) = bounded(1);
+        let (request, requested) = bounded(1);
+        let n_steps = books.config.run.environment_steps;
+        std::thread::scope(|scope| {
+            let acting =
+                scope.spawn(move || act(actor, weights, n_steps, &to_learner, &published, &requested));
+            let learned = books.learn_from(&from_actor, &publish, &request);
+            // The actor ends when its queue has no reader.
+            drop(from_actor);
+            let acted = acting.join().unwrap_or(Err(Error::ActorLost));
+            learned.and_then(|ended| acted.map(|()| ended))
+        })
+    }
+}
+
+/// What the actor's thread sends.
+enum FromActor<E: Environment> {
+    Round(Round),
+    State(ActorState<E>),
+}
+
+fn act<E: Environment>(
+    actor: &mut ActorLoop<E>,
+    mut weights: Weights,
+    n_steps: u64,
+    to_learner: &Sender<FromActor<E>>,
+    published: &Receiver<Tensor>,
+    requested: &Receiver<()>,
+) -> Result<()> {
+    let _stack = memsys::os::count_stack();
+    let _owner = Owner::named("run/actor").enter();
+    while actor.environment_steps() < n_steps {
+        if let Ok(flat) = published.try_recv() {
+            let _no_grad = tch::no_grad_guard();
+            weights.flat_mut().f_copy_(&flat)?;
+        }
+        if requested.try_recv().is_ok() && to_learner.send(FromActor::State(actor.state())).is_err() {
+            return Ok(());
+        }
+        let round = actor.advance(&weights)?;
+        if to_learner.send(FromActor::Round(round)).is_err() {
+            return Ok(());
+        }
+    }
+    // The learner may be gone already, if it failed; its error is the one to report.
+    let _ = to_learner.send(FromActor::State(actor.state()));
+    Ok(())
+}
+
+impl Books {
+    fn learn_from<E: Environment>(
+        &mut self,
+        from_actor: &Receiver<FromActor<E>>,
+        publish: &Sender<Tensor>,
+        request: &Sender<()>,
+    ) -> Result<Ended> {
+        let mut stop = false;
+        for message in from_actor {
+            match message {
+                FromActor::Round(round) => {
+                    let n_before = self.learner.learner().n_steps();
+                    let due = self.take(&round)?;
+                    stop |= due.stop;
+                    if due.save || due.stop {
+                        // A request that is still waiting will do.
+                        let _ = request.try_send(());
+                    }
+                    if self.learner.learner().n_steps() > n_before && publish.is_empty() {
+                        let _ = publish.try_send(self.learner.learner().online().snapshot()?);
+                    }
+                }
+                FromActor::State(state) => {
+                    self.save(&state)?;
+                    if stop {
+                        return Ok(Ended::Interrupted);
+                    }
+                }
+            }
+        }
+        Ok(Ended::Done)
+    }
+
+    /// Takes a round in, learns what is due, writes down what is due.
+    fn take(&mut self, round: &Round) -> Result<Due> {
+        let before = self.counters.environment_steps;
+        let now = round.environment_steps;
+        self.learner.take(round)?;
+        self.window.add_round(round);
+        let (learning, processor) = (Instant::now(), processor_seconds());
+        for _ in 0..self.learner.n_due() {
+            let outcome = self.learner.learn(now)?;
+            self.window.add_outcome(&outcome);
+            if let Some(system) = &self.system {
+                system.mark_step();
+            }
+        }
+        self.counters.learner_seconds += learning.elapsed().as_secs_f64();
+        self.counters.learner_processor_seconds += processor_seconds() - processor;
+        self.counters.environment_steps = now;
+        self.counters.learner_steps = self.learner.learner().n_steps();
+
+        let run = &self.config.run;
+        let crosses = |interval: u64| before / interval != now / interval;
+        let is_last = now >= run.environment_steps;
+        let (save, evaluate) =
+            (crosses(run.checkpoint_interval_steps), crosses(run.evaluation_interval_steps));
+        let row = crosses((run.environment_steps / N_ROWS).max(1));
+        if row || is_last {
+            self.write_row()?;
+        }
+        if (evaluate || is_last) && self.counters.learner_steps > 0 {
+            self.evaluate()?;
+        }
+        Ok(Due { save, stop: self.stop.load(Ordering::Relaxed) && !is_last })
+    }
+
+    fn write_row(&mut self) -> Result<()> {
+        let mean = |sum: f64, n: u64| (n > 0).then(|| sum / n as f64);
+        let window = std::mem::replace(&mut self.window, Window::new(self.counters.environment_steps));
+        let seconds = window.since.elapsed().as_secs_f64().max(1e-9);
+        let n_steps = self.counters.environment_steps - window.environment_steps;
+        let metrics = Metrics {
+            mean_reward: mean(window.reward, window.n_steps),
+            episode_return: mean(window.returns.iter().sum(), window.returns.len() as u64),
+            loss: mean(window.loss, window.n_learned),
+            td_error: mean(window.td_error, window.n_learned),
+            gradient_norm: mean(window.gradient_norm, window.n_learned),
+            epsilon: Some(window.epsilon),
+            samples_per_second: Some(window.n_learned as f64 * self.learner.batch() as f64 / seconds),
+            environment_steps_per_second: Some(n_steps as f64 / seconds),
+            replay_transitions: Some(self.learner.replay().len() as u64),
+            ..self.row(Kind::Train)?
+        };
+        self.metrics.write(&metrics)?;
+        let scalars = [
+            ("train/mean_reward", metrics.mean_reward),
+            ("train/episode_return", metrics.episode_return),
+            ("train/loss", metrics.loss),
+            ("train/td_error", metrics.td_error),
+            ("train/gradient_norm", metrics.gradient_norm),
+            ("train/epsilon", metrics.epsilon),
+            ("speed/samples_per_second", metrics.samples_per_second),
+            ("speed/environment_steps_per_second", metrics.environment_steps_per_second),
+            ("memory/resident_bytes", Some(metrics.resident_bytes as f64)),
+        ];
+        for (tag, value) in scalars {
+            if let Some(value) = value {
+                self.events.scalar(tag, metrics.environment_steps, value)?;
+            }
+        }
+        self.progress.update(&metrics);
+        Ok(())
+    }
+
+    fn evaluate(&mut self) -> Result<()> {
+        let _owner = Owner::named("run/evaluation").enter();
+        let learner = self.learner.learner();
+        let Some(score) = self.judge.validate(learner.network(), learner.online(), &self.greedy)? else {
+            return Ok(());
+        };
+        // Of equals the later one, which has learned from more.
+        if self.counters.best.is_none_or(|best| score >= best.score) {
+            self.counters.best =
+                Some(BestScore { score, environment_steps: self.counters.environment_steps });
+            self.best = Some(learner.online().snapshot()?);
+        }
+        let is_market = matches!(self.judge, Judge::Market(_));
+        let metrics = Metrics {
+            validation_log_return: is_market.then_some(score),
+            episode_return: (!is_market).then_some(score),
+            ..self.row(Kind::Validation)?
+        };
+        self.metrics.write(&metrics)?;
+        self.events.scalar("validation/score", metrics.environment_steps, score)?;
+        self.progress.update(&metrics);
+        Ok(())
+    }
+
+    fn row(&mut self, kind: Kind) -> Result<Metrics> {
+        self.counters.wall_seconds = self.seconds_before + self.began.elapsed().as_secs_f64();
+        Ok(Metrics {
+            kind,
+            environment_steps: self.counters.environment_steps,
+            learner_steps: self.counters.learner_steps,
+            wall_seconds: self.counters.wall_seconds,
+            resident_bytes: probe::resident_bytes()?,
+            counted_bytes: self.system.as_ref().map(|_| ledger::counted_bytes()),
+            ..Metrics::default()
+        })
+    }
+
+    /// Writes the checkpoint.
+    fn save<E: Environment>(&mut self, actor: &ActorState<E>) -> Result<()> {
+        self.counters.wall_seconds = self.seconds_before + self.began.elapsed().as_secs_f64();
+        self.counters.peak_resident_bytes =
+            self.counters.peak_resident_bytes.max(probe::peak_resident_bytes()?);
+        self.metrics.sync()?;
+        self.events.flush()?;
+        checkpoint::save(
+            &self.folder.checkpoint(),
+            &self.counters,
+            actor,
+            &mut self.learner,
+            self.best.as_ref(),
+        )?;
+        if let Some(system) = &self.system {
+            system.notify("checkpoint");
+        }
+        Ok(())
+    }
+
+    /// The weights that the report judges: those of the best validation, or the last where there was none.
+    ///
+    /// # Errors
+    /// Where libtorch refuses the memory.
+    pub fn judged_weights(&self) -> Result<Weights> {
+        let learner = self.learner.learner();
+        let network: &Network = learner.network();
+        let flat = self.best.as_ref().unwrap_or(learner.online().flat());
+        weights_of(network, flat, learner.online().flat().device())
+    }
+}

@@ -1,0 +1,5 @@
+//! What a run tells while it goes on: rows of metrics, TensorBoard events, a progress bar.
+
+pub mod metrics;
+pub mod progress;
+pub mod tensorboard;
