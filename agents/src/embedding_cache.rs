@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use buffers::frames::{Clock, Place, Scenes};
+use buffers::frames::{Clock, ObservationRef, Dataset};
 use embedders::{EMBEDDING_WIDTH, Fused, Mode, State};
 use memsys::nn::parameters::Weights;
 use tch::{Device, Tensor};
@@ -32,7 +32,7 @@ impl EmbeddingCache {
         self.blocks.clear();
     }
 
-    /// The embeddings at `places`, B × [`EMBEDDING_WIDTH`], in [`Mode::Evaluate`].
+    /// The embeddings at `observation_refs`, B × [`EMBEDDING_WIDTH`], in [`Mode::Evaluate`].
     ///
     /// # Errors
     /// Where libtorch refuses a call.
@@ -40,21 +40,21 @@ impl EmbeddingCache {
         &mut self,
         embedders: &Fused,
         weights: &Weights,
-        scenes: &Scenes,
-        places: &[Place],
+        dataset: &Dataset,
+        observation_refs: &[ObservationRef],
     ) -> Result<Tensor> {
         let width = EMBEDDING_WIDTH as usize;
-        let mut numbers = Vec::with_capacity(places.len() * width);
-        for place in places {
-            let base = place.base as usize;
-            let key = (place.scene, base / BLOCK);
+        let mut numbers = Vec::with_capacity(observation_refs.len() * width);
+        for observation in observation_refs {
+            let t = observation.t as usize;
+            let key = (observation.instrument, t / BLOCK);
             let block = match self.blocks.entry(key) {
                 std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
                 std::collections::btree_map::Entry::Vacant(entry) => {
-                    entry.insert(embed_block(embedders, weights, scenes, key.0, key.1)?)
+                    entry.insert(embed_block(embedders, weights, dataset, key.0, key.1)?)
                 }
             };
-            let start = base - block_range(scenes, key.0, key.1).start;
+            let start = t - block_range(dataset, key.0, key.1).start;
             numbers.extend_from_slice(&block[start * width..][..width]);
         }
         let device = weights.flat().device();
@@ -69,15 +69,15 @@ impl EmbeddingCache {
 pub fn embed_range(
     embedders: &Fused,
     weights: &Weights,
-    scenes: &Scenes,
-    scene: u16,
+    dataset: &Dataset,
+    instrument: u16,
     range: Range<usize>,
 ) -> Result<Vec<f32>> {
     let width = EMBEDDING_WIDTH as usize;
     let mut numbers = Vec::with_capacity(range.len() * width);
     for block in range.start / BLOCK..range.end.div_ceil(BLOCK) {
-        let rows = embed_block(embedders, weights, scenes, scene, block)?;
-        let covered = block_range(scenes, scene, block);
+        let rows = embed_block(embedders, weights, dataset, instrument, block)?;
+        let covered = block_range(dataset, instrument, block);
         let (from, to) = (range.start.max(covered.start), range.end.min(covered.end));
         numbers.extend_from_slice(&rows[(from - covered.start) * width..(to - covered.start) * width]);
     }
@@ -85,40 +85,40 @@ pub fn embed_range(
 }
 
 /// The positions of a block: those among its [`BLOCK`] whose windows are full.
-fn block_range(scenes: &Scenes, scene: u16, block: usize) -> Range<usize> {
-    (block * BLOCK).max(scenes.first_base(scene))..((block + 1) * BLOCK).min(scenes.n_base(scene))
+fn block_range(dataset: &Dataset, instrument: u16, block: usize) -> Range<usize> {
+    (block * BLOCK).max(dataset.first_step(instrument))..((block + 1) * BLOCK).min(dataset.n_steps(instrument))
 }
 
 fn embed_block(
     embedders: &Fused,
     weights: &Weights,
-    scenes: &Scenes,
-    scene: u16,
+    dataset: &Dataset,
+    instrument: u16,
     block: usize,
 ) -> Result<Vec<f32>> {
     let _no_grad = tch::no_grad_guard();
     let device = weights.flat().device();
-    let positions = block_range(scenes, scene, block);
+    let positions = block_range(dataset, instrument, block);
     // A slow view's rows, each once, and for each position which of them it sees.
-    let mut slow_bases: Vec<u32> = Vec::new();
+    let mut slow_steps: Vec<u32> = Vec::new();
     let mut seen: Vec<i64> = Vec::with_capacity(positions.len());
-    for base in positions.clone() {
-        let base = base as u32;
-        let row = scenes.slow_row(scene, base);
-        if slow_bases.last().is_none_or(|last| scenes.slow_row(scene, *last) != row) {
-            slow_bases.push(base);
+    for t in positions.clone() {
+        let t = t as u32;
+        let row = dataset.slow_row(instrument, t);
+        if slow_steps.last().is_none_or(|last| dataset.slow_row(instrument, *last) != row) {
+            slow_steps.push(t);
         }
-        seen.push(slow_bases.len() as i64 - 1);
+        seen.push(slow_steps.len() as i64 - 1);
     }
-    let every_base: Vec<u32> = positions.map(|base| base as u32).collect();
+    let every_step: Vec<u32> = positions.map(|t| t as u32).collect();
     let window = |view: usize| -> Result<Tensor> {
-        let shape = scenes.views()[view];
-        let bases = if shape.clock == Clock::Slow { &slow_bases } else { &every_base };
-        let mut numbers = vec![0f32; bases.len() * shape.n_numbers()];
-        for (base, out) in bases.iter().zip(numbers.chunks_exact_mut(shape.n_numbers())) {
-            scenes.copy_window(view, scene, *base, out);
+        let shape = dataset.views()[view];
+        let steps = if shape.clock == Clock::Slow { &slow_steps } else { &every_step };
+        let mut numbers = vec![0f32; steps.len() * shape.n_numbers()];
+        for (t, out) in steps.iter().zip(numbers.chunks_exact_mut(shape.n_numbers())) {
+            dataset.copy_window(view, instrument, *t, out);
         }
-        let size = [bases.len() as i64, shape.length as i64, shape.width as i64];
+        let size = [steps.len() as i64, shape.length as i64, shape.width as i64];
         Ok(Tensor::f_from_slice(&numbers)?.f_view(size)?.f_to_device(device)?)
     };
     let structure = embedders.structure.forward(weights, &window(0)?, Mode::Evaluate)?;
@@ -134,7 +134,7 @@ fn embed_block(
     let state = State::join(&[&structure, &tactical, &regime, &lvn])?;
     let joined =
         Tensor::f_cat(&[&state.mean, &state.confidence], 1)?.f_to_device(Device::Cpu)?.f_contiguous()?;
-    let mut rows = vec![0f32; every_base.len() * EMBEDDING_WIDTH as usize];
+    let mut rows = vec![0f32; every_step.len() * EMBEDDING_WIDTH as usize];
     let n_numbers = rows.len();
     joined.f_copy_data(&mut rows, n_numbers)?;
     Ok(rows)

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use buffers::frames::{Clock, FrameStream, Place, Scene, Scenes, View};
+use buffers::frames::{Clock, FrameStream, ObservationRef, Instrument, Dataset, View};
 use buffers::replay::{Batch, Replay, ReplayOptions, StoreOptions, Tier, Transition};
 use memsys::ledger;
 use rand::SeedableRng;
@@ -20,30 +20,30 @@ static HEAP: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const N_ROWS: u32 = 3000;
 
-fn scenes(store: &StoreOptions) -> Arc<Scenes> {
+fn dataset(store: &StoreOptions) -> Arc<Dataset> {
     let view = |name, length, width, stride, clock| View { name, length, width, stride, clock };
     let views = vec![
         view("slow", 7, 3, 1, Clock::Slow),
-        view("fast", 60, 7, 1, Clock::Base),
-        view("strided", 20, 8, 6, Clock::Base),
-        view("own", 1, 2, 1, Clock::Own),
+        view("fast", 60, 7, 1, Clock::Decision),
+        view("strided", 20, 8, 6, Clock::Decision),
+        view("own", 1, 2, 1, Clock::Local),
     ];
     let stream = |view: &View| {
         let mut stream = FrameStream::new(view.width);
-        let n_rows = if view.clock == Clock::Own { 0 } else { N_ROWS };
+        let n_rows = if view.clock == Clock::Local { 0 } else { N_ROWS };
         (0..n_rows).for_each(|row| {
             stream.append(&vec![row as f32; view.width]);
         });
         stream
     };
-    let scene = Scene {
+    let instrument = Instrument {
         streams: views.iter().map(stream).collect(),
-        slow_row: (0..N_ROWS).map(|base| base / 3).collect(),
-        first_base: 130,
+        slow_row: (0..N_ROWS).map(|t| t / 3).collect(),
+        first_step: 130,
     };
-    let mut scenes = Scenes::new(views, vec![scene]);
-    scenes.settle(store).unwrap();
-    Arc::new(scenes)
+    let mut dataset = Dataset::new(views, vec![instrument]);
+    dataset.enforce_budget(store).unwrap();
+    Arc::new(dataset)
 }
 
 fn replay(copies_observations: bool, priority_exponent: f64, tier: Tier, folder: &Path) -> Replay {
@@ -54,25 +54,25 @@ fn replay(copies_observations: bool, priority_exponent: f64, tier: Tier, folder:
         capacity_transitions: 2000,
         priority_exponent,
         n_environments: 1,
-        own_width: 2,
+        local_width: 2,
         copies_observations,
         store: store("rows"),
     };
-    let mut replay = Replay::new(&options, scenes(&store("streams"))).unwrap();
-    replay.append_own(0, &[0.0, 0.5]);
+    let mut replay = Replay::new(&options, dataset(&store("streams"))).unwrap();
+    replay.append_local(0, &[0.0, 0.5]);
     for i in 0..2700u32 {
-        let to_own = replay.append_own(0, &[i as f32 + 1.0, 0.5]);
-        let from = Place { own: i, base: 130 + i, ..Place::default() };
+        let to_local = replay.append_local(0, &[i as f32 + 1.0, 0.5]);
+        let from = ObservationRef { local: i, t: 130 + i, ..ObservationRef::default() };
         let action = (i % 5) as u8;
-        replay.insert(Transition { from, to_base: 131 + i, to_own, action, reward: i as f32, discount: 0.9 });
-        replay.settle().unwrap();
+        replay.insert(Transition { from, to_t: 131 + i, to_local, action, reward: i as f32, discount: 0.9 });
+        replay.enforce_budget().unwrap();
     }
     // All that is on its way to be packed arrives: the thread that packs allocates too.
     let mut n_unchanged = 0;
     while tier != Tier::Hot && n_unchanged < 100 {
         let before = replay.tier_bytes();
         std::thread::sleep(Duration::from_millis(1));
-        replay.settle().unwrap();
+        replay.enforce_budget().unwrap();
         n_unchanged = if replay.tier_bytes() == before { n_unchanged + 1 } else { 0 };
     }
     let held = replay.tier_bytes();
@@ -122,7 +122,7 @@ fn a_kept_batch_is_filled_without_allocating() {
         replay.sample_into(64, 0.5, &mut rng, &mut batch).unwrap();
         assert_eq!(Vec::<i64>::try_from(&held).unwrap(), before, "actions that something else holds stay");
         let actions = Vec::<i64>::try_from(&batch.actions).unwrap();
-        let expected: Vec<i64> = batch.places.iter().map(|place| i64::from(place.own % 5)).collect();
+        let expected: Vec<i64> = batch.observation_refs.iter().map(|observation| i64::from(observation.local % 5)).collect();
         assert_eq!(actions, expected);
     }
 }

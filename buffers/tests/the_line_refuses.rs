@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use buffers::Error;
-use buffers::frames::{Clock, Place, Scenes, View};
+use buffers::frames::{Clock, ObservationRef, Dataset, View};
 use buffers::replay::{Replay, ReplayOptions, StoreOptions, Tier, Transition};
 use memsys::ledger;
 use memsys::ledger::budget;
@@ -15,34 +15,34 @@ use rand_pcg::Pcg64Mcg;
 #[global_allocator]
 static HEAP: memsys::os::CountedHeap = memsys::os::CountedHeap;
 
-fn step(replay: &mut Replay, own: &mut u32) {
-    let to_own = replay.append_own(0, &[*own as f32, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]);
-    assert_eq!(to_own, *own);
-    if *own > 0 {
-        let from = Place { own: *own - 1, ..Place::default() };
-        replay.insert(Transition { from, to_base: 0, to_own, action: 1, reward: 0.0, discount: 0.9 });
+fn step(replay: &mut Replay, local: &mut u32) {
+    let to_local = replay.append_local(0, &[*local as f32, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]);
+    assert_eq!(to_local, *local);
+    if *local > 0 {
+        let from = ObservationRef { local: *local - 1, ..ObservationRef::default() };
+        replay.insert(Transition { from, to_t: 0, to_local, action: 1, reward: 0.0, discount: 0.9 });
     }
-    *own += 1;
+    *local += 1;
 }
 
 /// Settles as rows come, under a line of `room` more bytes; rows until it is refused, at most `most`.
-fn rows_within(replay: &mut Replay, own: &mut u32, room: u64, most: u32) -> u32 {
+fn rows_within(replay: &mut Replay, local: &mut u32, room: u64, most: u32) -> u32 {
     budget::set_limit(ledger::counted_bytes() + room);
-    let first = *own;
+    let first = *local;
     let refused = (0..most).find_map(|_| {
-        step(replay, own);
-        replay.settle().err()
+        step(replay, local);
+        replay.enforce_budget().err()
     });
     budget::set_limit(u64::MAX);
     assert!(matches!(refused, None | Some(Error::Libtorch(memsys::Error::Refused(_)))), "{refused:?}");
-    *own - first
+    *local - first
 }
 
 #[test]
 fn what_the_line_refuses_is_told_and_the_replay_goes_on() {
     let folder = tempfile::tempdir().unwrap();
-    let views = vec![View { name: "own", length: 1, width: 8, stride: 1, clock: Clock::Own }];
-    let scenes = Arc::new(Scenes::new(views, Vec::new()));
+    let views = vec![View { name: "own", length: 1, width: 8, stride: 1, clock: Clock::Local }];
+    let dataset = Arc::new(Dataset::new(views, Vec::new()));
     let (room, most) = (200_000, 30_000);
     let mut within = Vec::new();
     for tier in [Tier::Hot, Tier::Compressed, Tier::Mapped] {
@@ -51,26 +51,26 @@ fn what_the_line_refuses_is_told_and_the_replay_goes_on() {
             capacity_transitions: 100_000,
             priority_exponent: 0.6,
             n_environments: 1,
-            own_width: 8,
+            local_width: 8,
             copies_observations: false,
             store: StoreOptions { tier, file, ..StoreOptions::default() },
         };
         budget::set_limit(ledger::counted_bytes() + 400_000);
-        let refused = Replay::new(&options, Arc::clone(&scenes));
+        let refused = Replay::new(&options, Arc::clone(&dataset));
         assert!(matches!(refused, Err(Error::Libtorch(memsys::Error::Refused(_)))));
         budget::set_limit(u64::MAX);
-        let mut replay = Replay::new(&options, Arc::clone(&scenes)).unwrap();
-        let mut own = 0;
-        (0..3000).for_each(|_| step(&mut replay, &mut own));
-        replay.settle().unwrap();
-        within.push(rows_within(&mut replay, &mut own, room, most));
-        (0..1000).for_each(|_| step(&mut replay, &mut own));
-        replay.settle().unwrap();
+        let mut replay = Replay::new(&options, Arc::clone(&dataset)).unwrap();
+        let mut local = 0;
+        (0..3000).for_each(|_| step(&mut replay, &mut local));
+        replay.enforce_budget().unwrap();
+        within.push(rows_within(&mut replay, &mut local, room, most));
+        (0..1000).for_each(|_| step(&mut replay, &mut local));
+        replay.enforce_budget().unwrap();
         let batch = replay.sample(64, 0.4, &mut Pcg64Mcg::seed_from_u64(1)).unwrap();
-        for (row, place) in batch.places.iter().enumerate() {
-            assert_eq!(batch.observations[0].double_value(&[row as i64, 0, 0]), f64::from(place.own));
+        for (row, observation) in batch.observation_refs.iter().enumerate() {
+            assert_eq!(batch.observations[0].double_value(&[row as i64, 0, 0]), f64::from(observation.local));
         }
-        assert_eq!(replay.len(), own as usize - 1);
+        assert_eq!(replay.len(), local as usize - 1);
     }
     assert!(within[0] < most, "hot rows pass the line: {within:?}");
     assert!(

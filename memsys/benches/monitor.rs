@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, criterion_group, criterion_main};
 use memsys::ledger::Owner;
 use memsys::ledger::reservation::Reservation;
-use memsys::limit::Line;
+use memsys::limit::MemoryLimit;
 use memsys::system::MemoryOptimizationSystem;
 use memsys::system::snapshot::Snapshot;
 
@@ -28,7 +28,7 @@ fn reading(criterion: &mut Criterion) {
         reservation.set(1 << 20);
         reservation
     });
-    let builder = MemoryOptimizationSystem::builder().limit(Line::Percent(60.0));
+    let builder = MemoryOptimizationSystem::builder().limit(MemoryLimit::Percent(60.0));
     // The bench takes the turns; the monitor's own thread sleeps.
     let system = match builder.interval(Duration::from_secs(1 << 20)).on_alert(|_| ()).start() {
         Ok(system) => system,

@@ -8,7 +8,7 @@ extern "C" {
 
 // Gives where the numbers of `tensor` lie, if it is a contiguous f32 tensor on the CPU, outside autograd, whose handle
 // and storage are held by nothing else; else null.
-char* memsys_exclusive_numbers(at::Tensor* tensor, const int64_t* shape, size_t n_dimensions, float** numbers) {
+char* memsys_exclusive_tensor_data(at::Tensor* tensor, const int64_t* shape, size_t n_dimensions, float** numbers) {
   return memsys::guarded([&] {
     *numbers = nullptr;
     const bool plain = tensor->defined() && tensor->layout() == at::kStrided && tensor->device().is_cpu() &&

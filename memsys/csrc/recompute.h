@@ -59,7 +59,7 @@ class Recording : public std::enable_shared_from_this<Recording> {
   void give(const at::Tensor& tensor);
 
  private:
-  struct Place {
+  struct ObservationRef {
     Version version;
     std::vector<int64_t> sizes;
     at::ScalarType kind;
@@ -83,7 +83,7 @@ class Recording : public std::enable_shared_from_this<Recording> {
   void* stages_ = nullptr;
   RunStages run_ = nullptr;
   DropStages drop_ = nullptr;
-  std::vector<Place> places_;
+  std::vector<ObservationRef> places_;
   size_t n_given_ = 0;
   bool done_ = false;
   std::string failure_;

@@ -20,14 +20,14 @@ const FORMS: &str = "write a size such as 2GiB, 512MiB or 1.5GB, a number of byt
 
 /// The line that the process does not load past: its whole resident set.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Line {
+pub enum MemoryLimit {
     /// This many bytes; 1 or more.
     Bytes(u64),
     /// This share of what the machine or its control group allows, in percent; above 0, up to 100.
     Percent(f64),
 }
 
-impl Line {
+impl MemoryLimit {
     /// Reads `2GiB` (powers of 1,024), `1.5GB` (powers of 1,000), a plain number of bytes, or `60%`. Case does
     /// not matter, and a space may stand before the unit. Part of a byte is cut off.
     ///
@@ -82,9 +82,9 @@ impl Line {
     }
 }
 
-fn percent(number: f64, text: &str) -> Result<Line, String> {
+fn percent(number: f64, text: &str) -> Result<MemoryLimit, String> {
     if number > 0.0 && number <= 100.0 {
-        Ok(Line::Percent(number))
+        Ok(MemoryLimit::Percent(number))
     } else {
         Err(format!("{text} is out of range: a share lies above 0% and goes up to 100%"))
     }
@@ -100,8 +100,8 @@ fn cut_to_bytes(number: f64, factor: u64) -> Option<u64> {
     (bytes < u64::MAX as f64).then_some(bytes as u64)
 }
 
-/// The shortest spelling that [`Line::parse`] reads back to the same line.
-impl fmt::Display for Line {
+/// The shortest spelling that [`MemoryLimit::parse`] reads back to the same line.
+impl fmt::Display for MemoryLimit {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Percent(percent) => write!(formatter, "{percent}%"),
@@ -122,11 +122,11 @@ impl fmt::Display for Line {
 mod tests {
     use proptest::prelude::*;
 
-    use super::Line::{self, Bytes, Percent};
+    use super::MemoryLimit::{self, Bytes, Percent};
 
     #[test]
     fn sizes_and_shares_are_read() {
-        for (text, line) in [
+        for (text, limit) in [
             ("2GiB", Bytes(2 << 30)),
             ("512MiB", Bytes(512 << 20)),
             ("1.5GB", Bytes(1_500_000_000)),
@@ -140,7 +140,7 @@ mod tests {
             ("12.5 %", Percent(12.5)),
             ("100%", Percent(100.0)),
         ] {
-            assert_eq!(Line::parse(text), Ok(line), "{text}");
+            assert_eq!(MemoryLimit::parse(text), Ok(limit), "{text}");
         }
     }
 
@@ -166,7 +166,7 @@ mod tests {
             ("99999999999.5TiB", "more bytes"),
             ("99999999999999999999", "more bytes"),
         ] {
-            let problem = Line::parse(text).expect_err(text);
+            let problem = MemoryLimit::parse(text).expect_err(text);
             assert!(problem.contains(reason), "{text}: {problem}");
         }
     }
@@ -181,8 +181,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_printed_line_reads_back_the_same(bytes in 1_u64.., shift in 0_u32..40, percent in 0.001_f64..=100.0) {
-            for line in [Bytes(bytes), Bytes((bytes >> 40).max(1) << (shift % 24)), Percent(percent)] {
-                prop_assert_eq!(Line::parse(&line.to_string()), Ok(line));
+            for limit in [Bytes(bytes), Bytes((bytes >> 40).max(1) << (shift % 24)), Percent(percent)] {
+                prop_assert_eq!(MemoryLimit::parse(&limit.to_string()), Ok(limit));
             }
         }
     }

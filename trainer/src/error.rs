@@ -47,17 +47,17 @@ pub enum Error {
     #[error(
         "memory.limit: a line of {} cannot hold this run; the smallest that can is {} (--memory {}):\n{_0}",
         format::bytes(_0.limit_bytes),
-        format::bytes(_0.smallest_line_bytes),
-        memsys::limit::Line::Bytes(_0.smallest_line_bytes)
+        format::bytes(_0.smallest_limit_bytes),
+        memsys::limit::MemoryLimit::Bytes(_0.smallest_limit_bytes)
     )]
-    LineTooLow(Box<Plan>),
+    LimitTooLow(Box<Plan>),
     /// The line cannot hold a replay that is measured by itself.
     #[error(
         "--line: a line of {} cannot hold this replay: {} are needed before a row is held; give more, or a smaller --most",
         format::bytes(*limit_bytes),
         format::bytes(*least_bytes)
     )]
-    ReplayLineTooLow {
+    ReplayLimitTooLow {
         /// The line.
         limit_bytes: u64,
         /// What the program and the replay's tree take.

@@ -64,7 +64,7 @@ pub struct DqnConfig {
     /// Actions.
     pub n_actions: i64,
     /// Numbers in the environment's own row.
-    pub own_width: i64,
+    pub local_width: i64,
     /// The online network chooses the action whose value is bootstrapped.
     pub double: bool,
     /// Value and advantage are learned apart.
@@ -72,7 +72,7 @@ pub struct DqnConfig {
     /// Adam's step size.
     pub learning_rate: f64,
     /// Longest gradient, by norm over all parameters.
-    pub gradient_norm: f64,
+    pub max_gradient_norm: f64,
     /// How the target follows.
     pub target_update: TargetUpdate,
     /// Rewards are multiplied by it before they are learned from.

@@ -13,12 +13,12 @@
 
 use std::sync::Arc;
 
-use buffers::frames::Scenes;
+use buffers::frames::Dataset;
 use buffers::replay::Batch;
 use embedders::Mode;
 use memsys::ledger::Owner;
 use memsys::ledger::budget;
-use memsys::libtorch::NumberOperations as _;
+use memsys::libtorch::ScalarOps as _;
 use memsys::nn::adam::Adam;
 use memsys::nn::gradient_offload;
 use memsys::nn::gradient_offload::HostGradients;
@@ -67,7 +67,7 @@ impl Gradients {
 pub struct Learner {
     config: DqnConfig,
     network: Network,
-    scenes: Arc<Scenes>,
+    dataset: Arc<Dataset>,
     device: Device,
     online: Weights,
     target: Weights,
@@ -83,7 +83,7 @@ impl Learner {
     ///
     /// # Errors
     /// Where libtorch refuses the memory.
-    pub fn new(config: DqnConfig, network: Network, scenes: Arc<Scenes>, device: Device) -> Result<Self> {
+    pub fn new(config: DqnConfig, network: Network, dataset: Arc<Dataset>, device: Device) -> Result<Self> {
         let owned = |path| Owner::named(path).enter();
         let mut online = {
             let _owner = owned("run/learner/parameters");
@@ -106,11 +106,11 @@ impl Learner {
             let _owner = owned("run/learner/optimizer");
             Adam::new(&online, config.learning_rate)?
         };
-        let target_embeddings = keeps_embeddings(&config, &scenes).then(EmbeddingCache::default);
+        let target_embeddings = keeps_embeddings(&config, &dataset).then(EmbeddingCache::default);
         Ok(Self {
             config,
             network,
-            scenes,
+            dataset,
             device,
             online,
             target,
@@ -144,26 +144,26 @@ impl Learner {
             }
         };
         budget::commit(|| {
-            if self.config.precision != Precision::F16 || self.loss_scale.settle(outcome.gradient_norm) {
-                self.descend(outcome.gradient_norm)?;
+            if self.config.precision != Precision::F16 || self.loss_scale.update(outcome.gradient_norm) {
+                self.apply_gradients(outcome.gradient_norm)?;
             } else {
                 // An overflow: the step is passed over, the next one is scaled less.
                 let _ = self.gradients.flat_mut().f_zero_()?;
             }
             self.n_steps += 1;
-            self.follow()?;
+            self.update_target()?;
             Ok(outcome)
         })
     }
 
     /// Adam's step along the gradients, which are zero afterwards.
-    fn descend(&mut self, norm: f64) -> Result<()> {
+    fn apply_gradients(&mut self, norm: f64) -> Result<()> {
         let Self { adam, online, gradients, device, config, .. } = self;
         let flat = gradients.flat_mut();
         if flat.device() == *device {
-            adam.step(online, flat, norm, config.gradient_norm)?;
+            adam.step(online, flat, norm, config.max_gradient_norm)?;
         } else {
-            adam.step(online, &mut flat.f_to_device(*device)?, norm, config.gradient_norm)?;
+            adam.step(online, &mut flat.f_to_device(*device)?, norm, config.max_gradient_norm)?;
             let _ = flat.f_zero_()?;
         }
         Ok(())
@@ -173,7 +173,7 @@ impl Learner {
     ///
     /// # Errors
     /// As [`Learner::step`].
-    pub fn rehearse(&mut self, batch: &Batch, micro_batch: usize) -> Result<()> {
+    pub fn dry_run(&mut self, batch: &Batch, micro_batch: usize) -> Result<()> {
         let accumulated = self.accumulate(batch, micro_batch as i64);
         let _ = self.gradients.flat_mut().f_zero_()?;
         accumulated.map(|_| ())
@@ -182,29 +182,29 @@ impl Learner {
     /// Adds the gradients of a batch into their buffer.
     fn accumulate(&mut self, batch: &Batch, micro_batch: i64) -> Result<Outcome> {
         tch::manual_seed(step_seed(self.config.seed, self.n_steps));
-        let n_batch = batch.places.len() as i64;
+        let n_batch = batch.observation_refs.len() as i64;
         let weight_sum = batch.weights.f_sum(Kind::Float)?.f_double_value(&[])?;
-        let mut td_errors = Vec::with_capacity(batch.places.len());
+        let mut td_errors = Vec::with_capacity(batch.observation_refs.len());
         let mut loss = 0.0;
         let mut start = 0;
         while start < n_batch {
             let part = Part { start, len: micro_batch.min(n_batch - start), device: self.device };
-            let (goals, values) = {
+            let (td_target, values) = {
                 let _narrow = precision::autocast(self.config.precision.kind(), self.device)?;
-                let goals = self.goals(batch, &part)?;
+                let td_target = self.td_target(batch, &part)?;
                 let values =
                     self.network.values(&self.online, &part.all(&batch.observations)?, Mode::Train)?;
-                (goals, values.f_to_kind(Kind::Float)?)
+                (td_target, values.f_to_kind(Kind::Float)?)
             };
             let (part_loss, part_errors) = weighted_huber(
                 &values,
                 &part.of(&batch.actions)?,
-                &goals,
+                &td_target,
                 &part.of(&batch.weights)?,
                 weight_sum,
             )?;
             if self.config.precision == Precision::F16 {
-                part_loss.mul_number(self.loss_scale.factor())?.f_backward()?;
+                part_loss.mul_scalar(self.loss_scale.factor())?.f_backward()?;
             } else {
                 part_loss.f_backward()?;
             }
@@ -217,27 +217,27 @@ impl Learner {
         }
         let gradients = self.gradients.flat_mut();
         if self.config.precision == Precision::F16 {
-            gradients.mul_number_(1.0 / self.loss_scale.factor())?;
+            gradients.mul_scalar_(1.0 / self.loss_scale.factor())?;
         }
         let gradient_norm = tch::no_grad(|| gradients.f_norm())?.f_double_value(&[])?;
         Ok(Outcome { td_errors, loss, gradient_norm })
     }
 
     /// `y` of a part of the batch.
-    fn goals(&mut self, batch: &Batch, part: &Part) -> Result<Tensor> {
+    fn td_target(&mut self, batch: &Batch, part: &Part) -> Result<Tensor> {
         let _no_grad = tch::no_grad_guard();
         let next = part.all(&batch.next_observations)?;
         let target = match (&mut self.target_embeddings, self.network.embedders()) {
             (Some(kept), Some(embedders)) => {
-                let places = &batch.next_places[part.start as usize..(part.start + part.len) as usize];
-                let embedding = kept.embed(embedders, &self.target, &self.scenes, places)?;
-                let own = &next[next.len() - 1];
-                self.network.values_of_embedding(&self.target, &embedding, &own.f_reshape([part.len, -1])?)?
+                let observation_refs = &batch.next_observation_refs[part.start as usize..(part.start + part.len) as usize];
+                let embedding = kept.embed(embedders, &self.target, &self.dataset, observation_refs)?;
+                let local = &next[next.len() - 1];
+                self.network.values_of_embedding(&self.target, &embedding, &local.f_reshape([part.len, -1])?)?
             }
             _ => self.network.values(&self.target, &next, Mode::Evaluate)?,
         };
         let target = target.f_to_kind(Kind::Float)?;
-        let rewards = part.of(&batch.rewards)?.mul_number(self.config.reward_scale)?;
+        let rewards = part.of(&batch.rewards)?.mul_scalar(self.config.reward_scale)?;
         let discounts = part.of(&batch.discounts)?;
         if self.config.double {
             let online = self.network.values(&self.online, &next, Mode::Evaluate)?;
@@ -247,7 +247,7 @@ impl Learner {
         }
     }
 
-    fn follow(&mut self) -> Result<()> {
+    fn update_target(&mut self) -> Result<()> {
         match self.config.target_update {
             TargetUpdate::Periodic { interval } if self.n_steps.is_multiple_of(interval) => {
                 self.target.copy_from(&self.online)?;
@@ -327,9 +327,9 @@ impl Learner {
 
 /// Whether keeping the target's embeddings saves work: a block is embedded whole for the first of its positions that
 /// is drawn, so the draws of a target interval must well exceed the positions there are.
-fn keeps_embeddings(config: &DqnConfig, scenes: &Scenes) -> bool {
+fn keeps_embeddings(config: &DqnConfig, dataset: &Dataset) -> bool {
     let TargetUpdate::Periodic { interval } = config.target_update else { return false };
-    let n_positions: usize = (0..scenes.n_scenes() as u16).map(|scene| scenes.n_base(scene)).sum();
+    let n_positions: usize = (0..dataset.n_instruments() as u16).map(|instrument| dataset.n_steps(instrument)).sum();
     config.body != Body::Plain && interval.saturating_mul(config.batch as u64) > 2 * n_positions as u64
 }
 
@@ -361,62 +361,62 @@ fn step_seed(seed: u64, step: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use buffers::frames::{Clock, FrameStream, Place, Scene, View};
+    use buffers::frames::{Clock, FrameStream, ObservationRef, Instrument, View};
     use buffers::replay::{Replay, ReplayOptions, StoreOptions, Transition};
     use embedders::Preset;
     use memsys::nn::activations;
-    use memsys::nn::activations::Policy;
+    use memsys::nn::activations::ActivationMode;
     use rand::{Rng, SeedableRng};
     use rand_pcg::Pcg64Mcg;
 
     /// libtorch's generator is the process's: what draws dropout takes turns.
     static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
-    const N_BASE: usize = 400;
-    const FIRST_BASE: usize = 300;
+    const N_STEPS: usize = 400;
+    const FIRST_STEP: usize = 300;
 
-    fn scenes(rng: &mut Pcg64Mcg) -> Arc<Scenes> {
+    fn dataset(rng: &mut Pcg64Mcg) -> Arc<Dataset> {
         let view = |name, length, width, stride, clock| View { name, length, width, stride, clock };
         let views = vec![
             view("structure", 48, 8, 1, Clock::Slow),
-            view("tactical", 60, 7, 1, Clock::Base),
-            view("regime", 20, 8, 6, Clock::Base),
-            view("lvn", 1, 5, 1, Clock::Base),
-            view("account", 1, 8, 1, Clock::Own),
+            view("tactical", 60, 7, 1, Clock::Decision),
+            view("regime", 20, 8, 6, Clock::Decision),
+            view("lvn", 1, 5, 1, Clock::Decision),
+            view("account", 1, 8, 1, Clock::Local),
         ];
         let mut stream = |view: &View| {
             let mut stream = FrameStream::new(view.width);
-            for _ in 0..N_BASE {
+            for _ in 0..N_STEPS {
                 let row: Vec<f32> = (0..view.width).map(|_| rng.random::<f32>() * 2.0 - 1.0).collect();
                 stream.append(&row);
             }
             stream
         };
         let streams = views.iter().map(&mut stream).collect();
-        let slow_row = (0..N_BASE as u32).map(|base| base / 6).collect();
-        Arc::new(Scenes::new(views, vec![Scene { streams, slow_row, first_base: FIRST_BASE }]))
+        let slow_row = (0..N_STEPS as u32).map(|t| t / 6).collect();
+        Arc::new(Dataset::new(views, vec![Instrument { streams, slow_row, first_step: FIRST_STEP }]))
     }
 
-    fn replay(scenes: &Arc<Scenes>, rng: &mut Pcg64Mcg) -> Replay {
+    fn replay(dataset: &Arc<Dataset>, rng: &mut Pcg64Mcg) -> Replay {
         let options = ReplayOptions {
             capacity_transitions: 256,
             priority_exponent: 0.6,
             n_environments: 1,
-            own_width: 8,
+            local_width: 8,
             copies_observations: false,
             store: StoreOptions::default(),
         };
-        let mut replay = Replay::new(&options, Arc::clone(scenes)).unwrap();
-        let mut own = |replay: &mut Replay| {
+        let mut replay = Replay::new(&options, Arc::clone(dataset)).unwrap();
+        let mut local = |replay: &mut Replay| {
             let row: Vec<f32> = (0..8).map(|_| rng.random::<f32>()).collect();
-            replay.append_own(0, &row)
+            replay.append_local(0, &row)
         };
-        let mut at = own(&mut replay);
-        for base in FIRST_BASE as u32..(N_BASE - 3) as u32 {
-            let from = Place { base, own: at, ..Place::default() };
-            at = own(&mut replay);
-            let (action, reward) = ((base % 3) as u8, (base as f32).sin());
-            replay.insert(Transition { from, to_base: base + 3, to_own: at, action, reward, discount: 0.9 });
+        let mut at = local(&mut replay);
+        for t in FIRST_STEP as u32..(N_STEPS - 3) as u32 {
+            let from = ObservationRef { t, local: at, ..ObservationRef::default() };
+            at = local(&mut replay);
+            let (action, reward) = ((t % 3) as u8, (t as f32).sin());
+            replay.insert(Transition { from, to_t: t + 3, to_local: at, action, reward, discount: 0.9 });
         }
         replay
     }
@@ -426,11 +426,11 @@ mod tests {
             body: Body::Market { preset: Preset::Compact, dropout: None },
             hidden: 32,
             n_actions: 3,
-            own_width: 8,
+            local_width: 8,
             double: true,
             dueling: true,
             learning_rate: 1e-3,
-            gradient_norm: 10.0,
+            max_gradient_norm: 10.0,
             target_update: TargetUpdate::Periodic { interval },
             reward_scale: 1.0,
             batch: 32,
@@ -444,10 +444,10 @@ mod tests {
     fn check(config: DqnConfig, micro_batches: [usize; 2], other_is_plain: bool, relative: f64) {
         let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut rng = Pcg64Mcg::seed_from_u64(9);
-        let scenes = scenes(&mut rng);
-        let replay = replay(&scenes, &mut rng);
+        let dataset = dataset(&mut rng);
+        let replay = replay(&dataset, &mut rng);
         let learner =
-            |config| Learner::new(config, Network::new(&config), Arc::clone(&scenes), Device::Cpu).unwrap();
+            |config| Learner::new(config, Network::new(&config), Arc::clone(&dataset), Device::Cpu).unwrap();
         let (mut one, mut other) = (learner(config), learner(config));
         if other_is_plain {
             assert!(one.target_embeddings.is_some(), "the test is of kept embeddings");
@@ -483,15 +483,15 @@ mod tests {
     }
 
     /// One learner step over a batch of 128: the errors, and every number that it changed.
-    fn stepped(config: DqnConfig, micro_batch: usize, policy: Option<Policy>) -> (Vec<f32>, Tensor, Tensor) {
+    fn stepped(config: DqnConfig, micro_batch: usize, mode: Option<ActivationMode>) -> (Vec<f32>, Tensor, Tensor) {
         let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut rng = Pcg64Mcg::seed_from_u64(9);
-        let scenes = scenes(&mut rng);
-        let replay = replay(&scenes, &mut rng);
-        let mut learner = Learner::new(config, Network::new(&config), scenes, Device::Cpu).unwrap();
+        let dataset = dataset(&mut rng);
+        let replay = replay(&dataset, &mut rng);
+        let mut learner = Learner::new(config, Network::new(&config), dataset, Device::Cpu).unwrap();
         let batch = replay.sample(128, 0.5, &mut rng).unwrap();
-        let _activations = policy.map(|policy| {
-            activations::enter(&activations::Options { policy, ..activations::Options::default() }).unwrap()
+        let _activations = mode.map(|mode| {
+            activations::enter(&activations::Options { mode, ..activations::Options::default() }).unwrap()
         });
         let outcome = learner.step(&batch, micro_batch).unwrap();
         let moment = learner.adam.state().0.copy();
@@ -505,10 +505,10 @@ mod tests {
     #[test]
     fn every_policy_of_activations_gives_the_same_bits() {
         let plain = stepped(with_dropout(), 16, None);
-        for policy in [Policy::Keep, Policy::Recompute, Policy::Spill] {
-            let other = stepped(with_dropout(), 16, Some(policy));
-            assert_eq!(plain.0, other.0, "{policy:?}");
-            assert!(plain.1 == other.1 && plain.2 == other.2, "{policy:?}: other weights or moments");
+        for mode in [ActivationMode::Keep, ActivationMode::Recompute, ActivationMode::Spill] {
+            let other = stepped(with_dropout(), 16, Some(mode));
+            assert_eq!(plain.0, other.0, "{mode:?}");
+            assert!(plain.1 == other.1 && plain.2 == other.2, "{mode:?}: other weights or moments");
         }
     }
 
@@ -539,10 +539,10 @@ mod tests {
     fn a_refused_step_leaves_the_learner_as_it_was() {
         let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut rng = Pcg64Mcg::seed_from_u64(9);
-        let scenes = scenes(&mut rng);
-        let replay = replay(&scenes, &mut rng);
+        let dataset = dataset(&mut rng);
+        let replay = replay(&dataset, &mut rng);
         let config = config(50);
-        let mut learner = Learner::new(config, Network::new(&config), scenes, Device::Cpu).unwrap();
+        let mut learner = Learner::new(config, Network::new(&config), dataset, Device::Cpu).unwrap();
         let mut batch = replay.sample(32, 0.5, &mut rng).unwrap();
         let before = learner.online.flat().detach().copy();
         // The last part of the batch cannot be learned from: others have added their gradients by then.
@@ -556,11 +556,11 @@ mod tests {
     fn a_loss_that_is_no_number_is_an_error() {
         let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut rng = Pcg64Mcg::seed_from_u64(9);
-        let scenes = scenes(&mut rng);
-        let replay = replay(&scenes, &mut rng);
+        let dataset = dataset(&mut rng);
+        let replay = replay(&dataset, &mut rng);
         let config = DqnConfig { reward_scale: f64::NAN, ..config(50) };
         let mut learner =
-            Learner::new(config, Network::new(&config), Arc::clone(&scenes), Device::Cpu).unwrap();
+            Learner::new(config, Network::new(&config), Arc::clone(&dataset), Device::Cpu).unwrap();
         let batch = replay.sample(32, 0.5, &mut rng).unwrap();
         assert!(matches!(learner.step(&batch, 32), Err(Error::Diverged { learner_step: 0, .. })));
     }

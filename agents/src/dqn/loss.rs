@@ -1,6 +1,6 @@
 //! The loss of a DQN.
 
-use memsys::libtorch::NumberOperations as _;
+use memsys::libtorch::ScalarOps as _;
 use tch::{Reduction, Tensor};
 
 use crate::error::Result;
@@ -33,14 +33,14 @@ pub fn bootstrapped(
 pub fn weighted_huber(
     values: &Tensor,
     actions: &Tensor,
-    goals: &Tensor,
+    td_target: &Tensor,
     weights: &Tensor,
     weight_sum: f64,
 ) -> Result<(Tensor, Tensor)> {
     let value = values.f_gather(1, &actions.f_unsqueeze(1)?, false)?.f_squeeze_dim(1)?;
-    let td_errors = value.f_detach()?.f_sub(goals)?;
-    let loss = value.f_huber_loss(goals, Reduction::None, 1.0)?.f_mul(weights)?;
-    Ok((loss.f_sum(tch::Kind::Float)?.div_number(weight_sum)?, td_errors))
+    let td_errors = value.f_detach()?.f_sub(td_target)?;
+    let loss = value.f_huber_loss(td_target, Reduction::None, 1.0)?.f_mul(weights)?;
+    Ok((loss.f_sum(tch::Kind::Float)?.div_scalar(weight_sum)?, td_errors))
 }
 
 #[cfg(test)]
@@ -64,13 +64,13 @@ mod tests {
     fn parts_of_a_batch_add_up_to_its_mean() {
         let values = Tensor::from_slice(&[1f32, 2.0, 3.0, 4.0, 5.0, 6.0]).view([3, 2]);
         let actions = Tensor::from_slice(&[0i64, 1, 1]);
-        let goals = Tensor::from_slice(&[0.5f32, 0.0, 6.0]);
+        let td_target = Tensor::from_slice(&[0.5f32, 0.0, 6.0]);
         let weights = Tensor::from_slice(&[1f32, 0.5, 1.0]);
         let part = |from, n| {
             let (loss, errors) = weighted_huber(
                 &values.narrow(0, from, n),
                 &actions.narrow(0, from, n),
-                &goals.narrow(0, from, n),
+                &td_target.narrow(0, from, n),
                 &weights.narrow(0, from, n),
                 2.5,
             )

@@ -52,10 +52,10 @@ impl Network {
             Body::Market { preset, dropout } => {
                 let widths = preset.widths().with_dropout(dropout);
                 let fused = Fused::new(&mut layout, "embedders", &widths);
-                (NetworkBody::Market(Box::new(fused)), EMBEDDING_WIDTH + config.own_width)
+                (NetworkBody::Market(Box::new(fused)), EMBEDDING_WIDTH + config.local_width)
             }
             Body::Plain => {
-                let first = Linear::new(&mut layout, "body.0", config.own_width, hidden);
+                let first = Linear::new(&mut layout, "body.0", config.local_width, hidden);
                 let second = Linear::new(&mut layout, "body.1", hidden, hidden);
                 (NetworkBody::Plain([first, second]), hidden)
             }
@@ -96,8 +96,8 @@ impl Network {
     /// # Errors
     /// Where libtorch refuses a call, memory among its reasons.
     pub fn values(&self, weights: &Weights, observations: &[Tensor], mode: Mode) -> Result<Tensor> {
-        let own = &observations[observations.len() - 1];
-        let own = own.f_reshape([own.size()[0], -1])?;
+        let local = &observations[observations.len() - 1];
+        let local = local.f_reshape([local.size()[0], -1])?;
         match &self.body {
             NetworkBody::Market(fused) => {
                 let [structure, tactical, regime, lvn, _] = observations else {
@@ -111,10 +111,10 @@ impl Network {
                 };
                 let state = fused.forward(weights, &views, mode)?;
                 let embedding = Tensor::f_cat(&[&state.mean, &state.confidence], 1)?;
-                self.values_of_embedding(weights, &embedding, &own)
+                self.values_of_embedding(weights, &embedding, &local)
             }
             NetworkBody::Plain([first, second]) => {
-                let x = first.forward(weights, &own)?.f_relu()?;
+                let x = first.forward(weights, &local)?.f_relu()?;
                 let x = second.forward(weights, &x)?.f_relu()?;
                 self.head(weights, &x)
             }
@@ -125,8 +125,8 @@ impl Network {
     ///
     /// # Errors
     /// Where libtorch refuses a call.
-    pub fn values_of_embedding(&self, weights: &Weights, embedding: &Tensor, own: &Tensor) -> Result<Tensor> {
-        self.head(weights, &Tensor::f_cat(&[embedding, own], 1)?)
+    pub fn values_of_embedding(&self, weights: &Weights, embedding: &Tensor, local: &Tensor) -> Result<Tensor> {
+        self.head(weights, &Tensor::f_cat(&[embedding, local], 1)?)
     }
 
     fn head(&self, weights: &Weights, x: &Tensor) -> Result<Tensor> {

@@ -15,11 +15,11 @@ const CACHE_BYTES: u64 = 16 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Clock {
     /// The base position: one row for each step of the scene.
-    Base,
-    /// The row of a slower clock that was visible at the base position ([`Scene::slow_row`]).
+    Decision,
+    /// The row of a slower clock that was visible at the base position ([`Instrument::slow_row`]).
     Slow,
     /// The environment's own position, in its own stream.
-    Own,
+    Local,
 }
 
 /// One part of an observation: a window of `length` rows, `stride` apart.
@@ -47,49 +47,49 @@ impl View {
 
 /// Where an observation lies. Two steps of an environment differ in it; all rows are stored once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Place {
+pub struct ObservationRef {
     /// Which scene (instrument).
-    pub scene: u16,
+    pub instrument: u16,
     /// Which environment saw it.
     pub environment: u16,
     /// Step of the scene.
-    pub base: u32,
+    pub t: u32,
     /// Row of the environment's own stream.
-    pub own: u32,
+    pub local: u32,
 }
 
 /// The streams of one instrument.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Scene {
-    /// One for each view of the scenes, in order; views with [`Clock::Own`] have an empty one.
+pub struct Instrument {
+    /// One for each view of the scenes, in order; views with [`Clock::Local`] have an empty one.
     pub streams: Vec<FrameStream>,
     /// For each base position the newest row of the slow clock that was visible.
     pub slow_row: Vec<u32>,
     /// The first base position at which every window is full.
-    pub first_base: usize,
+    pub first_step: usize,
 }
 
 /// All scenes and the views over them: what environments, actors and the replay share.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Scenes {
+pub struct Dataset {
     views: Vec<View>,
-    scenes: Vec<Scene>,
+    dataset: Vec<Instrument>,
 }
 
-impl Scenes {
+impl Dataset {
     /// Puts scenes under views.
     ///
     /// # Panics
     /// Where a scene's streams do not fit the views.
     #[must_use]
-    pub fn new(views: Vec<View>, scenes: Vec<Scene>) -> Self {
-        for scene in &scenes {
-            assert_eq!(scene.streams.len(), views.len(), "one stream a view");
-            for (stream, view) in scene.streams.iter().zip(&views) {
+    pub fn new(views: Vec<View>, dataset: Vec<Instrument>) -> Self {
+        for instrument in &dataset {
+            assert_eq!(instrument.streams.len(), views.len(), "one stream a view");
+            for (stream, view) in instrument.streams.iter().zip(&views) {
                 assert_eq!(stream.width(), view.width, "{}: a stream of another width", view.name);
             }
         }
-        Self { views, scenes }
+        Self { views, dataset }
     }
 
     /// The views, in the order of an observation's tensors.
@@ -100,59 +100,59 @@ impl Scenes {
 
     /// Rows of an environment's own stream that an observation shows at most, counted back from its own row.
     #[must_use]
-    pub fn own_reach(&self) -> usize {
-        let own = self.views.iter().filter(|view| view.clock == Clock::Own);
-        own.map(|view| (view.length - 1) * view.stride + 1).max().unwrap_or(0)
+    pub fn local_reach(&self) -> usize {
+        let local = self.views.iter().filter(|view| view.clock == Clock::Local);
+        local.map(|view| (view.length - 1) * view.stride + 1).max().unwrap_or(0)
     }
 
     /// How many scenes there are.
     #[must_use]
-    pub fn n_scenes(&self) -> usize {
-        self.scenes.len()
+    pub fn n_instruments(&self) -> usize {
+        self.dataset.len()
     }
 
     /// Base positions of a scene.
     #[must_use]
-    pub fn n_base(&self, scene: u16) -> usize {
-        self.scenes[scene as usize].slow_row.len()
+    pub fn n_steps(&self, instrument: u16) -> usize {
+        self.dataset[instrument as usize].slow_row.len()
     }
 
     /// The first base position of a scene at which every window is full.
     #[must_use]
-    pub fn first_base(&self, scene: u16) -> usize {
-        self.scenes[scene as usize].first_base
+    pub fn first_step(&self, instrument: u16) -> usize {
+        self.dataset[instrument as usize].first_step
     }
 
     /// The row of the slow clock visible at a base position.
     #[must_use]
-    pub fn slow_row(&self, scene: u16, base: u32) -> u32 {
-        self.scenes[scene as usize].slow_row[base as usize]
+    pub fn slow_row(&self, instrument: u16, t: u32) -> u32 {
+        self.dataset[instrument as usize].slow_row[t as usize]
     }
 
     /// The stream of a view in a scene.
     #[must_use]
-    pub fn stream(&self, view: usize, scene: u16) -> &FrameStream {
-        &self.scenes[scene as usize].streams[view]
+    pub fn stream(&self, view: usize, instrument: u16) -> &FrameStream {
+        &self.dataset[instrument as usize].streams[view]
     }
 
     /// The streams of a view, a scene each.
     pub(crate) fn streams_of(&self, view: usize) -> impl Iterator<Item = &FrameStream> {
-        self.scenes.iter().map(move |scene| &scene.streams[view])
+        self.dataset.iter().map(move |instrument| &instrument.streams[view])
     }
 
     /// Bytes of all streams and maps.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        let of = |scene: &Scene| {
-            scene.streams.iter().map(FrameStream::bytes).sum::<u64>() + scene.slow_row.capacity() as u64 * 4
+        let of = |instrument: &Instrument| {
+            instrument.streams.iter().map(FrameStream::bytes).sum::<u64>() + instrument.slow_row.capacity() as u64 * 4
         };
-        self.scenes.iter().map(of).sum()
+        self.dataset.iter().map(of).sum()
     }
 
     /// Bytes of the streams by tier.
     #[must_use]
     pub fn tier_bytes(&self) -> TierBytes {
-        let streams = self.scenes.iter().flat_map(|scene| &scene.streams).map(FrameStream::tier_bytes);
+        let streams = self.dataset.iter().flat_map(|instrument| &instrument.streams).map(FrameStream::tier_bytes);
         streams.fold(TierBytes::default(), |sum, of| TierBytes {
             hot: sum.hot + of.hot,
             compressed: sum.compressed + of.compressed,
@@ -166,9 +166,9 @@ impl Scenes {
     ///
     /// # Errors
     /// [`Error::NoFile`], or where the file cannot be written.
-    pub fn settle(&mut self, options: &StoreOptions) -> Result<()> {
+    pub fn enforce_budget(&mut self, options: &StoreOptions) -> Result<()> {
         let mut streams: Vec<&mut FrameStream> =
-            self.scenes.iter_mut().flat_map(|scene| &mut scene.streams).collect();
+            self.dataset.iter_mut().flat_map(|instrument| &mut instrument.streams).collect();
         let mut held: u64 = streams.iter().map(|stream| stream.bytes()).sum();
         if held <= options.begin_bytes() {
             return Ok(());
@@ -207,15 +207,15 @@ impl Scenes {
     ///
     /// # Panics
     /// Where the view is the environment's own, or the window reaches over the stream's beginning.
-    pub fn copy_window(&self, view: usize, scene: u16, base: u32, out: &mut [f32]) {
+    pub fn copy_window(&self, view: usize, instrument: u16, t: u32, out: &mut [f32]) {
         let View { length, stride, clock, .. } = self.views[view];
-        let scene = &self.scenes[scene as usize];
+        let instrument = &self.dataset[instrument as usize];
         let end = match clock {
-            Clock::Base => base,
-            Clock::Slow => scene.slow_row[base as usize],
-            Clock::Own => unreachable!("an environment's own rows lie in no scene"),
+            Clock::Decision => t,
+            Clock::Slow => instrument.slow_row[t as usize],
+            Clock::Local => unreachable!("an environment's own rows lie in no scene"),
         };
-        scene.streams[view].copy_window(end as usize, length, stride, out);
+        instrument.streams[view].copy_window(end as usize, length, stride, out);
     }
 }
 
@@ -230,13 +230,13 @@ mod tests {
         (0..4).for_each(|i| {
             stream.append(&[i as f32]);
         });
-        let scenes = Scenes::new(
+        let dataset = Dataset::new(
             views,
-            vec![Scene { streams: vec![stream], slow_row: vec![1, 1, 2, 2, 3], first_base: 0 }],
+            vec![Instrument { streams: vec![stream], slow_row: vec![1, 1, 2, 2, 3], first_step: 0 }],
         );
         let mut out = [0f32; 2];
-        scenes.copy_window(0, 0, 3, &mut out);
+        dataset.copy_window(0, 0, 3, &mut out);
         assert_eq!(out, [1.0, 2.0]);
-        assert_eq!(scenes.n_base(0), 5);
+        assert_eq!(dataset.n_steps(0), 5);
     }
 }

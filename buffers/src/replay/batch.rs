@@ -1,11 +1,11 @@
 //! A batch: what was drawn, in tensors that are filled again and again.
 
-use memsys::libtorch::exclusive_numbers;
+use memsys::libtorch::exclusive_tensor_data;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
-use crate::frames::{Place, View};
+use crate::frames::{ObservationRef, View};
 use crate::replay::sampler::Drawn;
 use crate::replay::transitions::Slot;
 
@@ -17,9 +17,9 @@ pub struct Batch {
     /// What is bootstrapped from, a tensor a view.
     pub next_observations: Vec<Tensor>,
     /// Where the observations lie.
-    pub places: Vec<Place>,
+    pub observation_refs: Vec<ObservationRef>,
     /// Where the next observations lie.
-    pub next_places: Vec<Place>,
+    pub next_observation_refs: Vec<ObservationRef>,
     /// Actions, i64, `B`.
     pub actions: Tensor,
     /// n-step rewards, f32, `B`.
@@ -42,8 +42,8 @@ impl Default for Batch {
         Self {
             observations: Vec::new(),
             next_observations: Vec::new(),
-            places: Vec::new(),
-            next_places: Vec::new(),
+            observation_refs: Vec::new(),
+            next_observation_refs: Vec::new(),
             actions: Tensor::new(),
             rewards: Tensor::new(),
             discounts: Tensor::new(),
@@ -62,8 +62,8 @@ impl Batch {
         self.next_observations.truncate(n_views);
         Drawn {
             slots: std::mem::take(&mut self.slots),
-            places: std::mem::take(&mut self.places),
-            next_places: std::mem::take(&mut self.next_places),
+            observation_refs: std::mem::take(&mut self.observation_refs),
+            next_observation_refs: std::mem::take(&mut self.next_observation_refs),
             ..std::mem::take(&mut self.drawn)
         }
     }
@@ -111,8 +111,8 @@ impl Batch {
             put(tensor, &[column.len() as i64], column)?;
         }
         self.slots = std::mem::take(&mut drawn.slots);
-        self.places = std::mem::take(&mut drawn.places);
-        self.next_places = std::mem::take(&mut drawn.next_places);
+        self.observation_refs = std::mem::take(&mut drawn.observation_refs);
+        self.next_observation_refs = std::mem::take(&mut drawn.next_observation_refs);
         self.drawn = drawn;
         Ok(())
     }
@@ -126,21 +126,21 @@ fn put(tensor: &mut Tensor, shape: &[i64], numbers: &[f32]) -> Result<()> {
 
 /// A tensor that does not fit, or that something else holds, gives way to a fresh one.
 fn make_writable(tensor: &mut Tensor, shape: &[i64]) -> Result<()> {
-    if exclusive_numbers(tensor, shape)?.is_none() {
+    if exclusive_tensor_data(tensor, shape)?.is_none() {
         *tensor = Tensor::f_empty(shape, (Kind::Float, Device::Cpu))?;
     }
     Ok(())
 }
 
 fn numbers_of<'a>(tensor: &'a mut Tensor, shape: &[i64]) -> Result<&'a mut [f32]> {
-    Ok(exclusive_numbers(tensor, shape)?.expect("a fresh tensor is held once"))
+    Ok(exclusive_tensor_data(tensor, shape)?.expect("a fresh tensor is held once"))
 }
 
 /// A batch as part of a saved state: numbers and shapes.
 #[derive(Serialize, Deserialize)]
 struct Saved {
     views: [Vec<([i64; 3], Vec<f32>)>; 2],
-    places: [Vec<Place>; 2],
+    observation_refs: [Vec<ObservationRef>; 2],
     actions: Vec<i64>,
     rewards: Vec<f32>,
     discounts: Vec<f32>,
@@ -160,7 +160,7 @@ impl Serialize for Batch {
         let saved = || -> std::result::Result<Saved, tch::TchError> {
             Ok(Saved {
                 views: [views(&self.observations)?, views(&self.next_observations)?],
-                places: [self.places.clone(), self.next_places.clone()],
+                observation_refs: [self.observation_refs.clone(), self.next_observation_refs.clone()],
                 actions: Vec::try_from(&self.actions)?,
                 rewards: Vec::try_from(&self.rewards)?,
                 discounts: Vec::try_from(&self.discounts)?,
@@ -174,7 +174,7 @@ impl Serialize for Batch {
 
 impl<'de> Deserialize<'de> for Batch {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        let Saved { views, places, actions, rewards, discounts, weights, slots } =
+        let Saved { views, observation_refs, actions, rewards, discounts, weights, slots } =
             Saved::deserialize(deserializer)?;
         let restore = || -> Result<Self> {
             let mut batch = Self::default();
@@ -184,11 +184,11 @@ impl<'de> Deserialize<'de> for Batch {
                     tensors.push(Tensor::f_from_slice(numbers)?.f_view(*shape)?);
                 }
             }
-            let [places, next_places] = places;
+            let [observation_refs, next_observation_refs] = observation_refs;
             let drawn = Drawn {
                 slots,
-                places,
-                next_places,
+                observation_refs,
+                next_observation_refs,
                 actions,
                 rewards,
                 discounts,

@@ -38,17 +38,17 @@ pub use crate::store::{StoreOptions, Tier};
 
 use serde::{Deserialize, Serialize};
 
-use crate::frames::Place;
+use crate::frames::ObservationRef;
 
 /// An n-step transition: from an observation, by an action, to the observation that is bootstrapped from.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Transition {
     /// The observation acted on.
-    pub from: Place,
+    pub from: ObservationRef,
     /// Base position of the observation bootstrapped from (of the same scene and environment).
-    pub to_base: u32,
+    pub to_t: u32,
     /// Own position of the observation bootstrapped from.
-    pub to_own: u32,
+    pub to_local: u32,
     /// The action taken.
     pub action: u8,
     /// Σ γᵏ rₖ over the steps between.
@@ -60,7 +60,7 @@ pub struct Transition {
 impl Transition {
     /// The observation bootstrapped from.
     #[must_use]
-    pub fn to(&self) -> Place {
-        Place { base: self.to_base, own: self.to_own, ..self.from }
+    pub fn to(&self) -> ObservationRef {
+        ObservationRef { t: self.to_t, local: self.to_local, ..self.from }
     }
 }

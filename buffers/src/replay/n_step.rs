@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::frames::Place;
+use crate::frames::ObservationRef;
 use crate::replay::Transition;
 
 /// What ended with a step.
@@ -30,7 +30,7 @@ pub enum Ending {
 pub struct Accumulator {
     n_step: usize,
     discount: f64,
-    steps: VecDeque<(Place, u8, f64)>,
+    steps: VecDeque<(ObservationRef, u8, f64)>,
 }
 
 impl Accumulator {
@@ -47,10 +47,10 @@ impl Accumulator {
     /// Takes the step from `from` by `action` with `reward` to `to`, and gives out what is complete.
     pub fn push(
         &mut self,
-        from: Place,
+        from: ObservationRef,
         action: u8,
         reward: f64,
-        to: Place,
+        to: ObservationRef,
         ending: Ending,
         mut give: impl FnMut(Transition),
     ) {
@@ -67,7 +67,7 @@ impl Accumulator {
         }
     }
 
-    fn oldest(&self, to: Place, ending: Ending) -> Transition {
+    fn oldest(&self, to: ObservationRef, ending: Ending) -> Transition {
         let (from, action, _) = self.steps[0];
         let mut reward = 0.0;
         let mut discount = 1.0;
@@ -80,8 +80,8 @@ impl Accumulator {
         }
         Transition {
             from,
-            to_base: to.base,
-            to_own: to.own,
+            to_t: to.t,
+            to_local: to.local,
             action,
             reward: reward as f32,
             discount: discount as f32,
@@ -96,10 +96,10 @@ mod tests {
     fn run(n_step: usize, rewards: &[f64], ending: Ending) -> Vec<Transition> {
         let mut accumulator = Accumulator::new(n_step, 0.9);
         let mut given = Vec::new();
-        let place = |i: usize| Place { own: i as u32, base: 10 + i as u32, ..Place::default() };
+        let observation = |i: usize| ObservationRef { local: i as u32, t: 10 + i as u32, ..ObservationRef::default() };
         for (i, reward) in rewards.iter().enumerate() {
             let ending = if i + 1 == rewards.len() { ending } else { Ending::Goes };
-            accumulator.push(place(i), i as u8, *reward, place(i + 1), ending, |t| given.push(t));
+            accumulator.push(observation(i), i as u8, *reward, observation(i + 1), ending, |t| given.push(t));
         }
         given
     }
@@ -126,7 +126,7 @@ mod tests {
                 let hand = by_hand(n_step, &rewards, ending);
                 assert_eq!(given.len(), hand.len());
                 for (t, (from, to, reward, discount)) in given.iter().zip(hand) {
-                    assert_eq!((t.from.own, t.to_own, t.to_base), (from, to, to + 10));
+                    assert_eq!((t.from.local, t.to_local, t.to_t), (from, to, to + 10));
                     assert!((t.reward - reward).abs() < 1e-5 && (t.discount - discount).abs() < 1e-6);
                 }
             }
@@ -140,25 +140,25 @@ mod tests {
 
     #[test]
     fn an_episode_leaves_nothing_to_the_next() {
-        let place = |i: u32| Place { own: i, base: 10 + i, ..Place::default() };
+        let observation = |i: u32| ObservationRef { local: i, t: 10 + i, ..ObservationRef::default() };
         let mut accumulator = Accumulator::new(3, 0.9);
         let mut given = Vec::new();
-        let mut own = 0;
+        let mut local = 0;
         for (n_steps, ending) in [(5, Ending::Terminated), (1, Ending::Truncated), (4, Ending::Terminated)] {
             let begins = given.len();
             for i in 1..=n_steps {
                 let ending = if i == n_steps { ending } else { Ending::Goes };
-                accumulator.push(place(own), 0, f64::from(own), place(own + 1), ending, |t| given.push(t));
-                own += 1;
+                accumulator.push(observation(local), 0, f64::from(local), observation(local + 1), ending, |t| given.push(t));
+                local += 1;
             }
             // The row of the episode's last observation, where no step begins.
-            own += 1;
-            let first = own - n_steps - 1;
+            local += 1;
+            let first = local - n_steps - 1;
             let rewards: Vec<f64> = (first..first + n_steps).map(f64::from).collect();
             let hand = by_hand(3, &rewards, ending);
             assert_eq!(given.len() - begins, hand.len());
             for (t, (from, to, reward, discount)) in given[begins..].iter().zip(hand) {
-                assert_eq!((t.from.own, t.to_own), (first + from, first + to));
+                assert_eq!((t.from.local, t.to_local), (first + from, first + to));
                 assert!((t.reward - reward).abs() < 1e-5 && (t.discount - discount).abs() < 1e-6);
             }
         }

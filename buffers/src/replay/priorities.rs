@@ -113,13 +113,13 @@ impl Priorities {
     }
 }
 
-/// `base^exponent` for a normal number above zero: relative error at most 1e-9 for exponents up to 15, the same on every
+/// `t^exponent` for a normal number above zero: relative error at most 1e-9 for exponents up to 15, the same on every
 /// machine, and 1 of 1. Powers past 2^±1000 stay there. Without a branch or a call, so that a loop takes several numbers at once.
 ///
-/// With `base = 2^k z` and z around 1, the logarithm is `k + 2 artanh((z − 1) / (z + 1)) / ln 2`, by its series. The
+/// With `t = 2^k z` and z around 1, the logarithm is `k + 2 artanh((z − 1) / (z + 1)) / ln 2`, by its series. The
 /// power's whole part goes into the exponent of the result, the rest through the series of exp.
 #[inline]
-fn power(base: f64, exponent: f64) -> f64 {
+fn power(t: f64, exponent: f64) -> f64 {
     const ONE: u64 = 1f64.to_bits();
     const SQRT_HALF: u64 = std::f64::consts::FRAC_1_SQRT_2.to_bits();
     /// Added to a number below 2⁵¹ it leaves the nearest whole number in the lowest bits.
@@ -127,7 +127,7 @@ fn power(base: f64, exponent: f64) -> f64 {
     /// The bits of 2⁵²; or-ed with a whole number below that, they are 2⁵² plus that number.
     const WHOLE: f64 = (1u64 << 52) as f64;
 
-    let shifted = base.to_bits().wrapping_add(ONE - SQRT_HALF);
+    let shifted = t.to_bits().wrapping_add(ONE - SQRT_HALF);
     let k = f64::from_bits(shifted >> 52 | WHOLE.to_bits()) - (WHOLE + 1023.0);
     let z = f64::from_bits((shifted & ((1 << 52) - 1)).wrapping_add(SQRT_HALF));
     let s = (z - 1.0) / (z + 1.0);
@@ -152,9 +152,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn check(base: f64, exponent: f64) {
-        let (found, expected) = (power(base, exponent), base.powf(exponent));
-        assert!((found / expected - 1.0).abs() <= 1e-9, "{base}^{exponent}: {found} and not {expected}");
+    fn check(t: f64, exponent: f64) {
+        let (found, expected) = (power(t, exponent), t.powf(exponent));
+        assert!((found / expected - 1.0).abs() <= 1e-9, "{t}^{exponent}: {found} and not {expected}");
     }
 
     proptest! {
@@ -170,8 +170,8 @@ mod tests {
     #[test]
     fn powers_are_exact_where_the_series_change() {
         let edges = [std::f64::consts::FRAC_1_SQRT_2, std::f64::consts::SQRT_2, 1.0, 2.0, 1e-6, 3.5e38];
-        for base in edges.into_iter().flat_map(|edge: f64| [edge.next_down(), edge, edge.next_up()]) {
-            [0.0, 0.4, 0.5, 0.6, 1.0, -1.0, 2.0].into_iter().for_each(|exponent| check(base, exponent));
+        for t in edges.into_iter().flat_map(|edge: f64| [edge.next_down(), edge, edge.next_up()]) {
+            [0.0, 0.4, 0.5, 0.6, 1.0, -1.0, 2.0].into_iter().for_each(|exponent| check(t, exponent));
         }
         for exponent in [-1.0, -0.4, 0.0, 0.6, 1e6] {
             assert_eq!(power(1.0, exponent), 1.0);

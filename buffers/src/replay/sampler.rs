@@ -8,7 +8,7 @@ use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::frames::Place;
+use crate::frames::ObservationRef;
 use crate::replay::Transition;
 use crate::replay::priorities::Priorities;
 use crate::replay::sum_tree::SumTree;
@@ -37,9 +37,9 @@ pub struct Drawn {
     /// For [`Sampler::update_priorities`].
     pub slots: Vec<Slot>,
     /// Where the observations lie.
-    pub places: Vec<Place>,
+    pub observation_refs: Vec<ObservationRef>,
     /// Where the observations lie that are bootstrapped from.
-    pub next_places: Vec<Place>,
+    pub next_observation_refs: Vec<ObservationRef>,
     /// Actions.
     pub actions: Vec<i64>,
     /// n-step rewards.
@@ -149,8 +149,8 @@ impl Sampler {
         }
         let Drawn {
             slots,
-            places,
-            next_places,
+            observation_refs,
+            next_observation_refs,
             actions,
             rewards,
             discounts,
@@ -168,8 +168,8 @@ impl Sampler {
             weights.resize(n, 1.0);
         }
         slots.clear();
-        places.clear();
-        next_places.clear();
+        observation_refs.clear();
+        next_observation_refs.clear();
         actions.clear();
         rewards.clear();
         discounts.clear();
@@ -178,8 +178,8 @@ impl Sampler {
         }
         self.transitions.read(indices, |slot, transition| {
             slots.push(slot);
-            places.push(transition.from);
-            next_places.push(transition.to());
+            observation_refs.push(transition.from);
+            next_observation_refs.push(transition.to());
             actions.push(i64::from(transition.action));
             rewards.push(transition.reward);
             discounts.push(transition.discount);
@@ -228,22 +228,22 @@ mod tests {
     use super::*;
     use rand::SeedableRng;
 
-    fn transition(own: u32) -> Transition {
-        let from = Place { own, base: 3 * own, scene: 2, environment: 1 };
+    fn transition(local: u32) -> Transition {
+        let from = ObservationRef { local, t: 3 * local, instrument: 2, environment: 1 };
         Transition {
             from,
-            to_base: 3 * own + 1,
-            to_own: own + 1,
-            action: (own % 7) as u8,
-            reward: own as f32,
+            to_t: 3 * local + 1,
+            to_local: local + 1,
+            action: (local % 7) as u8,
+            reward: local as f32,
             discount: 0.9,
         }
     }
 
     fn sampler(capacity: usize, n: u32, exponent: f64) -> Sampler {
         let mut sampler = Sampler::new(capacity, exponent);
-        (0..n).for_each(|own| {
-            sampler.insert(transition(own));
+        (0..n).for_each(|local| {
+            sampler.insert(transition(local));
         });
         sampler
     }
@@ -264,7 +264,7 @@ mod tests {
         let mut counts = vec![0f64; shares.len()];
         for _ in 0..8000 {
             sampler.draw(16, 1.0, &mut rng, &mut drawn).unwrap();
-            drawn.places.iter().for_each(|place| counts[place.own as usize] += 1.0);
+            drawn.observation_refs.iter().for_each(|observation| counts[observation.local as usize] += 1.0);
         }
         let sum: f64 = shares.iter().sum();
         let expected = shares.iter().map(|share| share / sum * 8000.0 * 16.0);
@@ -303,8 +303,8 @@ mod tests {
             let raw: Vec<f64> = powers.iter().map(|p| (50.0 * p / sum).powf(-exponent)).collect();
             let largest = raw.iter().copied().fold(0.0, f64::max);
             sampler.draw(64, exponent, &mut Pcg64Mcg::seed_from_u64(3), &mut drawn).unwrap();
-            for (place, weight) in drawn.places.iter().zip(&drawn.weights) {
-                assert!((f64::from(*weight) - raw[place.own as usize] / largest).abs() < 1e-6);
+            for (observation, weight) in drawn.observation_refs.iter().zip(&drawn.weights) {
+                assert!((f64::from(*weight) - raw[observation.local as usize] / largest).abs() < 1e-6);
             }
         }
     }
@@ -319,9 +319,9 @@ mod tests {
             assert_eq!((drawn.slots.len(), drawn.weights.len()), (n, n));
             for i in 0..n {
                 let t = sampler.transitions.at(sampler.transitions.index(drawn.slots[i]).unwrap());
-                assert!(t.from.own >= 136, "an overwritten transition was drawn");
-                assert_eq!(t, transition(t.from.own));
-                assert_eq!((drawn.places[i], drawn.next_places[i]), (t.from, t.to()));
+                assert!(t.from.local >= 136, "an overwritten transition was drawn");
+                assert_eq!(t, transition(t.from.local));
+                assert_eq!((drawn.observation_refs[i], drawn.next_observation_refs[i]), (t.from, t.to()));
                 assert_eq!((drawn.actions[i], drawn.rewards[i]), (i64::from(t.action), t.reward));
                 assert_eq!(drawn.discounts[i], t.discount);
             }
@@ -332,14 +332,14 @@ mod tests {
     fn a_late_priority_never_lands_on_a_newer_transition() {
         let mut sampler = sampler(50, 70, 0.6);
         let slots = slots(&sampler);
-        (70..90).for_each(|own| {
-            sampler.insert(transition(own));
+        (70..90).for_each(|local| {
+            sampler.insert(transition(local));
         });
         let before: Vec<f64> = (0..50).map(|index| sampler.priorities().unwrap().at(index)).collect();
         sampler.update_priorities(&slots, &[1e6; 50]);
         for index in 0..50 {
             let newer = sampler.transitions.slot(index) != slots[index];
-            assert_eq!(newer, sampler.transitions.at(index).from.own >= 70);
+            assert_eq!(newer, sampler.transitions.at(index).from.local >= 70);
             assert_eq!(sampler.priorities().unwrap().at(index) == before[index], newer);
         }
     }
@@ -380,13 +380,13 @@ mod tests {
             let mut two: Sampler = postcard::from_bytes(&postcard::to_stdvec(&one).unwrap()).unwrap();
             let (mut drawn, mut again) = (Drawn::default(), Drawn::default());
             let mut rngs = [Pcg64Mcg::seed_from_u64(6), Pcg64Mcg::seed_from_u64(6)];
-            for own in 200..400 {
+            for local in 200..400 {
                 one.draw(8, 0.5, &mut rngs[0], &mut drawn).unwrap();
                 two.draw(8, 0.5, &mut rngs[1], &mut again).unwrap();
                 assert_eq!(drawn, again);
                 for sampler in [&mut one, &mut two] {
-                    sampler.update_priorities(&drawn.slots, &[own as f32 * 0.1; 8]);
-                    sampler.insert(transition(own));
+                    sampler.update_priorities(&drawn.slots, &[local as f32 * 0.1; 8]);
+                    sampler.insert(transition(local));
                 }
             }
         }

@@ -21,7 +21,7 @@ use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::frames::Place;
+use crate::frames::ObservationRef;
 use crate::replay::Transition;
 use crate::replay::priorities::Priorities;
 use crate::replay::transitions::{Slot, Transitions};
@@ -89,9 +89,9 @@ pub struct DrawnSequences {
     /// Importance weights, in (0, 1], `n`.
     pub weights: Vec<f32>,
     /// Where the observations lie, `n × width`.
-    pub places: Vec<Place>,
+    pub observation_refs: Vec<ObservationRef>,
     /// Where the observations lie that are bootstrapped from, `n × width`.
-    pub next_places: Vec<Place>,
+    pub next_observation_refs: Vec<ObservationRef>,
     /// Actions, `n × width`.
     pub actions: Vec<i64>,
     /// n-step rewards, `n × width`.
@@ -150,17 +150,17 @@ impl Sequences {
         let (index, old) = self.transitions.push(transition);
         self.priorities.clear(index);
         if let Some(old) = &old {
-            self.trails[usize::from(old.from.environment)].forget(old.from.own);
+            self.trails[usize::from(old.from.environment)].forget(old.from.local);
         }
-        let Place { environment, own, .. } = transition.from;
+        let ObservationRef { environment, local, .. } = transition.from;
         let trail = &mut self.trails[usize::from(environment)];
-        if trail.next() != own {
+        if trail.next() != local {
             self.end_episode(environment);
         }
         let trail = &mut self.trails[usize::from(environment)];
-        trail.push(own, index as u32);
+        trail.push(local, index as u32);
         if trail.n_newest >= self.length
-            && let Some(anchor) = trail.index(own - (self.length - 1) as u32)
+            && let Some(anchor) = trail.index(local - (self.length - 1) as u32)
         {
             self.priorities.set_largest(anchor);
         }
@@ -222,17 +222,17 @@ impl Sequences {
     }
 
     fn lay_out(&self, anchor: usize, drawn: &mut DrawnSequences) {
-        let Place { environment, own, .. } = self.transitions.at(anchor).from;
+        let ObservationRef { environment, local, .. } = self.transitions.at(anchor).from;
         let trail = &self.trails[usize::from(environment)];
-        let before = (1..=self.burn_in as u32).map_while(|i| trail.index(own.checked_sub(i)?)).count();
-        let trained = (0..self.length as u32).map_while(|i| trail.index(own + i)).count();
+        let before = (1..=self.burn_in as u32).map_while(|i| trail.index(local.checked_sub(i)?)).count();
+        let trained = (0..self.length as u32).map_while(|i| trail.index(local + i)).count();
         drawn.slots.push(self.transitions.slot(anchor));
         drawn.n_burn_in.push(before);
         drawn.n_trained.push(trained);
-        let first = own - before as u32;
-        let last = own + (trained - 1) as u32;
+        let first = local - before as u32;
+        let last = local + (trained - 1) as u32;
         for cell in 0..self.burn_in + self.length {
-            let row = (own + cell as u32).saturating_sub(self.burn_in as u32).clamp(first, last);
+            let row = (local + cell as u32).saturating_sub(self.burn_in as u32).clamp(first, last);
             drawn.push(&self.transitions.at(trail.index(row).unwrap_or(anchor)));
         }
     }
@@ -254,26 +254,26 @@ impl Trail {
         self.first + self.indices.len() as u32
     }
 
-    fn push(&mut self, own: u32, index: u32) {
+    fn push(&mut self, local: u32, index: u32) {
         if self.indices.is_empty() {
-            self.first = own;
+            self.first = local;
         }
-        assert!(own >= self.next(), "transitions out of the order of their rows");
-        while self.next() < own {
+        assert!(local >= self.next(), "transitions out of the order of their rows");
+        while self.next() < local {
             self.indices.push_back(NONE);
         }
         self.indices.push_back(index);
         self.n_newest += 1;
     }
 
-    fn index(&self, own: u32) -> Option<usize> {
-        let entry = own.checked_sub(self.first)? as usize;
+    fn index(&self, local: u32) -> Option<usize> {
+        let entry = local.checked_sub(self.first)? as usize;
         self.indices.get(entry).copied().filter(|index| *index != NONE).map(|index| index as usize)
     }
 
     /// Lets go of the entries up to a row.
-    fn forget(&mut self, own: u32) {
-        while self.first <= own && self.indices.pop_front().is_some() {
+    fn forget(&mut self, local: u32) {
+        while self.first <= local && self.indices.pop_front().is_some() {
             self.first += 1;
         }
     }
@@ -284,16 +284,16 @@ impl DrawnSequences {
         self.slots.clear();
         self.n_burn_in.clear();
         self.n_trained.clear();
-        self.places.clear();
-        self.next_places.clear();
+        self.observation_refs.clear();
+        self.next_observation_refs.clear();
         self.actions.clear();
         self.rewards.clear();
         self.discounts.clear();
     }
 
     fn push(&mut self, transition: &Transition) {
-        self.places.push(transition.from);
-        self.next_places.push(transition.to());
+        self.observation_refs.push(transition.from);
+        self.next_observation_refs.push(transition.to());
         self.actions.push(i64::from(transition.action));
         self.rewards.push(transition.reward);
         self.discounts.push(transition.discount);
@@ -307,14 +307,14 @@ mod tests {
     use rand::{Rng, SeedableRng};
 
     /// Environments whose episodes end at random, each with the rows that the replay's user would append.
-    struct Steps {
+    struct StepRunner {
         rng: Pcg64Mcg,
         n_rows: Vec<u32>,
         n_episodes: Vec<u32>,
         longest: u32,
     }
 
-    impl Steps {
+    impl StepRunner {
         fn new(n_environments: usize, longest: u32, seed: u64) -> Self {
             let (n_rows, n_episodes) = (vec![0; n_environments], vec![0; n_environments]);
             Self { rng: Pcg64Mcg::seed_from_u64(seed), n_rows, n_episodes, longest }
@@ -324,8 +324,8 @@ mod tests {
         /// observation.
         fn next(&mut self) -> Transition {
             let environment = self.rng.random_range(0..self.n_rows.len());
-            let own = self.n_rows[environment];
-            let from = Place { environment: environment as u16, base: own * 2, own, scene: 1 };
+            let local = self.n_rows[environment];
+            let from = ObservationRef { environment: environment as u16, t: local * 2, local, instrument: 1 };
             let reward = self.n_episodes[environment] as f32;
             self.n_rows[environment] += 1;
             if self.rng.random_range(0..self.longest) == 0 {
@@ -334,9 +334,9 @@ mod tests {
             }
             Transition {
                 from,
-                to_base: own * 2 + 2,
-                to_own: own + 1,
-                action: (own % 3) as u8,
+                to_t: local * 2 + 2,
+                to_local: local + 1,
+                action: (local % 3) as u8,
                 reward,
                 discount: 0.9,
             }
@@ -362,7 +362,7 @@ mod tests {
             let options =
                 SequenceOptions { capacity_transitions, priority_exponent, n_environments, length, burn_in };
             let mut sequences = Sequences::new(&options);
-            let mut steps = Steps::new(n_environments, longest, seed);
+            let mut steps = StepRunner::new(n_environments, longest, seed);
             let all: Vec<Transition> = (0..n).map(|_| steps.next()).collect();
             for (i, transition) in all.iter().enumerate() {
                 prop_assert_eq!(sequences.insert(*transition), i.checked_sub(capacity).map(|old| all[old]));
@@ -393,7 +393,7 @@ mod tests {
                 for cell in 0..width {
                     let naive = episode[(at + cell).saturating_sub(burn_in).clamp(first, last)];
                     let cell = i * width + cell;
-                    prop_assert_eq!((drawn.places[cell], drawn.next_places[cell]), (naive.from, naive.to()));
+                    prop_assert_eq!((drawn.observation_refs[cell], drawn.next_observation_refs[cell]), (naive.from, naive.to()));
                     prop_assert_eq!(drawn.actions[cell], i64::from(naive.action));
                     prop_assert_eq!(drawn.rewards[cell], naive.reward);
                 }
@@ -401,7 +401,7 @@ mod tests {
         }
     }
 
-    fn sequences(n: usize) -> (Sequences, Steps) {
+    fn sequences(n: usize) -> (Sequences, StepRunner) {
         let options = SequenceOptions {
             capacity_transitions: 64,
             priority_exponent: 0.6,
@@ -409,7 +409,7 @@ mod tests {
             length: 4,
             burn_in: 2,
         };
-        let (mut sequences, mut steps) = (Sequences::new(&options), Steps::new(2, 12, 5));
+        let (mut sequences, mut steps) = (Sequences::new(&options), StepRunner::new(2, 12, 5));
         for _ in 0..n {
             sequences.insert(steps.next());
         }

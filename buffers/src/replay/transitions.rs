@@ -18,7 +18,7 @@ use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Error, Result};
-use crate::frames::{FrameStream, Place};
+use crate::frames::{FrameStream, ObservationRef};
 use crate::replay::Transition;
 use crate::store::RowKind;
 
@@ -153,7 +153,7 @@ impl Transitions {
     /// chunk.
     ///
     /// # Panics
-    /// Where `to_own` lies 2¹⁵ own rows or more from the row that was acted on.
+    /// Where `to_local` lies 2¹⁵ own rows or more from the row that was acted on.
     pub fn push(&mut self, transition: Transition) -> (usize, Option<Transition>) {
         let index = self.next;
         let old = match &mut self.rows {
@@ -274,13 +274,13 @@ impl Transitions {
 /// Eight words, little-endian. Where an observation is bootstrapped from is told as a distance, which is short, so that
 /// it packs to few bits.
 fn to_words(transition: &Transition) -> Words {
-    let Transition { from, to_base, to_own, action, reward, discount } = transition;
+    let Transition { from, to_t, to_local, action, reward, discount } = transition;
     let words = [
-        u32::from(from.scene) | u32::from(from.environment) << 16,
-        from.base,
-        to_base.wrapping_sub(from.base),
-        from.own,
-        to_own.wrapping_sub(from.own),
+        u32::from(from.instrument) | u32::from(from.environment) << 16,
+        from.t,
+        to_t.wrapping_sub(from.t),
+        from.local,
+        to_local.wrapping_sub(from.local),
         u32::from(*action),
         reward.to_bits(),
         discount.to_bits(),
@@ -292,11 +292,11 @@ fn to_words(transition: &Transition) -> Words {
 
 fn of_words(row: &Words) -> Transition {
     let words: [u32; 8] = std::array::from_fn(|i| u32::from_le_bytes(row.as_chunks().0[i]));
-    let [who, base, after_base, own, after_own, action, reward, discount] = words;
+    let [who, t, after_base, local, after_local, action, reward, discount] = words;
     Transition {
-        from: Place { scene: who as u16, environment: (who >> 16) as u16, base, own },
-        to_base: base.wrapping_add(after_base),
-        to_own: own.wrapping_add(after_own),
+        from: ObservationRef { instrument: who as u16, environment: (who >> 16) as u16, t, local },
+        to_t: t.wrapping_add(after_base),
+        to_local: local.wrapping_add(after_local),
         action: action as u8,
         reward: f32::from_bits(reward),
         discount: f32::from_bits(discount),
@@ -304,15 +304,15 @@ fn of_words(row: &Words) -> Transition {
 }
 
 fn to_bytes(transition: &Transition) -> Row {
-    let Transition { from, to_base, to_own, action, reward, discount } = transition;
-    let distance = i16::try_from(to_own.wrapping_sub(from.own).cast_signed());
-    let distance = distance.unwrap_or_else(|_| panic!("from own row {} to row {to_own}", from.own));
+    let Transition { from, to_t, to_local, action, reward, discount } = transition;
+    let distance = i16::try_from(to_local.wrapping_sub(from.local).cast_signed());
+    let distance = distance.unwrap_or_else(|_| panic!("from own row {} to row {to_local}", from.local));
     let mut row = [0; ROW_BYTES];
-    row[..2].copy_from_slice(&from.scene.to_le_bytes());
+    row[..2].copy_from_slice(&from.instrument.to_le_bytes());
     row[2..4].copy_from_slice(&from.environment.to_le_bytes());
-    row[4..8].copy_from_slice(&from.base.to_le_bytes());
-    row[8..12].copy_from_slice(&from.own.to_le_bytes());
-    row[12..16].copy_from_slice(&to_base.to_le_bytes());
+    row[4..8].copy_from_slice(&from.t.to_le_bytes());
+    row[8..12].copy_from_slice(&from.local.to_le_bytes());
+    row[12..16].copy_from_slice(&to_t.to_le_bytes());
     row[16..18].copy_from_slice(&distance.to_le_bytes());
     row[18] = *action;
     row[19..23].copy_from_slice(&reward.to_le_bytes());
@@ -323,11 +323,11 @@ fn to_bytes(transition: &Transition) -> Row {
 fn of_bytes(row: &Row) -> Transition {
     let half = |at: usize| u16::from_le_bytes([row[at], row[at + 1]]);
     let word = |at: usize| u32::from_le_bytes([row[at], row[at + 1], row[at + 2], row[at + 3]]);
-    let own = word(8);
+    let local = word(8);
     Transition {
-        from: Place { scene: half(0), environment: half(2), base: word(4), own },
-        to_base: word(12),
-        to_own: own.wrapping_add_signed(half(16).cast_signed().into()),
+        from: ObservationRef { instrument: half(0), environment: half(2), t: word(4), local },
+        to_t: word(12),
+        to_local: local.wrapping_add_signed(half(16).cast_signed().into()),
         action: row[18],
         reward: f32::from_bits(word(19)),
         discount: f32::from_bits(word(23)),
@@ -369,24 +369,24 @@ mod tests {
     proptest! {
         #[test]
         fn any_transition_comes_back_from_its_bytes(
-            scene: u16, environment: u16, base: u32, own: u32, to_base: u32, distance: i16, action: u8,
+            instrument: u16, environment: u16, t: u32, local: u32, to_t: u32, distance: i16, action: u8,
             reward in proptest::num::f32::ANY, discount in proptest::num::f32::ANY,
         ) {
-            let from = Place { scene, environment, base, own };
-            let to_own = own.wrapping_add_signed(distance.into());
-            let one = Transition { from, to_base, to_own, action, reward, discount };
+            let from = ObservationRef { instrument, environment, t, local };
+            let to_local = local.wrapping_add_signed(distance.into());
+            let one = Transition { from, to_t, to_local, action, reward, discount };
             let row = to_bytes(&one);
             let back = of_bytes(&row);
-            prop_assert_eq!((back.from, back.to_base, back.to_own, back.action), (from, to_base, to_own, action));
+            prop_assert_eq!((back.from, back.to_t, back.to_local, back.action), (from, to_t, to_local, action));
             prop_assert_eq!((back.reward.to_bits(), back.discount.to_bits()), (reward.to_bits(), discount.to_bits()));
             prop_assert_eq!(to_bytes(&back), row);
             prop_assert_eq!(to_bytes(&of_words(&to_words(&one))), row);
         }
     }
 
-    fn transition(own: u32, to_own: u32) -> Transition {
-        let from = Place { own, ..Place::default() };
-        Transition { from, to_base: 0, to_own, action: 0, reward: 0.0, discount: 0.0 }
+    fn transition(local: u32, to_local: u32) -> Transition {
+        let from = ObservationRef { local, ..ObservationRef::default() };
+        Transition { from, to_t: 0, to_local, action: 0, reward: 0.0, discount: 0.0 }
     }
 
     #[test]
@@ -399,8 +399,8 @@ mod tests {
     fn a_restored_ring_takes_no_more_bytes_and_goes_on_in_the_same_place() {
         for n in [0, 3, 7, 20] {
             let mut ring = Transitions::new(7);
-            (0..n).for_each(|own| {
-                ring.push(transition(own, own + 1));
+            (0..n).for_each(|local| {
+                ring.push(transition(local, local + 1));
             });
             let saved = postcard::to_stdvec(&ring).unwrap();
             let mut restored: Transitions = postcard::from_bytes(&saved).unwrap();
@@ -424,15 +424,15 @@ mod tests {
             for i in 0..50u32 {
                 let (index, old) = ring.push(transition(i, i + 1));
                 let overwritten = i.checked_sub(capacity as u32).filter(|_| ring.stream().is_none());
-                assert_eq!(old.map(|old| old.from.own), overwritten);
+                assert_eq!(old.map(|old| old.from.local), overwritten);
                 slots.push(ring.slot(index));
-                for (own, slot) in (0..).zip(&slots) {
+                for (local, slot) in (0..).zip(&slots) {
                     let found = ring.index(*slot).map(|index| {
-                        let mut own = None;
-                        ring.read(&[index], |_, transition| own = Some(transition.from.own)).unwrap();
-                        own.unwrap()
+                        let mut local = None;
+                        ring.read(&[index], |_, transition| local = Some(transition.from.local)).unwrap();
+                        local.unwrap()
                     });
-                    assert_eq!(found, (own + capacity as u32 > i).then_some(own));
+                    assert_eq!(found, (local + capacity as u32 > i).then_some(local));
                 }
                 (0..ring.len()).for_each(|index| assert_eq!(ring.index(ring.slot(index)), Some(index)));
             }

@@ -129,7 +129,7 @@ impl MappedChunk {
                 self.head.get_or_init(|| codec::row_head(&encoded, shape))
             }
         };
-        let place = codec::row_place(head, shape, first, out.len() / shape.row_bytes());
+        let place = codec::row_address(head, shape, first, out.len() / shape.row_bytes());
         let mut take = |read: &[u8]| codec::rows_read(head, shape, read, out);
         self.file.read_part(&self.entry, place.offset, place.n_bytes, &mut take)
     }
@@ -144,7 +144,7 @@ impl MappedChunk {
     /// file's window.
     pub(crate) fn prefetch(&self, first: usize, n: usize) {
         let Some(head) = self.head.get().filter(|_| self.gives_single_rows()) else { return };
-        let place = codec::row_place(head, self.entry.shape, first, n);
+        let place = codec::row_address(head, self.entry.shape, first, n);
         prefetch(head);
         self.file.prefetch(&self.entry, place.offset, place.n_bytes);
     }
@@ -153,7 +153,7 @@ impl MappedChunk {
     pub(crate) fn will_need(&self, first: usize, n: usize) {
         match self.head.get() {
             Some(head) if self.gives_single_rows() => {
-                let place = codec::row_place(head, self.entry.shape, first, n);
+                let place = codec::row_address(head, self.entry.shape, first, n);
                 self.file.will_need(&self.entry, place.offset, place.n_bytes);
             }
             _ => self.file.will_need(&self.entry, 0, self.entry.stored_bytes as usize),

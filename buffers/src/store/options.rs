@@ -34,7 +34,7 @@ pub struct StoreOptions {
     /// Bytes of that file that may be resident through mappings; others are read by a call each.
     pub window_bytes: u64,
     /// How the environments' own rows are stored: as they are, or rounded to two bytes a number.
-    pub own_kind: RowKind,
+    pub local_kind: RowKind,
 }
 
 impl Default for StoreOptions {
@@ -45,7 +45,7 @@ impl Default for StoreOptions {
             begin_fraction: 0.8,
             file: None,
             window_bytes: WINDOW_BYTES,
-            own_kind: RowKind::F32,
+            local_kind: RowKind::F32,
         }
     }
 }

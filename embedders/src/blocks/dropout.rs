@@ -1,6 +1,6 @@
 //! Dropout (Srivastava et al. 2014), drawn by the byte.
 
-use memsys::libtorch::NumberOperations as _;
+use memsys::libtorch::ScalarOps as _;
 use tch::{Kind, Tensor};
 
 use crate::error::Result;
@@ -33,11 +33,11 @@ impl Dropout {
         let n_numbers = x.numel() as i64;
         let mut draws = Tensor::f_empty([(n_numbers + 7) / 8], (Kind::Int64, x.device()))?;
         let bytes = draws.f_random_from_(i64::MIN, None)?.f_view_dtype(Kind::Uint8)?;
-        let kept = bytes.f_narrow(0, 0, n_numbers)?.f_view(x.size().as_slice())?.ge_number(self.n_dropped)?;
+        let kept = bytes.f_narrow(0, 0, n_numbers)?.f_view(x.size().as_slice())?.ge_scalar(self.n_dropped)?;
         // Backward keeps the mask alone, a byte a number: the scale is not multiplied into it.
         let scale = 256.0 / (256 - self.n_dropped) as f64;
         let mut scaled = x.f_mul(&kept)?;
-        scaled.mul_number_(scale)?;
+        scaled.mul_scalar_(scale)?;
         Ok(scaled)
     }
 }

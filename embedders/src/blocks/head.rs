@@ -1,6 +1,6 @@
 //! From a pooled row to a Gaussian a number.
 
-use memsys::libtorch::NumberOperations as _;
+use memsys::libtorch::ScalarOps as _;
 use memsys::nn::parameters::{Layout, Weights};
 use tch::Tensor;
 
@@ -35,7 +35,7 @@ impl Activation {
 
 /// σ of the number before softplus.
 pub(crate) fn spread(x: &Tensor) -> Result<Tensor> {
-    Ok(x.f_softplus()?.add_number(SPREAD_FLOOR)?)
+    Ok(x.f_softplus()?.add_scalar(SPREAD_FLOOR)?)
 }
 
 /// μ and σ = softplus, each by its own two layers with a layer norm between.

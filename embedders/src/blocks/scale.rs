@@ -1,6 +1,6 @@
 //! Attention of every time to the means of the window over one scale, mixed in through a gate.
 
-use memsys::libtorch::NumberOperations as _;
+use memsys::libtorch::ScalarOps as _;
 use memsys::nn::parameters::{Layout, Weights};
 use tch::{Kind, Tensor};
 
@@ -78,19 +78,19 @@ impl ScaleAttention {
         let query_bias = query_bias.f_reshape([batch, n_heads * n_keys, 1])?;
         let shrink = 1.0 / (head as f64).sqrt();
         // Time stands last, so that the softmax over a few keys runs along long rows.
-        let scores = query_bias.baddbmm_numbers(&keys, &h.f_transpose(1, 2)?, shrink, shrink)?;
+        let scores = query_bias.baddbmm_scalars(&keys, &h.f_transpose(1, 2)?, shrink, shrink)?;
         let shares = scores.f_view([batch, n_heads, n_keys, times])?.f_softmax(2, None::<Kind>)?;
         let shares = shares.f_view([batch, n_heads * n_keys, times])?.f_transpose(1, 2)?;
 
         let out_weight = weights[out_weight].f_view([width, n_heads, head])?.f_permute([1, 2, 0])?;
-        let out_bias = weights[out_bias].div_number(n_heads as f64)?;
+        let out_bias = weights[out_bias].div_scalar(n_heads as f64)?;
         let values = self.fold(&pairs[1], &out_weight)?.f_add(&out_bias)?;
         let y = shares.f_bmm(&values)?;
 
         let gate_weight = weights[self.gate.weight].f_split_with_sizes([width, width], 1)?;
         let of_h = h.f_linear(&gate_weight[0], Some(&weights[self.gate.bias]))?;
         let of_y = values.f_linear(&gate_weight[1], None::<&Tensor>)?;
-        let gate = of_h.baddbmm_numbers(&shares, &of_y, 1.0, 1.0)?.f_sigmoid_()?;
+        let gate = of_h.baddbmm_scalars(&shares, &of_y, 1.0, 1.0)?.f_sigmoid_()?;
         Ok(h.f_lerp_tensor(&y, &gate)?)
     }
 

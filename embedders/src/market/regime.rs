@@ -1,6 +1,6 @@
 //! The state of the market over the last 20 half hours.
 
-use memsys::libtorch::NumberOperations as _;
+use memsys::libtorch::ScalarOps as _;
 use memsys::nn::parameters::{Init, Layout, ParameterId, Weights};
 use tch::Tensor;
 
@@ -102,7 +102,7 @@ impl Regime {
     fn assign(&self, weights: &Weights, h: &Tensor) -> Result<Tensor> {
         let prototypes = &weights[self.prototypes];
         let squares = prototypes.f_mul(prototypes)?.f_sum_dim_intlist(1, false, None)?;
-        let distance = squares.f_sub(&h.f_matmul(&prototypes.f_transpose(0, 1)?)?.mul_number(2.0)?)?;
-        Ok(distance.mul_number(-1.0 / (self.width as f64).sqrt())?.f_softmax(1, None)?)
+        let distance = squares.f_sub(&h.f_matmul(&prototypes.f_transpose(0, 1)?)?.mul_scalar(2.0)?)?;
+        Ok(distance.mul_scalar(-1.0 / (self.width as f64).sqrt())?.f_softmax(1, None)?)
     }
 }

@@ -1,6 +1,6 @@
 //! Five hours of price action, 60 bars of five minutes, read by LSTMs and by attention to its scales.
 
-use memsys::libtorch::NumberOperations as _;
+use memsys::libtorch::ScalarOps as _;
 use memsys::nn::activations::{Stage, sequential};
 use memsys::nn::parameters::{Init, Layout, ParameterId, Weights};
 use tch::Tensor;

@@ -3,7 +3,7 @@
 use memsys::ledger::Owner;
 use memsys::libtorch::count_tensors;
 use memsys::nn::activations;
-use memsys::nn::activations::{Options, Policy, Scope};
+use memsys::nn::activations::{Options, ActivationMode, Scope};
 use memsys::nn::parameters::{Layout, Weights};
 use memsys::nn::precision::autocast;
 use tch::{Device, Kind, Tensor};
@@ -65,12 +65,12 @@ impl Network {
     }
 }
 
-fn scope(policy: Policy, threshold_bytes: u64) -> Scope {
-    activations::enter(&Options { policy, threshold_bytes, ..Options::default() }).unwrap()
+fn scope(mode: ActivationMode, threshold_bytes: u64) -> Scope {
+    activations::enter(&Options { mode, threshold_bytes, ..Options::default() }).unwrap()
 }
 
 fn recompute(segments: usize) -> Scope {
-    activations::enter(&Options { policy: Policy::Recompute, segments, ..Options::default() }).unwrap()
+    activations::enter(&Options { mode: ActivationMode::Recompute, segments, ..Options::default() }).unwrap()
 }
 
 fn check_gradients(preset: Preset) {
@@ -83,9 +83,9 @@ fn check_gradients(preset: Preset) {
             let _scope = recompute(segments);
             assert_eq!(network.step(part), expected, "{part:?}, {segments} segments");
         }
-        for (policy, threshold_bytes) in [(Policy::Keep, 0), (Policy::Spill, 0), (Policy::Spill, 64 << 10)] {
-            let _scope = scope(policy, threshold_bytes);
-            assert_eq!(network.step(part), expected, "{part:?}, {policy:?}, {threshold_bytes} bytes");
+        for (mode, threshold_bytes) in [(ActivationMode::Keep, 0), (ActivationMode::Spill, 0), (ActivationMode::Spill, 64 << 10)] {
+            let _scope = scope(mode, threshold_bytes);
+            assert_eq!(network.step(part), expected, "{part:?}, {mode:?}, {threshold_bytes} bytes");
         }
     }
 }
@@ -106,14 +106,14 @@ fn recompute_and_spill_lower_the_peak_and_leave_nothing() {
     let mut network = Network::new(Preset::Compact, 0.2, 64);
     let _ = network.step(Part::All);
     count_tensors().unwrap();
-    let mut peak_bytes = |part, policy, owner| {
-        let _scope = scope(policy, 0);
+    let mut peak_bytes = |part, mode, owner| {
+        let _scope = scope(mode, 0);
         let owner = Owner::named(owner);
         {
             let _entered = owner.enter();
             drop(network.step(part));
         }
-        assert_eq!(owner.tensor_bytes(), 0, "{part:?}, {policy:?}");
+        assert_eq!(owner.tensor_bytes(), 0, "{part:?}, {mode:?}");
         owner.peak_bytes()
     };
     for (part, owners) in [
@@ -121,9 +121,9 @@ fn recompute_and_spill_lower_the_peak_and_leave_nothing() {
         (Part::Tactical, ["test/tactical/keep", "test/tactical/recompute", "test/tactical/spill"]),
         (Part::All, ["test/all/keep", "test/all/recompute", "test/all/spill"]),
     ] {
-        let keep = peak_bytes(part, Policy::Keep, owners[0]);
-        let recompute = peak_bytes(part, Policy::Recompute, owners[1]);
-        let spill = peak_bytes(part, Policy::Spill, owners[2]);
+        let keep = peak_bytes(part, ActivationMode::Keep, owners[0]);
+        let recompute = peak_bytes(part, ActivationMode::Recompute, owners[1]);
+        let spill = peak_bytes(part, ActivationMode::Spill, owners[2]);
         println!("{part:?}, peak bytes: keep {keep}, recompute {recompute}, spill {spill}");
         assert!(recompute * 10 < keep * 8, "{part:?}: {recompute} of {keep}");
         assert!(spill * 10 < keep * 7, "{part:?}: {spill} of {keep}");
@@ -135,14 +135,14 @@ fn bfloat16_agrees_to_a_few_percent_and_its_gradients_are_f32() {
     let _turn = rng_lock::seeded(3);
     let mut network = Network::new(Preset::Compact, 0.0, 8);
     let wide = network.step(Part::All);
-    for policy in [Policy::Keep, Policy::Recompute, Policy::Spill] {
-        let _scope = scope(policy, 0);
+    for mode in [ActivationMode::Keep, ActivationMode::Recompute, ActivationMode::Spill] {
+        let _scope = scope(mode, 0);
         let _narrow = autocast(Some(Kind::BFloat16), Device::Cpu).unwrap();
         let narrow = network.step(Part::All);
         assert_eq!(narrow.1.kind(), Kind::Float);
         for (narrow, wide) in [(&narrow.0, &wide.0), (&narrow.1, &wide.1)] {
             let difference = (narrow - wide).norm().double_value(&[]) / wide.norm().double_value(&[]);
-            assert!(difference > 0.0 && difference < 0.04, "{policy:?}: {difference}");
+            assert!(difference > 0.0 && difference < 0.04, "{mode:?}: {difference}");
         }
     }
 }

@@ -125,11 +125,11 @@ fn check_preset(preset: Preset, fixture: &str) {
         };
         // The score of pooling over time has a bias that softmax cancels: its gradient is 0 but for rounding.
         let scale = if name.ends_with("pool.bias") { 1.0 } else { most };
-        let places = (0..sample.len()).map(|i| {
+        let observation_refs = (0..sample.len()).map(|i| {
             let last = (gradient.len() - 1) as f64;
             if sample.len() == 1 { 0 } else { linspace(last, sample.len(), i) as usize }
         });
-        let found: Vec<f64> = places.map(|place| gradient[place]).collect();
+        let found: Vec<f64> = observation_refs.map(|place| gradient[place]).collect();
         check(name, &found, sample, scale);
         check(name, &[largest(&gradient)], &[most], scale);
         // A product with a direction of unit variance is about as long as the gradient.

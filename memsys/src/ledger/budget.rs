@@ -34,7 +34,7 @@ thread_local! {
     static REFUSED: Cell<Option<Refusal>> = const { Cell::new(None) };
     static COLLECTING: Cell<bool> = const { Cell::new(false) };
     static IN_COMMIT: Cell<bool> = const { Cell::new(false) };
-    static REHEARSED: Cell<Option<Rehearsal>> = const { Cell::new(None) };
+    static INJECTION: Cell<Option<Injection>> = const { Cell::new(None) };
 }
 
 /// An allocation that the line had no room for.
@@ -223,7 +223,7 @@ pub fn commit<T>(work: impl FnOnce() -> T) -> T {
 
 /// The count of a thread's allocations towards the next one to be refused on purpose.
 #[derive(Debug, Clone, Copy)]
-struct Rehearsal {
+struct Injection {
     n_allocations: u64,
     /// Each attempt at one and the same step is let go four times as far as the one before.
     attempt: u32,
@@ -231,32 +231,32 @@ struct Rehearsal {
 
 /// Refuses every `every`-th allocation made in a rehearsed step, as though the line had no room; 0: none. A step that
 /// is tried again is let go four times as far before the next refusal, so that it ends.
-pub fn rehearse_refusals(every: u64) {
+pub fn inject_refusals(every: u64) {
     REFUSE_EVERY.store(every, Relaxed);
 }
 
-/// Runs an attempt at a step, counting this thread's allocations for [`rehearse_refusals`]; `attempt` is how often the
+/// Runs an attempt at a step, counting this thread's allocations for [`inject_refusals`]; `attempt` is how often the
 /// step has been tried before.
-pub(crate) fn rehearsed<T>(attempt: u32, work: impl FnOnce() -> T) -> T {
+pub(crate) fn with_injected_refusals<T>(attempt: u32, work: impl FnOnce() -> T) -> T {
     struct Ends;
     impl Drop for Ends {
         fn drop(&mut self) {
-            REHEARSED.set(REHEARSED.get().map(|rehearsal| Rehearsal { attempt: u32::MAX, ..rehearsal }));
+            INJECTION.set(INJECTION.get().map(|rehearsal| Injection { attempt: u32::MAX, ..rehearsal }));
         }
     }
-    let n_allocations = REHEARSED.get().map_or(0, |rehearsal| rehearsal.n_allocations);
-    REHEARSED.set(Some(Rehearsal { n_allocations, attempt }));
+    let n_allocations = INJECTION.get().map_or(0, |rehearsal| rehearsal.n_allocations);
+    INJECTION.set(Some(Injection { n_allocations, attempt }));
     let _ends = Ends;
     work()
 }
 
 /// Whether this allocation of `bytes` is one to be refused on purpose.
-pub(crate) fn rehearsal_refuses(bytes: u64) -> bool {
+pub(crate) fn injected_refusal(bytes: u64) -> bool {
     let every = REFUSE_EVERY.load(Relaxed);
     if every == 0 || IN_COMMIT.get() {
         return false;
     }
-    let Some(mut rehearsal) = REHEARSED.get().filter(|rehearsal| rehearsal.attempt < u32::MAX) else {
+    let Some(mut rehearsal) = INJECTION.get().filter(|rehearsal| rehearsal.attempt < u32::MAX) else {
         return false;
     };
     rehearsal.n_allocations += 1;
@@ -265,7 +265,7 @@ pub(crate) fn rehearsal_refuses(bytes: u64) -> bool {
     if refuses {
         rehearsal.n_allocations = 0;
     }
-    REHEARSED.set(Some(rehearsal));
+    INJECTION.set(Some(rehearsal));
     if refuses {
         let _ = refuse(bytes);
     }

@@ -147,7 +147,7 @@ pub(crate) fn forget_peak() {
 extern "C" fn memsys_tensor_allocate(bytes: usize) -> *mut c_void {
     let owner = Owner::entered();
     let Some(whole) = bytes.checked_add(HEADER_BYTES) else { return std::ptr::null_mut() };
-    if budget::rehearsal_refuses(bytes as u64) {
+    if budget::injected_refusal(bytes as u64) {
         return std::ptr::null_mut();
     }
     let block = if bytes < MAPPED_FROM_BYTES { heap_block(whole) } else { mapped_block(whole) };

@@ -24,9 +24,9 @@ pub(crate) use autocast::Autocast;
 pub use devices::{DeviceStatistics, device_statistics, use_devices};
 pub(crate) use devices::{empty_device_caches, n_refused_by_devices};
 pub use runtime::{LIBTORCH_VERSION, Runtime, open, resident_libtorch};
-pub use scalar_ops::NumberOperations;
+pub use scalar_ops::ScalarOps;
 pub(crate) use shared_tensors::SharedTensors;
-pub use tensor_data::exclusive_numbers;
+pub use tensor_data::exclusive_tensor_data;
 
 use std::ffi::{CStr, c_char, c_void};
 

@@ -12,7 +12,7 @@ unsafe extern "C" {
     pub(super) fn memsys_device_statistics(index: i32, numbers: *mut i64) -> *mut c_char;
     pub(super) fn memsys_device_empty_cache() -> *mut c_char;
     pub(super) fn memsys_device_settings(settings: *const c_char) -> *mut c_char;
-    pub(super) fn memsys_exclusive_numbers(
+    pub(super) fn memsys_exclusive_tensor_data(
         tensor: *mut c_void,
         shape: *const i64,
         n_dimensions: usize,

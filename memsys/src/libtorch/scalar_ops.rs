@@ -12,21 +12,21 @@ use torch_sys::{C_scalar, C_tensor, c_generated};
 /// Operations of a tensor with numbers. Each is libtorch's of the same name, and fails where libtorch refuses: the
 /// memory, shapes or kinds.
 #[allow(clippy::missing_errors_doc, reason = "told once, above")]
-pub trait NumberOperations {
+pub trait ScalarOps {
     /// `self × number`.
-    fn mul_number(&self, number: f64) -> Result<Tensor, TchError>;
+    fn mul_scalar(&self, number: f64) -> Result<Tensor, TchError>;
     /// `self × number`, in place.
-    fn mul_number_(&mut self, number: f64) -> Result<(), TchError>;
+    fn mul_scalar_(&mut self, number: f64) -> Result<(), TchError>;
     /// `self / number`.
-    fn div_number(&self, number: f64) -> Result<Tensor, TchError>;
+    fn div_scalar(&self, number: f64) -> Result<Tensor, TchError>;
     /// `self + number`.
-    fn add_number(&self, number: f64) -> Result<Tensor, TchError>;
+    fn add_scalar(&self, number: f64) -> Result<Tensor, TchError>;
     /// Where `self ≥ number`, of integers.
-    fn ge_number(&self, number: i64) -> Result<Tensor, TchError>;
+    fn ge_scalar(&self, number: i64) -> Result<Tensor, TchError>;
     /// `self + weight (end − self)`, in place.
-    fn lerp_number_(&mut self, end: &Tensor, weight: f64) -> Result<(), TchError>;
+    fn lerp_scalar_(&mut self, end: &Tensor, weight: f64) -> Result<(), TchError>;
     /// `beta self + alpha (batch1 batch2)`, of B × N × P: B × N × M by B × M × P.
-    fn baddbmm_numbers(
+    fn baddbmm_scalars(
         &self,
         batch1: &Tensor,
         batch2: &Tensor,
@@ -88,39 +88,39 @@ fn pointer(tensor: &Tensor) -> *mut C_tensor {
     tensor.as_ptr().cast_mut()
 }
 
-impl NumberOperations for Tensor {
-    fn mul_number(&self, number: f64) -> Result<Tensor, TchError> {
+impl ScalarOps for Tensor {
+    fn mul_scalar(&self, number: f64) -> Result<Tensor, TchError> {
         let number = Number::float(number)?;
         // SAFETY: tensors and numbers live for the call, which keeps handles of its own and writes one tensor.
         written(|out| unsafe { c_generated::atg_mul_scalar(out, pointer(self), number.0) })
     }
 
-    fn mul_number_(&mut self, number: f64) -> Result<(), TchError> {
+    fn mul_scalar_(&mut self, number: f64) -> Result<(), TchError> {
         let number = Number::float(number)?;
         // SAFETY: tensors and numbers live for the call, which keeps handles of its own and writes one tensor;
         // `self`, which it changes, is borrowed exclusively.
         written(|out| unsafe { c_generated::atg_mul_scalar_(out, self.as_mut_ptr(), number.0) }).map(drop)
     }
 
-    fn div_number(&self, number: f64) -> Result<Tensor, TchError> {
+    fn div_scalar(&self, number: f64) -> Result<Tensor, TchError> {
         let number = Number::float(number)?;
         // SAFETY: tensors and numbers live for the call, which keeps handles of its own and writes one tensor.
         written(|out| unsafe { c_generated::atg_div_scalar(out, pointer(self), number.0) })
     }
 
-    fn add_number(&self, number: f64) -> Result<Tensor, TchError> {
+    fn add_scalar(&self, number: f64) -> Result<Tensor, TchError> {
         let number = Number::float(number)?;
         // SAFETY: tensors and numbers live for the call, which keeps handles of its own and writes one tensor.
         written(|out| unsafe { c_generated::atg_add_scalar(out, pointer(self), number.0) })
     }
 
-    fn ge_number(&self, number: i64) -> Result<Tensor, TchError> {
+    fn ge_scalar(&self, number: i64) -> Result<Tensor, TchError> {
         let number = Number::int(number)?;
         // SAFETY: tensors and numbers live for the call, which keeps handles of its own and writes one tensor.
         written(|out| unsafe { c_generated::atg_ge(out, pointer(self), number.0) })
     }
 
-    fn lerp_number_(&mut self, end: &Tensor, weight: f64) -> Result<(), TchError> {
+    fn lerp_scalar_(&mut self, end: &Tensor, weight: f64) -> Result<(), TchError> {
         let weight = Number::float(weight)?;
         // SAFETY: tensors and numbers live for the call, which keeps handles of its own and writes one tensor;
         // `self`, which it changes, is borrowed exclusively.
@@ -128,7 +128,7 @@ impl NumberOperations for Tensor {
             .map(drop)
     }
 
-    fn baddbmm_numbers(
+    fn baddbmm_scalars(
         &self,
         batch1: &Tensor,
         batch2: &Tensor,
@@ -164,17 +164,17 @@ mod tests {
         let x = Tensor::randn([3, 4, 5], (Kind::Float, Device::Cpu));
         let y = Tensor::randn([3, 5, 2], (Kind::Float, Device::Cpu));
         let sums = Tensor::randn([3, 4, 2], (Kind::Float, Device::Cpu));
-        assert_eq!(x.mul_number(0.3).unwrap(), &x * 0.3);
-        assert_eq!(x.div_number(0.3).unwrap(), &x / 0.3);
-        assert_eq!(x.add_number(0.3).unwrap(), &x + 0.3);
+        assert_eq!(x.mul_scalar(0.3).unwrap(), &x * 0.3);
+        assert_eq!(x.div_scalar(0.3).unwrap(), &x / 0.3);
+        assert_eq!(x.add_scalar(0.3).unwrap(), &x + 0.3);
         assert_eq!(x.length_along(2).unwrap(), x.norm_scalaropt_dim(2, 2, false));
-        assert_eq!(sums.baddbmm_numbers(&x, &y, 0.5, 0.25).unwrap(), sums.baddbmm(&x, &y, 0.5, 0.25));
+        assert_eq!(sums.baddbmm_scalars(&x, &y, 0.5, 0.25).unwrap(), sums.baddbmm(&x, &y, 0.5, 0.25));
         let bytes = Tensor::from_slice(&[0u8, 7, 8, 255]);
-        assert_eq!(bytes.ge_number(8).unwrap(), bytes.ge(8));
+        assert_eq!(bytes.ge_scalar(8).unwrap(), bytes.ge(8));
         let mut z = x.copy();
-        z.mul_number_(2.0).unwrap();
+        z.mul_scalar_(2.0).unwrap();
         assert_eq!(z, &x * 2.0);
-        z.lerp_number_(&x, 0.5).unwrap();
+        z.lerp_scalar_(&x, 0.5).unwrap();
         assert_eq!(z, (&x * 2.0).lerp(&x, 0.5));
     }
 
@@ -184,9 +184,9 @@ mod tests {
             Tensor::zeros([2, 3, 4], (Kind::Float, Device::Cpu)),
             Tensor::zeros([5], (Kind::Float, Device::Cpu)),
         );
-        let error = x.baddbmm_numbers(&y, &y, 1.0, 1.0).unwrap_err();
+        let error = x.baddbmm_scalars(&y, &y, 1.0, 1.0).unwrap_err();
         assert!(matches!(error, TchError::Torch(_)), "{error}");
         assert!(x.length_along(9).is_err());
-        assert!(x.mul_number(2.0).is_ok());
+        assert!(x.mul_scalar(2.0).is_ok());
     }
 }

@@ -11,12 +11,12 @@ use crate::libtorch::{checked, exclusive, raw};
 ///
 /// # Errors
 /// Where libtorch refuses.
-pub fn exclusive_numbers<'a>(tensor: &'a mut Tensor, shape: &[i64]) -> Result<Option<&'a mut [f32]>> {
+pub fn exclusive_tensor_data<'a>(tensor: &'a mut Tensor, shape: &[i64]) -> Result<Option<&'a mut [f32]>> {
     let mut numbers = std::ptr::null_mut();
     // SAFETY: `tensor` is a live tch tensor, borrowed exclusively; `shape` is a slice of as many numbers as
     // are named; the C++ side writes one pointer and keeps none.
     checked("reach a tensor's numbers", unsafe {
-        raw::memsys_exclusive_numbers(exclusive(tensor), shape.as_ptr(), shape.len(), &mut numbers)
+        raw::memsys_exclusive_tensor_data(exclusive(tensor), shape.as_ptr(), shape.len(), &mut numbers)
     })?;
     if numbers.is_null() {
         return Ok(None);

@@ -4,7 +4,7 @@
 use tch::Tensor;
 
 use crate::error::Result;
-use crate::libtorch::{self, AdamConstants, NumberOperations as _};
+use crate::libtorch::{self, AdamConstants, ScalarOps as _};
 use crate::nn::parameters::Weights;
 
 /// The optimizer's state for one set of weights.
@@ -41,7 +41,7 @@ impl Adam {
         largest_norm: f64,
     ) -> Result<()> {
         if norm > largest_norm {
-            gradients.mul_number_(largest_norm / (norm + 1e-6))?;
+            gradients.mul_scalar_(largest_norm / (norm + 1e-6))?;
         }
         self.n_steps += 1;
         libtorch::adam_step(

@@ -26,8 +26,8 @@ pub fn offload(weights: &mut Weights) -> Result<HostGradients> {
     }
     weights.require_gradients()?;
     let gradients = HostGradients { recording: weights.share(), flat };
-    let places = weights.layout().views(&gradients.flat)?;
-    for ((_, parameter), place) in weights.named().zip(places) {
+    let observation_refs = weights.layout().views(&gradients.flat)?;
+    for ((_, parameter), place) in weights.named().zip(observation_refs) {
         libtorch::offload_gradient(parameter, &place)?;
     }
     Ok(gradients)

@@ -17,7 +17,7 @@ use rand_pcg::Pcg64Mcg;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
-use crate::libtorch::{self, NumberOperations as _, SharedTensors};
+use crate::libtorch::{self, ScalarOps as _, SharedTensors};
 
 /// Parameters begin at multiples of this many numbers (64 bytes), so that vector loads are aligned. The numbers
 /// between two parameters are zero and stay zero.
@@ -217,7 +217,7 @@ impl Weights {
     /// # Errors
     /// Where the layouts differ in size.
     pub fn move_towards(&mut self, other: &Weights, tau: f64) -> Result<()> {
-        tch::no_grad(|| self.flat.lerp_number_(&other.flat, tau))?;
+        tch::no_grad(|| self.flat.lerp_scalar_(&other.flat, tau))?;
         Ok(())
     }
 

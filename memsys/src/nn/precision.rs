@@ -56,7 +56,7 @@ impl LossScale {
     }
 
     /// After a step: whether its gradients, of norm `norm`, can be used.
-    pub fn settle(&mut self, norm: f64) -> bool {
+    pub fn update(&mut self, norm: f64) -> bool {
         if !norm.is_finite() {
             *self = Self { factor: (self.factor / 2.0).max(1.0), n_clean: 0 };
             return false;
@@ -130,9 +130,9 @@ mod tests {
     #[test]
     fn an_overflow_halves_the_scale_and_patience_doubles_it() {
         let mut scale = LossScale::default();
-        assert!(!scale.settle(f64::INFINITY) && !scale.settle(f64::NAN));
+        assert!(!scale.update(f64::INFINITY) && !scale.update(f64::NAN));
         assert_eq!(scale.factor(), 16_384.0);
-        assert!((0..2_000).all(|_| scale.settle(1.0)));
+        assert!((0..2_000).all(|_| scale.update(1.0)));
         assert_eq!(scale.factor(), 32_768.0);
         assert_eq!(LossScale::of_state(scale.state()), scale);
     }

@@ -1,13 +1,13 @@
 //! Bringing memory near before it is read.
 
 /// Bytes of a cache line.
-const LINE_BYTES: usize = 64;
+const LIMIT_BYTES: usize = 64;
 
 /// Asks the processor to bring `bytes` into its cache, and does not wait: waits for scattered memory overlap where all
 /// of it is asked for before any is read. Elsewhere than on x86-64 nothing is done.
 #[inline]
 pub fn prefetch(bytes: &[u8]) {
-    for line in bytes.chunks(LINE_BYTES).chain([&bytes[bytes.len().saturating_sub(1)..]]) {
+    for line in bytes.chunks(LIMIT_BYTES).chain([&bytes[bytes.len().saturating_sub(1)..]]) {
         hint(line.as_ptr());
     }
 }

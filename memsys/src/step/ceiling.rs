@@ -1,6 +1,6 @@
 //! The ceiling of the learner's rungs: the training optimizer's share in keeping to the line.
 //!
-//! The learner knows its [`rungs`](crate::step::cost), here counted from the leanest, 0; the system knows how memory stands.
+//! The learner knows its [`step_configs`](crate::step::cost), here counted from the leanest, 0; the system knows how memory stands.
 //! Between them is one number, the ceiling: the system moves it, the learner asks for it before a step and uses no rung
 //! above it. Neither waits for the other.
 //!
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Where the rungs stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RungRange {
+pub struct StepConfigRange {
     /// The dearest rung that there is; 0 is the cheapest.
     pub highest: u32,
     /// The dearest rung that may be used.
@@ -22,16 +22,16 @@ pub struct RungRange {
 
 /// The ceiling, shared between the learner and the system.
 #[derive(Debug, Default)]
-pub struct RungCeiling {
+pub struct StepCeiling {
     /// Highest and ceiling in one word, so that they change together; 0 in its upper half: no learner yet.
-    rungs: AtomicU64,
+    step_configs: AtomicU64,
     raise_bytes: AtomicU64,
 }
 
-impl RungCeiling {
-    /// The learner has `n_rungs` rungs (1 or more) and may use all of them for now.
-    pub fn declare(&self, n_rungs: u32) {
-        self.rungs.store(packed(n_rungs, n_rungs.saturating_sub(1)), Relaxed);
+impl StepCeiling {
+    /// The learner has `n_step_configs` rungs (1 or more) and may use all of them for now.
+    pub fn declare(&self, n_step_configs: u32) {
+        self.step_configs.store(packed(n_step_configs, n_step_configs.saturating_sub(1)), Relaxed);
     }
 
     /// The learner's measure of what the rung above the ceiling needs on top.
@@ -42,15 +42,15 @@ impl RungCeiling {
     /// The dearest rung that may be used.
     #[must_use]
     pub fn ceiling(&self) -> u32 {
-        unpacked(self.rungs.load(Relaxed)).1
+        unpacked(self.step_configs.load(Relaxed)).1
     }
 
     /// Where the rungs stand; `None` where no learner declared any.
     #[must_use]
-    pub fn range(&self) -> Option<RungRange> {
-        let (n_rungs, ceiling) = unpacked(self.rungs.load(Relaxed));
-        let highest = n_rungs.checked_sub(1)?;
-        Some(RungRange { highest, ceiling, raise_bytes: self.raise_bytes.load(Relaxed) })
+    pub fn range(&self) -> Option<StepConfigRange> {
+        let (n_step_configs, ceiling) = unpacked(self.step_configs.load(Relaxed));
+        let highest = n_step_configs.checked_sub(1)?;
+        Some(StepConfigRange { highest, ceiling, raise_bytes: self.raise_bytes.load(Relaxed) })
     }
 
     pub(crate) fn lower(&self) {
@@ -58,24 +58,24 @@ impl RungCeiling {
     }
 
     pub(crate) fn raise(&self) {
-        self.change(|n_rungs, ceiling| (ceiling + 1).min(n_rungs.saturating_sub(1)));
+        self.change(|n_step_configs, ceiling| (ceiling + 1).min(n_step_configs.saturating_sub(1)));
     }
 
     fn change(&self, next: impl Fn(u32, u32) -> u32) {
         // The closure always answers, so the update always happens.
-        let _ = self.rungs.fetch_update(Relaxed, Relaxed, |rungs| {
-            let (n_rungs, ceiling) = unpacked(rungs);
-            Some(packed(n_rungs, next(n_rungs, ceiling)))
+        let _ = self.step_configs.fetch_update(Relaxed, Relaxed, |step_configs| {
+            let (n_step_configs, ceiling) = unpacked(step_configs);
+            Some(packed(n_step_configs, next(n_step_configs, ceiling)))
         });
     }
 }
 
-fn packed(n_rungs: u32, ceiling: u32) -> u64 {
-    u64::from(n_rungs) << 32 | u64::from(ceiling)
+fn packed(n_step_configs: u32, ceiling: u32) -> u64 {
+    u64::from(n_step_configs) << 32 | u64::from(ceiling)
 }
 
-fn unpacked(rungs: u64) -> (u32, u32) {
-    ((rungs >> 32) as u32, rungs as u32)
+fn unpacked(step_configs: u64) -> (u32, u32) {
+    ((step_configs >> 32) as u32, step_configs as u32)
 }
 
 #[cfg(test)]
@@ -84,13 +84,13 @@ mod tests {
 
     #[test]
     fn the_ceiling_stays_among_the_rungs() {
-        let ceiling = RungCeiling::default();
+        let ceiling = StepCeiling::default();
         assert_eq!((ceiling.range(), ceiling.ceiling()), (None, 0));
         ceiling.raise();
         assert_eq!(ceiling.range(), None);
         ceiling.declare(3);
         ceiling.set_raise_bytes(7);
-        assert_eq!(ceiling.range(), Some(RungRange { highest: 2, ceiling: 2, raise_bytes: 7 }));
+        assert_eq!(ceiling.range(), Some(StepConfigRange { highest: 2, ceiling: 2, raise_bytes: 7 }));
         ceiling.raise();
         assert_eq!(ceiling.ceiling(), 2);
         for lowered in [1, 0, 0] {

@@ -11,7 +11,7 @@
 //! between policies alone, and bytes, which are the same in every run, decide the micro-batch. One seed stays one
 //! result.
 
-use crate::nn::activations::Policy;
+use crate::nn::activations::ActivationMode;
 
 /// The micro-batches of the ladder: shapes come from few sizes, so that kernels prepared for a shape are not prepared
 /// without end.
@@ -19,24 +19,24 @@ pub const LADDER: [usize; 7] = [8, 16, 32, 64, 128, 256, 512];
 
 /// One way to compute a learner step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rung {
+pub struct StepConfig {
     /// Transitions that go through the network at once.
     pub micro_batch: usize,
     /// What becomes of their activations.
-    pub policy: Policy,
+    pub mode: ActivationMode,
 }
 
-impl std::fmt::Display for Rung {
+impl std::fmt::Display for StepConfig {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{} at a time, activations {}", self.micro_batch, self.policy.word())
+        write!(formatter, "{} at a time, activations {}", self.micro_batch, self.mode.word())
     }
 }
 
 /// What a policy costs, as a straight line over the micro-batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct PolicyCost {
+pub struct ModeCost {
     /// The policy.
-    pub policy: Policy,
+    pub mode: ActivationMode,
     /// Bytes of tensors at the peak of a step beyond those before it, at a micro-batch of none.
     pub base_bytes: f64,
     /// Bytes that each sample of a micro-batch adds.
@@ -45,14 +45,14 @@ pub struct PolicyCost {
     pub micros_per_sample: f64,
 }
 
-impl PolicyCost {
+impl ModeCost {
     /// The line through the peaks at two micro-batches.
     #[must_use]
-    pub fn through(policy: Policy, [small, large]: [(usize, u64); 2], micros_per_sample: f64) -> Self {
+    pub fn through(mode: ActivationMode, [small, large]: [(usize, u64); 2], micros_per_sample: f64) -> Self {
         let slope = (large.1 as f64 - small.1 as f64) / (large.0 as f64 - small.0 as f64);
         let bytes_per_sample = slope.max(0.0);
         let base_bytes = (small.1 as f64 - bytes_per_sample * small.0 as f64).max(0.0);
-        Self { policy, base_bytes, bytes_per_sample, micros_per_sample }
+        Self { mode, base_bytes, bytes_per_sample, micros_per_sample }
     }
 
     /// Bytes at the peak of a step at a micro-batch.
@@ -64,71 +64,71 @@ impl PolicyCost {
 
 /// What the choice rests on.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Facts {
+pub struct StepCosts {
     /// The smallest micro-batch allowed.
     pub smallest: usize,
     /// The largest micro-batch allowed: the batch itself, or less.
     pub largest: usize,
     /// The policies allowed and what they cost.
-    pub costs: Vec<PolicyCost>,
+    pub costs: Vec<ModeCost>,
     /// Rungs whose own peak was measured: it stands before the line through other sizes.
-    pub measured: Vec<(Rung, u64)>,
+    pub measured: Vec<(StepConfig, u64)>,
 }
 
-impl Facts {
+impl StepCosts {
     /// Every rung with its peak, the preferred first: larger micro-batches before smaller, of one size the faster
     /// policy before the slower, `keep` before both.
     #[must_use]
-    pub fn rungs(&self) -> Vec<(Rung, u64)> {
+    pub fn step_configs(&self) -> Vec<(StepConfig, u64)> {
         let mut costs = self.costs.clone();
         let rank =
-            |cost: &PolicyCost| if cost.policy == Policy::Keep { -1.0 } else { cost.micros_per_sample };
+            |cost: &ModeCost| if cost.mode == ActivationMode::Keep { -1.0 } else { cost.micros_per_sample };
         costs.sort_by(|a, b| rank(a).total_cmp(&rank(b)));
         let sizes = sizes(self.smallest, self.largest);
         let of_size = |micro_batch: usize| {
-            let rung = |cost: &PolicyCost| {
-                let rung = Rung { micro_batch, policy: cost.policy };
-                (rung, self.peak_bytes(rung).unwrap_or(0))
+            let step_config = |cost: &ModeCost| {
+                let step_config = StepConfig { micro_batch, mode: cost.mode };
+                (step_config, self.peak_bytes(step_config).unwrap_or(0))
             };
-            costs.iter().map(rung).collect::<Vec<_>>()
+            costs.iter().map(step_config).collect::<Vec<_>>()
         };
         sizes.into_iter().flat_map(of_size).collect()
     }
 
     /// The rung to begin with where `headroom_bytes` are free, or none where not even the leanest fits.
     #[must_use]
-    pub fn choose(&self, headroom_bytes: u64) -> Option<Rung> {
-        let rungs = self.rungs();
-        let fits = |(_, peak): &&(Rung, u64)| *peak <= headroom_bytes;
-        let keeps = |(rung, _): &&(Rung, u64)| rung.policy == Policy::Keep;
-        let chosen = rungs.iter().filter(fits).find(keeps).or_else(|| rungs.iter().find(fits));
-        chosen.map(|(rung, _)| *rung)
+    pub fn choose(&self, headroom_bytes: u64) -> Option<StepConfig> {
+        let step_configs = self.step_configs();
+        let fits = |(_, peak): &&(StepConfig, u64)| *peak <= headroom_bytes;
+        let keeps = |(step_config, _): &&(StepConfig, u64)| step_config.mode == ActivationMode::Keep;
+        let chosen = step_configs.iter().filter(fits).find(keeps).or_else(|| step_configs.iter().find(fits));
+        chosen.map(|(step_config, _)| *step_config)
     }
 
     /// The leanest rung and its peak.
     #[must_use]
-    pub fn leanest(&self) -> Option<(Rung, u64)> {
-        self.rungs().into_iter().min_by_key(|(_, peak)| *peak)
+    pub fn leanest(&self) -> Option<(StepConfig, u64)> {
+        self.step_configs().into_iter().min_by_key(|(_, peak)| *peak)
     }
 
     /// The peak of a rung.
     #[must_use]
-    pub fn peak_bytes(&self, rung: Rung) -> Option<u64> {
-        if let Some((_, bytes)) = self.measured.iter().find(|(measured, _)| *measured == rung) {
+    pub fn peak_bytes(&self, step_config: StepConfig) -> Option<u64> {
+        if let Some((_, bytes)) = self.measured.iter().find(|(measured, _)| *measured == step_config) {
             return Some(*bytes);
         }
-        let cost = self.costs.iter().find(|cost| cost.policy == rung.policy)?;
-        Some(cost.peak_bytes(rung.micro_batch))
+        let cost = self.costs.iter().find(|cost| cost.mode == step_config.mode)?;
+        Some(cost.peak_bytes(step_config.micro_batch))
     }
 
     /// The next rung down: the preferred one of those that need less than `from`. Another policy at the same size
     /// comes first, as it gives the same bits.
     #[must_use]
-    pub fn lower(&self, from: Rung) -> Option<Rung> {
+    pub fn lower(&self, from: StepConfig) -> Option<StepConfig> {
         let peak = self.peak_bytes(from)?;
-        let rungs = self.rungs();
-        let lower = |(rung, bytes): &&(Rung, u64)| *bytes < peak && rung.micro_batch <= from.micro_batch;
-        rungs.iter().find(lower).map(|(rung, _)| *rung)
+        let step_configs = self.step_configs();
+        let lower = |(step_config, bytes): &&(StepConfig, u64)| *bytes < peak && step_config.micro_batch <= from.micro_batch;
+        step_configs.iter().find(lower).map(|(step_config, _)| *step_config)
     }
 }
 
@@ -144,60 +144,60 @@ pub fn sizes(smallest: usize, largest: usize) -> Vec<usize> {
 mod tests {
     use super::*;
 
-    fn facts() -> Facts {
-        let cost = |policy, bytes_per_sample, micros_per_sample| PolicyCost {
-            policy,
+    fn costs() -> StepCosts {
+        let cost = |mode, bytes_per_sample, micros_per_sample| ModeCost {
+            mode,
             base_bytes: 1000.0,
             bytes_per_sample,
             micros_per_sample,
         };
-        Facts {
+        StepCosts {
             smallest: 8,
             largest: 128,
             costs: vec![
-                cost(Policy::Spill, 20.0, 40.0),
-                cost(Policy::Keep, 100.0, 10.0),
-                cost(Policy::Recompute, 30.0, 13.0),
+                cost(ActivationMode::Spill, 20.0, 40.0),
+                cost(ActivationMode::Keep, 100.0, 10.0),
+                cost(ActivationMode::Recompute, 30.0, 13.0),
             ],
             measured: Vec::new(),
         }
     }
 
-    fn rung(micro_batch: usize, policy: Policy) -> Rung {
-        Rung { micro_batch, policy }
+    fn step_config(micro_batch: usize, mode: ActivationMode) -> StepConfig {
+        StepConfig { micro_batch, mode }
     }
 
     #[test]
     fn the_largest_size_that_can_keep_is_chosen() {
-        let facts = facts();
-        assert_eq!(facts.choose(1_000_000), Some(rung(128, Policy::Keep)));
-        assert_eq!(facts.choose(13_799), Some(rung(64, Policy::Keep)));
-        assert_eq!(facts.choose(1800), Some(rung(8, Policy::Keep)));
-        assert_eq!(facts.choose(1799), Some(rung(32, Policy::Spill)));
-        assert_eq!(facts.choose(1250), Some(rung(8, Policy::Recompute)));
-        assert_eq!(facts.choose(1159), None);
-        assert_eq!(facts.leanest(), Some((rung(8, Policy::Spill), 1160)));
+        let costs = costs();
+        assert_eq!(costs.choose(1_000_000), Some(step_config(128, ActivationMode::Keep)));
+        assert_eq!(costs.choose(13_799), Some(step_config(64, ActivationMode::Keep)));
+        assert_eq!(costs.choose(1800), Some(step_config(8, ActivationMode::Keep)));
+        assert_eq!(costs.choose(1799), Some(step_config(32, ActivationMode::Spill)));
+        assert_eq!(costs.choose(1250), Some(step_config(8, ActivationMode::Recompute)));
+        assert_eq!(costs.choose(1159), None);
+        assert_eq!(costs.leanest(), Some((step_config(8, ActivationMode::Spill), 1160)));
     }
 
     #[test]
     fn what_was_measured_stands_before_the_line() {
-        let facts = Facts { measured: vec![(rung(128, Policy::Keep), 12_000)], ..facts() };
-        assert_eq!(facts.choose(12_500), Some(rung(128, Policy::Keep)));
-        assert_eq!(facts.peak_bytes(rung(64, Policy::Keep)), Some(7400));
+        let costs = StepCosts { measured: vec![(step_config(128, ActivationMode::Keep), 12_000)], ..costs() };
+        assert_eq!(costs.choose(12_500), Some(step_config(128, ActivationMode::Keep)));
+        assert_eq!(costs.peak_bytes(step_config(64, ActivationMode::Keep)), Some(7400));
     }
 
     #[test]
     fn every_way_down_ends_at_the_leanest_rung_and_needs_less_at_each_step() {
-        let facts = facts();
-        let (mut at, mut seen) = (rung(128, Policy::Keep), 1);
-        while let Some(next) = facts.lower(at) {
-            assert!(facts.peak_bytes(next) < facts.peak_bytes(at));
+        let costs = costs();
+        let (mut at, mut seen) = (step_config(128, ActivationMode::Keep), 1);
+        while let Some(next) = costs.lower(at) {
+            assert!(costs.peak_bytes(next) < costs.peak_bytes(at));
             if seen == 1 {
-                assert_eq!(next, rung(128, Policy::Recompute), "the same bits first");
+                assert_eq!(next, step_config(128, ActivationMode::Recompute), "the same bits first");
             }
             (at, seen) = (next, seen + 1);
         }
-        assert_eq!(at, rung(8, Policy::Spill));
+        assert_eq!(at, step_config(8, ActivationMode::Spill));
     }
 
     #[test]
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_line_through_two_peaks_gives_both() {
-        let cost = PolicyCost::through(Policy::Keep, [(8, 1800), (16, 2600)], 1.0);
+        let cost = ModeCost::through(ActivationMode::Keep, [(8, 1800), (16, 2600)], 1.0);
         assert_eq!((cost.peak_bytes(8), cost.peak_bytes(64)), (1800, 7400));
     }
 }

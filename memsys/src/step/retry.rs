@@ -17,9 +17,9 @@ use crate::ledger::budget;
 use crate::ledger::budget::Refusal;
 use crate::libtorch;
 use crate::nn::activations;
-use crate::nn::activations::Policy;
-use crate::step::ceiling::RungCeiling;
-use crate::step::cost::{Facts, Rung};
+use crate::nn::activations::ActivationMode;
+use crate::step::ceiling::StepCeiling;
+use crate::step::cost::{StepCosts, StepConfig};
 
 /// Steps without a refusal after which a higher rung is tried.
 const PATIENCE_STEPS: u64 = 200;
@@ -37,51 +37,51 @@ pub enum Failure<E> {
 
 /// Makes steps, on the rung that fits.
 #[derive(Debug)]
-pub struct Steps {
-    facts: Facts,
-    first: Rung,
-    rung: Rung,
-    ceiling: Option<Arc<RungCeiling>>,
+pub struct StepRunner {
+    costs: StepCosts,
+    first: StepConfig,
+    step_config: StepConfig,
+    ceiling: Option<Arc<StepCeiling>>,
     n_clean: u64,
     n_retried: u64,
     peak_bytes: u64,
 }
 
-impl Steps {
-    /// Begins on `first`, a rung of `facts`.
+impl StepRunner {
+    /// Begins on `first`, a rung of `costs`.
     #[must_use]
-    pub fn new(facts: Facts, first: Rung) -> Self {
-        Self { facts, first, rung: first, ceiling: None, n_clean: 0, n_retried: 0, peak_bytes: 0 }
+    pub fn new(costs: StepCosts, first: StepConfig) -> Self {
+        Self { costs, first, step_config: first, ceiling: None, n_clean: 0, n_retried: 0, peak_bytes: 0 }
     }
 
     /// Keeps under a ceiling that the memory system moves. It chooses among the policies of one micro-batch, which give
     /// the same bits: readings come by the clock, and what they lead to must not change a result.
-    pub fn follow(&mut self, ceiling: Arc<RungCeiling>) {
-        let policies = self.policies();
-        if let [.., (_, above), (_, highest)] = policies.as_slice() {
-            ceiling.declare(policies.len() as u32);
+    pub fn follow(&mut self, ceiling: Arc<StepCeiling>) {
+        let modes = self.modes();
+        if let [.., (_, above), (_, highest)] = modes.as_slice() {
+            ceiling.declare(modes.len() as u32);
             ceiling.set_raise_bytes(highest - above);
             self.ceiling = Some(ceiling);
         }
     }
 
     /// The rungs of the first one's micro-batch, the leanest first.
-    fn policies(&self) -> Vec<(Rung, u64)> {
-        let mut rungs = self.facts.rungs();
-        rungs.retain(|(rung, _)| rung.micro_batch == self.first.micro_batch);
-        rungs.sort_by_key(|(_, peak)| *peak);
-        rungs
+    fn modes(&self) -> Vec<(StepConfig, u64)> {
+        let mut step_configs = self.costs.step_configs();
+        step_configs.retain(|(step_config, _)| step_config.micro_batch == self.first.micro_batch);
+        step_configs.sort_by_key(|(_, peak)| *peak);
+        step_configs
     }
 
     /// Comes down where the ceiling has.
     fn keep_under_ceiling(&mut self) {
         let Some(ceiling) = self.ceiling.as_ref().map(|ceiling| ceiling.ceiling() as usize) else { return };
-        let policies = self.policies();
-        let at = policies.iter().position(|(rung, _)| *rung == self.rung);
-        if let (Some(at), Some((lower, _))) = (at, policies.get(ceiling))
+        let modes = self.modes();
+        let at = modes.iter().position(|(step_config, _)| *step_config == self.step_config);
+        if let (Some(at), Some((lower, _))) = (at, modes.get(ceiling))
             && at > ceiling
         {
-            self.rung = *lower;
+            self.step_config = *lower;
             self.n_clean = 0;
         }
     }
@@ -89,26 +89,26 @@ impl Steps {
     /// Steps at one micro-batch, activations kept: nothing is measured and there is no rung below.
     #[must_use]
     pub fn fixed(micro_batch: usize) -> Self {
-        let rung = Rung { micro_batch, policy: Policy::Keep };
-        Self::new(Facts { smallest: micro_batch, largest: micro_batch, ..Facts::default() }, rung)
+        let step_config = StepConfig { micro_batch, mode: ActivationMode::Keep };
+        Self::new(StepCosts { smallest: micro_batch, largest: micro_batch, ..StepCosts::default() }, step_config)
     }
 
     /// The rung of the next attempt.
     #[must_use]
-    pub fn rung(&self) -> Rung {
-        self.rung
+    pub fn step_config(&self) -> StepConfig {
+        self.step_config
     }
 
     /// The rung it began on, and goes up to at most.
     #[must_use]
-    pub fn first(&self) -> Rung {
+    pub fn first(&self) -> StepConfig {
         self.first
     }
 
     /// The rungs and what they cost.
     #[must_use]
-    pub fn facts(&self) -> &Facts {
-        &self.facts
+    pub fn costs(&self) -> &StepCosts {
+        &self.costs
     }
 
     /// Steps that were attempted more than once.
@@ -128,7 +128,7 @@ impl Steps {
     ///
     /// # Errors
     /// [`Failure::Refused`] where the leanest rung is refused too, [`Failure::Other`] as `attempt` failed.
-    pub fn step<T, E>(&mut self, mut attempt: impl FnMut(Rung) -> Result<T, E>) -> Result<T, Failure<E>> {
+    pub fn step<T, E>(&mut self, mut attempt: impl FnMut(StepConfig) -> Result<T, E>) -> Result<T, Failure<E>> {
         self.keep_under_ceiling();
         let mut n_attempts = 0;
         let mut n_last = 0;
@@ -138,12 +138,12 @@ impl Steps {
             let denied_before = budget::n_denied();
             let refused_before = libtorch::n_refused_by_devices();
             let _ = budget::take_refusal();
-            let outcome = budget::rehearsed(n_attempts, || attempt(self.rung));
+            let outcome = budget::with_injected_refusals(n_attempts, || attempt(self.step_config));
             let error = match outcome {
                 Ok(done) => {
                     let peak = ledger::peak_tensor_bytes().saturating_sub(tensors_before);
                     self.peak_bytes = self.peak_bytes.max(peak);
-                    self.settle(n_attempts);
+                    self.after_step(n_attempts);
                     return Ok(done);
                 }
                 Err(error) => error,
@@ -161,8 +161,8 @@ impl Steps {
             }
             budget::collect(u64::MAX);
             if n_attempts >= 1 {
-                match self.facts.lower(self.rung) {
-                    Some(lower) => self.rung = lower,
+                match self.costs.lower(self.step_config) {
+                    Some(lower) => self.step_config = lower,
                     None if n_last < LAST_ATTEMPTS => n_last += 1,
                     None => return Err(refusal.map_or(Failure::Other(error), Failure::Refused)),
                 }
@@ -171,28 +171,28 @@ impl Steps {
         }
     }
 
-    fn settle(&mut self, n_refused: u32) {
+    fn after_step(&mut self, n_refused: u32) {
         if n_refused > 0 {
             self.n_retried += 1;
             self.n_clean = 0;
             return;
         }
         self.n_clean += 1;
-        if self.rung == self.first || !self.n_clean.is_multiple_of(PATIENCE_STEPS) {
+        if self.step_config == self.first || !self.n_clean.is_multiple_of(PATIENCE_STEPS) {
             return;
         }
         let room = budget::headroom_bytes() + ledger::CACHE.bytes();
-        let rungs = self.facts.rungs();
+        let step_configs = self.costs.step_configs();
         let (Some(at), Some(top)) = (
-            rungs.iter().position(|(rung, _)| *rung == self.rung),
-            rungs.iter().position(|(rung, _)| *rung == self.first),
+            step_configs.iter().position(|(step_config, _)| *step_config == self.step_config),
+            step_configs.iter().position(|(step_config, _)| *step_config == self.first),
         ) else {
             return;
         };
         // The nearest rung above that fits with a tenth to spare.
-        let fits = |(_, peak): &&(Rung, u64)| peak + peak / 10 <= room;
-        if let Some((higher, _)) = rungs[top..at].iter().rev().find(fits) {
-            self.rung = *higher;
+        let fits = |(_, peak): &&(StepConfig, u64)| peak + peak / 10 <= room;
+        if let Some((higher, _)) = step_configs[top..at].iter().rev().find(fits) {
+            self.step_config = *higher;
         }
     }
 }

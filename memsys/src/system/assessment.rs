@@ -1,6 +1,6 @@
 //! What one reading after another amounts to: levels, trend and directives, without a thread, a clock or I/O.
 
-use crate::step::ceiling::RungRange;
+use crate::step::ceiling::StepConfigRange;
 use crate::system::alerts::{Level, Levels};
 use crate::system::directive::Directive;
 use crate::system::policy;
@@ -54,7 +54,7 @@ impl Watch {
         &mut self,
         snapshot: &Snapshot,
         buffer_bytes: u64,
-        rungs: Option<RungRange>,
+        step_configs: Option<StepConfigRange>,
         directives: &mut Vec<Directive>,
     ) -> Option<Level> {
         let now_millis = snapshot.at_millis;
@@ -76,7 +76,7 @@ impl Watch {
             calm_millis: now_millis.saturating_sub(self.calm_since_millis),
             n_newly_denied,
             buffer_bytes,
-            rungs,
+            step_configs,
         };
         policy::decide(snapshot, &condition, &self.thresholds, directives);
         for directive in &*directives {
@@ -85,7 +85,7 @@ impl Watch {
                     self.relieved_at_millis = Some(now_millis);
                 }
                 Directive::TrimHeap { .. } => self.trimmed_at_millis = Some(now_millis),
-                Directive::LowerRung { .. } | Directive::RaiseRung { .. } => {
+                Directive::LowerStepConfig { .. } | Directive::RaiseStepConfig { .. } => {
                     self.calm_since_millis = now_millis;
                 }
             }
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     const MIB: u64 = 1 << 20;
-    const RUNGS: Option<RungRange> = Some(RungRange { highest: 3, ceiling: 1, raise_bytes: 10 * MIB });
+    const RUNGS: Option<StepConfigRange> = Some(StepConfigRange { highest: 3, ceiling: 1, raise_bytes: 10 * MIB });
 
     fn snapshot(at_seconds: u64, held_bytes: u64, n_denied: u64) -> Snapshot {
         Snapshot {
@@ -117,8 +117,8 @@ mod tests {
             Directive::Collect { .. } => "collect",
             Directive::TrimHeap { .. } => "trim",
             Directive::Shrink { .. } => "shrink",
-            Directive::LowerRung { .. } => "lower",
-            Directive::RaiseRung { .. } => "raise",
+            Directive::LowerStepConfig { .. } => "lower",
+            Directive::RaiseStepConfig { .. } => "raise",
         };
         directives.iter().map(word).collect()
     }

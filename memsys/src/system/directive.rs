@@ -32,12 +32,12 @@ pub enum Directive {
         reason: Reason,
     },
     /// Learn with fewer bytes from the next step on.
-    LowerRung {
+    LowerStepConfig {
         /// Why.
         reason: Reason,
     },
     /// Learn faster, with more bytes.
-    RaiseRung {
+    RaiseStepConfig {
         /// Why.
         reason: Reason,
     },
@@ -100,8 +100,8 @@ impl Directive {
             Self::Collect { reason, .. }
             | Self::TrimHeap { reason }
             | Self::Shrink { reason, .. }
-            | Self::LowerRung { reason }
-            | Self::RaiseRung { reason } => reason,
+            | Self::LowerStepConfig { reason }
+            | Self::RaiseStepConfig { reason } => reason,
         }
     }
 }
@@ -114,8 +114,8 @@ impl fmt::Display for Directive {
             }
             Self::TrimHeap { .. } => formatter.write_str("trim the heap")?,
             Self::Shrink { bytes, .. } => write!(formatter, "shrink buffers by {}", Readable(bytes))?,
-            Self::LowerRung { .. } => formatter.write_str("lower the rung")?,
-            Self::RaiseRung { .. } => formatter.write_str("raise the rung")?,
+            Self::LowerStepConfig { .. } => formatter.write_str("lower the rung")?,
+            Self::RaiseStepConfig { .. } => formatter.write_str("raise the rung")?,
         }
         write!(formatter, ": {}", self.reason())
     }

@@ -34,10 +34,10 @@ use std::time::{Duration, Instant};
 use crate::error::Result;
 use crate::ledger::OwnerBytes;
 use crate::ledger::budget;
-use crate::limit::Line;
+use crate::limit::MemoryLimit;
 use crate::os::probe;
 use crate::os::probe::{DeviceBytes, Probe, ReadDevice};
-use crate::step::ceiling::RungCeiling;
+use crate::step::ceiling::StepCeiling;
 use crate::system::alerts::{Alert, AlertCounts, Callbacks, Level, OnAlert};
 use crate::system::assessment::Watch;
 use crate::system::directive::{Carried, Directive};
@@ -45,7 +45,7 @@ use crate::system::leaks::step_boundaries::{FEWEST_MARKS, Leak, StepMarks};
 use crate::system::monitor::{Monitor, MonitorHealth};
 use crate::system::policy::Thresholds;
 use crate::system::reclaimable::Buffer;
-use crate::system::recommend::{Facts, Recommendation, recommend};
+use crate::system::recommend::{RunSettings, Recommendation, recommend};
 use crate::system::snapshot::Snapshot;
 use crate::system::trend::Trend;
 
@@ -78,7 +78,7 @@ pub struct MemoryOptimizationSystem {
 
 /// How a system is to be; see [`MemoryOptimizationSystem::builder`].
 pub struct Builder {
-    line: Option<Line>,
+    limit: Option<MemoryLimit>,
     thresholds: Thresholds,
     interval: Duration,
     is_watching_only: bool,
@@ -115,7 +115,7 @@ struct Shared {
     reading: Mutex<Snapshot>,
     marks: Mutex<StepMarks>,
     buffers: Mutex<Vec<Arc<dyn Buffer>>>,
-    rungs: Arc<RungCeiling>,
+    step_configs: Arc<StepCeiling>,
     callbacks: Option<Callbacks>,
     peak_loaded_bytes: AtomicU64,
 }
@@ -134,7 +134,7 @@ impl MemoryOptimizationSystem {
     #[must_use]
     pub fn builder() -> Builder {
         Builder {
-            line: None,
+            limit: None,
             thresholds: Thresholds::default(),
             interval: Duration::from_secs(5),
             is_watching_only: false,
@@ -195,8 +195,8 @@ impl MemoryOptimizationSystem {
     ///
     /// # Errors
     /// Where the kernel does not say what is resident.
-    pub fn recommendations(&self, facts: &Facts) -> Result<Vec<Recommendation>> {
-        Ok(recommend(&self.snapshot()?, facts))
+    pub fn recommendations(&self, settings: &RunSettings) -> Result<Vec<Recommendation>> {
+        Ok(recommend(&self.snapshot()?, settings))
     }
 
     /// The `n` owners that hold most, largest first.
@@ -224,8 +224,8 @@ impl MemoryOptimizationSystem {
 
     /// The ceiling that the learner asks for before a step.
     #[must_use]
-    pub fn rungs(&self) -> Arc<RungCeiling> {
-        Arc::clone(&self.shared.rungs)
+    pub fn step_configs(&self) -> Arc<StepCeiling> {
+        Arc::clone(&self.shared.step_configs)
     }
 
     /// Adds a buffer that can give bytes back, in the order in which they are asked.
@@ -251,8 +251,8 @@ impl MemoryOptimizationSystem {
 impl Builder {
     /// Draws the process's line.
     #[must_use]
-    pub fn limit(mut self, line: Line) -> Self {
-        self.line = Some(line);
+    pub fn limit(mut self, limit: MemoryLimit) -> Self {
+        self.limit = Some(limit);
         self
     }
 
@@ -311,8 +311,8 @@ impl Builder {
     /// Where the kernel does not tell how memory stands, or no thread can be started.
     pub fn start(self) -> Result<MemoryOptimizationSystem> {
         let probe = self.devices.into_iter().fold(Probe::open()?, Probe::with_device);
-        if let Some(line) = self.line {
-            budget::set_limit(line.limit_bytes(probe::allowed_bytes()?));
+        if let Some(limit) = self.limit {
+            budget::set_limit(limit.limit_bytes(probe::allowed_bytes()?));
         }
         let callbacks =
             if self.callbacks.is_empty() { None } else { Some(Callbacks::start(self.callbacks)?) };
@@ -332,7 +332,7 @@ impl Builder {
             reading: Mutex::new(Snapshot::default()),
             marks: Mutex::new(StepMarks::new(self.n_step_marks)),
             buffers: Mutex::new(self.buffers),
-            rungs: Arc::new(RungCeiling::default()),
+            step_configs: Arc::new(StepCeiling::default()),
             callbacks,
             peak_loaded_bytes: AtomicU64::new(0),
         });
@@ -389,7 +389,7 @@ impl Shared {
     fn follow(&self, reading: &mut Snapshot, directives: &mut Vec<Directive>) {
         let buffer_bytes = self.buffers().iter().map(|buffer| buffer.bytes()).sum();
         let mut state = self.state();
-        let told = state.watch.observe(reading, buffer_bytes, self.rungs.range(), directives);
+        let told = state.watch.observe(reading, buffer_bytes, self.step_configs.range(), directives);
         if let (Some(level), Some(callbacks)) = (told, &self.callbacks) {
             callbacks.tell(Alert { level, snapshot: reading.clone() });
         }
@@ -410,12 +410,12 @@ impl Shared {
             Directive::Collect { generation, bytes, .. } => collector::collect(generation, bytes).map(Some),
             Directive::TrimHeap { .. } => collector::trim().map(Some),
             Directive::Shrink { bytes, .. } => Ok(Some(self.shrink(bytes))),
-            Directive::LowerRung { .. } => {
-                self.rungs.lower();
+            Directive::LowerStepConfig { .. } => {
+                self.step_configs.lower();
                 Ok(None)
             }
-            Directive::RaiseRung { .. } => {
-                self.rungs.raise();
+            Directive::RaiseStepConfig { .. } => {
+                self.step_configs.raise();
                 Ok(None)
             }
         }
@@ -449,10 +449,10 @@ impl Shared {
 
 impl fmt::Debug for Builder {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { line, thresholds, interval, is_watching_only, n_step_marks, .. } = self;
+        let Self { limit, thresholds, interval, is_watching_only, n_step_marks, .. } = self;
         formatter
             .debug_struct("Builder")
-            .field("line", line)
+            .field("line", limit)
             .field("thresholds", thresholds)
             .field("interval", interval)
             .field("is_watching_only", is_watching_only)
@@ -463,13 +463,13 @@ impl fmt::Debug for Builder {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { started, probe, is_watching_only, rungs, callbacks, .. } = self;
+        let Self { started, probe, is_watching_only, step_configs, callbacks, .. } = self;
         formatter
             .debug_struct("Shared")
             .field("started", started)
             .field("probe", probe)
             .field("is_watching_only", is_watching_only)
-            .field("rungs", rungs)
+            .field("rungs", step_configs)
             .field("callbacks", callbacks)
             .finish_non_exhaustive()
     }

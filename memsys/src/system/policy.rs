@@ -14,7 +14,7 @@
 //!
 //! A level alone lowers no rung: a run that is planned to fill its line lives near it, and its rung was measured to fit.
 
-use crate::step::ceiling::RungRange;
+use crate::step::ceiling::StepConfigRange;
 use crate::system::alerts::Level;
 use crate::system::collector::Generation;
 use crate::system::directive::{Directive, Reason};
@@ -85,7 +85,7 @@ pub struct Condition {
     /// Bytes that buffers hold and could give.
     pub buffer_bytes: u64,
     /// Where the learner's rungs stand, where a learner has said so.
-    pub rungs: Option<RungRange>,
+    pub step_configs: Option<StepConfigRange>,
 }
 
 /// Everything that the policies want done, into `out` (cleared first), the mildest first.
@@ -94,7 +94,7 @@ pub fn decide(snapshot: &Snapshot, condition: &Condition, thresholds: &Threshold
     out.extend(trim(snapshot, condition, thresholds));
     out.extend(collect(snapshot, condition, thresholds));
     out.extend(shrink(snapshot, condition, thresholds));
-    out.extend(move_rung(snapshot, condition, thresholds));
+    out.extend(move_step_config(snapshot, condition, thresholds));
 }
 
 fn trim(snapshot: &Snapshot, condition: &Condition, thresholds: &Thresholds) -> Option<Directive> {
@@ -130,17 +130,17 @@ fn shrink(snapshot: &Snapshot, condition: &Condition, thresholds: &Thresholds) -
         .then_some(Directive::Shrink { bytes, reason: held(snapshot) })
 }
 
-fn move_rung(snapshot: &Snapshot, condition: &Condition, thresholds: &Thresholds) -> Option<Directive> {
-    let RungRange { highest, ceiling, raise_bytes } = condition.rungs?;
+fn move_step_config(snapshot: &Snapshot, condition: &Condition, thresholds: &Thresholds) -> Option<Directive> {
+    let StepConfigRange { highest, ceiling, raise_bytes } = condition.step_configs?;
     if condition.n_newly_denied > 0 {
         let reason = Reason::Denied { n_denied: condition.n_newly_denied };
-        return (ceiling > 0).then_some(Directive::LowerRung { reason });
+        return (ceiling > 0).then_some(Directive::LowerStepConfig { reason });
     }
-    let warning_bytes = line_bytes(snapshot, thresholds.warning_fraction);
+    let warning_bytes = limit_bytes(snapshot, thresholds.warning_fraction);
     let room_bytes = warning_bytes.saturating_sub(snapshot.held_bytes());
     let is_calm = condition.level == Level::Normal && condition.calm_millis >= thresholds.calm_millis;
     let reason = Reason::Calm { calm_millis: condition.calm_millis, room_bytes, wanted_bytes: raise_bytes };
-    (is_calm && ceiling < highest && raise_bytes <= room_bytes).then_some(Directive::RaiseRung { reason })
+    (is_calm && ceiling < highest && raise_bytes <= room_bytes).then_some(Directive::RaiseStepConfig { reason })
 }
 
 /// Whether the line is so near that more than caches must go, now.
@@ -158,11 +158,11 @@ fn held(snapshot: &Snapshot) -> Reason {
 
 /// Held bytes above the warning level.
 fn excess_bytes(snapshot: &Snapshot, thresholds: &Thresholds) -> u64 {
-    snapshot.held_bytes().saturating_sub(line_bytes(snapshot, thresholds.warning_fraction))
+    snapshot.held_bytes().saturating_sub(limit_bytes(snapshot, thresholds.warning_fraction))
 }
 
-fn line_bytes(snapshot: &Snapshot, fraction: f64) -> u64 {
-    if snapshot.has_line() { (snapshot.limit_bytes as f64 * fraction) as u64 } else { u64::MAX }
+fn limit_bytes(snapshot: &Snapshot, fraction: f64) -> u64 {
+    if snapshot.has_limit() { (snapshot.limit_bytes as f64 * fraction) as u64 } else { u64::MAX }
 }
 
 #[cfg(test)]
@@ -189,7 +189,7 @@ mod tests {
             calm_millis: 0,
             n_newly_denied: 0,
             buffer_bytes: 0,
-            rungs: Some(RungRange { highest: 4, ceiling: 2, raise_bytes: 100 * MIB }),
+            step_configs: Some(StepConfigRange { highest: 4, ceiling: 2, raise_bytes: 100 * MIB }),
         }
     }
 
@@ -266,22 +266,22 @@ mod tests {
     #[test]
     fn a_refusal_lowers_the_rung_unless_it_is_the_lowest() {
         let denied = Condition { n_newly_denied: 3, ..condition(Level::Normal) };
-        let lower = Directive::LowerRung { reason: Reason::Denied { n_denied: 3 } };
+        let lower = Directive::LowerStepConfig { reason: Reason::Denied { n_denied: 3 } };
         check(&snapshot(500 * MIB), &denied, &[lower]);
-        let lowest = RungRange { highest: 4, ceiling: 0, raise_bytes: 0 };
-        check(&snapshot(500 * MIB), &Condition { rungs: Some(lowest), ..denied }, &[]);
-        check(&snapshot(500 * MIB), &Condition { rungs: None, ..denied }, &[]);
+        let lowest = StepConfigRange { highest: 4, ceiling: 0, raise_bytes: 0 };
+        check(&snapshot(500 * MIB), &Condition { step_configs: Some(lowest), ..denied }, &[]);
+        check(&snapshot(500 * MIB), &Condition { step_configs: None, ..denied }, &[]);
     }
 
     #[test]
     fn the_rung_rises_after_a_calm_where_the_next_one_fits_below_the_warning_level() {
         let calm = Condition { calm_millis: 60_000, ..condition(Level::Normal) };
         let reason = Reason::Calm { calm_millis: 60_000, room_bytes: 100 * MIB, wanted_bytes: 100 * MIB };
-        check(&snapshot(650 * MIB), &calm, &[Directive::RaiseRung { reason }]);
+        check(&snapshot(650 * MIB), &calm, &[Directive::RaiseStepConfig { reason }]);
         check(&snapshot(651 * MIB), &calm, &[]);
         check(&snapshot(650 * MIB), &Condition { calm_millis: 59_999, ..calm }, &[]);
-        let highest = RungRange { highest: 4, ceiling: 4, raise_bytes: 0 };
-        check(&snapshot(650 * MIB), &Condition { rungs: Some(highest), ..calm }, &[]);
+        let highest = StepConfigRange { highest: 4, ceiling: 4, raise_bytes: 0 };
+        check(&snapshot(650 * MIB), &Condition { step_configs: Some(highest), ..calm }, &[]);
     }
 
     #[test]
@@ -290,6 +290,6 @@ mod tests {
         let calm = Condition { calm_millis: 60_000, ..condition(Level::Normal) };
         let mut directives = Vec::new();
         decide(&free, &calm, &Thresholds::default(), &mut directives);
-        assert!(matches!(directives[..], [Directive::RaiseRung { .. }]), "{directives:?}");
+        assert!(matches!(directives[..], [Directive::RaiseStepConfig { .. }]), "{directives:?}");
     }
 }

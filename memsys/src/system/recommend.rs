@@ -9,8 +9,8 @@
 use std::fmt;
 
 use crate::ledger::budget::Readable;
-use crate::limit::Line;
-use crate::nn::activations::Policy;
+use crate::limit::MemoryLimit;
+use crate::nn::activations::ActivationMode;
 use crate::system::snapshot::Snapshot;
 
 /// Owners of the replay.
@@ -28,13 +28,13 @@ const UNUSED_BELOW_FRACTION: f64 = 0.5;
 /// What a line should leave above the peak, as a fraction of the peak.
 const MARGIN_FRACTION: f64 = 0.25;
 /// Lines are recommended in whole multiples of this.
-const LINE_STEP_BYTES: u64 = 64 << 20;
+const LIMIT_STEP_BYTES: u64 = 64 << 20;
 /// An owner above this fraction of the counted bytes is named.
 const LARGE_FRACTION: f64 = 0.5;
 
 /// What is known about the run beside the snapshot. Zero: not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Facts {
+pub struct RunSettings {
     /// `replay.capacity`, in transitions.
     pub replay_capacity_transitions: u64,
     /// `run.n_environments`.
@@ -42,7 +42,7 @@ pub struct Facts {
     /// `agent.micro_batch`.
     pub micro_batch: u64,
     /// `memory.activations`; `None`: `auto`.
-    pub activations: Option<Policy>,
+    pub activations: Option<ActivationMode>,
     /// Bytes that networks and optimizer would hold with `embedders.preset = compact`, where another preset is set.
     pub compact_preset_bytes: Option<u64>,
 }
@@ -75,22 +75,22 @@ impl fmt::Display for Recommendation {
 
 /// Everything that the numbers recommend, the most pressing first.
 #[must_use]
-pub fn recommend(snapshot: &Snapshot, facts: &Facts) -> Vec<Recommendation> {
+pub fn recommend(snapshot: &Snapshot, settings: &RunSettings) -> Vec<Recommendation> {
     let rules = [
-        keep_less_for_refusals(snapshot, facts),
-        higher_line(snapshot),
-        large_replay(snapshot, facts),
-        large_activations(snapshot, facts),
-        many_environments(snapshot, facts),
-        large_networks(snapshot, facts),
-        lower_line(snapshot),
+        keep_less_for_refusals(snapshot, settings),
+        higher_limit(snapshot),
+        large_replay(snapshot, settings),
+        large_activations(snapshot, settings),
+        many_environments(snapshot, settings),
+        large_networks(snapshot, settings),
+        lower_limit(snapshot),
     ];
     rules.into_iter().flatten().collect()
 }
 
-fn keep_less_for_refusals(snapshot: &Snapshot, facts: &Facts) -> Option<Recommendation> {
+fn keep_less_for_refusals(snapshot: &Snapshot, settings: &RunSettings) -> Option<Recommendation> {
     let n_denied = snapshot.n_denied;
-    (n_denied > 0 && facts.activations == Some(Policy::Keep)).then(|| {
+    (n_denied > 0 && settings.activations == Some(ActivationMode::Keep)).then(|| {
         let text = format!(
             "{n_denied} allocations were refused while every activation is kept: memory.activations = auto computes \
              them again where the line has no room"
@@ -100,9 +100,9 @@ fn keep_less_for_refusals(snapshot: &Snapshot, facts: &Facts) -> Option<Recommen
     })
 }
 
-fn higher_line(snapshot: &Snapshot) -> Option<Recommendation> {
+fn higher_limit(snapshot: &Snapshot) -> Option<Recommendation> {
     let (limit_bytes, n_denied) = (snapshot.limit_bytes, snapshot.n_denied);
-    if n_denied == 0 || !snapshot.has_line() {
+    if n_denied == 0 || !snapshot.has_limit() {
         return None;
     }
     let higher_bytes = with_margin(limit_bytes)?;
@@ -123,9 +123,9 @@ fn higher_line(snapshot: &Snapshot) -> Option<Recommendation> {
     })
 }
 
-fn lower_line(snapshot: &Snapshot) -> Option<Recommendation> {
+fn lower_limit(snapshot: &Snapshot) -> Option<Recommendation> {
     let fraction = snapshot.peak_loaded_bytes as f64 / snapshot.limit_bytes as f64;
-    let is_unused = snapshot.has_line() && snapshot.n_denied == 0 && fraction < UNUSED_BELOW_FRACTION;
+    let is_unused = snapshot.has_limit() && snapshot.n_denied == 0 && fraction < UNUSED_BELOW_FRACTION;
     let enough_bytes = with_margin(snapshot.peak_loaded_bytes)?;
     (is_unused && snapshot.peak_loaded_bytes > 0 && enough_bytes < snapshot.limit_bytes).then(|| {
         let percent = 100.0 * fraction;
@@ -138,18 +138,18 @@ fn lower_line(snapshot: &Snapshot) -> Option<Recommendation> {
     })
 }
 
-fn large_replay(snapshot: &Snapshot, facts: &Facts) -> Option<Recommendation> {
+fn large_replay(snapshot: &Snapshot, settings: &RunSettings) -> Option<Recommendation> {
     let large = Large::of(snapshot, &[REPLAY], false)?;
-    let capacity = facts.replay_capacity_transitions / 2;
+    let capacity = settings.replay_capacity_transitions / 2;
     (capacity > 0).then(|| large.halved("the replay holds", format!("replay.capacity = {capacity}")))
 }
 
-fn large_activations(snapshot: &Snapshot, facts: &Facts) -> Option<Recommendation> {
+fn large_activations(snapshot: &Snapshot, settings: &RunSettings) -> Option<Recommendation> {
     let large = Large::of(snapshot, &[ACTIVATIONS], true)?;
     let kept = "the activations of a learner step take up to";
-    match facts.micro_batch {
-        2.. => Some(large.halved(kept, format!("agent.micro_batch = {}", facts.micro_batch / 2))),
-        1 if facts.activations == Some(Policy::Keep) => {
+    match settings.micro_batch {
+        2.. => Some(large.halved(kept, format!("agent.micro_batch = {}", settings.micro_batch / 2))),
+        1 if settings.activations == Some(ActivationMode::Keep) => {
             let Large { bytes, percent } = large;
             let text = format!(
                 "{kept} {percent:.0} % of the counted bytes at the smallest micro-batch: memory.activations = recompute \
@@ -163,15 +163,15 @@ fn large_activations(snapshot: &Snapshot, facts: &Facts) -> Option<Recommendatio
     }
 }
 
-fn many_environments(snapshot: &Snapshot, facts: &Facts) -> Option<Recommendation> {
+fn many_environments(snapshot: &Snapshot, settings: &RunSettings) -> Option<Recommendation> {
     let large = Large::of(snapshot, &[ENVIRONMENTS], false)?;
-    let fewer = facts.n_environments / 2;
+    let fewer = settings.n_environments / 2;
     (fewer > 0).then(|| large.halved("the environments hold", format!("run.n_environments = {fewer}")))
 }
 
-fn large_networks(snapshot: &Snapshot, facts: &Facts) -> Option<Recommendation> {
+fn large_networks(snapshot: &Snapshot, settings: &RunSettings) -> Option<Recommendation> {
     let large = Large::of(snapshot, &NETWORKS, false)?;
-    let freed_bytes = large.bytes.checked_sub(facts.compact_preset_bytes?).filter(|bytes| *bytes > 0)?;
+    let freed_bytes = large.bytes.checked_sub(settings.compact_preset_bytes?).filter(|bytes| *bytes > 0)?;
     let text = format!(
         "networks and optimizer hold {:.0} % of the counted bytes: embedders.preset = compact would free {}",
         large.percent,
@@ -217,11 +217,11 @@ impl Large {
 }
 
 fn with_margin(bytes: u64) -> Option<u64> {
-    bytes.checked_add((bytes as f64 * MARGIN_FRACTION) as u64)?.checked_next_multiple_of(LINE_STEP_BYTES)
+    bytes.checked_add((bytes as f64 * MARGIN_FRACTION) as u64)?.checked_next_multiple_of(LIMIT_STEP_BYTES)
 }
 
 fn line_setting(bytes: u64) -> String {
-    format!("memory.limit = {}", Line::Bytes(bytes))
+    format!("memory.limit = {}", MemoryLimit::Bytes(bytes))
 }
 
 #[cfg(test)]
@@ -242,8 +242,8 @@ mod tests {
         }
     }
 
-    fn facts() -> Facts {
-        Facts {
+    fn settings() -> RunSettings {
+        RunSettings {
             replay_capacity_transitions: 100_000,
             n_environments: 8,
             micro_batch: 32,
@@ -256,32 +256,32 @@ mod tests {
         OwnerBytes { path, bytes, tensor_bytes: 0, peak_bytes }
     }
 
-    fn check(snapshot: &Snapshot, facts: &Facts, wanted: &[(&str, &str)]) {
-        let recommendations = recommend(snapshot, facts);
+    fn check(snapshot: &Snapshot, settings: &RunSettings, wanted: &[(&str, &str)]) {
+        let recommendations = recommend(snapshot, settings);
         let seen: Vec<(&str, &str)> =
             recommendations.iter().map(|one| (one.text.as_str(), one.setting.as_str())).collect();
         assert_eq!(seen, wanted);
         for Recommendation { text, rests_on, setting } in &recommendations {
             assert!(text.contains(setting.as_str()), "{text}");
             assert!(text.contains(&format!("{:.0}", rests_on.value)), "{text}");
-            if let Some(line) = setting.strip_prefix("memory.limit = ") {
-                assert!(Line::parse(line).is_ok(), "{setting}");
+            if let Some(limit) = setting.strip_prefix("memory.limit = ") {
+                assert!(MemoryLimit::parse(limit).is_ok(), "{setting}");
             }
         }
     }
 
     #[test]
     fn a_run_that_uses_its_line_is_left_alone() {
-        check(&snapshot(), &facts(), &[]);
-        check(&Snapshot { limit_bytes: u64::MAX, ..snapshot() }, &facts(), &[]);
-        check(&Snapshot::default(), &Facts::default(), &[]);
+        check(&snapshot(), &settings(), &[]);
+        check(&Snapshot { limit_bytes: u64::MAX, ..snapshot() }, &settings(), &[]);
+        check(&Snapshot::default(), &RunSettings::default(), &[]);
     }
 
     #[test]
     fn a_line_far_from_reached_could_be_lower() {
         let text = "the peak is 21 % of the line: memory.limit = 576MiB would do";
         let quiet = Snapshot { peak_loaded_bytes: 430 * MIB, ..snapshot() };
-        check(&quiet, &facts(), &[(text, "memory.limit = 576MiB")]);
+        check(&quiet, &settings(), &[(text, "memory.limit = 576MiB")]);
     }
 
     #[test]
@@ -292,7 +292,7 @@ mod tests {
             owner("run/replayed", 500 * MIB, 500 * MIB),
         ];
         let text = "the replay holds 61 % of the counted bytes: replay.capacity = 50000 would free 427.0 MiB";
-        check(&Snapshot { owners, ..snapshot() }, &facts(), &[(text, "replay.capacity = 50000")]);
+        check(&Snapshot { owners, ..snapshot() }, &settings(), &[(text, "replay.capacity = 50000")]);
     }
 
     #[test]
@@ -301,12 +301,12 @@ mod tests {
         let large = Snapshot { owners, ..snapshot() };
         let text = "the activations of a learner step take up to 60 % of the counted bytes: \
                     agent.micro_batch = 16 would free 1.03 GiB";
-        check(&large, &facts(), &[(text, "agent.micro_batch = 16")]);
-        let smallest = Facts { micro_batch: 1, activations: Some(Policy::Keep), ..facts() };
+        check(&large, &settings(), &[(text, "agent.micro_batch = 16")]);
+        let smallest = RunSettings { micro_batch: 1, activations: Some(ActivationMode::Keep), ..settings() };
         let text = "the activations of a learner step take up to 60 % of the counted bytes at the smallest micro-batch: \
                     memory.activations = recompute would compute the 2.05 GiB again instead of keeping them";
         check(&large, &smallest, &[(text, "memory.activations = recompute")]);
-        check(&large, &Facts { activations: Some(Policy::Recompute), ..smallest }, &[]);
+        check(&large, &RunSettings { activations: Some(ActivationMode::Recompute), ..smallest }, &[]);
     }
 
     #[test]
@@ -314,14 +314,14 @@ mod tests {
         let owners = vec![owner("run/actor/windows", 1000 * MIB, 1000 * MIB)];
         let text =
             "the environments hold 71 % of the counted bytes: run.n_environments = 4 would free 500.0 MiB";
-        check(&Snapshot { owners, ..snapshot() }, &facts(), &[(text, "run.n_environments = 4")]);
+        check(&Snapshot { owners, ..snapshot() }, &settings(), &[(text, "run.n_environments = 4")]);
         let owners = vec![
             owner("run/learner/parameters", 200 * MIB, 200 * MIB),
             owner("run/learner/optimizer", 600 * MIB, 600 * MIB),
         ];
         let text = "networks and optimizer hold 57 % of the counted bytes: embedders.preset = compact would free 780.0 MiB";
-        let facts = Facts { compact_preset_bytes: Some(20 * MIB), ..facts() };
-        check(&Snapshot { owners, ..snapshot() }, &facts, &[(text, "embedders.preset = compact")]);
+        let settings = RunSettings { compact_preset_bytes: Some(20 * MIB), ..settings() };
+        check(&Snapshot { owners, ..snapshot() }, &settings, &[(text, "embedders.preset = compact")]);
     }
 
     #[test]
@@ -329,8 +329,8 @@ mod tests {
         let denied = Snapshot { n_denied: 12, ..snapshot() };
         let higher = "12 allocations were refused at the line of 2.00 GiB, and 8.00 GiB are unused around the process: \
                       memory.limit = 2560MiB is a quarter more";
-        check(&denied, &facts(), &[(higher, "memory.limit = 2560MiB")]);
-        let kept = Facts { activations: Some(Policy::Keep), ..facts() };
+        check(&denied, &settings(), &[(higher, "memory.limit = 2560MiB")]);
+        let kept = RunSettings { activations: Some(ActivationMode::Keep), ..settings() };
         let full = Snapshot { available_bytes: Some(100 * MIB), ..denied };
         let auto = "12 allocations were refused while every activation is kept: memory.activations = auto computes \
                     them again where the line has no room";

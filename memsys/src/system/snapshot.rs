@@ -66,14 +66,14 @@ impl Snapshot {
 
     /// Whether a line was drawn.
     #[must_use]
-    pub fn has_line(&self) -> bool {
+    pub fn has_limit(&self) -> bool {
         (1..u64::MAX).contains(&self.limit_bytes)
     }
 
     /// Held bytes as a fraction of the line; 0 where none was drawn.
     #[must_use]
     pub fn held_fraction(&self) -> f64 {
-        if self.has_line() { self.held_bytes() as f64 / self.limit_bytes as f64 } else { 0.0 }
+        if self.has_limit() { self.held_bytes() as f64 / self.limit_bytes as f64 } else { 0.0 }
     }
 }
 

@@ -88,13 +88,13 @@ fn buffers_give_until_the_wish_is_met() {
 #[test]
 fn the_learner_sees_the_ceiling_move() {
     let system = quiet(MemoryOptimizationSystem::builder());
-    let rungs = system.rungs();
-    rungs.declare(3);
+    let step_configs = system.step_configs();
+    step_configs.declare(3);
     for (n_denied, ceiling) in [(0, 2), (5, 1), (6, 0), (7, 0)] {
         for directive in system.shared.feed(reading(n_denied * 5000, 500 * MIB, n_denied)) {
             system.shared.carry_out(&directive).unwrap();
         }
-        assert_eq!(rungs.ceiling(), ceiling);
+        assert_eq!(step_configs.ceiling(), ceiling);
     }
 }
 

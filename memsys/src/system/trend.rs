@@ -41,7 +41,7 @@ pub struct Trend {
     /// The slope's standard error.
     pub error_bytes_per_second: f64,
     /// Milliseconds from the last reading until the slope reaches the line; `None` where the bytes do not surely rise.
-    pub reaches_line_in_millis: Option<u64>,
+    pub reaches_limit_in_millis: Option<u64>,
 }
 
 impl Readings {
@@ -99,7 +99,7 @@ impl Readings {
             bytes_per_second: slope,
             error_bytes_per_second: error,
             // The cast saturates: further off than anyone will wait.
-            reaches_line_in_millis: (is_rising && limit_bytes < u64::MAX)
+            reaches_limit_in_millis: (is_rising && limit_bytes < u64::MAX)
                 .then_some((left_bytes / slope * 1e3) as u64),
         })
     }
@@ -123,22 +123,22 @@ mod tests {
         let trend = readings(120, |index| (1 << 30) + index * 5000, 20).trend((1 << 30) + 195_000).unwrap();
         assert!((trend.bytes_per_second - 1000.0).abs() < 1e-6, "{trend:?}");
         assert_eq!((trend.n_readings, trend.span_millis), (20, 95_000));
-        let millis = trend.reaches_line_in_millis.unwrap();
+        let millis = trend.reaches_limit_in_millis.unwrap();
         assert!(millis.abs_diff(100_000) <= 1, "{millis}");
     }
 
     #[test]
     fn noise_reaches_nothing() {
         let trend = readings(120, |index| (1 << 30) + (index * 7919) % 1000, 100).trend(1 << 31).unwrap();
-        assert_eq!(trend.reaches_line_in_millis, None, "{trend:?}");
+        assert_eq!(trend.reaches_limit_in_millis, None, "{trend:?}");
     }
 
     #[test]
     fn a_fall_and_too_few_readings_reach_nothing() {
         let fall = readings(120, |index| (1 << 30) - index * 100, 20).trend(1 << 31).unwrap();
-        assert!(fall.bytes_per_second < 0.0 && fall.reaches_line_in_millis.is_none());
+        assert!(fall.bytes_per_second < 0.0 && fall.reaches_limit_in_millis.is_none());
         let few = readings(120, |index| index * 5000, 11).trend(1 << 31).unwrap();
-        assert_eq!(few.reaches_line_in_millis, None);
+        assert_eq!(few.reaches_limit_in_millis, None);
         assert_eq!(readings(120, |index| index, 2).trend(1 << 31), None);
     }
 

@@ -44,7 +44,7 @@ pub struct BenchMemoryArgs {
         value_name = "PCT,…",
         allow_hyphen_values = true
     )]
-    lines: Vec<f64>,
+    limits: Vec<f64>,
     /// Transitions that the replay holds when learning begins.
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     transitions: u64,
@@ -77,9 +77,9 @@ struct Held {
 #[derive(Debug)]
 struct Row {
     name: String,
-    line_bytes: Option<u64>,
+    limit_bytes: Option<u64>,
     peak_bytes: u64,
-    rung: String,
+    step_config: String,
     ratios: Vec<f64>,
     processor_ratios: Vec<f64>,
 }
@@ -89,8 +89,8 @@ struct Row {
 /// # Errors
 /// Where a line is none, or a run fails.
 pub fn run(args: &BenchMemoryArgs) -> Result<()> {
-    if let Some(line) = args.lines.iter().find(|line| !(f64::MIN_POSITIVE..=100.0).contains(*line)) {
-        let problem = format!("{line} is no line: percent of the unmanaged peak, above 0 and at most 100");
+    if let Some(limit) = args.limits.iter().find(|limit| !(f64::MIN_POSITIVE..=100.0).contains(*limit)) {
+        let problem = format!("{limit} is no line: percent of the unmanaged peak, above 0 and at most 100");
         return Err(Error::Config { key: "--lines".to_owned(), problem });
     }
     atomic_file::expect_folder(args.json.as_deref())?;
@@ -112,18 +112,18 @@ fn measure(args: &BenchMemoryArgs, folder: &Path) -> Result<Value> {
         unmanaged_rates.push(usual.samples_per_second);
         if turn == 0 {
             unmanaged_peak = usual.peak_bytes;
-            rows = lines(args, folder, unmanaged_peak)?;
+            rows = limits(args, folder, unmanaged_peak)?;
         }
         for row in &mut rows {
             say(&format!("turn {} of {}: {}", turn + 1, args.turns.max(1), row.name));
             let sets: Vec<String> =
-                row.line_bytes.map(|bytes| format!("memory.limit={bytes}")).into_iter().collect();
-            let Some((held, rung)) = child(args, folder, &sets)? else {
-                "refused (status 3)".clone_into(&mut row.rung);
+                row.limit_bytes.map(|bytes| format!("memory.limit={bytes}")).into_iter().collect();
+            let Some((held, step_config)) = child(args, folder, &sets)? else {
+                "refused (status 3)".clone_into(&mut row.step_config);
                 continue;
             };
             row.peak_bytes = row.peak_bytes.max(held.peak_bytes);
-            row.rung = rung;
+            row.step_config = step_config;
             row.ratios.push(held.samples_per_second / usual.samples_per_second);
             row.processor_ratios.push(held.samples_per_processor_second / usual.samples_per_processor_second);
         }
@@ -131,9 +131,9 @@ fn measure(args: &BenchMemoryArgs, folder: &Path) -> Result<Value> {
     let row = |row: &mut Row| {
         json!({
             "name": row.name,
-            "line_bytes": row.line_bytes,
+            "line_bytes": row.limit_bytes,
             "peak_bytes": (row.peak_bytes > 0).then_some(row.peak_bytes),
-            "rung": row.rung,
+            "rung": row.step_config,
             "peak_ratio": (row.peak_bytes > 0).then(|| row.peak_bytes as f64 / unmanaged_peak as f64),
             "throughput_ratio": (!row.ratios.is_empty()).then(|| median(&mut row.ratios)),
             "processor_throughput_ratio": (!row.ratios.is_empty()).then(|| median(&mut row.processor_ratios)),
@@ -150,17 +150,17 @@ fn measure(args: &BenchMemoryArgs, folder: &Path) -> Result<Value> {
 }
 
 /// The lines that are measured: far away, those asked for, and the smallest that would do.
-fn lines(args: &BenchMemoryArgs, folder: &Path, unmanaged_peak: u64) -> Result<Vec<Row>> {
-    let row = |name: String, line_bytes| Row {
+fn limits(args: &BenchMemoryArgs, folder: &Path, unmanaged_peak: u64) -> Result<Vec<Row>> {
+    let row = |name: String, limit_bytes| Row {
         name,
-        line_bytes,
+        limit_bytes,
         peak_bytes: 0,
-        rung: String::new(),
+        step_config: String::new(),
         ratios: Vec::new(),
         processor_ratios: Vec::new(),
     };
     let mut rows = vec![row("line far away".to_owned(), None)];
-    for percent in &args.lines {
+    for percent in &args.limits {
         let bytes = (unmanaged_peak as f64 * percent / 100.0) as u64;
         rows.push(row(format!("line at {percent} %"), Some(bytes)));
     }
@@ -218,12 +218,12 @@ fn child(args: &BenchMemoryArgs, folder: &Path, sets: &[String]) -> Result<Optio
         samples_per_second: found["samples_per_second"].as_f64().unwrap_or(f64::NAN),
         samples_per_processor_second: found["samples_per_processor_second"].as_f64().unwrap_or(f64::NAN),
     };
-    let rung = &found["rung"];
-    let rung = match (rung["micro_batch"].as_u64(), rung["activations"].as_str()) {
+    let step_config = &found["rung"];
+    let step_config = match (step_config["micro_batch"].as_u64(), step_config["activations"].as_str()) {
         (Some(micro_batch), Some(activations)) => format!("{micro_batch}, {activations}"),
         _ => String::new(),
     };
-    Ok(Some((held, rung)))
+    Ok(Some((held, step_config)))
 }
 
 fn refused(problem: &str) -> Error {

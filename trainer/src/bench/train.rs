@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use agents::dqn::{Actor, EpsilonSchedule, Learner, Network};
 use agents::embedding_cache::embed_range;
-use buffers::frames::Scenes;
+use buffers::frames::Dataset;
 use buffers::replay::Batch;
 use clap::Args;
 use memsys::nn::parameters::Weights;
-use memsys::step::retry::Steps;
+use memsys::step::retry::StepRunner;
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use serde_json::{Value, json};
@@ -25,7 +25,7 @@ use crate::envs::cartpole::CartPole;
 use crate::envs::market::MarketEnvironment;
 use crate::error::{Error, Result};
 use crate::market::dataset::{Market, prepare};
-use crate::run::actor_loop::{ActorLoop, ExplorationPlan, Seen, observe};
+use crate::run::actor_loop::{ActorLoop, ExplorationPlan, Observation, observe};
 use crate::run::build::{dqn_config, threads};
 use crate::run::evaluation::plain_views;
 use crate::run::learner_loop::LearnerLoop;
@@ -138,7 +138,7 @@ fn configuration(args: &BenchTrainArgs, preset: EmbedderPreset) -> Result<Config
 
 fn market_environment(config: &Config, market: &Market) -> Result<MarketEnvironment> {
     let ranges = market.ranges(|split| split.train.clone());
-    MarketEnvironment::new(Arc::clone(&market.tapes), ranges, market.rules, config.account.episode_bars)
+    MarketEnvironment::new(Arc::clone(&market.price_series), ranges, market.rules, config.account.episode_bars)
 }
 
 /// Steps a second of 16 environments by random actions, the own rows written.
@@ -148,14 +148,14 @@ fn environment_steps(config: &Config, market: &Market, n_repeats: usize) -> Resu
     let mut environments = vec![market_environment(config, market)?; 16];
     environments.iter_mut().for_each(|environment| environment.reset(&mut rng));
     let actions: Vec<usize> = (0..1024).map(|_| rng.random_range(0..3)).collect();
-    let mut own = [0f32; crate::market::account::ACCOUNT_WIDTH];
+    let mut local = [0f32; crate::market::account::ACCOUNT_WIDTH];
     let mut checksum = 0f32;
     let seconds = median_seconds(n_repeats, || {
-        for round in 0..ROUNDS {
+        for vector_step in 0..ROUNDS {
             for (i, environment) in environments.iter_mut().enumerate() {
-                let step = environment.step(actions[(round * 7 + i) % actions.len()]);
-                environment.write_own(&mut own);
-                checksum += own[0];
+                let step = environment.step(actions[(vector_step * 7 + i) % actions.len()]);
+                environment.write_local(&mut local);
+                checksum += local[0];
                 if step.ends_episode() {
                     environment.reset(&mut rng);
                 }
@@ -170,15 +170,15 @@ fn environment_steps(config: &Config, market: &Market, n_repeats: usize) -> Resu
 /// A learner loop whose replay holds random play.
 pub(super) fn filled(config: &Config, market: &Market, learner: Learner) -> Result<LearnerLoop> {
     let environments = vec![market_environment(config, market)?; config.run.n_environments];
-    let dqn = dqn_config(config, environments[0].n_actions(), environments[0].own_width());
+    let dqn = dqn_config(config, environments[0].n_actions(), environments[0].local_width());
     let weights = Weights::zeros(Network::new(&dqn).layout(), Device::Cpu)?;
     let epsilon = EpsilonSchedule { start: 1.0, end: 1.0, falls_over: 0 };
     let random = ExplorationPlan { epsilon, mean_hold: 1, learning_starts: u64::MAX, seed: 1 };
-    let scenes = Arc::clone(&market.scenes);
+    let dataset = Arc::clone(&market.dataset);
     let mut actor =
-        ActorLoop::new(environments, Arc::clone(&scenes), Network::new(&dqn), Device::Cpu, random);
-    let steps = Steps::fixed(config.agent.micro_batch);
-    let mut learner = LearnerLoop::new(config, learner, steps, scenes, &actor.seen(), 2, None)?;
+        ActorLoop::new(environments, Arc::clone(&dataset), Network::new(&dqn), Device::Cpu, random);
+    let steps = StepRunner::fixed(config.agent.micro_batch);
+    let mut learner = LearnerLoop::new(config, learner, steps, dataset, &actor.seen(), 2, None)?;
     while learner.replay().len() < 20_000 {
         learner.take(&actor.advance(&weights)?)?;
     }
@@ -188,7 +188,7 @@ pub(super) fn filled(config: &Config, market: &Market, learner: Learner) -> Resu
 fn learning(config: &Config, market: &Market, preset: &str, n_repeats: usize) -> Result<Vec<Value>> {
     let dqn = dqn_config(config, 3, crate::market::account::ACCOUNT_WIDTH);
     let learner =
-        |config| Learner::new(config, Network::new(&config), Arc::clone(&market.scenes), Device::Cpu);
+        |config| Learner::new(config, Network::new(&config), Arc::clone(&market.dataset), Device::Cpu);
     let mut plain = filled(config, market, learner(dqn)?.without_kept_embeddings())?;
     let plain_seconds = median_seconds(n_repeats, || plain.learn(0))?;
 
@@ -210,7 +210,7 @@ fn learning(config: &Config, market: &Market, preset: &str, n_repeats: usize) ->
         Ok(embed_range(
             network.embedders().expect("a market network embeds"),
             &weights,
-            &market.scenes,
+            &market.dataset,
             0,
             first..first + n_timed,
         )?)
@@ -244,17 +244,17 @@ fn acting(config: &Config, market: &Market, preset: &str, n_repeats: usize) -> R
         let mut bar = 0;
         let seconds = median_seconds(n_repeats, || {
             for _ in 0..rounds {
-                let seen: Vec<Seen> = (0..n)
+                let seen: Vec<Observation> = (0..n)
                     .map(|i| {
-                        let base = range.start + (i * apart + bar) % range.len();
-                        Seen {
-                            scene: 0,
-                            base: base as u32,
-                            own: vec![0.1; crate::market::account::ACCOUNT_WIDTH],
+                        let t = range.start + (i * apart + bar) % range.len();
+                        Observation {
+                            instrument: 0,
+                            t: t as u32,
+                            local: vec![0.1; crate::market::account::ACCOUNT_WIDTH],
                         }
                     })
                     .collect();
-                actor.greedy(&weights, &observe(&market.scenes, &seen, Device::Cpu)?)?;
+                actor.greedy(&weights, &observe(&market.dataset, &seen, Device::Cpu)?)?;
                 bar += 1;
             }
             Ok(())
@@ -290,8 +290,8 @@ pub(super) fn cartpole(n_repeats: usize) -> Result<f64> {
     let mut rates = Vec::new();
     for seed in 0..n_repeats as u64 {
         let environment = CartPole::new();
-        let dqn = dqn_config(&config, environment.n_actions(), environment.own_width());
-        let scenes = Arc::new(Scenes::new(plain_views(environment.own_width()), Vec::new()));
+        let dqn = dqn_config(&config, environment.n_actions(), environment.local_width());
+        let dataset = Arc::new(Dataset::new(plain_views(environment.local_width()), Vec::new()));
         let plan = ExplorationPlan {
             epsilon: EpsilonSchedule { start: 1.0, end: 0.04, falls_over: CARTPOLE_STEPS * 16 / 100 },
             mean_hold: 1,
@@ -299,16 +299,16 @@ pub(super) fn cartpole(n_repeats: usize) -> Result<f64> {
             seed,
         };
         let mut actor =
-            ActorLoop::new(vec![environment], Arc::clone(&scenes), Network::new(&dqn), Device::Cpu, plan);
-        let learner = Learner::new(dqn, Network::new(&dqn), Arc::clone(&scenes), Device::Cpu)?;
-        let steps = Steps::fixed(config.agent.micro_batch);
-        let mut learner = LearnerLoop::new(&config, learner, steps, scenes, &actor.seen(), seed, None)?;
+            ActorLoop::new(vec![environment], Arc::clone(&dataset), Network::new(&dqn), Device::Cpu, plan);
+        let learner = Learner::new(dqn, Network::new(&dqn), Arc::clone(&dataset), Device::Cpu)?;
+        let steps = StepRunner::fixed(config.agent.micro_batch);
+        let mut learner = LearnerLoop::new(&config, learner, steps, dataset, &actor.seen(), seed, None)?;
         let began = Instant::now();
         while actor.environment_steps() < CARTPOLE_STEPS {
-            let round = actor.advance(learner.learner().online())?;
-            learner.take(&round)?;
+            let vector_step = actor.advance(learner.learner().online())?;
+            learner.take(&vector_step)?;
             for _ in 0..learner.n_due() {
-                learner.learn(round.environment_steps)?;
+                learner.learn(vector_step.environment_steps)?;
             }
         }
         rates.push(CARTPOLE_STEPS as f64 / began.elapsed().as_secs_f64());

@@ -17,7 +17,7 @@ use crate::memory::limit;
 use crate::report::summary::{spread, test_json};
 use crate::run::build::{device, dqn_config, threads};
 use crate::run::checkpoint;
-use crate::run::evaluation::{Judge, TestResult, weights_of};
+use crate::run::evaluation::{Evaluator, TestResult, weights_of};
 use crate::run::folder::RunFolder;
 
 /// Judge a run's agent on unseen bars against the baselines.
@@ -50,14 +50,14 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
     let saved = checkpoint::find(&folder.checkpoint())?;
     let counters = checkpoint::load_counters(&saved)?;
     let tensors = checkpoint::load_tensors(&saved)?;
-    let (judge, n_actions, own_width) = match config.run.environment {
+    let (evaluator, n_actions, local_width) = match config.run.environment {
         EnvironmentKind::Cartpole => {
             if !args.data.is_empty() {
                 let problem = "the run's environment is CartPole, which has no bars".to_owned();
                 return Err(Error::Config { key: "--data".to_owned(), problem });
             }
             let environment = crate::envs::cartpole::CartPole::new();
-            (Judge::CartPole { seed: config.run.seed }, environment.n_actions(), environment.own_width())
+            (Evaluator::CartPole { seed: config.run.seed }, environment.n_actions(), environment.local_width())
         }
         EnvironmentKind::Market => {
             if !args.data.is_empty() {
@@ -70,18 +70,18 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
                     return Err(Error::File { path: args.run.clone(), problem });
                 }
             } else {
-                for (split, tape) in market.splits.iter_mut().zip(market.tapes.iter()) {
-                    split.test = tape.first_decision..tape.bars.len() - 1;
+                for (split, series) in market.splits.iter_mut().zip(market.price_series.iter()) {
+                    split.test = series.first_decision..series.bars.len() - 1;
                 }
             }
-            (Judge::Market(Box::new(market)), N_ACTIONS, ACCOUNT_WIDTH)
+            (Evaluator::Market(Box::new(market)), N_ACTIONS, ACCOUNT_WIDTH)
         }
     };
-    let dqn = dqn_config(&config, n_actions, own_width);
+    let dqn = dqn_config(&config, n_actions, local_width);
     let network = Network::new(&dqn);
     let weights = weights_of(&network, tensors.best.as_ref().unwrap_or(&tensors.online), device)?;
     let actor = Actor::new(Network::new(&dqn));
-    let test = judge.test(&network, &weights, &actor, config.run.seed)?;
+    let test = evaluator.test(&network, &weights, &actor, config.run.seed)?;
     print(&table(&test));
     atomic_file::write_json(args.json.as_deref(), &test_json(&test))
 }

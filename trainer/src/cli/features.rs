@@ -7,7 +7,7 @@ use crate::cli::settings::SettingsArgs;
 use crate::cli::table_file::{Column, write_table};
 use crate::console::say;
 use crate::error::{Error, Result};
-use crate::market::bar::{DECISION_MILLIS, Instrument, STRUCTURE_MILLIS};
+use crate::market::bar::{DECISION_MILLIS, BarSeries, STRUCTURE_MILLIS};
 use crate::market::dataset::import_options;
 use crate::market::features::{
     self, Features, LVN_NAMES, REGIME_NAMES, STRUCTURE_NAMES, TACTICAL_NAMES, View,
@@ -113,7 +113,7 @@ impl Long {
     }
 }
 
-fn check(file: &std::path::Path, instrument: &Instrument) -> Result<()> {
+fn check(file: &std::path::Path, instrument: &BarSeries) -> Result<()> {
     let bar = ProgressBar::new(N_TIMES as u64);
     bar.set_style(
         ProgressStyle::with_template("checking {bar:40} {pos}/{len} times, {eta} left")

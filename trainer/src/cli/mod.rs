@@ -20,7 +20,7 @@ use crate::run::train_loop::Ended;
 /// Exit status of bad usage, configuration or input.
 const USAGE: u8 = 2;
 /// Exit status where the line cannot hold the run.
-const LINE_TOO_LOW: u8 = 3;
+const LIMIT_TOO_LOW: u8 = 3;
 /// Exit status of a run that was interrupted and can be resumed.
 const INTERRUPTED: u8 = 130;
 
@@ -100,8 +100,8 @@ pub fn main() -> ExitCode {
 
 fn status_of(error: &Error) -> u8 {
     match error {
-        Error::LineTooLow(_) | Error::ReplayLineTooLow { .. } => LINE_TOO_LOW,
-        Error::Memory(memsys::Error::Refused(_)) => LINE_TOO_LOW,
+        Error::LimitTooLow(_) | Error::ReplayLimitTooLow { .. } => LIMIT_TOO_LOW,
+        Error::Memory(memsys::Error::Refused(_)) => LIMIT_TOO_LOW,
         error if error.is_usage() => USAGE,
         _ => 1,
     }

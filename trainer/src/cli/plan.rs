@@ -14,7 +14,7 @@ use crate::console::{print, say};
 use crate::error::{Error, Result};
 use crate::memory::limit;
 use crate::memory::plan::{DataBytes, Plan};
-use crate::memory::profile::{estimate, survey};
+use crate::memory::profile::{estimate, profile};
 use crate::run::build::{device, threads};
 
 /// How the plan comes about.
@@ -62,17 +62,17 @@ pub(super) fn run(args: &PlanArgs) -> Result<()> {
         Mode::Static => Plan::new(&config, &estimate(&config, &dqn)?, DataBytes::estimated(&config)?, limit),
         Mode::Measured => {
             say("running the networks");
-            let surveyed = survey(&config, &dqn, device, limit)?;
+            let profiled = profile(&config, &dqn, device, limit)?;
             // The smallest line is the one below which a run is refused, before anything is loaded.
-            let unloaded = Plan::new(&config, &surveyed, DataBytes::estimated(&config)?, limit);
-            let plan = Plan::new(&config, &surveyed, loaded(&config)?, limit);
-            Plan { smallest_line_bytes: unloaded.smallest_line_bytes, ..plan }
+            let unloaded = Plan::new(&config, &profiled, DataBytes::estimated(&config)?, limit);
+            let plan = Plan::new(&config, &profiled, loaded(&config)?, limit);
+            Plan { smallest_limit_bytes: unloaded.smallest_limit_bytes, ..plan }
         }
     };
     print(&plan.to_string());
     print(&format!("\n# recommended\n{}", plan.recommended()));
     atomic_file::write_json(args.json.as_deref(), &plan.to_json())?;
-    if plan.fits() { Ok(()) } else { Err(Error::LineTooLow(Box::new(plan))) }
+    if plan.fits() { Ok(()) } else { Err(Error::LimitTooLow(Box::new(plan))) }
 }
 
 /// What the data holds, by loading it.
@@ -86,7 +86,7 @@ fn loaded(config: &crate::config::Config) -> Result<DataBytes> {
     ledger::restart_peak();
     let market = crate::market::dataset::prepare(config, &say)?;
     let n_bars: u64 =
-        (0..market.scenes.n_scenes() as u16).map(|scene| market.scenes.n_base(scene) as u64).sum();
+        (0..market.dataset.n_instruments() as u16).map(|instrument| market.dataset.n_steps(instrument) as u64).sum();
     let loading =
         (ledger::peak_counted_bytes() - before).max(probe::resident_bytes()?.saturating_sub(resident));
     Ok(DataBytes { n_bars, stays: ledger::counted_bytes() - before, loading })

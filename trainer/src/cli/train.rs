@@ -10,7 +10,7 @@ use crate::cli::settings::SettingsArgs;
 use crate::config::{Config, EnvironmentKind};
 use crate::console::say;
 use crate::error::{Error, Result};
-use crate::run::build::{Order, train};
+use crate::run::build::{TrainRequest, train};
 use crate::run::folder::RunFolder;
 use crate::run::train_loop::Ended;
 
@@ -60,7 +60,7 @@ pub(super) fn run(args: &TrainArgs) -> Result<Ended> {
     for file in &mut config.data.files {
         *file = std::path::absolute(&*file).map_err(Error::io(&*file))?;
     }
-    let order = Order {
+    let order = TrainRequest {
         config,
         resume: args.resume.clone(),
         command_line: std::env::args().collect::<Vec<_>>().join(" "),

@@ -82,7 +82,7 @@ choices! {
         Spill = "spill",
     }
     /// How an environment's own rows are stored.
-    OwnRows {
+    LocalRows {
         /// As they are.
         F32 = "f32",
         /// Rounded to IEEE half precision.

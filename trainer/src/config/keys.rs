@@ -5,13 +5,13 @@
 use std::path::PathBuf;
 
 use crate::config::choices::{
-    ActivationChoice, Algorithm, DeviceChoice, Dropout, EmbedderPreset, EnvironmentKind, OwnRows,
+    ActivationChoice, Algorithm, DeviceChoice, Dropout, EmbedderPreset, EnvironmentKind, LocalRows,
     PrecisionChoice, Prefetch, ReplayTier, StampLabel, TargetUpdate,
 };
 use crate::config::define::{Row, SectionKeys, define_config};
 use crate::config::raw::Written;
 use crate::config::value::{self, Value, above, above_up_to, between};
-use memsys::limit::Line;
+use memsys::limit::MemoryLimit;
 
 define_config! {
     /// The run: what it acts in, how long, on what, and where its results go.
@@ -107,7 +107,7 @@ define_config! {
         /// Adam's step size.
         learning_rate: f64 = 1e-3, in above_up_to(0.0, 1.0), unit "step size";
         /// Norm to which longer gradients are cut.
-        gradient_norm: f64 = 10.0, in above(0.0), unit "norm over all parameters";
+        max_gradient_norm: f64 = 10.0, in above(0.0), unit "norm over all parameters";
         /// Transitions of a learner step.
         batch: usize = 128, in 1..=65_536, unit "transitions";
         /// Transitions that go through the network at once, at most: a batch is learned from in parts, each weighted by
@@ -167,7 +167,7 @@ define_config! {
         mmap_window: u64 = 67_108_864, in 0.., unit "bytes";
         /// How an environment's own rows are stored: `f32` as they are; `f16` in half the bytes, with a relative error of at
         /// most 0.05 % from 6.1e-5 to 65,504; `bf16` in half the bytes, with one of at most 0.4 % over the range of f32.
-        own_rows: OwnRows = OwnRows::F32;
+        local_rows: LocalRows = LocalRows::F32;
         /// `off`: a batch is drawn when its learner step begins. `ahead`: it is drawn when the step before begins, and
         /// gathered on a thread of its own while that is computed. `synchronous`: drawn as with `ahead`, gathered at
         /// once; the results are those of `ahead`, to the bit.
@@ -177,7 +177,7 @@ define_config! {
     memory: Memory {
         /// A size such as `2GiB` or `1.5GB`, a number of bytes, or a share of what the machine or its control group
         /// allows, such as `60%`.
-        limit: Line = Line::Percent(80.0);
+        limit: MemoryLimit = MemoryLimit::Percent(80.0);
         /// true: every byte is counted, the line holds, and a learner step that it has no room for is made again in
         /// fewer bytes. false: the usual way, to compare with: whole observations are copied into the replay, a batch
         /// goes through the network at once, attention is the plain product, and nothing is refused.

@@ -29,7 +29,7 @@ mod value;
 mod tests;
 
 pub use choices::{
-    ActivationChoice, Algorithm, DeviceChoice, Dropout, EmbedderPreset, EnvironmentKind, OwnRows,
+    ActivationChoice, Algorithm, DeviceChoice, Dropout, EmbedderPreset, EnvironmentKind, LocalRows,
     PrecisionChoice, Prefetch, ReplayTier, StampLabel, TargetUpdate,
 };
 pub use did_you_mean::near;

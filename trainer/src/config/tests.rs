@@ -1,6 +1,6 @@
 //! What the configuration promises, through its public functions.
 
-use memsys::limit::Line;
+use memsys::limit::MemoryLimit;
 use std::path::PathBuf;
 
 use proptest::prelude::*;
@@ -110,7 +110,7 @@ fn a_value_out_of_range_is_refused_with_range_and_unit() {
         ("agent.n_step=65", "1 to 64 (environment steps)"),
         ("agent.discount=1", "0 to below 1 (factor a step)"),
         ("agent.learning_rate=0", "above 0 to 1 (step size)"),
-        ("agent.gradient_norm=0", "above 0 (norm over all parameters)"),
+        ("agent.max_gradient_norm=0", "above 0 (norm over all parameters)"),
         ("agent.batch=65537", "1 to 65536 (transitions)"),
         ("agent.target_interval=0", "1 or more (learner steps)"),
         ("agent.target_tau=0", "above 0 to 1 (share of the way)"),
@@ -211,7 +211,7 @@ fn a_set_needs_no_quotes() {
         "data.zone=America/New_York",
         "data.label=end",
         "agent.target_update=soft",
-        "agent.gradient_norm=5",
+        "agent.max_gradient_norm=5",
         "embedders.dropout=0.1",
         "memory.limit=1073741824",
     ])
@@ -225,9 +225,9 @@ fn a_set_needs_no_quotes() {
     assert_eq!(config.data.zone.as_deref(), Some("America/New_York"));
     assert_eq!(config.data.label, Some(StampLabel::End));
     assert_eq!(config.agent.target_update, TargetUpdate::Soft);
-    assert_eq!(config.agent.gradient_norm, 5.0);
+    assert_eq!(config.agent.max_gradient_norm, 5.0);
     assert_eq!(config.embedders.dropout, Dropout::Fraction(0.1));
-    assert_eq!(config.memory.limit, Line::Bytes(1 << 30));
+    assert_eq!(config.memory.limit, MemoryLimit::Bytes(1 << 30));
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn text_on_the_command_line_stays_text_whatever_it_looks_like() {
     assert_eq!(config.run.out, Some(PathBuf::from("2024")));
     assert_eq!(config.data.files, [PathBuf::from("a.csv")]);
     assert_eq!(config.data.time_format.as_deref(), Some("2024-01-01"));
-    assert_eq!(config.memory.limit, Line::Percent(60.0));
+    assert_eq!(config.memory.limit, MemoryLimit::Percent(60.0));
     for path in ["[odd]", "quo\"te", "back\\slash", "new\nline", "true", "'"] {
         let config =
             load(&[&format!("run.out={}", quoted(path)), &format!("data.files=[{}]", quoted(path))]).unwrap();
@@ -297,7 +297,7 @@ proptest! {
         config.data.time_format = Some(text).filter(|text| !text.is_empty());
         config.data.label = Some(StampLabel::Start);
         config.data.files = files.into_iter().map(PathBuf::from).collect();
-        config.memory.limit = Line::Bytes(bytes);
+        config.memory.limit = MemoryLimit::Bytes(bytes);
         prop_assert_eq!(Config::from_toml_str(&config.to_toml()).unwrap(), config);
     }
 }

@@ -5,7 +5,7 @@ use std::ops::{Bound, RangeBounds};
 use std::path::PathBuf;
 
 use crate::config::raw::{Given, Written};
-use memsys::limit::Line;
+use memsys::limit::MemoryLimit;
 
 /// A type that a key may have. Reading what [`Value::to_toml`] wrote gives an equal value.
 pub(super) trait Value: Sized {
@@ -46,8 +46,8 @@ pub(super) fn within<T: PartialOrd + Display>(
 /// The whole number of bytes that a size such as `64MiB` stands for, where the unit is bytes.
 pub(super) fn size(written: &Written, unit: &str) -> Option<Written> {
     let Given::Text(text) = &written.given else { return None };
-    match Line::parse(text) {
-        Ok(Line::Bytes(bytes)) if unit == "bytes" => {
+    match MemoryLimit::parse(text) {
+        Ok(MemoryLimit::Bytes(bytes)) if unit == "bytes" => {
             let given = i64::try_from(bytes).map_or(Given::TooLarge, Given::Integer);
             Some(Written { text: written.text.clone(), given, is_loose: written.is_loose })
         }
@@ -207,7 +207,7 @@ impl<T: Value> Value for Vec<T> {
     }
 }
 
-impl Value for Line {
+impl Value for MemoryLimit {
     fn parse(written: &Written) -> Result<Self, String> {
         match &written.given {
             Given::Text(text) => Self::parse(text),

@@ -61,7 +61,7 @@ impl Environment for CartPole {
         2
     }
 
-    fn own_width(&self) -> usize {
+    fn local_width(&self) -> usize {
         4
     }
 
@@ -96,15 +96,15 @@ impl Environment for CartPole {
         }
     }
 
-    fn scene(&self) -> u16 {
+    fn instrument(&self) -> u16 {
         0
     }
 
-    fn base(&self) -> u32 {
+    fn t(&self) -> u32 {
         0
     }
 
-    fn write_own(&self, row: &mut [f32]) {
+    fn write_local(&self, row: &mut [f32]) {
         row.copy_from_slice(&self.state.map(|x| x as f32));
     }
 

@@ -1,9 +1,9 @@
 //! Many trading environments over the same bars.
 //!
-//! A [`Tape`] is what an environment reads of an instrument: its 5-minute bars and their ATR. All environments share
-//! one `Arc<[Tape]>`; an environment itself is an account and a place, about 200 bytes, so a thousand of them cost no
+//! A [`PriceSeries`] is what an environment reads of an instrument: its 5-minute bars and their ATR. All environments share
+//! one `Arc<[PriceSeries]>`; an environment itself is an account and a place, about 200 bytes, so a thousand of them cost no
 //! more bars than one. The feature rows of the observation are not here: the learner finds them in the frame streams
-//! by [`scene`](Environment::scene) and [`base`](Environment::base).
+//! by [`instrument`](Environment::scene) and [`t`](Environment::base).
 //!
 //! An episode begins flat, at a place drawn uniformly from all places that leave at least a short episode, and ends
 //! when the equity is under the floor (terminated), or after `episode_bars` steps or at the end of the range
@@ -26,7 +26,7 @@ pub const SHORTEST_EPISODE_BARS: usize = 48;
 
 /// What environments read of one instrument.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Tape {
+pub struct PriceSeries {
     /// The instrument's name.
     pub name: String,
     /// Its 5-minute bars, oldest first.
@@ -40,7 +40,7 @@ pub struct Tape {
 /// A trading environment. A new one stands at the start of the first range that holds a decision.
 #[derive(Debug, Clone)]
 pub struct MarketEnvironment {
-    tapes: Arc<[Tape]>,
+    price_series: Arc<[PriceSeries]>,
     ranges: Arc<[Range<usize>]>,
     rules: AccountRules,
     episode_bars: u32,
@@ -52,15 +52,15 @@ pub struct MarketEnvironment {
 /// Where an environment stands.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct MarketState {
-    scene: u16,
-    base: u32,
+    instrument: u16,
+    t: u32,
     /// Steps taken in this episode.
     n_steps: u32,
     account: Account,
 }
 
 impl MarketEnvironment {
-    /// An environment over `tapes`, deciding at the closes in `ranges`, one range for each tape.
+    /// An environment over `price_series`, deciding at the closes in `ranges`, one range for each tape.
     ///
     /// A decision at `t` is marked at bar `t + 1`, so a range ends at `bars.len() − 1` at the latest. A range may be
     /// empty; its tape is then never visited. An episode has at most `episode_bars` steps.
@@ -68,32 +68,32 @@ impl MarketEnvironment {
     /// # Errors
     /// [`Error::Config`] if the parts do not fit each other, if no range holds a decision, or if `episode_bars` is 0.
     pub fn new(
-        tapes: Arc<[Tape]>,
+        price_series: Arc<[PriceSeries]>,
         ranges: Arc<[Range<usize>]>,
         rules: AccountRules,
         episode_bars: u32,
     ) -> Result<Self> {
         let fault = |key: &str, problem: String| Err(Error::Config { key: key.to_owned(), problem });
-        if tapes.len() != ranges.len() || tapes.len() > usize::from(u16::MAX) {
-            return fault("data", format!("{} ranges for {} instruments", ranges.len(), tapes.len()));
+        if price_series.len() != ranges.len() || price_series.len() > usize::from(u16::MAX) {
+            return fault("data", format!("{} ranges for {} instruments", ranges.len(), price_series.len()));
         }
-        for (tape, range) in tapes.iter().zip(ranges.iter()) {
-            let n_bars = tape.bars.len();
+        for (series, range) in price_series.iter().zip(ranges.iter()) {
+            let n_bars = series.bars.len();
             let is_within = range.is_empty() || range.end < n_bars;
-            if tape.atr.len() != n_bars || !is_within || u32::try_from(n_bars).is_err() {
-                let problem = format!("{}: decisions {range:?} do not fit {n_bars} bars", tape.name);
+            if series.atr.len() != n_bars || !is_within || u32::try_from(n_bars).is_err() {
+                let problem = format!("{}: decisions {range:?} do not fit {n_bars} bars", series.name);
                 return fault("data", problem);
             }
         }
         if episode_bars == 0 {
             return fault("environment.episode_bars", "an episode needs at least 1 bar".to_owned());
         }
-        let Some(scene) = ranges.iter().position(|range| !range.is_empty()) else {
+        let Some(instrument) = ranges.iter().position(|range| !range.is_empty()) else {
             return fault("data", "no instrument has enough bars for a decision".to_owned());
         };
         let n_decisions = ranges.iter().map(|range| range.len() as u64).sum();
-        let state = MarketState::begin(&tapes, &rules, scene, ranges[scene].start);
-        Ok(MarketEnvironment { tapes, ranges, rules, episode_bars, n_decisions, state })
+        let state = MarketState::begin(&price_series, &rules, instrument, ranges[instrument].start);
+        Ok(MarketEnvironment { price_series, ranges, rules, episode_bars, n_decisions, state })
     }
 
     /// The account as of the last close.
@@ -104,10 +104,10 @@ impl MarketEnvironment {
 }
 
 impl MarketState {
-    fn begin(tapes: &[Tape], rules: &AccountRules, scene: usize, base: usize) -> Self {
-        let account = Account::new(rules, tapes[scene].bars[base].close);
+    fn begin(price_series: &[PriceSeries], rules: &AccountRules, instrument: usize, t: usize) -> Self {
+        let account = Account::new(rules, price_series[instrument].bars[t].close);
         // Both fit: `MarketEnvironment::new` has checked the counts.
-        MarketState { scene: scene as u16, base: base as u32, n_steps: 0, account }
+        MarketState { instrument: instrument as u16, t: t as u32, n_steps: 0, account }
     }
 }
 
@@ -118,57 +118,57 @@ impl Environment for MarketEnvironment {
         N_ACTIONS
     }
 
-    fn own_width(&self) -> usize {
+    fn local_width(&self) -> usize {
         ACCOUNT_WIDTH
     }
 
     /// Picks a tape in proportion to the length of its range, then a start in it.
     fn reset(&mut self, rng: &mut Pcg64Mcg) {
         let mut place = rng.random_range(0..self.n_decisions);
-        let mut scene = 0;
-        while place >= self.ranges[scene].len() as u64 {
-            place -= self.ranges[scene].len() as u64;
-            scene += 1;
+        let mut instrument = 0;
+        while place >= self.ranges[instrument].len() as u64 {
+            place -= self.ranges[instrument].len() as u64;
+            instrument += 1;
         }
-        let range = &self.ranges[scene];
+        let range = &self.ranges[instrument];
         let shortest = SHORTEST_EPISODE_BARS.min(self.episode_bars as usize).min(range.len());
         let n_starts = (range.len() - shortest + 1) as u64;
-        let base = range.start + rng.random_range(0..n_starts) as usize;
-        self.state = MarketState::begin(&self.tapes, &self.rules, scene, base);
+        let t = range.start + rng.random_range(0..n_starts) as usize;
+        self.state = MarketState::begin(&self.price_series, &self.rules, instrument, t);
     }
 
-    /// Decides at the close of bar `base` for short (0), flat (1) or long (2), and goes to the close of the next bar.
+    /// Decides at the close of bar `t` for short (0), flat (1) or long (2), and goes to the close of the next bar.
     #[inline]
     fn step(&mut self, action: usize) -> Step {
         let state = &mut self.state;
-        let tape = &self.tapes[usize::from(state.scene)];
-        let base = state.base as usize;
-        let bar = &tape.bars[base + 1];
-        let outcome = state.account.advance(target_of(action), tape.atr[base], bar, &self.rules);
-        state.base += 1;
+        let series = &self.price_series[usize::from(state.instrument)];
+        let t = state.t as usize;
+        let bar = &series.bars[t + 1];
+        let outcome = state.account.advance(target_of(action), series.atr[t], bar, &self.rules);
+        state.t += 1;
         state.n_steps += 1;
-        let range_end = self.ranges[usize::from(state.scene)].end;
+        let range_end = self.ranges[usize::from(state.instrument)].end;
         Step {
             reward: outcome.reward,
             penalty: outcome.penalty,
             terminated: outcome.terminated,
-            truncated: base + 1 >= range_end || state.n_steps >= self.episode_bars,
+            truncated: t + 1 >= range_end || state.n_steps >= self.episode_bars,
         }
     }
 
-    fn scene(&self) -> u16 {
-        self.state.scene
+    fn instrument(&self) -> u16 {
+        self.state.instrument
     }
 
-    fn base(&self) -> u32 {
-        self.state.base
+    fn t(&self) -> u32 {
+        self.state.t
     }
 
     /// The eight numbers of [`Account::view`].
-    fn write_own(&self, row: &mut [f32]) {
-        let tape = &self.tapes[usize::from(self.state.scene)];
-        let base = self.state.base as usize;
-        row.copy_from_slice(&self.state.account.view(&tape.bars[base], tape.atr[base], &self.rules));
+    fn write_local(&self, row: &mut [f32]) {
+        let series = &self.price_series[usize::from(self.state.instrument)];
+        let t = self.state.t as usize;
+        row.copy_from_slice(&self.state.account.view(&series.bars[t], series.atr[t], &self.rules));
     }
 
     fn state(&self) -> MarketState {
@@ -176,9 +176,9 @@ impl Environment for MarketEnvironment {
     }
 
     fn restore(&mut self, state: MarketState) {
-        let range = self.ranges.get(usize::from(state.scene));
+        let range = self.ranges.get(usize::from(state.instrument));
         let is_inside =
-            range.is_some_and(|range| range.start <= state.base as usize && state.base as usize <= range.end);
+            range.is_some_and(|range| range.start <= state.t as usize && state.t as usize <= range.end);
         assert!(is_inside, "the saved environment stands outside this one's bars");
         self.state = state;
     }
@@ -192,7 +192,7 @@ mod tests {
     use crate::market::bar::DECISION_MILLIS;
     use rand::SeedableRng;
 
-    fn tape(name: &str, n_bars: usize, seed: u64, step_fraction: f64) -> Tape {
+    fn series(name: &str, n_bars: usize, seed: u64, step_fraction: f64) -> PriceSeries {
         let mut rng = Pcg64Mcg::seed_from_u64(seed);
         let mut price = 100.0;
         let bars = (0..n_bars as i64).map(|i| {
@@ -209,14 +209,14 @@ mod tests {
                 volume: 1.0,
             }
         });
-        Tape { name: name.to_owned(), bars: bars.collect(), atr: vec![0.3; n_bars], first_decision: 10 }
+        PriceSeries { name: name.to_owned(), bars: bars.collect(), atr: vec![0.3; n_bars], first_decision: 10 }
     }
 
     fn environment(ranges: &[Range<usize>], episode_bars: u32) -> MarketEnvironment {
-        let tapes: Vec<Tape> =
-            (0..ranges.len()).map(|i| tape(&format!("t{i}"), 1_000, i as u64, 0.002)).collect();
+        let price_series: Vec<PriceSeries> =
+            (0..ranges.len()).map(|i| series(&format!("t{i}"), 1_000, i as u64, 0.002)).collect();
         let rules = AccountRules { stop_atr: 4.0, drawdown_penalty: 0.1, ..AccountRules::default() };
-        MarketEnvironment::new(tapes.into(), ranges.to_vec().into(), rules, episode_bars).expect("fits")
+        MarketEnvironment::new(price_series.into(), ranges.to_vec().into(), rules, episode_bars).expect("fits")
     }
 
     #[test]
@@ -252,18 +252,18 @@ mod tests {
         let saved_rng = serde_json::to_string(&rng).expect("writes");
 
         let future = |environment: &mut MarketEnvironment, mut rng: Pcg64Mcg| {
-            let mut seen = Vec::new();
+            let mut observations = Vec::new();
             for &action in &actions[90..] {
                 let step = environment.step(action);
-                let mut own = [0.0; ACCOUNT_WIDTH];
-                environment.write_own(&mut own);
-                seen.push((step, environment.scene(), environment.base(), own));
+                let mut local = [0.0; ACCOUNT_WIDTH];
+                environment.write_local(&mut local);
+                observations.push((step, environment.instrument(), environment.t(), local));
                 if step.ends_episode() {
                     environment.reset(&mut rng);
                 }
             }
             environment.reset(&mut rng);
-            (seen, environment.state())
+            (observations, environment.state())
         };
         let straight = future(&mut environment, rng);
         environment.restore(serde_json::from_str(&text).expect("reads"));
@@ -278,16 +278,16 @@ mod tests {
         let mut lengths = Vec::new();
         for _ in 0..300 {
             environment.reset(&mut rng);
-            let start = environment.base();
+            let start = environment.t();
             let n_steps = loop {
                 let step = environment.step(FLAT);
                 assert_eq!(step.reward, 0.0);
                 assert!(!step.terminated);
                 if step.truncated {
-                    break environment.base() - start;
+                    break environment.t() - start;
                 }
             };
-            assert!(n_steps == 100 || environment.base() == 999);
+            assert!(n_steps == 100 || environment.t() == 999);
             lengths.push(n_steps);
         }
         assert!(lengths.iter().all(|&n| n >= SHORTEST_EPISODE_BARS as u32));
@@ -296,10 +296,10 @@ mod tests {
 
     #[test]
     fn an_equity_under_the_floor_terminates_the_episode() {
-        let tapes = [tape("wild", 1_000, 5, 0.1)];
+        let price_series = [series("wild", 1_000, 5, 0.1)];
         let rules = AccountRules { stop_atr: 0.0, position_limit: 3.0, ..AccountRules::default() };
         let mut environment =
-            MarketEnvironment::new(tapes.into(), [10..999].into(), rules, 10_000).expect("fits");
+            MarketEnvironment::new(price_series.into(), [10..999].into(), rules, 10_000).expect("fits");
         let end = loop {
             let step = environment.step(SHORT);
             if step.ends_episode() {
@@ -317,9 +317,9 @@ mod tests {
         let mut counts = [0u32; 4];
         for _ in 0..12_010 {
             environment.reset(&mut rng);
-            let scene = usize::from(environment.scene());
-            counts[scene] += 1;
-            assert!(environment.ranges[scene].contains(&(environment.base() as usize)));
+            let instrument = usize::from(environment.instrument());
+            counts[instrument] += 1;
+            assert!(environment.ranges[instrument].contains(&(environment.t() as usize)));
         }
         assert_eq!(counts[1], 0);
         assert!((2_750..3_250).contains(&counts[0]), "{counts:?}");
@@ -332,16 +332,16 @@ mod tests {
         let mut environment = environment(&[10..999], 100);
         environment.rules.costs = crate::market::account::Costs::FREE;
         let step = environment.step(LONG);
-        let bar = environment.tapes[0].bars[11];
+        let bar = environment.price_series[0].bars[11];
         assert!((step.reward - 1e4 * (bar.close / bar.open).ln()).abs() < 1e-8);
     }
 
     #[test]
     fn parts_that_do_not_fit_are_refused() {
-        let tapes: Arc<[Tape]> = [tape("a", 100, 1, 0.01)].into();
+        let price_series: Arc<[PriceSeries]> = [series("a", 100, 1, 0.01)].into();
         let new = |ranges: &[Range<usize>], episode_bars| {
             MarketEnvironment::new(
-                tapes.clone(),
+                price_series.clone(),
                 ranges.to_vec().into(),
                 AccountRules::default(),
                 episode_bars,

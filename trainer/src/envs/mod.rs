@@ -1,9 +1,9 @@
 //! What a learner needs of a world: a reset, a step, and where to find its observation.
 //!
 //! An observation has two parts. The *shared* part is a set of windows over streams that exist once for all
-//! environments; an environment names only its place in them: which instrument ([`Environment::scene`]) and which row
-//! ([`Environment::base`]). The *own* part is a short row of numbers that no other environment shares
-//! ([`Environment::write_own`]): a trading account, or the whole state of a plain environment.
+//! environments; an environment names only its place in them: which instrument ([`Environment::instrument`]) and which row
+//! ([`Environment::t`]). The *own* part is a short row of numbers that no other environment shares
+//! ([`Environment::write_local`]): a trading account, or the whole state of a plain environment.
 //!
 //! ```text
 //!   scene, base ──> windows over the frame streams ──┐
@@ -61,7 +61,7 @@ pub trait Environment {
     fn n_actions(&self) -> usize;
 
     /// Length of the own row.
-    fn own_width(&self) -> usize;
+    fn local_width(&self) -> usize;
 
     /// Begins an episode. Every random number comes from `rng`.
     fn reset(&mut self, rng: &mut Pcg64Mcg);
@@ -73,16 +73,16 @@ pub trait Environment {
     fn step(&mut self, action: usize) -> Step;
 
     /// Which instrument the shared windows belong to; 0 for a plain environment.
-    fn scene(&self) -> u16;
+    fn instrument(&self) -> u16;
 
     /// Index of the 5-minute bar just closed; 0 for a plain environment.
-    fn base(&self) -> u32;
+    fn t(&self) -> u32;
 
     /// Writes the own part of the observation.
     ///
     /// # Panics
-    /// If `row` is not [`own_width`](Self::own_width) long.
-    fn write_own(&self, row: &mut [f32]);
+    /// If `row` is not [`local_width`](Self::own_width) long.
+    fn write_local(&self, row: &mut [f32]);
 
     /// The state, to be saved.
     fn state(&self) -> Self::State;

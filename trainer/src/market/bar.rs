@@ -30,7 +30,7 @@ pub struct Bar {
 
 /// An instrument's bars as they were imported or made: in order of time, without overlap, of one width.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Instrument {
+pub struct BarSeries {
     /// A short name: the file's stem, or `synthetic`.
     pub name: String,
     /// Width of every bar, in milliseconds.

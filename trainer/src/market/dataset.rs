@@ -5,14 +5,14 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use buffers::frames::{Clock, FrameStream, Scene, Scenes, View};
+use buffers::frames::{Clock, FrameStream, Instrument, Dataset, View};
 use sha2::{Digest, Sha256};
 
 use crate::config::{self, Config, StampLabel};
-use crate::envs::market::Tape;
+use crate::envs::market::PriceSeries;
 use crate::error::{Error, Result};
 use crate::market::account::{ACCOUNT_WIDTH, AccountRules, Costs};
-use crate::market::bar::{Bar, DECISION_MILLIS, Instrument, STRUCTURE_MILLIS};
+use crate::market::bar::{Bar, BarSeries, DECISION_MILLIS, STRUCTURE_MILLIS};
 use crate::market::features::{
     self, Features, LVN_WIDTH, REGIME_ROWS, REGIME_STRIDE, REGIME_WIDTH, STRUCTURE_ROWS, STRUCTURE_WIDTH,
     TACTICAL_ROWS, TACTICAL_WIDTH,
@@ -29,9 +29,9 @@ pub const EMBARGO_BARS: usize = STRUCTURE_ROWS * 6;
 #[derive(Debug)]
 pub struct Market {
     /// The streams of every instrument, and the views over them.
-    pub scenes: Arc<Scenes>,
+    pub dataset: Arc<Dataset>,
     /// The prices of every instrument.
-    pub tapes: Arc<[Tape]>,
+    pub price_series: Arc<[PriceSeries]>,
     /// The parts of every instrument's time.
     pub splits: Vec<Split>,
     /// What the import took and made, a line each.
@@ -85,7 +85,7 @@ pub fn import_options(config: &config::Data) -> ImportOptions {
 ///
 /// # Errors
 /// Where the file is missing, dirty or of bars too wide.
-pub fn import_for_decisions(path: &Path, options: &ImportOptions) -> Result<(Instrument, Vec<String>)> {
+pub fn import_for_decisions(path: &Path, options: &ImportOptions) -> Result<(BarSeries, Vec<String>)> {
     let imported = import(path, options)?;
     require_decision_clock(path, &imported.instrument)?;
     Ok((imported.instrument, imported.notes))
@@ -100,7 +100,7 @@ pub fn prepare(config: &Config, say: &(dyn Fn(&str) + Sync)) -> Result<Market> {
     let identity = identity(&instruments);
     say(&format!("computing the features of {} instrument(s)", instruments.len()));
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(instruments.len());
-    let mut parts: Vec<Option<Result<(Tape, Scene, Split)>>> = instruments.iter().map(|_| None).collect();
+    let mut parts: Vec<Option<Result<(PriceSeries, Instrument, Split)>>> = instruments.iter().map(|_| None).collect();
     let per_thread = instruments.len().div_ceil(threads);
     std::thread::scope(|scope| {
         for (instruments, parts) in instruments.chunks(per_thread).zip(parts.chunks_mut(per_thread)) {
@@ -111,16 +111,16 @@ pub fn prepare(config: &Config, say: &(dyn Fn(&str) + Sync)) -> Result<Market> {
             });
         }
     });
-    let (mut tapes, mut scenes, mut splits) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut price_series, mut dataset, mut splits) = (Vec::new(), Vec::new(), Vec::new());
     for part in parts {
-        let (tape, scene, split) = part.expect("every instrument was laid out")?;
-        tapes.push(tape);
-        scenes.push(scene);
+        let (series, instrument, split) = part.expect("every instrument was laid out")?;
+        price_series.push(series);
+        dataset.push(instrument);
         splits.push(split);
     }
     Ok(Market {
-        scenes: Arc::new(Scenes::new(views(), scenes)),
-        tapes: tapes.into(),
+        dataset: Arc::new(Dataset::new(views(), dataset)),
+        price_series: price_series.into(),
         splits,
         notes,
         identity,
@@ -129,7 +129,7 @@ pub fn prepare(config: &Config, say: &(dyn Fn(&str) + Sync)) -> Result<Market> {
     })
 }
 
-type Instruments = (Vec<Instrument>, Vec<String>, Option<Vec<f64>>);
+type Instruments = (Vec<BarSeries>, Vec<String>, Option<Vec<f64>>);
 
 fn instruments(config: &Config, say: &(dyn Fn(&str) + Sync)) -> Result<Instruments> {
     if config.data.files.is_empty() {
@@ -165,7 +165,7 @@ fn instruments(config: &Config, say: &(dyn Fn(&str) + Sync)) -> Result<Instrumen
     Ok((instruments, notes, None))
 }
 
-fn identity(instruments: &[Instrument]) -> String {
+fn identity(instruments: &[BarSeries]) -> String {
     let mut hash = Sha256::new();
     for instrument in instruments {
         hash.update(instrument.name.as_bytes());
@@ -186,12 +186,12 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn lay_out(instrument: &Instrument, data: &config::Data) -> Result<(Tape, Scene, Split)> {
-    let five = resample(&instrument.bars, DECISION_MILLIS);
-    let thirty = resample(&instrument.bars, STRUCTURE_MILLIS);
+fn lay_out(series: &BarSeries, data: &config::Data) -> Result<(PriceSeries, Instrument, Split)> {
+    let five = resample(&series.bars, DECISION_MILLIS);
+    let thirty = resample(&series.bars, STRUCTURE_MILLIS);
     let features = features::compute(&five, &thirty);
     let too_few = |needed: &str| Error::File {
-        path: instrument.name.clone().into(),
+        path: series.name.clone().into(),
         problem: format!(
             "{} five-minute bars are too few {needed}; give a longer history (a few weeks at the least)",
             five.len()
@@ -207,9 +207,9 @@ fn lay_out(instrument: &Instrument, data: &config::Data) -> Result<(Tape, Scene,
                  bars of embargo stand between two parts"
             ))
         })?;
-    let scene = scene(&features, first_decision);
-    let tape = Tape { name: instrument.name.clone(), bars: five, atr: features.atr, first_decision };
-    Ok((tape, scene, split))
+    let instrument = streams_of(&features, first_decision);
+    let prices = PriceSeries { name: series.name.clone(), bars: five, atr: features.atr, first_decision };
+    Ok((prices, instrument, split))
 }
 
 /// The views of a market observation, in the order of its tensors.
@@ -218,14 +218,14 @@ pub fn views() -> Vec<View> {
     let view = |name, length, width, stride, clock| View { name, length, width, stride, clock };
     vec![
         view("structure", STRUCTURE_ROWS, STRUCTURE_WIDTH, 1, Clock::Slow),
-        view("tactical", TACTICAL_ROWS, TACTICAL_WIDTH, 1, Clock::Base),
-        view("regime", REGIME_ROWS, REGIME_WIDTH, REGIME_STRIDE, Clock::Base),
-        view("lvn", 1, LVN_WIDTH, 1, Clock::Base),
-        view("account", 1, ACCOUNT_WIDTH, 1, Clock::Own),
+        view("tactical", TACTICAL_ROWS, TACTICAL_WIDTH, 1, Clock::Decision),
+        view("regime", REGIME_ROWS, REGIME_WIDTH, REGIME_STRIDE, Clock::Decision),
+        view("lvn", 1, LVN_WIDTH, 1, Clock::Decision),
+        view("account", 1, ACCOUNT_WIDTH, 1, Clock::Local),
     ]
 }
 
-fn scene(features: &Features, first_decision: usize) -> Scene {
+fn streams_of(features: &Features, first_decision: usize) -> Instrument {
     fn stream<const W: usize>(view: &features::View<W>) -> FrameStream {
         let mut stream = FrameStream::new(W);
         for row in &view.rows {
@@ -233,7 +233,7 @@ fn scene(features: &Features, first_decision: usize) -> Scene {
         }
         stream
     }
-    Scene {
+    Instrument {
         streams: vec![
             stream(&features.structure),
             stream(&features.tactical),
@@ -242,7 +242,7 @@ fn scene(features: &Features, first_decision: usize) -> Scene {
             FrameStream::new(ACCOUNT_WIDTH),
         ],
         slow_row: features.structure_row.clone(),
-        first_base: first_decision,
+        first_step: first_decision,
     }
 }
 

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use agents::dqn::DqnConfig;
 use memsys::ledger::budget;
-use memsys::limit::Line;
-use memsys::nn::activations::Policy;
+use memsys::limit::MemoryLimit;
+use memsys::nn::activations::ActivationMode;
 use memsys::os::probe;
 use memsys::os::probe::DeviceBytes;
-use memsys::step::cost::Facts;
-use memsys::step::retry::Steps;
+use memsys::step::cost::StepCosts;
+use memsys::step::retry::StepRunner;
 use memsys::system::MemoryOptimizationSystem;
 use memsys::system::policy::Thresholds;
 use memsys::system::recommend;
@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::format;
 use crate::market::account::ACCOUNT_WIDTH;
 use crate::memory::plan::{DataBytes, Plan, SLACK_BYTES};
-use crate::memory::profile::{Survey, estimate, micro_batches, survey};
+use crate::memory::profile::{MemoryProfile, estimate, micro_batches, profile};
 use crate::run::build::dqn_config;
 
 /// Share of each GPU that the process takes at most, where the line is given in bytes: those are of the host.
@@ -37,7 +37,7 @@ const DEVICE_FRACTION: f64 = 0.8;
 pub fn limit_bytes(config: &Config) -> Result<u64> {
     let allowed = probe::allowed_bytes()?;
     let limit = config.memory.limit.limit_bytes(allowed);
-    if matches!(config.memory.limit, Line::Bytes(_)) && limit > allowed {
+    if matches!(config.memory.limit, MemoryLimit::Bytes(_)) && limit > allowed {
         let problem = format!(
             "a line of {} lies above the {} that this machine or its control group allows; draw it at that or lower, \
              or as a share such as 80%",
@@ -53,8 +53,8 @@ pub fn limit_bytes(config: &Config) -> Result<u64> {
 /// hold the run, before anything is loaded. Without management nothing is counted and nothing is known.
 ///
 /// # Errors
-/// [`Error::LineTooLow`], or where libtorch refuses a call.
-pub fn draw_line(config: &Config, device: Device) -> Result<Option<Survey>> {
+/// [`Error::LimitTooLow`], or where libtorch refuses a call.
+pub fn apply_limit(config: &Config, device: Device) -> Result<Option<MemoryProfile>> {
     let limit = limit_bytes(config)?;
     if !config.memory.managed {
         libtorch::attend_plainly();
@@ -62,8 +62,8 @@ pub fn draw_line(config: &Config, device: Device) -> Result<Option<Survey>> {
     }
     if device.is_cuda() {
         let share = match config.memory.limit {
-            Line::Percent(percent) => percent / 100.0,
-            Line::Bytes(_) => DEVICE_FRACTION,
+            MemoryLimit::Percent(percent) => percent / 100.0,
+            MemoryLimit::Bytes(_) => DEVICE_FRACTION,
         };
         libtorch::use_devices(share)?;
     }
@@ -73,30 +73,30 @@ pub fn draw_line(config: &Config, device: Device) -> Result<Option<Survey>> {
     count()?;
     let dqn = network(config);
     let data = DataBytes::estimated(config)?;
-    let too_low = |survey: &Survey| Error::LineTooLow(Box::new(Plan::new(config, survey, data, limit)));
+    let too_low = |profile: &MemoryProfile| Error::LimitTooLow(Box::new(Plan::new(config, profile, data, limit)));
     // What is resident already counts while the survey runs under the line.
     ledger::set_base(probe::resident_bytes()?.saturating_sub(ledger::counted_bytes()));
     let estimated = estimate(config, &dqn)?;
     // Far below what can be: not even the survey would fit.
-    if Plan::new(config, &estimated, data, limit).smallest_line_bytes * 3 / 4 > limit {
+    if Plan::new(config, &estimated, data, limit).smallest_limit_bytes * 3 / 4 > limit {
         return Err(too_low(&estimated));
     }
     budget::set_limit(limit);
-    let surveyed = match survey(config, &dqn, device, limit) {
-        Ok(surveyed) => surveyed,
+    let profiled = match profile(config, &dqn, device, limit) {
+        Ok(profiled) => profiled,
         Err(_) if budget::n_denied() > 0 => return Err(too_low(&estimated)),
         Err(error) => return Err(error),
     };
-    let plan = Plan::new(config, &surveyed, data, limit);
+    let plan = Plan::new(config, &profiled, data, limit);
     if !plan.fits() {
-        return Err(Error::LineTooLow(Box::new(plan)));
+        return Err(Error::LimitTooLow(Box::new(plan)));
     }
     budget::begin_anew();
-    ledger::set_base(surveyed.base_bytes);
+    ledger::set_base(profiled.base_bytes);
     ledger::restart_peak();
-    budget::allow_residual(surveyed.scratch_bytes + SLACK_BYTES);
-    budget::rehearse_refusals(config.memory.refuse_every);
-    Ok(Some(surveyed))
+    budget::allow_residual(profiled.scratch_bytes + SLACK_BYTES);
+    budget::inject_refusals(config.memory.refuse_every);
+    Ok(Some(profiled))
 }
 
 /// Begins to count: every tensor, and what the C library's heap does with freed blocks.
@@ -112,30 +112,30 @@ pub fn count() -> Result<()> {
 /// The network of a run, before its environment is made.
 #[must_use]
 pub fn network(config: &Config) -> DqnConfig {
-    let (n_actions, own_width) = match config.run.environment {
+    let (n_actions, local_width) = match config.run.environment {
         EnvironmentKind::Market => (3, ACCOUNT_WIDTH),
         EnvironmentKind::Cartpole => {
             let environment = CartPole::new();
-            (environment.n_actions(), environment.own_width())
+            (environment.n_actions(), environment.local_width())
         }
     };
-    dqn_config(config, n_actions, own_width)
+    dqn_config(config, n_actions, local_width)
 }
 
 /// How learner steps are made: on the rung that fits what is free now, less `growth_bytes` that will be taken later. A
 /// resumed run had `resumed` as its largest micro-batch, and has it again.
 ///
 /// # Errors
-/// [`Error::LineTooLow`] where not even the leanest rung fits.
+/// [`Error::LimitTooLow`] where not even the leanest rung fits.
 pub fn steps(
     config: &Config,
-    survey: Option<&Survey>,
+    profile: Option<&MemoryProfile>,
     growth_bytes: u64,
     resumed: Option<usize>,
-) -> Result<Steps> {
-    let Some(survey) = survey else {
+) -> Result<StepRunner> {
+    let Some(profile) = profile else {
         let whole = config.agent.batch;
-        return Ok(Steps::fixed(if config.memory.managed {
+        return Ok(StepRunner::fixed(if config.memory.managed {
             config.agent.micro_batch.min(whole)
         } else {
             whole
@@ -143,12 +143,12 @@ pub fn steps(
     };
     let free = budget::headroom_bytes() + ledger::CACHE.bytes();
     let (_, largest) = micro_batches(config);
-    let facts = Facts { largest: resumed.unwrap_or(largest), ..survey.facts.clone() };
-    match facts.choose(free.saturating_sub(growth_bytes)) {
-        Some(rung) => Ok(Steps::new(facts, rung)),
+    let costs = StepCosts { largest: resumed.unwrap_or(largest), ..profile.costs.clone() };
+    match costs.choose(free.saturating_sub(growth_bytes)) {
+        Some(step_config) => Ok(StepRunner::new(costs, step_config)),
         None => {
             let data = DataBytes::estimated(config)?;
-            Err(Error::LineTooLow(Box::new(Plan::new(config, survey, data, budget::limit_bytes()))))
+            Err(Error::LimitTooLow(Box::new(Plan::new(config, profile, data, budget::limit_bytes()))))
         }
     }
 }
@@ -157,7 +157,7 @@ pub fn steps(
 ///
 /// # Errors
 /// Where the kernel does not tell how memory stands, or no thread can be started.
-pub fn watch(config: &Config, device: Device, steps: &mut Steps) -> Result<Option<MemoryOptimizationSystem>> {
+pub fn watch(config: &Config, device: Device, steps: &mut StepRunner) -> Result<Option<MemoryOptimizationSystem>> {
     if !config.memory.managed || !config.memory.counted {
         return Ok(None);
     }
@@ -175,7 +175,7 @@ pub fn watch(config: &Config, device: Device, steps: &mut Steps) -> Result<Optio
         builder = builder.device(move || device_bytes(index));
     }
     let system = builder.start()?;
-    steps.follow(system.rungs());
+    steps.follow(system.step_configs());
     Ok(Some(system))
 }
 
@@ -191,16 +191,16 @@ fn device_bytes(index: usize) -> DeviceBytes {
 
 /// What the memory system may recommend settings of.
 #[must_use]
-pub fn facts(config: &Config) -> recommend::Facts {
-    recommend::Facts {
+pub fn run_settings(config: &Config) -> recommend::RunSettings {
+    recommend::RunSettings {
         replay_capacity_transitions: config.replay.capacity as u64,
         n_environments: config.run.n_environments as u64,
         micro_batch: config.agent.micro_batch as u64,
         activations: match config.memory.activations {
             ActivationChoice::Auto => None,
-            ActivationChoice::Keep => Some(Policy::Keep),
-            ActivationChoice::Recompute => Some(Policy::Recompute),
-            ActivationChoice::Spill => Some(Policy::Spill),
+            ActivationChoice::Keep => Some(ActivationMode::Keep),
+            ActivationChoice::Recompute => Some(ActivationMode::Recompute),
+            ActivationChoice::Spill => Some(ActivationMode::Spill),
         },
         compact_preset_bytes: None,
     }

@@ -12,16 +12,16 @@ use std::fmt;
 
 use buffers::replay::Replay;
 use buffers::replay::sum_tree::SumTree;
-use memsys::limit::Line;
-use memsys::nn::activations::Policy;
-use memsys::step::cost::Rung;
+use memsys::limit::MemoryLimit;
+use memsys::nn::activations::ActivationMode;
+use memsys::step::cost::StepConfig;
 
 use crate::config::Config;
 use crate::error::Result;
 use crate::format;
 use crate::market::dataset::import_options;
 use crate::market::import::extent::extent;
-use crate::memory::profile::Survey;
+use crate::memory::profile::MemoryProfile;
 use crate::run::learner_loop::store_options;
 
 /// Bytes under the line that stay free for what moves between two readings: small blocks of the C library's heap, stacks.
@@ -32,7 +32,7 @@ const BOOKS_BYTES: u64 = 2 << 20;
 /// what was planned must be what is refused below.
 const RUNTIME_STEP_BYTES: u64 = 16 << 20;
 /// Lines are told in whole steps of so many bytes.
-const LINE_STEP_BYTES: u64 = 1 << 20;
+const LIMIT_STEP_BYTES: u64 = 1 << 20;
 /// Weights beside those that learn: the best of the validations.
 const BEST_COPIES: u64 = 1;
 /// Numbers of a position's embedding, kept for a part of the data while the part is judged.
@@ -51,10 +51,10 @@ pub struct DataBytes {
 
 /// Measured over synthetic and real bars (`plan --mode measured` prints the same of any data): bytes that stay of a
 /// decision bar, and bytes of a decision bar and of a row of a file at the worst moment of loading.
-const STAYS_BYTES_A_BAR: u64 = 216;
+const STAYS_BYTES_PER_BAR: u64 = 216;
 const STAYS_BYTES: u64 = 1 << 20;
-const LOADING_BYTES_A_BAR: u64 = 440;
-const LOADING_BYTES_A_ROW: u64 = 120;
+const LOADING_BYTES_PER_BAR: u64 = 440;
+const LOADING_BYTES_PER_ROW: u64 = 120;
 
 impl DataBytes {
     /// Estimates from the configuration and the size of its files.
@@ -75,14 +75,14 @@ impl DataBytes {
             // Five of seven days trade, 288 bars each.
             n_bars = u64::from(config.synthetic.days) * 288 * 5 / 7;
         }
-        let loading = n_bars * LOADING_BYTES_A_BAR + n_rows * LOADING_BYTES_A_ROW;
-        Ok(Self { n_bars, stays: STAYS_BYTES + n_bars * STAYS_BYTES_A_BAR, loading: loading + STAYS_BYTES })
+        let loading = n_bars * LOADING_BYTES_PER_BAR + n_rows * LOADING_BYTES_PER_ROW;
+        Ok(Self { n_bars, stays: STAYS_BYTES + n_bars * STAYS_BYTES_PER_BAR, loading: loading + STAYS_BYTES })
     }
 }
 
 /// One part of the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
+pub struct PlanItem {
     /// Its key in JSON.
     pub key: &'static str,
     /// What it is.
@@ -99,21 +99,21 @@ pub struct Plan {
     /// The line.
     pub limit_bytes: u64,
     /// The line as it was written.
-    pub line: Line,
+    pub limit_as_written: MemoryLimit,
     /// What is held for the whole run.
-    pub steady: Vec<Part>,
+    pub steady: Vec<PlanItem>,
     /// What is held for a time, on top of it; the largest counts.
-    pub moments: Vec<Part>,
+    pub moments: Vec<PlanItem>,
     /// The most while data is loaded, runtime included.
     pub loading_bytes: u64,
     /// The rung that fits the line.
-    pub rung: Option<Rung>,
+    pub step_config: Option<StepConfig>,
     /// The peak on that rung, or on the leanest where none fits.
     pub peak_bytes: u64,
     /// The smallest line that would do.
-    pub smallest_line_bytes: u64,
+    pub smallest_limit_bytes: u64,
     /// Every rung with the peak of the whole run on it.
-    pub rungs: Vec<(Rung, u64)>,
+    pub step_configs: Vec<(StepConfig, u64)>,
     /// Microseconds a sample of each policy, where they were measured.
     pub micros_per_sample: Vec<(&'static str, f64)>,
 }
@@ -121,14 +121,14 @@ pub struct Plan {
 impl Plan {
     /// Puts the parts together.
     #[must_use]
-    pub fn new(config: &Config, survey: &Survey, data: DataBytes, limit_bytes: u64) -> Self {
-        let flat = survey.flat_bytes;
-        let replay = replay_bytes(config, survey.own_width);
+    pub fn new(config: &Config, profile: &MemoryProfile, data: DataBytes, limit_bytes: u64) -> Self {
+        let flat = profile.flat_bytes;
+        let replay = replay_bytes(config, profile.local_width);
         let mut steady = vec![
             part(
                 "runtime",
                 "runtime: code, libtorch, its scratch memory",
-                survey.base_bytes + survey.scratch_bytes,
+                profile.base_bytes + profile.scratch_bytes,
             ),
             part("streams", "market: streams and tapes", data.stays),
             part("parameters", "parameters", flat),
@@ -141,62 +141,62 @@ impl Plan {
         ];
         if !config.run.synchronous {
             // The actor's own copy, one on its way to it, and what it acts with while the learner learns.
-            steady.push(part("actor", "the actor's weights and acting", 2 * flat + survey.acting_bytes));
+            steady.push(part("actor", "the actor's weights and acting", 2 * flat + profile.acting_bytes));
         }
         let held: u64 = steady.iter().map(|part| part.bytes).sum();
-        let judged_bars = (data.n_bars as f64
+        let evaluated_bars = (data.n_bars as f64
             * config
                 .data
                 .validation_fraction
                 .max(1.0 - config.data.train_fraction - config.data.validation_fraction))
             as u64;
-        let judging = survey.evaluation_bytes + judged_bars * EMBEDDING_BYTES;
+        let judging = profile.evaluation_bytes + evaluated_bars * EMBEDDING_BYTES;
         let mut moments = vec![
-            part("acting", "acting", survey.acting_bytes),
+            part("acting", "acting", profile.acting_bytes),
             part("evaluating", "evaluating", judging),
             part("testing", "the test: evaluating, with weights of its own", judging + flat),
             part("saving", "saving: a copy of one set of numbers", flat),
         ];
-        let loading_bytes = survey.base_bytes + data.loading;
+        let loading_bytes = profile.base_bytes + data.loading;
         let others = moments.iter().map(|part| part.bytes).max().unwrap_or(0);
         // A batch, which is counted with learning, stays from step to step.
-        let run_peak = |learning: u64| loading_bytes.max(held + learning.max(others + survey.batch_bytes));
-        let rungs: Vec<(Rung, u64)> =
-            survey.facts.rungs().into_iter().map(|(rung, bytes)| (rung, run_peak(bytes))).collect();
+        let run_peak = |learning: u64| loading_bytes.max(held + learning.max(others + profile.batch_bytes));
+        let step_configs: Vec<(StepConfig, u64)> =
+            profile.costs.step_configs().into_iter().map(|(step_config, bytes)| (step_config, run_peak(bytes))).collect();
         let room = limit_bytes.saturating_sub(SLACK_BYTES);
-        let rung = survey.facts.choose(room.saturating_sub(held)).filter(|_| run_peak(0) <= room);
-        let (leanest, learning) = rung
-            .and_then(|rung| Some((rung, survey.facts.peak_bytes(rung)?)))
-            .or_else(|| survey.facts.leanest())
-            .map_or((None, 0), |(rung, bytes)| (Some(rung), bytes));
-        let of_activations = leanest.map_or_else(String::new, |rung| format!("learning: {rung}"));
+        let step_config = profile.costs.choose(room.saturating_sub(held)).filter(|_| run_peak(0) <= room);
+        let (leanest, learning) = step_config
+            .and_then(|step_config| Some((step_config, profile.costs.peak_bytes(step_config)?)))
+            .or_else(|| profile.costs.leanest())
+            .map_or((None, 0), |(step_config, bytes)| (Some(step_config), bytes));
+        let of_activations = leanest.map_or_else(String::new, |step_config| format!("learning: {step_config}"));
         moments.insert(0, part("learning", &of_activations, learning));
-        let keeps = leanest.is_some_and(|rung| rung.policy == Policy::Keep);
-        let untouched = if keeps { (learning as f64 * survey.untouched_fraction) as u64 } else { 0 };
+        let keeps = leanest.is_some_and(|step_config| step_config.mode == ActivationMode::Keep);
+        let untouched = if keeps { (learning as f64 * profile.untouched_fraction) as u64 } else { 0 };
         if untouched > 0 {
             moments.insert(1, part("untouched", "of which counted and never touched", untouched));
         }
-        let runtime = survey.base_bytes + survey.scratch_bytes;
+        let runtime = profile.base_bytes + profile.scratch_bytes;
         let stepped = runtime.next_multiple_of(RUNTIME_STEP_BYTES);
-        let least = rungs.iter().map(|(_, peak)| *peak).min().unwrap_or(0) - runtime.min(loading_bytes);
-        let least = stepped + least.max(survey.own_bytes);
+        let least = step_configs.iter().map(|(_, peak)| *peak).min().unwrap_or(0) - runtime.min(loading_bytes);
+        let least = stepped + least.max(profile.own_bytes);
         Self {
-            is_measured: survey.is_measured,
+            is_measured: profile.is_measured,
             limit_bytes,
-            line: config.memory.limit,
+            limit_as_written: config.memory.limit,
             steady,
             moments,
             loading_bytes,
-            rung,
+            step_config,
             peak_bytes: run_peak(learning - untouched.min(learning)),
-            smallest_line_bytes: (least + SLACK_BYTES).next_multiple_of(LINE_STEP_BYTES),
-            rungs,
-            micros_per_sample: survey
-                .facts
+            smallest_limit_bytes: (least + SLACK_BYTES).next_multiple_of(LIMIT_STEP_BYTES),
+            step_configs,
+            micros_per_sample: profile
+                .costs
                 .costs
                 .iter()
-                .filter(|_| survey.is_measured)
-                .map(|cost| (cost.policy.word(), cost.micros_per_sample))
+                .filter(|_| profile.is_measured)
+                .map(|cost| (cost.mode.word(), cost.micros_per_sample))
                 .collect(),
         }
     }
@@ -204,7 +204,7 @@ impl Plan {
     /// Whether the line holds the run.
     #[must_use]
     pub fn fits(&self) -> bool {
-        self.rung.is_some() && self.smallest_line_bytes <= self.limit_bytes
+        self.step_config.is_some() && self.smallest_limit_bytes <= self.limit_bytes
     }
 
     /// Bytes held for the whole run.
@@ -216,15 +216,15 @@ impl Plan {
     /// Settings that the plan recommends, as TOML.
     #[must_use]
     pub fn recommended(&self) -> String {
-        let rung =
-            self.rung.or_else(|| self.rungs.iter().min_by_key(|(_, peak)| *peak).map(|(rung, _)| *rung));
-        let line = if self.fits() { self.line } else { Line::Bytes(self.smallest_line_bytes) };
-        let mut text = format!("[memory]\nlimit = \"{line}\"\n");
-        if let Some(rung) = rung {
+        let step_config =
+            self.step_config.or_else(|| self.step_configs.iter().min_by_key(|(_, peak)| *peak).map(|(step_config, _)| *step_config));
+        let limit_as_written = if self.fits() { self.limit_as_written } else { MemoryLimit::Bytes(self.smallest_limit_bytes) };
+        let mut text = format!("[memory]\nlimit = \"{limit_as_written}\"\n");
+        if let Some(step_config) = step_config {
             text.push_str(&format!(
                 "activations = \"{}\"\n\n[agent]\nmicro_batch = {}\n",
-                rung.policy.word(),
-                rung.micro_batch
+                step_config.mode.word(),
+                step_config.micro_batch
             ));
         }
         text
@@ -233,26 +233,26 @@ impl Plan {
     /// The plan for a program.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
-        let parts = |parts: &[Part]| -> serde_json::Value {
+        let parts = |parts: &[PlanItem]| -> serde_json::Value {
             parts.iter().map(|part| (part.key.to_owned(), serde_json::json!(part.bytes))).collect()
         };
-        let rung = |rung: &Rung| serde_json::json!({"micro_batch": rung.micro_batch, "activations": rung.policy.word()});
+        let step_config = |step_config: &StepConfig| serde_json::json!({"micro_batch": step_config.micro_batch, "activations": step_config.mode.word()});
         serde_json::json!({
             "mode": if self.is_measured { "measured" } else { "static" },
             "limit_bytes": self.limit_bytes,
             "fits": self.fits(),
             "peak_bytes": self.peak_bytes,
-            "smallest_line_bytes": self.smallest_line_bytes,
+            "smallest_line_bytes": self.smallest_limit_bytes,
             "slack_bytes": SLACK_BYTES,
             "loading_bytes": self.loading_bytes,
             "steady": parts(&self.steady),
             "moments": parts(&self.moments),
-            "rung": self.rung.as_ref().map(rung),
-            "rungs": self.rungs.iter().map(|(at, peak)| {
-                serde_json::json!({"rung": rung(at), "peak_bytes": peak})
+            "rung": self.step_config.as_ref().map(step_config),
+            "rungs": self.step_configs.iter().map(|(at, peak)| {
+                serde_json::json!({"rung": step_config(at), "peak_bytes": peak})
             }).collect::<Vec<_>>(),
-            "micros_per_sample": self.micros_per_sample.iter().map(|(policy, micros)| {
-                ((*policy).to_owned(), serde_json::json!(micros))
+            "micros_per_sample": self.micros_per_sample.iter().map(|(mode, micros)| {
+                ((*mode).to_owned(), serde_json::json!(micros))
             }).collect::<serde_json::Map<_, _>>(),
         })
     }
@@ -260,19 +260,19 @@ impl Plan {
 
 /// Bytes of memory of the replay once it is as full as it will be.
 #[must_use]
-pub fn replay_bytes(config: &Config, own_width: usize) -> u64 {
+pub fn replay_bytes(config: &Config, local_width: usize) -> u64 {
     // Room that no transition will ever take is never touched, and so not resident; the tree is touched as a whole.
     let n_steps = config.run.environment_steps;
     let capacity = config.replay.capacity;
     let filled = capacity.min(usize::try_from(n_steps).unwrap_or(usize::MAX));
     let tree = |capacity| SumTree::planned_bytes(capacity);
     let store = store_options(config, None);
-    Replay::planned_tier_bytes(&store, filled, n_steps, own_width, config.run.n_environments)
+    Replay::planned_tier_bytes(&store, filled, n_steps, local_width, config.run.n_environments)
         + tree(capacity).saturating_sub(tree(filled))
 }
 
-fn part(key: &'static str, name: &str, bytes: u64) -> Part {
-    Part { key, name: name.to_owned(), bytes }
+fn part(key: &'static str, name: &str, bytes: u64) -> PlanItem {
+    PlanItem { key, name: name.to_owned(), bytes }
 }
 
 impl fmt::Display for Plan {
@@ -295,6 +295,6 @@ impl fmt::Display for Plan {
         row(formatter, "peak", self.peak_bytes)?;
         row(formatter, "margin", SLACK_BYTES)?;
         row(formatter, "the line", self.limit_bytes)?;
-        row(formatter, "the smallest line that would do", self.smallest_line_bytes)
+        row(formatter, "the smallest line that would do", self.smallest_limit_bytes)
     }
 }

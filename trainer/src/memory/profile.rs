@@ -9,14 +9,14 @@ use std::time::Instant;
 
 use agents::dqn::{Actor, Body, DqnConfig, Learner, Network};
 use agents::embedding_cache::{BLOCK, embed_range};
-use buffers::frames::{FrameStream, Place, Scene, Scenes};
+use buffers::frames::{FrameStream, ObservationRef, Instrument, Dataset};
 use buffers::replay::{Batch, Replay, ReplayOptions, StoreOptions, Transition};
 use embedders::Fused;
 use memsys::ledger::budget;
 use memsys::nn::activations;
-use memsys::nn::activations::Policy;
+use memsys::nn::activations::ActivationMode;
 use memsys::os::probe;
-use memsys::step::cost::{Facts, PolicyCost, Rung};
+use memsys::step::cost::{StepCosts, ModeCost, StepConfig};
 use memsys::{ledger, libtorch};
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
@@ -25,13 +25,13 @@ use tch::Device;
 use crate::config::{ActivationChoice, Config};
 use crate::error::Result;
 use crate::market::dataset::views;
-use crate::run::actor_loop::{Seen, observe};
+use crate::run::actor_loop::{Observation, observe};
 use crate::run::evaluation::plain_views;
 
 /// Base positions of the stand-in scene: enough for the longest window and a block of evaluation.
-const N_BASE: usize = 448;
+const N_STEPS: usize = 448;
 /// The first of them at which every window is full.
-const FIRST_BASE: usize = 320;
+const FIRST_STEP: usize = 320;
 
 /// What libtorch makes resident at the first use of the embedders' kernels: code, and oneDNN's and MKL's own buffers.
 const FIRST_USE_BYTES: u64 = 58 << 20;
@@ -44,7 +44,7 @@ const SPILLED_SHARE: f64 = 0.3;
 
 /// What was measured.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Survey {
+pub struct MemoryProfile {
     /// Bytes resident and not counted once everything had run once: code, static data, libtorch's own structures.
     pub base_bytes: u64,
     /// Bytes of scratch memory beyond that at the worst moment of a step.
@@ -56,11 +56,11 @@ pub struct Survey {
     /// Bytes of tensors that measuring takes at least.
     pub own_bytes: u64,
     /// Numbers of an environment's own row.
-    pub own_width: usize,
+    pub local_width: usize,
     /// Bytes of one flat set of weights.
     pub flat_bytes: u64,
     /// What micro-batches and policies cost, batch included.
-    pub facts: Facts,
+    pub costs: StepCosts,
     /// Bytes of a batch, which stays from step to step.
     pub batch_bytes: u64,
     /// Bytes of tensors at the peak of acting in all environments.
@@ -70,31 +70,31 @@ pub struct Survey {
 }
 
 /// What a rehearsal of a micro-batch held.
-struct Rehearsed {
+struct DryRun {
     peak_bytes: u64,
     untouched_bytes: u64,
     uncounted_bytes: u64,
     micros: f64,
 }
 
-impl Rehearsed {
+impl DryRun {
     fn untouched_fraction(&self) -> f64 {
         self.untouched_bytes as f64 / self.peak_bytes.max(1) as f64
     }
 }
 
 /// One forward and backward pass of a micro-batch, after one that makes its kernels and code resident.
-fn rehearse(
+fn dry_run(
     learner: &mut Learner,
     replay: &Replay,
     options: &activations::Options,
     size: usize,
-) -> Result<Rehearsed> {
+) -> Result<DryRun> {
     let batch: Batch = replay.sample(size, 0.4, &mut Pcg64Mcg::seed_from_u64(0))?;
     let mut pass = || -> Result<f64> {
         let _activations = activations::enter(options)?;
         let began = Instant::now();
-        learner.rehearse(&batch, size)?;
+        learner.dry_run(&batch, size)?;
         Ok(began.elapsed().as_secs_f64() * 1e6)
     };
     budget::begin_anew();
@@ -108,78 +108,78 @@ fn rehearse(
     let counted_peak = ledger::peak_counted_bytes() - ledger::BASE.bytes();
     let uncounted_bytes = probe::recent_peak_resident_bytes()?.saturating_sub(counted_peak);
     ledger::raise_peak_to(counted);
-    Ok(Rehearsed { peak_bytes, untouched_bytes: libtorch::untouched_bytes(), uncounted_bytes, micros })
+    Ok(DryRun { peak_bytes, untouched_bytes: libtorch::untouched_bytes(), uncounted_bytes, micros })
 }
 
 /// Measures. Tensors must be counted already.
 ///
 /// # Errors
 /// Where libtorch refuses a call; memory among its reasons.
-pub fn survey(config: &Config, dqn: &DqnConfig, device: Device, limit_bytes: u64) -> Result<Survey> {
-    let scenes = stand_in(dqn);
+pub fn profile(config: &Config, dqn: &DqnConfig, device: Device, limit_bytes: u64) -> Result<MemoryProfile> {
+    let dataset = stand_in(dqn);
     let mut learner =
-        Learner::new(*dqn, Network::new(dqn), Arc::clone(&scenes), device)?.without_kept_embeddings();
-    let replay = filled(dqn, &scenes)?;
+        Learner::new(*dqn, Network::new(dqn), Arc::clone(&dataset), device)?.without_kept_embeddings();
+    let replay = filled(dqn, &dataset)?;
     let mut rng = Pcg64Mcg::seed_from_u64(0);
 
     let (smallest, largest) = micro_batches(config);
     let sizes = if largest >= 8 { [4, 8] } else { [largest, largest] };
     let mut costs = Vec::new();
-    let (mut scratch_bytes, mut rehearsed_bytes, mut untouched_fraction) = (0, 0, 0.0);
+    let (mut scratch_bytes, mut dry_run_bytes, mut untouched_fraction) = (0, 0, 0.0);
     // The first pass makes kernels and code resident.
     let warm: Batch = replay.sample(sizes[1], 0.4, &mut rng)?;
-    learner.rehearse(&warm, 1)?;
+    learner.dry_run(&warm, 1)?;
     let of_batch = batch_bytes(&warm) * dqn.batch as u64 / sizes[1] as u64;
     drop(warm);
-    for policy in policies(config.memory.activations) {
-        let options = options(config, policy);
+    for mode in modes(config.memory.activations) {
+        let options = options(config, mode);
         let mut measure =
-            |size: usize| -> Result<Rehearsed> { rehearse(&mut learner, &replay, &options, size) };
+            |size: usize| -> Result<DryRun> { dry_run(&mut learner, &replay, &options, size) };
         let (small, large) = (measure(sizes[0])?, measure(sizes[1])?);
         scratch_bytes = scratch_bytes.max(small.uncounted_bytes).max(large.uncounted_bytes);
-        rehearsed_bytes = rehearsed_bytes.max(large.peak_bytes);
-        if policy == Policy::Keep {
+        dry_run_bytes = dry_run_bytes.max(large.peak_bytes);
+        if mode == ActivationMode::Keep {
             untouched_fraction = large.untouched_fraction();
         }
         let micros_per_sample = large.micros / sizes[1] as f64;
         let mut cost = if sizes[0] == sizes[1] {
             let bytes_per_sample = large.peak_bytes as f64 / sizes[1] as f64;
-            PolicyCost { policy, base_bytes: 0.0, bytes_per_sample, micros_per_sample }
+            ModeCost { mode, base_bytes: 0.0, bytes_per_sample, micros_per_sample }
         } else {
             let peaks = [(sizes[0], small.peak_bytes), (sizes[1], large.peak_bytes)];
-            PolicyCost::through(policy, peaks, micros_per_sample)
+            ModeCost::through(mode, peaks, micros_per_sample)
         };
         cost.base_bytes += of_batch as f64;
         costs.push(cost);
     }
     // The rung of a run far from its line is measured itself, where there is room for that.
-    let preferred = Rung { micro_batch: largest, policy: Policy::Keep };
-    let mut facts = Facts { smallest, largest, costs, measured: Vec::new() };
-    if let Some(bytes) = facts.peak_bytes(preferred)
+    let preferred = StepConfig { micro_batch: largest, mode: ActivationMode::Keep };
+    let mut costs = StepCosts { smallest, largest, costs, measured: Vec::new() };
+    if let Some(bytes) = costs.peak_bytes(preferred)
         && probe::resident_bytes()? + bytes + bytes / 8 <= limit_bytes
         && largest > sizes[1]
     {
-        let rehearsed = rehearse(&mut learner, &replay, &options(config, Policy::Keep), largest)?;
+        let rehearsed = dry_run(&mut learner, &replay, &options(config, ActivationMode::Keep), largest)?;
         scratch_bytes = scratch_bytes.max(rehearsed.uncounted_bytes);
         untouched_fraction = rehearsed.untouched_fraction();
-        facts.measured.push((preferred, rehearsed.peak_bytes + of_batch));
+        costs.measured.push((preferred, rehearsed.peak_bytes + of_batch));
     }
-    let acting_bytes = peak_of(|| act(config, dqn, &scenes, &learner, device))?;
-    let evaluation_bytes = peak_of(|| evaluate(dqn, &scenes, &learner))?;
+    let acting_bytes = peak_of(|| act(config, dqn, &dataset, &learner, device))?;
+    let evaluation_bytes = peak_of(|| evaluate(dqn, &dataset, &learner))?;
     let flat_bytes = learner.network().layout().flat_bytes();
-    drop((learner, replay, scenes));
+    drop((learner, replay, dataset));
     budget::collect(u64::MAX);
     memsys::os::trim_heap();
     let base_bytes = uncounted_bytes(probe::resident_bytes()?);
-    Ok(Survey {
+    Ok(MemoryProfile {
         base_bytes,
         scratch_bytes: scratch_bytes.saturating_sub(base_bytes),
         untouched_fraction,
         is_measured: true,
-        own_bytes: 5 * flat_bytes + rehearsed_bytes,
-        own_width: dqn.own_width as usize,
+        own_bytes: 5 * flat_bytes + dry_run_bytes,
+        local_width: dqn.local_width as usize,
         flat_bytes,
-        facts,
+        costs,
         batch_bytes: of_batch,
         acting_bytes,
         evaluation_bytes,
@@ -190,10 +190,10 @@ pub fn survey(config: &Config, dqn: &DqnConfig, device: Device, limit_bytes: u64
 ///
 /// # Errors
 /// Where the process's memory cannot be read.
-pub fn estimate(config: &Config, dqn: &DqnConfig) -> Result<Survey> {
+pub fn estimate(config: &Config, dqn: &DqnConfig) -> Result<MemoryProfile> {
     let (smallest, largest) = micro_batches(config);
     let network = Network::new(dqn);
-    let own_bytes = dqn.own_width as u64 * 4;
+    let own_bytes = dqn.local_width as u64 * 4;
     let (activations, observation_bytes) = match dqn.body {
         Body::Market { preset, dropout } => {
             let bytes = Fused::activation_bytes(&preset.widths().with_dropout(dropout));
@@ -207,25 +207,25 @@ pub fn estimate(config: &Config, dqn: &DqnConfig) -> Result<Survey> {
     };
     let first_use_bytes = if dqn.body == Body::Plain { FIRST_USE_OF_LAYERS_BYTES } else { FIRST_USE_BYTES };
     let base_bytes = 2.0 * observation_bytes as f64 * dqn.batch as f64;
-    let cost = |policy: Policy| {
-        let share = match policy {
-            Policy::Keep => 1.0,
-            Policy::Recompute => RECOMPUTED_SHARE,
-            Policy::Spill => SPILLED_SHARE,
+    let cost = |mode: ActivationMode| {
+        let share = match mode {
+            ActivationMode::Keep => 1.0,
+            ActivationMode::Recompute => RECOMPUTED_SHARE,
+            ActivationMode::Spill => SPILLED_SHARE,
         };
         let bytes_per_sample = activations.kept as f64 * share;
-        PolicyCost { policy, base_bytes, bytes_per_sample, micros_per_sample: 0.0 }
+        ModeCost { mode, base_bytes, bytes_per_sample, micros_per_sample: 0.0 }
     };
-    let costs = policies(config.memory.activations).into_iter().map(cost).collect();
-    Ok(Survey {
+    let costs = modes(config.memory.activations).into_iter().map(cost).collect();
+    Ok(MemoryProfile {
         base_bytes: uncounted_bytes(probe::resident_bytes()?) + first_use_bytes,
         scratch_bytes: 0,
         untouched_fraction: 0.0,
         is_measured: false,
         own_bytes: 5 * network.layout().flat_bytes() + 8 * activations.kept,
-        own_width: dqn.own_width as usize,
+        local_width: dqn.local_width as usize,
         flat_bytes: network.layout().flat_bytes(),
-        facts: Facts { smallest, largest, costs, measured: Vec::new() },
+        costs: StepCosts { smallest, largest, costs, measured: Vec::new() },
         batch_bytes: base_bytes as u64,
         acting_bytes: (activations.evaluated + observation_bytes) * config.run.n_environments as u64,
         evaluation_bytes: (activations.evaluated + observation_bytes) * BLOCK as u64,
@@ -246,9 +246,9 @@ pub fn micro_batches(config: &Config) -> (usize, usize) {
 
 /// How activations are treated under a policy.
 #[must_use]
-pub fn options(config: &Config, policy: Policy) -> activations::Options {
+pub fn options(config: &Config, mode: ActivationMode) -> activations::Options {
     activations::Options {
-        policy,
+        mode,
         segments: config.memory.checkpoint_segments,
         threshold_bytes: config.memory.spill_threshold as u64,
         spill_folder: spill_folder(config),
@@ -261,12 +261,12 @@ fn spill_folder(config: &Config) -> std::path::PathBuf {
     folder.unwrap_or_else(|| ".".into())
 }
 
-fn policies(choice: ActivationChoice) -> Vec<Policy> {
+fn modes(choice: ActivationChoice) -> Vec<ActivationMode> {
     match choice {
-        ActivationChoice::Auto => vec![Policy::Keep, Policy::Recompute, Policy::Spill],
-        ActivationChoice::Keep => vec![Policy::Keep],
-        ActivationChoice::Recompute => vec![Policy::Recompute],
-        ActivationChoice::Spill => vec![Policy::Spill],
+        ActivationChoice::Auto => vec![ActivationMode::Keep, ActivationMode::Recompute, ActivationMode::Spill],
+        ActivationChoice::Keep => vec![ActivationMode::Keep],
+        ActivationChoice::Recompute => vec![ActivationMode::Recompute],
+        ActivationChoice::Spill => vec![ActivationMode::Spill],
     }
 }
 
@@ -277,22 +277,22 @@ fn peak_of(work: impl FnOnce() -> Result<()>) -> Result<u64> {
     Ok(ledger::peak_tensor_bytes() - before)
 }
 
-fn act(config: &Config, dqn: &DqnConfig, scenes: &Scenes, learner: &Learner, device: Device) -> Result<()> {
-    let seen = Seen { scene: 0, base: FIRST_BASE as u32, own: vec![0.0; dqn.own_width as usize] };
+fn act(config: &Config, dqn: &DqnConfig, dataset: &Dataset, learner: &Learner, device: Device) -> Result<()> {
+    let seen = Observation { instrument: 0, t: FIRST_STEP as u32, local: vec![0.0; dqn.local_width as usize] };
     let seen = vec![seen; config.run.n_environments];
-    Actor::new(Network::new(dqn)).greedy(learner.online(), &observe(scenes, &seen, device)?)?;
+    Actor::new(Network::new(dqn)).greedy(learner.online(), &observe(dataset, &seen, device)?)?;
     Ok(())
 }
 
-fn evaluate(dqn: &DqnConfig, scenes: &Scenes, learner: &Learner) -> Result<()> {
+fn evaluate(dqn: &DqnConfig, dataset: &Dataset, learner: &Learner) -> Result<()> {
     match dqn.body {
         Body::Market { .. } => {
             embed_range(
                 learner.network().embedders().expect("a market network embeds"),
                 learner.online(),
-                scenes,
+                dataset,
                 0,
-                FIRST_BASE..N_BASE,
+                FIRST_STEP..N_STEPS,
             )?;
         }
         Body::Plain => {}
@@ -306,44 +306,44 @@ fn batch_bytes(batch: &Batch) -> u64 {
     tensors.chain(columns).map(|tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64).sum()
 }
 
-fn stand_in(dqn: &DqnConfig) -> Arc<Scenes> {
+fn stand_in(dqn: &DqnConfig) -> Arc<Dataset> {
     if dqn.body == Body::Plain {
-        return Arc::new(Scenes::new(plain_views(dqn.own_width as usize), Vec::new()));
+        return Arc::new(Dataset::new(plain_views(dqn.local_width as usize), Vec::new()));
     }
     let views = views();
     let stream = |width: usize| {
         let mut stream = FrameStream::new(width);
         let row = vec![0f32; width];
-        (0..N_BASE).for_each(|_| {
+        (0..N_STEPS).for_each(|_| {
             stream.append(&row);
         });
         stream
     };
     let streams = views.iter().map(|view| stream(view.width)).collect();
-    let slow_row = (0..N_BASE as u32).map(|base| base / 6).collect();
-    Arc::new(Scenes::new(views, vec![Scene { streams, slow_row, first_base: FIRST_BASE }]))
+    let slow_row = (0..N_STEPS as u32).map(|t| t / 6).collect();
+    Arc::new(Dataset::new(views, vec![Instrument { streams, slow_row, first_step: FIRST_STEP }]))
 }
 
-fn filled(dqn: &DqnConfig, scenes: &Arc<Scenes>) -> Result<Replay> {
-    let own_width = dqn.own_width as usize;
+fn filled(dqn: &DqnConfig, dataset: &Arc<Dataset>) -> Result<Replay> {
+    let local_width = dqn.local_width as usize;
     let options = ReplayOptions {
         capacity_transitions: 64,
         priority_exponent: 0.6,
         n_environments: 1,
-        own_width,
+        local_width,
         copies_observations: false,
         store: StoreOptions::default(),
     };
-    let mut replay = Replay::new(&options, Arc::clone(scenes))?;
-    let row = vec![0f32; own_width];
-    let mut own = replay.append_own(0, &row);
-    for base in FIRST_BASE as u32..FIRST_BASE as u32 + 64 {
-        let from = Place { base, own, ..Place::default() };
-        own = replay.append_own(0, &row);
+    let mut replay = Replay::new(&options, Arc::clone(dataset))?;
+    let row = vec![0f32; local_width];
+    let mut local = replay.append_local(0, &row);
+    for t in FIRST_STEP as u32..FIRST_STEP as u32 + 64 {
+        let from = ObservationRef { t, local, ..ObservationRef::default() };
+        local = replay.append_local(0, &row);
         replay.insert(Transition {
             from,
-            to_base: base + 1,
-            to_own: own,
+            to_t: t + 1,
+            to_local: local,
             action: 0,
             reward: 0.0,
             discount: 0.9,

@@ -5,8 +5,8 @@
 use memsys::ledger::OwnerBytes;
 use memsys::ledger::budget;
 use memsys::os::probe;
-use memsys::step::cost::Rung;
-use memsys::step::retry::Steps;
+use memsys::step::cost::StepConfig;
+use memsys::step::retry::StepRunner;
 use memsys::system::MemoryOptimizationSystem;
 use memsys::system::leaks::step_boundaries::Leak;
 use memsys::system::recommend::Recommendation;
@@ -25,7 +25,7 @@ use crate::memory::limit;
 use crate::report::html;
 use crate::run::checkpoint::bytes_of;
 use crate::run::evaluation::{MarketTest, TestResult};
-use crate::run::train_loop::Books;
+use crate::run::train_loop::RunState;
 
 /// The key of the agent among the rows of the test.
 pub const AGENT: &str = "agent";
@@ -70,7 +70,7 @@ pub struct Account {
     /// Collections of cached bytes.
     pub collections: u64,
     /// How learner steps were computed at the end.
-    pub rung: Rung,
+    pub step_config: StepConfig,
     /// Every owner.
     pub owners: Vec<OwnerBytes>,
     /// Owners whose tensors only grew.
@@ -86,7 +86,7 @@ impl Account {
     ///
     /// # Errors
     /// Where the process's memory cannot be read.
-    pub fn read(config: &Config, system: &MemoryOptimizationSystem, steps: &Steps) -> Result<Self> {
+    pub fn read(config: &Config, system: &MemoryOptimizationSystem, steps: &StepRunner) -> Result<Self> {
         let (counted_bytes, resident_bytes) = (ledger::counted_bytes(), probe::resident_bytes()?);
         let untouched_bytes = libtorch::untouched_bytes();
         let mut owners = Vec::new();
@@ -100,11 +100,11 @@ impl Account {
             denied_allocations: budget::n_denied(),
             steps_retried: steps.n_retried(),
             collections: budget::n_collections(),
-            rung: steps.rung(),
+            step_config: steps.step_config(),
             owners,
             leaks: system.leaks(),
             alerts: system.health().alerts.n_queued,
-            recommendations: system.recommendations(&limit::facts(config))?,
+            recommendations: system.recommendations(&limit::run_settings(config))?,
         })
     }
 }
@@ -113,38 +113,38 @@ impl Account {
 ///
 /// # Errors
 /// Where the test or the disk fails.
-pub fn conclude(books: &mut Books, command_line: &str, say: &(dyn Fn(&str) + Sync)) -> Result<()> {
-    let conclusion = Conclusion::of(books)?;
-    let summary = summary(books, &conclusion);
+pub fn conclude(state: &mut RunState, command_line: &str, say: &(dyn Fn(&str) + Sync)) -> Result<()> {
+    let conclusion = Conclusion::of(state)?;
+    let summary = summary(state, &conclusion);
     let text = serde_json::to_vec_pretty(&summary).expect("a JSON value is always JSON");
-    write_aside(&books.folder.summary(), &text)?;
-    let page = html::render(&html::data(books, &conclusion, command_line)?);
-    write_aside(&books.folder.report(), page.as_bytes())?;
-    for line in lines(books, &conclusion) {
+    write_aside(&state.folder.summary(), &text)?;
+    let page = html::render(&html::data(state, &conclusion, command_line)?);
+    write_aside(&state.folder.report(), page.as_bytes())?;
+    for line in lines(state, &conclusion) {
         say(&line);
     }
     Ok(())
 }
 
 impl Conclusion {
-    fn of(books: &mut Books) -> Result<Self> {
-        let weights = books.judged_weights()?;
-        let network = books.learner.learner().network();
-        let test = books.judge.test(network, &weights, &books.greedy, books.config.run.seed)?;
-        let weights_sha256 = weights_sha256(books)?;
-        let counters = &mut books.counters;
+    fn of(state: &mut RunState) -> Result<Self> {
+        let weights = state.evaluated_weights()?;
+        let network = state.learner.learner().network();
+        let test = state.evaluator.test(network, &weights, &state.greedy, state.config.run.seed)?;
+        let weights_sha256 = weights_sha256(state)?;
+        let counters = &mut state.counters;
         counters.peak_resident_bytes = counters.peak_resident_bytes.max(probe::peak_resident_bytes()?);
-        counters.wall_seconds = books.seconds_before + books.began.elapsed().as_secs_f64();
-        let n_samples = counters.learner_steps as f64 * books.learner.batch() as f64;
+        counters.wall_seconds = state.seconds_before + state.began.elapsed().as_secs_f64();
+        let n_samples = counters.learner_steps as f64 * state.learner.batch() as f64;
         Ok(Self {
             test,
             weights_sha256,
             peak_resident_bytes: counters.peak_resident_bytes,
-            limit_bytes: books.config.memory.limit.limit_bytes(probe::allowed_bytes()?),
-            account: books
+            limit_bytes: state.config.memory.limit.limit_bytes(probe::allowed_bytes()?),
+            account: state
                 .system
                 .as_ref()
-                .map(|system| Account::read(&books.config, system, books.learner.steps()))
+                .map(|system| Account::read(&state.config, system, state.learner.steps()))
                 .transpose()?,
             samples_per_processor_second: n_samples / counters.learner_processor_seconds.max(1e-9),
             samples_per_second: if n_samples > 0.0 { n_samples / counters.learner_seconds } else { 0.0 },
@@ -153,22 +153,22 @@ impl Conclusion {
 }
 
 /// SHA-256 over names and numbers of the online weights, in the network's order.
-fn weights_sha256(books: &Books) -> Result<String> {
+fn weights_sha256(state: &RunState) -> Result<String> {
     let mut hash = Sha256::new();
-    for (name, tensor) in books.learner.learner().online().named() {
+    for (name, tensor) in state.learner.learner().online().named() {
         hash.update(name.as_bytes());
         hash.update(bytes_of(tensor)?);
     }
     Ok(hex(&hash.finalize()))
 }
 
-fn summary(books: &Books, conclusion: &Conclusion) -> Value {
-    let counters = &books.counters;
+fn summary(state: &RunState, conclusion: &Conclusion) -> Value {
+    let counters = &state.counters;
     let account = conclusion.account.as_ref();
-    let replay = books.learner.replay();
+    let replay = state.learner.replay();
     let n_transitions = replay.len() as u64;
     json!({
-        "seed": books.config.run.seed,
+        "seed": state.config.run.seed,
         "environment_steps": counters.environment_steps,
         "learner_steps": counters.learner_steps,
         "wall_seconds": counters.wall_seconds,
@@ -185,7 +185,7 @@ fn summary(books: &Books, conclusion: &Conclusion) -> Value {
         "steps_retried": account.map(|account| account.steps_retried),
         "collections": account.map(|account| account.collections),
         "rung": account.map(|account| json!({
-            "micro_batch": account.rung.micro_batch, "activations": account.rung.policy.word(),
+            "micro_batch": account.step_config.micro_batch, "activations": account.step_config.mode.word(),
         })),
         "owners": account.map(|account| {
             let owner = |owner: &OwnerBytes| (owner.path.to_owned(), json!({
@@ -222,7 +222,7 @@ pub fn test_json(test: &TestResult) -> Value {
             if let (Some(oracle), Some(Value::Object(row))) = (&test.oracle, rows.get_mut("oracle")) {
                 row.insert("expected_log_return".to_owned(), json!(oracle.expected_log_return));
             }
-            let (t, is_chance) = test.luck();
+            let (t, is_chance) = test.t_test();
             rows.insert(
                 "excess_over_flat".to_owned(),
                 json!({ "t_statistic": t, "within_chance": is_chance }),
@@ -289,7 +289,7 @@ impl MarketTest {
     /// The t statistic of the agent's mean log return a bar over that of being flat (0), and whether chance explains
     /// it: |t| < 2, passed by chance about once in twenty.
     #[must_use]
-    pub fn luck(&self) -> (f64, bool) {
+    pub fn t_test(&self) -> (f64, bool) {
         let curve = EquityCurve::join(&self.agent);
         let returns: Vec<f64> = curve.equity.windows(2).map(|pair| (pair[1] / pair[0]).ln()).collect();
         let [mean, deviation, ..] = spread(&returns);
@@ -301,27 +301,27 @@ impl MarketTest {
     #[must_use]
     pub fn verdict(&self) -> String {
         let performance = Performance::of_portfolio(&self.agent);
-        let (t, is_chance) = self.luck();
+        let (t, is_chance) = self.t_test();
         let earned = format::signed_percent(performance.total_return);
-        let luck = if performance.trades == 0 {
+        let t_test = if performance.trades == 0 {
             "it did not trade".to_owned()
         } else if is_chance {
             format!("chance explains it (t = {t:.1})")
         } else {
             format!("chance hardly explains it (t = {t:.1})")
         };
-        format!("{earned} over the test part, costs paid: {luck}")
+        format!("{earned} over the test part, costs paid: {t_test}")
     }
 }
 
 /// What a reader must not overlook.
-pub(crate) fn warnings(books: &Books, conclusion: &Conclusion) -> Vec<String> {
+pub(crate) fn warnings(state: &RunState, conclusion: &Conclusion) -> Vec<String> {
     let mut warnings = Vec::new();
-    if books.counters.learner_steps == 0 {
+    if state.counters.learner_steps == 0 {
         warnings.push(format!(
             "the agent never learned: its first learner step comes after {} transitions (agent.learning_starts); give \
              more --steps",
-            format::count(books.config.agent.learning_starts as u64)
+            format::count(state.config.agent.learning_starts as u64)
         ));
     }
     if conclusion.peak_resident_bytes > conclusion.limit_bytes {
@@ -329,14 +329,14 @@ pub(crate) fn warnings(books: &Books, conclusion: &Conclusion) -> Vec<String> {
             "the peak of {} passed the line of {}{}",
             format::bytes(conclusion.peak_resident_bytes),
             format::bytes(conclusion.limit_bytes),
-            if books.config.memory.managed { "" } else { ": without management nothing holds it" }
+            if state.config.memory.managed { "" } else { ": without management nothing holds it" }
         ));
     }
     warnings
 }
 
-fn lines(books: &Books, conclusion: &Conclusion) -> Vec<String> {
-    let counters = &books.counters;
+fn lines(state: &RunState, conclusion: &Conclusion) -> Vec<String> {
+    let counters = &state.counters;
     let mut lines = vec![format!(
         "done: {} environment steps, {} learner steps in {}; {:.0} samples/s; peak {} of a line of {}",
         format::count(counters.environment_steps),
@@ -346,7 +346,7 @@ fn lines(books: &Books, conclusion: &Conclusion) -> Vec<String> {
         format::bytes(conclusion.peak_resident_bytes),
         format::bytes(conclusion.limit_bytes),
     )];
-    lines.extend(warnings(books, conclusion));
+    lines.extend(warnings(state, conclusion));
     match &conclusion.test {
         TestResult::Market(test) => {
             lines.push(format!("agent: {}", test.verdict()));
@@ -384,8 +384,8 @@ fn lines(books: &Books, conclusion: &Conclusion) -> Vec<String> {
         }
     }
     lines.push(format!("weights_sha256 {}", conclusion.weights_sha256));
-    lines.push(format!("report  {}", books.folder.report().display()));
-    lines.push(format!("summary {}", books.folder.summary().display()));
+    lines.push(format!("report  {}", state.folder.report().display()));
+    lines.push(format!("summary {}", state.folder.summary().display()));
     lines
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use agents::dqn::{Actor, EpsilonSchedule, Exploration, Network};
-use buffers::frames::{Clock, Scenes};
+use buffers::frames::{Clock, Dataset};
 use buffers::replay::n_step::Ending;
 use memsys::nn::parameters::Weights;
 use rand::SeedableRng;
@@ -16,18 +16,18 @@ use crate::error::Result;
 
 /// An observation as it travels: where its shared part lies, and the environment's own numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Seen {
+pub struct Observation {
     /// Which instrument.
-    pub scene: u16,
+    pub instrument: u16,
     /// Which step of it.
-    pub base: u32,
+    pub t: u32,
     /// The environment's own row.
-    pub own: Vec<f32>,
+    pub local: Vec<f32>,
 }
 
 /// One step of one environment.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Stepped {
+pub struct TimeStep {
     /// What was done.
     pub action: u8,
     /// What the agent learns from: reward less penalty, unscaled.
@@ -35,16 +35,16 @@ pub struct Stepped {
     /// Whether the episode ended with it.
     pub ending: Ending,
     /// What was seen after it.
-    pub to: Seen,
+    pub to: Observation,
     /// Where the episode ended: what the next one begins with.
-    pub begins: Option<Seen>,
+    pub begins: Option<Observation>,
 }
 
 /// What a round of all environments gave.
 #[derive(Debug)]
-pub struct Round {
+pub struct VectorStep {
     /// One step an environment, in their order.
-    pub steps: Vec<Stepped>,
+    pub steps: Vec<TimeStep>,
     /// Environment steps taken so far, this round included.
     pub environment_steps: u64,
     /// Share of random actions in the round.
@@ -81,7 +81,7 @@ pub struct ExplorationPlan {
 #[derive(Debug)]
 pub struct ActorLoop<E> {
     environments: Vec<E>,
-    scenes: Arc<Scenes>,
+    dataset: Arc<Dataset>,
     actor: Actor,
     device: Device,
     plan: ExplorationPlan,
@@ -99,7 +99,7 @@ impl<E: Environment> ActorLoop<E> {
     /// Where there is no environment.
     pub fn new(
         mut environments: Vec<E>,
-        scenes: Arc<Scenes>,
+        dataset: Arc<Dataset>,
         network: Network,
         device: Device,
         plan: ExplorationPlan,
@@ -113,7 +113,7 @@ impl<E: Environment> ActorLoop<E> {
             returns: vec![0.0; environments.len()],
             actor: Actor::new(network),
             environments,
-            scenes,
+            dataset,
             device,
             plan,
             rng,
@@ -123,7 +123,7 @@ impl<E: Environment> ActorLoop<E> {
 
     /// What each environment shows now.
     #[must_use]
-    pub fn seen(&self) -> Vec<Seen> {
+    pub fn seen(&self) -> Vec<Observation> {
         self.environments.iter().map(seen).collect()
     }
 
@@ -137,13 +137,13 @@ impl<E: Environment> ActorLoop<E> {
     ///
     /// # Errors
     /// Where libtorch refuses a call.
-    pub fn advance(&mut self, weights: &Weights) -> Result<Round> {
+    pub fn advance(&mut self, weights: &Weights) -> Result<VectorStep> {
         let is_random = self.environment_steps < self.plan.learning_starts;
         let epsilon = if is_random { 1.0 } else { self.plan.epsilon.at(self.environment_steps) };
         let mut actions = if is_random {
             vec![0; self.environments.len()]
         } else {
-            let observations = observe(&self.scenes, &self.seen(), self.device)?;
+            let observations = observe(&self.dataset, &self.seen(), self.device)?;
             self.actor.greedy(weights, &observations)?
         };
         let n_actions = self.environments[0].n_actions();
@@ -166,10 +166,10 @@ impl<E: Environment> ActorLoop<E> {
                 environment.reset(&mut self.rng);
                 seen(environment)
             });
-            steps.push(Stepped { action, reward: step.learned_reward(), ending, to, begins });
+            steps.push(TimeStep { action, reward: step.learned_reward(), ending, to, begins });
         }
         self.environment_steps += steps.len() as u64;
-        Ok(Round { steps, environment_steps: self.environment_steps, epsilon, returns })
+        Ok(VectorStep { steps, environment_steps: self.environment_steps, epsilon, returns })
     }
 
     /// All that the future depends on.
@@ -196,24 +196,24 @@ impl<E: Environment> ActorLoop<E> {
     }
 }
 
-fn seen<E: Environment>(environment: &E) -> Seen {
-    let mut own = vec![0f32; environment.own_width()];
-    environment.write_own(&mut own);
-    Seen { scene: environment.scene(), base: environment.base(), own }
+fn seen<E: Environment>(environment: &E) -> Observation {
+    let mut local = vec![0f32; environment.local_width()];
+    environment.write_local(&mut local);
+    Observation { instrument: environment.instrument(), t: environment.t(), local }
 }
 
 /// The observations of `seen`, a B × length × width tensor a view.
 ///
 /// # Errors
 /// Where libtorch refuses the memory.
-pub fn observe(scenes: &Scenes, seen: &[Seen], device: Device) -> Result<Vec<Tensor>> {
-    let mut tensors = Vec::with_capacity(scenes.views().len());
-    for (index, view) in scenes.views().iter().enumerate() {
+pub fn observe(dataset: &Dataset, seen: &[Observation], device: Device) -> Result<Vec<Tensor>> {
+    let mut tensors = Vec::with_capacity(dataset.views().len());
+    for (index, view) in dataset.views().iter().enumerate() {
         let mut numbers = vec![0f32; seen.len() * view.n_numbers()];
         for (seen, out) in seen.iter().zip(numbers.chunks_exact_mut(view.n_numbers())) {
             match view.clock {
-                Clock::Own => out.copy_from_slice(&seen.own),
-                Clock::Base | Clock::Slow => scenes.copy_window(index, seen.scene, seen.base, out),
+                Clock::Local => out.copy_from_slice(&seen.local),
+                Clock::Decision | Clock::Slow => dataset.copy_window(index, seen.instrument, seen.t, out),
             }
         }
         let size = [seen.len() as i64, view.length as i64, view.width as i64];

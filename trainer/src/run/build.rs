@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use agents::dqn::{Actor, Body, DqnConfig, EpsilonSchedule, Learner, Network, Precision, TargetUpdate};
-use buffers::frames::Scenes;
+use buffers::frames::Dataset;
 use memsys::libtorch::Runtime;
 use memsys::nn::precision::LossScale;
 use tch::Device;
@@ -19,21 +19,21 @@ use crate::envs::market::MarketEnvironment;
 use crate::error::{Error, Result};
 use crate::market::dataset::prepare;
 use crate::memory::limit;
-use crate::memory::profile::Survey;
+use crate::memory::profile::MemoryProfile;
 use crate::report::summary;
 use crate::run::actor_loop::{ActorLoop, ExplorationPlan};
 use crate::run::checkpoint::{self, Counters};
-use crate::run::evaluation::{Judge, plain_views};
+use crate::run::evaluation::{Evaluator, plain_views};
 use crate::run::folder::RunFolder;
 use crate::run::learner_loop::{LearnerLoop, store_options};
-use crate::run::train_loop::{Books, Ended, Session, Window};
+use crate::run::train_loop::{RunState, Ended, Session, Window};
 use crate::telemetry::metrics::MetricsWriter;
 use crate::telemetry::progress::Progress;
 use crate::telemetry::tensorboard::EventWriter;
 
 /// What a run is told beside its configuration.
 #[derive(Debug)]
-pub struct Order {
+pub struct TrainRequest {
     /// The configuration, resolved.
     pub config: Config,
     /// The folder of the run that is resumed.
@@ -50,7 +50,7 @@ pub struct Order {
 ///
 /// # Errors
 /// Where the configuration or the data cannot be used, or the run fails.
-pub fn train(order: Order, say: &(dyn Fn(&str) + Sync)) -> Result<Ended> {
+pub fn train(order: TrainRequest, say: &(dyn Fn(&str) + Sync)) -> Result<Ended> {
     let began = Instant::now();
     let config = &order.config;
     let device = device(config.run.device, &order.runtime)?;
@@ -60,66 +60,66 @@ pub fn train(order: Order, say: &(dyn Fn(&str) + Sync)) -> Result<Ended> {
     }
     let threads = threads(config.run.threads);
     tch::set_num_threads(threads);
-    let survey = limit::draw_line(config, device)?;
+    let profile = limit::apply_limit(config, device)?;
     let folder = open_folder(&order)?;
     say(&format!("output in {}", folder.root().display()));
     say(&format!("device {device:?}, {threads} thread(s), seed {}", config.run.seed));
     match config.run.environment {
         EnvironmentKind::Market => {
             let mut market = prepare(config, say)?;
-            let scenes = Arc::get_mut(&mut market.scenes).expect("nobody else has seen the market yet");
-            scenes.settle(&store_options(config, Some(folder.streams())))?;
+            let dataset = Arc::get_mut(&mut market.dataset).expect("nobody else has seen the market yet");
+            dataset.enforce_budget(&store_options(config, Some(folder.streams())))?;
             let environment = MarketEnvironment::new(
-                Arc::clone(&market.tapes),
+                Arc::clone(&market.price_series),
                 market.ranges(|split| split.train.clone()),
                 market.rules,
                 config.account.episode_bars,
             )?;
-            let scenes = Arc::clone(&market.scenes);
+            let dataset = Arc::clone(&market.dataset);
             let identity = market.identity.clone();
             run(
                 order,
                 folder,
                 device,
-                survey,
+                profile,
                 began,
                 environment,
-                scenes,
+                dataset,
                 identity,
-                Judge::Market(Box::new(market)),
+                Evaluator::Market(Box::new(market)),
                 say,
             )
         }
         EnvironmentKind::Cartpole => {
             let environment = CartPole::new();
-            let scenes = Arc::new(Scenes::new(plain_views(environment.own_width()), Vec::new()));
-            let judge = Judge::CartPole { seed: seed_of(config.run.seed, 3) };
-            run(order, folder, device, survey, began, environment, scenes, "cartpole".to_owned(), judge, say)
+            let dataset = Arc::new(Dataset::new(plain_views(environment.local_width()), Vec::new()));
+            let evaluator = Evaluator::CartPole { seed: seed_of(config.run.seed, 3) };
+            run(order, folder, device, profile, began, environment, dataset, "cartpole".to_owned(), evaluator, say)
         }
     }
 }
 
 #[allow(clippy::too_many_arguments, reason = "the parts of a run, each made once and used once")]
 fn run<E>(
-    order: Order,
+    order: TrainRequest,
     folder: RunFolder,
     device: Device,
-    survey: Option<Survey>,
+    profile: Option<MemoryProfile>,
     began: Instant,
     environment: E,
-    scenes: Arc<Scenes>,
+    dataset: Arc<Dataset>,
     data_identity: String,
-    judge: Judge,
+    evaluator: Evaluator,
     say: &(dyn Fn(&str) + Sync),
 ) -> Result<Ended>
 where
     E: Environment + Clone + Send,
     E::State: Send,
 {
-    let Order { config, resume, command_line, stop, .. } = order;
-    let dqn = dqn_config(&config, environment.n_actions(), environment.own_width());
+    let TrainRequest { config, resume, command_line, stop, .. } = order;
+    let dqn = dqn_config(&config, environment.n_actions(), environment.local_width());
     let seed = config.run.seed;
-    let own_width = environment.own_width();
+    let local_width = environment.local_width();
     let environments = vec![environment; config.run.n_environments];
     let falls_over = (config.agent.epsilon_fraction * config.run.environment_steps as f64) as u64;
     let plan = ExplorationPlan {
@@ -132,8 +132,8 @@ where
         learning_starts: config.agent.learning_starts as u64,
         seed: seed_of(seed, 1),
     };
-    let mut actor = ActorLoop::new(environments, Arc::clone(&scenes), Network::new(&dqn), device, plan);
-    let mut learner = Learner::new(dqn, Network::new(&dqn), Arc::clone(&scenes), device)?;
+    let mut actor = ActorLoop::new(environments, Arc::clone(&dataset), Network::new(&dqn), device, plan);
+    let mut learner = Learner::new(dqn, Network::new(&dqn), Arc::clone(&dataset), device)?;
     if !config.memory.managed {
         // Copies of observations have no position under which an embedding could be kept.
         learner = learner.without_kept_embeddings();
@@ -141,18 +141,18 @@ where
     say(&format!("{} parameters", learner.network().layout().n_parameters()));
     // The weights of the best validation and those that are tested, and the replay, are still to come.
     let growth_bytes =
-        2 * learner.network().layout().flat_bytes() + crate::memory::plan::replay_bytes(&config, own_width);
+        2 * learner.network().layout().flat_bytes() + crate::memory::plan::replay_bytes(&config, local_width);
     let checkpoint = resume.as_ref().and_then(|_| checkpoint::find(&folder.checkpoint()).ok());
     let resumed = checkpoint.as_deref().map(checkpoint::load_counters).transpose()?;
     let resumed = resumed.map(|counters| counters.micro_batch);
-    let mut steps = limit::steps(&config, survey.as_ref(), growth_bytes, resumed)?;
+    let mut steps = limit::steps(&config, profile.as_ref(), growth_bytes, resumed)?;
     let system = limit::watch(&config, device, &mut steps)?;
-    say(&format!("learner steps: {}", steps.rung()));
+    say(&format!("learner steps: {}", steps.step_config()));
     let mut learner = LearnerLoop::new(
         &config,
         learner,
         steps,
-        Arc::clone(&scenes),
+        Arc::clone(&dataset),
         &actor.seen(),
         seed_of(seed, 2),
         Some(folder.replay()),
@@ -173,7 +173,7 @@ where
         }
         counters = saved.counters;
         actor.restore(saved.actor);
-        learner.restore(saved.learner, Arc::clone(&scenes))?;
+        learner.restore(saved.learner, Arc::clone(&dataset))?;
         let [first_moment, second_moment] = &saved.tensors.moments;
         learner.learner_mut().restore(
             &saved.tensors.online,
@@ -195,7 +195,7 @@ where
     }
     // Only now does the folder hold this run: nothing that the user gave can be refused any more.
     write_aside(&folder.config(), config.to_toml().as_bytes())?;
-    let books = Books {
+    let state = RunState {
         greedy: Actor::new(Network::new(&dqn)),
         progress: Progress::new(config.run.environment_steps, false),
         window: Window::new(counters.environment_steps),
@@ -204,7 +204,7 @@ where
         folder,
         learner,
         system,
-        judge,
+        evaluator,
         counters,
         best,
         metrics,
@@ -212,19 +212,19 @@ where
         stop,
         config,
     };
-    let mut session = Session { actor, books };
+    let mut session = Session { actor, state };
     let ended = session.run()?;
     match ended {
         Ended::Interrupted => say(&format!(
             "interrupted and saved; go on with: plimsoll train --resume {}",
-            session.books.folder.root().display()
+            session.state.folder.root().display()
         )),
-        Ended::Done => summary::conclude(&mut session.books, &command_line, say)?,
+        Ended::Done => summary::conclude(&mut session.state, &command_line, say)?,
     }
     Ok(ended)
 }
 
-fn open_folder(order: &Order) -> Result<RunFolder> {
+fn open_folder(order: &TrainRequest) -> Result<RunFolder> {
     if let Some(resumed) = &order.resume {
         return RunFolder::open(resumed);
     }
@@ -243,7 +243,7 @@ fn open_folder(order: &Order) -> Result<RunFolder> {
 
 /// The DQN that `config` describes, for an environment of so many actions and own numbers.
 #[must_use]
-pub fn dqn_config(config: &Config, n_actions: usize, own_width: usize) -> DqnConfig {
+pub fn dqn_config(config: &Config, n_actions: usize, local_width: usize) -> DqnConfig {
     let agent = &config.agent;
     let body = match config.run.environment {
         EnvironmentKind::Cartpole => Body::Plain,
@@ -262,11 +262,11 @@ pub fn dqn_config(config: &Config, n_actions: usize, own_width: usize) -> DqnCon
         body,
         hidden: agent.hidden as i64,
         n_actions: n_actions as i64,
-        own_width: own_width as i64,
+        local_width: local_width as i64,
         double: agent.double,
         dueling: agent.dueling,
         learning_rate: agent.learning_rate,
-        gradient_norm: agent.gradient_norm,
+        max_gradient_norm: agent.max_gradient_norm,
         target_update: match agent.target_update {
             config::TargetUpdate::Periodic => TargetUpdate::Periodic { interval: agent.target_interval },
             config::TargetUpdate::Soft => TargetUpdate::Soft { tau: agent.target_tau },

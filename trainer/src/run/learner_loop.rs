@@ -6,31 +6,31 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use agents::dqn::{Learner, Outcome};
-use buffers::frames::{Place, Scenes};
+use buffers::frames::{ObservationRef, Dataset};
 use buffers::replay::n_step::Accumulator;
 use buffers::replay::{Batch, Replay, ReplayBuffer, ReplayOptions, StoreOptions, Tier};
 use buffers::store::RowKind;
 use memsys::ledger::Owner;
 use memsys::nn::activations;
-use memsys::nn::activations::Policy;
-use memsys::step::cost::Rung;
-use memsys::step::retry::{Failure, Steps};
+use memsys::nn::activations::ActivationMode;
+use memsys::step::cost::StepConfig;
+use memsys::step::retry::{Failure, StepRunner};
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, OwnRows, Prefetch, ReplayTier};
+use crate::config::{Config, LocalRows, Prefetch, ReplayTier};
 use crate::console::say;
 use crate::error::{Error, Result};
 use crate::memory::profile;
-use crate::run::actor_loop::{Round, Seen};
+use crate::run::actor_loop::{VectorStep, Observation};
 
 /// All that the learner's future depends on, beside weights and moments.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct LearnerState {
     replay: Replay,
     accumulators: Vec<Accumulator>,
-    standing: Vec<Place>,
+    standing: Vec<ObservationRef>,
     rng: Pcg64Mcg,
     /// The next step's batch, where it is drawn a step ahead.
     ahead: Option<Batch>,
@@ -61,7 +61,7 @@ pub struct LearnerLoop {
     state: LearnerState,
     replay_options: ReplayOptions,
     pace: Pace,
-    steps: Steps,
+    steps: StepRunner,
     activations: activations::Options,
     batch_owner: Owner,
     activations_owner: Owner,
@@ -80,12 +80,12 @@ pub fn store_options(config: &Config, file: Option<PathBuf>) -> StoreOptions {
         ReplayTier::Mapped => (Tier::Mapped, replay.mmap_above),
     };
     let window_bytes = replay.mmap_window;
-    let own_kind = match replay.own_rows {
-        OwnRows::F32 => RowKind::F32,
-        OwnRows::F16 => RowKind::F16,
-        OwnRows::Bf16 => RowKind::Bf16,
+    let local_kind = match replay.local_rows {
+        LocalRows::F32 => RowKind::F32,
+        LocalRows::F16 => RowKind::F16,
+        LocalRows::Bf16 => RowKind::Bf16,
     };
-    StoreOptions { tier, budget_bytes, begin_fraction: replay.compress_at, file, window_bytes, own_kind }
+    StoreOptions { tier, budget_bytes, begin_fraction: replay.compress_at, file, window_bytes, local_kind }
 }
 
 impl LearnerLoop {
@@ -97,9 +97,9 @@ impl LearnerLoop {
     pub fn new(
         config: &Config,
         learner: Learner,
-        steps: Steps,
-        scenes: Arc<Scenes>,
-        seen: &[Seen],
+        steps: StepRunner,
+        dataset: Arc<Dataset>,
+        seen: &[Observation],
         seed: u64,
         file: Option<PathBuf>,
     ) -> Result<Self> {
@@ -108,14 +108,14 @@ impl LearnerLoop {
             capacity_transitions: config.replay.capacity,
             priority_exponent: if config.replay.prioritized { config.replay.priority_exponent } else { 0.0 },
             n_environments: seen.len(),
-            own_width: seen.first().map_or(0, |seen| seen.own.len()),
+            local_width: seen.first().map_or(0, |seen| seen.local.len()),
             copies_observations: !config.memory.managed,
             store: store_options(config, file),
         };
-        let mut replay = Replay::new(&replay_options, scenes).map_err(refused)?;
+        let mut replay = Replay::new(&replay_options, dataset).map_err(refused)?;
         let standing =
-            (0u16..).zip(seen).map(|(environment, seen)| place(&mut replay, environment, seen)).collect();
-        replay.settle().map_err(refused)?;
+            (0u16..).zip(seen).map(|(environment, seen)| observation_ref(&mut replay, environment, seen)).collect();
+        replay.enforce_budget().map_err(refused)?;
         let state = LearnerState {
             replay,
             accumulators: vec![Accumulator::new(agent.n_step, agent.discount); seen.len()],
@@ -136,7 +136,7 @@ impl LearnerLoop {
             replay_options,
             pace,
             steps,
-            activations: profile::options(config, Policy::Keep),
+            activations: profile::options(config, ActivationMode::Keep),
             batch_owner: Owner::named("run/learner/batch"),
             activations_owner: Owner::named("run/learner/activations"),
             prefetch: config.replay.prefetch,
@@ -148,18 +148,18 @@ impl LearnerLoop {
     ///
     /// # Errors
     /// Where the line has no room for the next rows, or the replay's file cannot be written.
-    pub fn take(&mut self, round: &Round) -> Result<()> {
+    pub fn take(&mut self, vector_step: &VectorStep) -> Result<()> {
         let LearnerState { replay, accumulators, standing, .. } = &mut self.state;
-        for (environment, step) in (0u16..).zip(&round.steps) {
+        for (environment, step) in (0u16..).zip(&vector_step.steps) {
             let index = usize::from(environment);
-            let to = place(replay, environment, &step.to);
+            let to = observation_ref(replay, environment, &step.to);
             let from = std::mem::replace(&mut standing[index], to);
             accumulators[index].push(from, step.action, step.reward, to, step.ending, |t| replay.insert(t));
             if let Some(begins) = &step.begins {
-                standing[index] = place(replay, environment, begins);
+                standing[index] = observation_ref(replay, environment, begins);
             }
         }
-        replay.settle().map_err(refused)?;
+        replay.enforce_budget().map_err(refused)?;
         Ok(())
     }
 
@@ -193,11 +193,11 @@ impl LearnerLoop {
                 sample_readable(replay, rng, |replay, rng| replay.sample_into(n, exponent, rng, sampled))?;
             }
         }
-        let mut attempt = |rung: Rung| -> Result<Outcome> {
+        let mut attempt = |step_config: StepConfig| -> Result<Outcome> {
             let _owner = activations_owner.enter();
-            activations.policy = rung.policy;
+            activations.mode = step_config.mode;
             let _activations = activations::enter(activations)?;
-            Ok(learner.step(sampled, rung.micro_batch)?)
+            Ok(learner.step(sampled, step_config.micro_batch)?)
         };
         let outcome = if prefetch == Prefetch::Off {
             steps.step(attempt)
@@ -242,7 +242,7 @@ impl LearnerLoop {
 
     /// The steps' rung, and what they met with.
     #[must_use]
-    pub fn steps(&self) -> &Steps {
+    pub fn steps(&self) -> &StepRunner {
         &self.steps
     }
 
@@ -303,10 +303,10 @@ impl LearnerLoop {
     ///
     /// # Errors
     /// Where it was saved by a run of another size, or the replay's file lacks what was committed.
-    pub fn restore(&mut self, state: LearnerState, scenes: Arc<Scenes>) -> Result<()> {
+    pub fn restore(&mut self, state: LearnerState, dataset: Arc<Dataset>) -> Result<()> {
         // The replay that it began with gives its bytes back before those of the saved one are held.
         self.state = state;
-        let opened = self.state.replay.reattach(&self.replay_options, scenes).map_err(refused)?;
+        let opened = self.state.replay.reattach(&self.replay_options, dataset).map_err(refused)?;
         if opened.torn_bytes > 0 || !opened.damages.is_empty() {
             say(&format!("the replay's file: {opened}"));
         }
@@ -343,7 +343,7 @@ fn refused(error: buffers::Error) -> Error {
     }
 }
 
-fn place(replay: &mut Replay, environment: u16, seen: &Seen) -> Place {
-    let own = replay.append_own(environment, &seen.own);
-    Place { scene: seen.scene, environment, base: seen.base, own }
+fn observation_ref(replay: &mut Replay, environment: u16, seen: &Observation) -> ObservationRef {
+    let local = replay.append_local(environment, &seen.local);
+    ObservationRef { instrument: seen.instrument, environment, t: seen.t, local }
 }

@@ -26,9 +26,9 @@ use tch::Tensor;
 use crate::config::Config;
 use crate::envs::Environment;
 use crate::error::{Error, Result};
-use crate::run::actor_loop::{ActorLoop, ActorState, Round};
+use crate::run::actor_loop::{ActorLoop, ActorState, VectorStep};
 use crate::run::checkpoint::{self, BestScore, Counters};
-use crate::run::evaluation::{Judge, weights_of};
+use crate::run::evaluation::{Evaluator, weights_of};
 use crate::run::folder::RunFolder;
 use crate::run::learner_loop::LearnerLoop;
 use crate::telemetry::metrics::{Kind, Metrics, MetricsWriter};
@@ -53,12 +53,12 @@ pub struct Session<E: Environment> {
     /// The actor's half.
     pub actor: ActorLoop<E>,
     /// The learner's half, with all that is written down.
-    pub books: Books,
+    pub state: RunState,
 }
 
 /// The learner's half of a session: learner, judge, and all that is written down.
 #[derive(Debug)]
-pub struct Books {
+pub struct RunState {
     /// What the run was asked for.
     pub config: Config,
     /// Where it writes.
@@ -68,7 +68,7 @@ pub struct Books {
     /// What watches over memory, where the run is managed.
     pub system: Option<MemoryOptimizationSystem>,
     /// What the agent is judged on.
-    pub judge: Judge,
+    pub evaluator: Evaluator,
     /// Greedy play for the judge.
     pub greedy: Actor,
     /// Counters, as a checkpoint holds them.
@@ -124,11 +124,11 @@ impl Window {
         }
     }
 
-    fn add_round(&mut self, round: &Round) {
-        self.reward += round.steps.iter().map(|step| step.reward).sum::<f64>();
-        self.n_steps += round.steps.len() as u64;
-        self.returns.extend_from_slice(&round.returns);
-        self.epsilon = round.epsilon;
+    fn add_vector_step(&mut self, vector_step: &VectorStep) {
+        self.reward += vector_step.steps.iter().map(|step| step.reward).sum::<f64>();
+        self.n_steps += vector_step.steps.len() as u64;
+        self.returns.extend_from_slice(&vector_step.returns);
+        self.epsilon = vector_step.epsilon;
     }
 
     fn add_outcome(&mut self, outcome: &Outcome) {
@@ -157,45 +157,45 @@ where
     /// Where learning or saving fails.
     pub fn run(&mut self) -> Result<Ended> {
         let ended =
-            if self.books.config.run.synchronous { self.run_in_turns()? } else { self.run_concurrently()? };
-        self.books.progress.finish();
+            if self.state.config.run.synchronous { self.run_in_turns()? } else { self.run_concurrently()? };
+        self.state.progress.finish();
         Ok(ended)
     }
 
     fn run_in_turns(&mut self) -> Result<Ended> {
-        let n_steps = self.books.config.run.environment_steps;
+        let n_steps = self.state.config.run.environment_steps;
         while self.actor.environment_steps() < n_steps {
-            let round = {
+            let vector_step = {
                 let _owner = Owner::named("run/actor").enter();
-                self.actor.advance(self.books.learner.learner().online())?
+                self.actor.advance(self.state.learner.learner().online())?
             };
-            let due = self.books.take(&round)?;
+            let due = self.state.take(&vector_step)?;
             if due.save || due.stop {
-                self.books.save(&self.actor.state())?;
+                self.state.save(&self.actor.state())?;
             }
             if due.stop {
                 return Ok(Ended::Interrupted);
             }
         }
-        self.books.save(&self.actor.state())?;
+        self.state.save(&self.actor.state())?;
         Ok(Ended::Done)
     }
 
     fn run_concurrently(&mut self) -> Result<Ended> {
-        let Session { actor, books } = self;
+        let Session { actor, state } = self;
         let weights = weights_of(
-            books.learner.learner().network(),
-            books.learner.learner().online().flat(),
-            books.learner.learner().online().flat().device(),
+            state.learner.learner().network(),
+            state.learner.learner().online().flat(),
+            state.learner.learner().online().flat().device(),
         )?;
-        let (to_learner, from_actor) = bounded(books.config.run.queue_batches);
+        let (to_learner, from_actor) = bounded(state.config.run.queue_batches);
         let (publish, published) = bounded(1);
         let (request, requested) = bounded(1);
-        let n_steps = books.config.run.environment_steps;
+        let n_steps = state.config.run.environment_steps;
         std::thread::scope(|scope| {
             let acting =
                 scope.spawn(move || act(actor, weights, n_steps, &to_learner, &published, &requested));
-            let learned = books.learn_from(&from_actor, &publish, &request);
+            let learned = state.learn_from(&from_actor, &publish, &request);
             // The actor ends when its queue has no reader.
             drop(from_actor);
             let acted = acting.join().unwrap_or(Err(Error::ActorLost));
@@ -206,7 +206,7 @@ where
 
 /// What the actor's thread sends.
 enum FromActor<E: Environment> {
-    Round(Round),
+    VectorStep(VectorStep),
     State(ActorState<E>),
 }
 
@@ -228,8 +228,8 @@ fn act<E: Environment>(
         if requested.try_recv().is_ok() && to_learner.send(FromActor::State(actor.state())).is_err() {
             return Ok(());
         }
-        let round = actor.advance(&weights)?;
-        if to_learner.send(FromActor::Round(round)).is_err() {
+        let vector_step = actor.advance(&weights)?;
+        if to_learner.send(FromActor::VectorStep(vector_step)).is_err() {
             return Ok(());
         }
     }
@@ -238,7 +238,7 @@ fn act<E: Environment>(
     Ok(())
 }
 
-impl Books {
+impl RunState {
     fn learn_from<E: Environment>(
         &mut self,
         from_actor: &Receiver<FromActor<E>>,
@@ -248,9 +248,9 @@ impl Books {
         let mut stop = false;
         for message in from_actor {
             match message {
-                FromActor::Round(round) => {
+                FromActor::VectorStep(vector_step) => {
                     let n_before = self.learner.learner().n_steps();
-                    let due = self.take(&round)?;
+                    let due = self.take(&vector_step)?;
                     stop |= due.stop;
                     if due.save || due.stop {
                         // A request that is still waiting will do.
@@ -272,11 +272,11 @@ impl Books {
     }
 
     /// Takes a round in, learns what is due, writes down what is due.
-    fn take(&mut self, round: &Round) -> Result<Due> {
+    fn take(&mut self, vector_step: &VectorStep) -> Result<Due> {
         let before = self.counters.environment_steps;
-        let now = round.environment_steps;
-        self.learner.take(round)?;
-        self.window.add_round(round);
+        let now = vector_step.environment_steps;
+        self.learner.take(vector_step)?;
+        self.window.add_vector_step(vector_step);
         let (learning, processor) = (Instant::now(), processor_seconds());
         for _ in 0..self.learner.n_due() {
             let outcome = self.learner.learn(now)?;
@@ -346,7 +346,7 @@ impl Books {
     fn evaluate(&mut self) -> Result<()> {
         let _owner = Owner::named("run/evaluation").enter();
         let learner = self.learner.learner();
-        let Some(score) = self.judge.validate(learner.network(), learner.online(), &self.greedy)? else {
+        let Some(score) = self.evaluator.validate(learner.network(), learner.online(), &self.greedy)? else {
             return Ok(());
         };
         // Of equals the later one, which has learned from more.
@@ -355,7 +355,7 @@ impl Books {
                 Some(BestScore { score, environment_steps: self.counters.environment_steps });
             self.best = Some(learner.online().snapshot()?);
         }
-        let is_market = matches!(self.judge, Judge::Market(_));
+        let is_market = matches!(self.evaluator, Evaluator::Market(_));
         let metrics = Metrics {
             validation_log_return: is_market.then_some(score),
             episode_return: (!is_market).then_some(score),
@@ -404,7 +404,7 @@ impl Books {
     ///
     /// # Errors
     /// Where libtorch refuses the memory.
-    pub fn judged_weights(&self) -> Result<Weights> {
+    pub fn evaluated_weights(&self) -> Result<Weights> {
         let learner = self.learner.learner();
         let network: &Network = learner.network();
         let flat = self.best.as_ref().unwrap_or(learner.online().flat());

@@ -11,12 +11,12 @@ use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::frames::{Clock, FrameStream, Place, Scenes, TierBytes};
+use crate::frames::{Clock, FrameStream, ObservationRef, Dataset, TierBytes};
 use crate::replay::Transition;
 use crate::replay::batch::Batch;
 use crate::replay::copied_observations::Copies;
 use crate::replay::sampler::Sampler;
-use crate::replay::tiers::{self, ReplayBuffer, Tiers, evict_own};
+use crate::replay::tiers::{self, ReplayBuffer, Tiers, evict_local};
 use crate::replay::transitions::{Slot, Transitions};
 use crate::store::file::writer::Opened;
 use crate::store::{Damage, StoreOptions, Tier};
@@ -31,7 +31,7 @@ pub struct ReplayOptions {
     /// Environments that write into it.
     pub n_environments: usize,
     /// Numbers in an environment's own row.
-    pub own_width: usize,
+    pub local_width: usize,
     /// Copies whole observations into each transition, the usual way, instead of reading windows over the
     /// streams.
     pub copies_observations: bool,
@@ -46,12 +46,12 @@ const PLANNED_SHARE: f64 = 0.6;
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Replay {
     #[serde(skip)]
-    scenes: Arc<Scenes>,
+    dataset: Arc<Dataset>,
     sampler: Sampler,
-    own: Vec<FrameStream>,
+    local: Vec<FrameStream>,
     /// Own rows that an observation shows at most, counted back from its own.
     #[serde(skip)]
-    own_reach: usize,
+    local_reach: usize,
     /// Made anew from the streams when a saved replay is read back.
     #[serde(skip)]
     copies: Option<Copies>,
@@ -63,13 +63,13 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// An empty replay over `scenes`. A file of the mapped tier is made when rows first go there, in the place of an
+    /// An empty replay over `dataset`. A file of the mapped tier is made when rows first go there, in the place of an
     /// older one.
     ///
     /// # Errors
     /// [`memsys::Error::Refused`] where the line has no room for its ring and its tree, [`Error::NoFile`].
-    pub fn new(options: &ReplayOptions, scenes: Arc<Scenes>) -> Result<Self> {
-        let mut tiers = Tiers::new(options.store.clone(), options.n_environments, scenes.own_reach());
+    pub fn new(options: &ReplayOptions, dataset: Arc<Dataset>) -> Result<Self> {
+        let mut tiers = Tiers::new(options.store.clone(), options.n_environments, dataset.local_reach());
         let (capacity, exponent) = (options.capacity_transitions, options.priority_exponent);
         let is_streamed = options.store.tier != Tier::Hot && !options.copies_observations;
         let ring_bytes = if is_streamed { 0 } else { Transitions::planned_bytes(capacity) };
@@ -79,10 +79,10 @@ impl Replay {
             false => Transitions::new(capacity),
         };
         let sampler = Sampler::over(transitions, exponent);
-        let own = (0..options.n_environments).map(|_| tiers.own_stream(options.own_width)).collect();
-        let copies = copies(options, &scenes);
+        let local = (0..options.n_environments).map(|_| tiers.local_stream(options.local_width)).collect();
+        let copies = copies(options, &dataset);
         let is_cold = AtomicBool::new(true);
-        Ok(Self { own_reach: scenes.own_reach(), scenes, sampler, own, copies, tiers, is_cold })
+        Ok(Self { local_reach: dataset.local_reach(), dataset, sampler, local, copies, tiers, is_cold })
     }
 
     /// Gives a restored replay its scenes back, which are not saved with it, and the rows that its file keeps. What was
@@ -91,26 +91,26 @@ impl Replay {
     /// # Errors
     /// [`Error::Mismatch`] where the replay was saved by a run of another size or tier; where its file cannot be opened
     /// or lacks what was committed; [`memsys::Error::Refused`].
-    pub fn reattach(&mut self, options: &ReplayOptions, scenes: Arc<Scenes>) -> Result<Opened> {
+    pub fn reattach(&mut self, options: &ReplayOptions, dataset: Arc<Dataset>) -> Result<Opened> {
         let differs = |what, found, wanted| {
             if found == wanted { Ok(()) } else { Err(Error::Mismatch { what, found, wanted }) }
         };
         differs("capacity", self.sampler.transitions().capacity(), options.capacity_transitions)?;
-        differs("environments", self.own.len(), options.n_environments)?;
-        let is_stored_so = self.own.iter().all(|own| own.kind() == options.store.own_kind);
+        differs("environments", self.local.len(), options.n_environments)?;
+        let is_stored_so = self.local.iter().all(|local| local.kind() == options.store.local_kind);
         differs("own rows stored as configured", usize::from(is_stored_so), 1)?;
-        differs("own numbers", self.own.first().map_or(0, FrameStream::width), options.own_width)?;
-        let mut tiers = Tiers::new(options.store.clone(), options.n_environments, scenes.own_reach());
-        let opened = tiers.take_over(&mut self.sampler, &mut self.own)?;
+        differs("own numbers", self.local.first().map_or(0, FrameStream::width), options.local_width)?;
+        let mut tiers = Tiers::new(options.store.clone(), options.n_environments, dataset.local_reach());
+        let opened = tiers.take_over(&mut self.sampler, &mut self.local)?;
         self.tiers = tiers;
         self.is_cold = AtomicBool::new(true);
-        self.copies = copies(options, &scenes);
-        self.own_reach = scenes.own_reach();
-        self.scenes = scenes;
+        self.copies = copies(options, &dataset);
+        self.local_reach = dataset.local_reach();
+        self.dataset = dataset;
         for index in 0..self.len() {
             self.copy(index);
         }
-        self.settle()?;
+        self.enforce_budget()?;
         Ok(opened)
     }
 
@@ -139,11 +139,11 @@ impl Replay {
     }
 
     /// Bytes that a replay of `capacity` will hold at most after `n_inserted` transitions, with own rows of
-    /// `own_width` numbers.
+    /// `local_width` numbers.
     #[must_use]
-    pub fn planned_bytes(capacity: usize, n_inserted: u64, own_width: usize) -> u64 {
+    pub fn planned_bytes(capacity: usize, n_inserted: u64, local_width: usize) -> u64 {
         let n_rows = n_inserted.min(capacity as u64);
-        Sampler::planned_bytes(capacity) + n_rows * own_width as u64 * 4
+        Sampler::planned_bytes(capacity) + n_rows * local_width as u64 * 4
     }
 
     /// Bytes of memory of a replay in the tiers of `store`, at most; as [`Self::planned_bytes`] where all is hot. How
@@ -153,10 +153,10 @@ impl Replay {
         store: &StoreOptions,
         capacity: usize,
         n_inserted: u64,
-        own_width: usize,
+        local_width: usize,
         n_environments: usize,
     ) -> u64 {
-        let own_bytes = (own_width * store.own_kind.number_bytes()) as u64;
+        let own_bytes = (local_width * store.local_kind.number_bytes()) as u64;
         let hot = Sampler::planned_bytes(capacity) + n_inserted.min(capacity as u64) * own_bytes;
         let fixed = Sampler::planned_bytes(capacity);
         let tree = fixed - Transitions::planned_bytes(capacity);
@@ -166,12 +166,12 @@ impl Replay {
                 let rows = hot - tree;
                 let packed = (rows as f64 * PLANNED_SHARE) as u64;
                 tree + packed.max(store.begin_bytes()).min(rows)
-                    + tiers::overhead_bytes(n_environments, own_width)
+                    + tiers::overhead_bytes(n_environments, local_width)
             }
             Tier::Mapped => {
                 let rows = hot - tree;
                 let filed = (rows as f64 * PLANNED_SHARE) as u64;
-                let kept = rows.min(store.budget_bytes) + tiers::overhead_bytes(n_environments, own_width);
+                let kept = rows.min(store.budget_bytes) + tiers::overhead_bytes(n_environments, local_width);
                 tree + kept + rows / tiers::ROWS_BYTES_A_MAPPED_BYTE + filed.min(store.window_bytes)
             }
         }
@@ -182,7 +182,7 @@ impl Replay {
     pub fn tier_bytes(&self) -> TierBytes {
         let filed = self.sampler.transitions().stream();
         let ring = if filed.is_some() { 0 } else { self.sampler.transitions().bytes() };
-        self.own.iter().chain(filed).map(FrameStream::tier_bytes).fold(
+        self.local.iter().chain(filed).map(FrameStream::tier_bytes).fold(
             TierBytes { hot: ring, ..TierBytes::default() },
             |sum, of| TierBytes {
                 hot: sum.hot + of.hot,
@@ -199,8 +199,8 @@ impl Replay {
     /// # Errors
     /// [`memsys::Error::Refused`] where the line has no room for the next rows even then; where the file cannot be
     /// written. The replay can be used as before.
-    pub fn settle(&mut self) -> Result<u64> {
-        self.tiers.settle(&mut self.sampler, &mut self.own)
+    pub fn enforce_budget(&mut self) -> Result<u64> {
+        self.tiers.enforce_budget(&mut self.sampler, &mut self.local)
     }
 
     /// Brings all rows to the file of the mapped tier and commits it, so that a state saved afterwards finds them
@@ -209,7 +209,7 @@ impl Replay {
     /// # Errors
     /// Where the file cannot be written; what was committed before is kept.
     pub fn commit(&mut self) -> Result<()> {
-        self.tiers.commit(&mut self.sampler, &mut self.own)
+        self.tiers.commit(&mut self.sampler, &mut self.local)
     }
 
     /// Writes the file anew as soon as half of it is of no use.
@@ -239,19 +239,19 @@ impl Replay {
     /// Bytes of the environments' own rows among them.
     #[must_use]
     pub fn own_bytes(&self) -> u64 {
-        self.own.iter().map(FrameStream::bytes).sum()
+        self.local.iter().map(FrameStream::bytes).sum()
     }
 
     /// Appends a row of an environment's own numbers and returns its position.
-    pub fn append_own(&mut self, environment: u16, row: &[f32]) -> u32 {
-        self.own[usize::from(environment)].append(row) as u32
+    pub fn append_local(&mut self, environment: u16, row: &[f32]) -> u32 {
+        self.local[usize::from(environment)].append(row) as u32
     }
 
     /// Inserts a transition with the largest priority seen so far, over the oldest where the ring is full.
     pub fn insert(&mut self, transition: Transition) {
         let (index, old) = self.sampler.insert(transition);
         if let Some(old) = old {
-            evict_own(&mut self.own, self.own_reach, &old);
+            evict_local(&mut self.local, self.local_reach, &old);
         }
         self.copy(index);
     }
@@ -261,8 +261,8 @@ impl Replay {
         if self.copies.is_some() {
             return transitions.into_iter().for_each(|transition| self.insert(transition));
         }
-        let (own, reach) = (&mut self.own, self.own_reach);
-        self.sampler.insert_many(transitions, |old| evict_own(own, reach, old));
+        let (local, reach) = (&mut self.local, self.local_reach);
+        self.sampler.insert_many(transitions, |old| evict_local(local, reach, old));
     }
 
     /// Draws `n` transitions by priority and gathers their observations.
@@ -322,11 +322,11 @@ impl Replay {
                     let read =
                         self.sampler.transitions().read(&[index], |_, transition| found = Some(*transition));
                     found.filter(|_| read.is_ok()).is_some_and(|transition| {
-                        let rows = self.own.get(environment);
+                        let rows = self.local.get(environment);
                         rows.filter(|_| usize::from(transition.from.environment) == environment).is_some_and(
                             |rows| {
-                                let ends = [transition.from.own, transition.to_own].map(|own| own as usize);
-                                let first = (ends[0].min(ends[1]) + 1).saturating_sub(self.own_reach);
+                                let ends = [transition.from.local, transition.to_local].map(|local| local as usize);
+                                let first = (ends[0].min(ends[1]) + 1).saturating_sub(self.local_reach);
                                 (first..=ends[0].max(ends[1])).any(|row| needs(rows.chunk_rows(), row))
                             },
                         )
@@ -360,30 +360,30 @@ impl Replay {
     fn copy(&mut self, index: usize) {
         let Some(copies) = &mut self.copies else { return };
         let transition = self.sampler.transitions().at(index);
-        for (mut room, place) in copies.at_mut(index).into_iter().zip([transition.from, transition.to()]) {
-            for (view, shape) in self.scenes.views().iter().enumerate() {
+        for (mut room, observation) in copies.at_mut(index).into_iter().zip([transition.from, transition.to()]) {
+            for (view, shape) in self.dataset.views().iter().enumerate() {
                 let (now, rest) = room.split_at_mut(shape.n_numbers());
-                copy_view(&self.scenes, &self.own, view, &place, now);
+                copy_view(&self.dataset, &self.local, view, &observation, now);
                 room = rest;
             }
         }
     }
 }
 
-fn copies(options: &ReplayOptions, scenes: &Scenes) -> Option<Copies> {
-    options.copies_observations.then(|| Copies::new(scenes.views(), options.capacity_transitions))
+fn copies(options: &ReplayOptions, dataset: &Dataset) -> Option<Copies> {
+    options.copies_observations.then(|| Copies::new(dataset.views(), options.capacity_transitions))
 }
 
-fn copy_view(scenes: &Scenes, own: &[FrameStream], view: usize, place: &Place, room: &mut [f32]) {
-    let shape = scenes.views()[view];
+fn copy_view(dataset: &Dataset, local: &[FrameStream], view: usize, observation: &ObservationRef, room: &mut [f32]) {
+    let shape = dataset.views()[view];
     match shape.clock {
-        Clock::Own => own[usize::from(place.environment)].copy_window(
-            place.own as usize,
+        Clock::Local => local[usize::from(observation.environment)].copy_window(
+            observation.local as usize,
             shape.length,
             shape.stride,
             room,
         ),
-        Clock::Base | Clock::Slow => scenes.copy_window(view, place.scene, place.base, room),
+        Clock::Decision | Clock::Slow => dataset.copy_window(view, observation.instrument, observation.t, room),
     }
 }
 

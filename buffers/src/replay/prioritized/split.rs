@@ -13,7 +13,7 @@ use memsys::os::bytes_read_by_this_thread;
 use rand_pcg::Pcg64Mcg;
 
 use crate::error::Result;
-use crate::frames::{FrameStream, Scenes};
+use crate::frames::{FrameStream, Dataset};
 use crate::replay::batch::Batch;
 use crate::replay::copied_observations::Copies;
 use crate::replay::gather::{gather, will_need};
@@ -56,8 +56,8 @@ impl Draws<'_> {
 /// Rows of a replay: what was drawn is gathered from them, by many threads at once.
 #[derive(Debug, Clone, Copy)]
 pub struct Rows<'a> {
-    scenes: &'a Scenes,
-    own: &'a [FrameStream],
+    dataset: &'a Dataset,
+    local: &'a [FrameStream],
     copies: Option<&'a Copies>,
     tier: Tier,
     is_cold: &'a AtomicBool,
@@ -71,15 +71,15 @@ impl Rows<'_> {
     pub fn gather_into(&self, batch: &mut Batch) -> Result<()> {
         let drawn = batch.take_drawn();
         let before = self.bytes_read();
-        let places = [&drawn.places[..], &drawn.next_places];
+        let observation_refs = [&drawn.observation_refs[..], &drawn.next_observation_refs];
         if drawn.reads_ahead || self.is_cold.load(Relaxed) {
-            will_need(self.scenes, self.own, places);
+            will_need(self.dataset, self.local, observation_refs);
         }
-        for (index, view) in self.scenes.views().iter().enumerate() {
-            let rooms = batch.rooms(index, view, drawn.places.len())?;
+        for (index, view) in self.dataset.views().iter().enumerate() {
+            let rooms = batch.rooms(index, view, drawn.observation_refs.len())?;
             match self.copies {
                 Some(copies) => copies.gather(index, &drawn.indices, rooms),
-                None => gather(self.scenes, self.own, index, places, rooms)?,
+                None => gather(self.dataset, self.local, index, observation_refs, rooms)?,
             }
         }
         if self.bytes_read() > before {
@@ -96,11 +96,11 @@ impl Rows<'_> {
         rng: &mut Pcg64Mcg,
         batch: &mut Batch,
     ) -> Result<()> {
-        let mut drawn = batch.take_room(self.scenes.views().len());
+        let mut drawn = batch.take_room(self.dataset.views().len());
         drawn.reads_ahead = self.is_cold.load(Relaxed);
         if self.tier == Tier::Mapped {
-            let views = 0..self.scenes.views().len();
-            let shared = views.flat_map(|view| self.scenes.streams_of(view));
+            let views = 0..self.dataset.views().len();
+            let shared = views.flat_map(|view| self.dataset.streams_of(view));
             shared.chain(sampler.transitions().stream()).try_for_each(FrameStream::check_file)?;
         }
         let before = self.bytes_read();
@@ -119,14 +119,14 @@ impl Rows<'_> {
 impl Replay {
     /// The two halves, for threads that share the replay while nothing is inserted.
     pub fn split(&mut self) -> (Draws<'_>, Rows<'_>) {
-        let Self { scenes, sampler, own, copies, tiers, is_cold, .. } = self;
-        let rows = Rows { scenes, own, copies: copies.as_ref(), tier: tiers.tier(), is_cold };
+        let Self { dataset, sampler, local, copies, tiers, is_cold, .. } = self;
+        let rows = Rows { dataset, local, copies: copies.as_ref(), tier: tiers.tier(), is_cold };
         (Draws { sampler, rows }, rows)
     }
 
     fn rows(&self) -> Rows<'_> {
-        let Self { scenes, own, copies, tiers, is_cold, .. } = self;
-        Rows { scenes, own, copies: copies.as_ref(), tier: tiers.tier(), is_cold }
+        let Self { dataset, local, copies, tiers, is_cold, .. } = self;
+        Rows { dataset, local, copies: copies.as_ref(), tier: tiers.tier(), is_cold }
     }
 
     /// The first half of [`Self::sample_into`]: draws by the priorities as they are now. [`Self::gather_into`] must follow

@@ -7,7 +7,7 @@ const OPTIONS: ReplayOptions = ReplayOptions {
     capacity_transitions: 50,
     priority_exponent: 0.6,
     n_environments: 1,
-    own_width: 2,
+    local_width: 2,
     copies_observations: false,
     store: StoreOptions {
         tier: Tier::Hot,
@@ -15,24 +15,24 @@ const OPTIONS: ReplayOptions = ReplayOptions {
         begin_fraction: 0.8,
         file: None,
         window_bytes: 0,
-        own_kind: crate::store::RowKind::F32,
+        local_kind: crate::store::RowKind::F32,
     },
 };
 
-fn scenes() -> Arc<Scenes> {
-    let views = vec![View { name: "own", length: 1, width: 2, stride: 1, clock: Clock::Own }];
-    Arc::new(Scenes::new(views, Vec::new()))
+fn dataset() -> Arc<Dataset> {
+    let views = vec![View { name: "own", length: 1, width: 2, stride: 1, clock: Clock::Local }];
+    Arc::new(Dataset::new(views, Vec::new()))
 }
 
 fn step(replay: &mut Replay, i: u32) -> Transition {
-    let to_own = replay.append_own(0, &[i as f32 + 1.0, 0.5]);
-    let from = Place { own: i, ..Place::default() };
-    Transition { from, to_base: 0, to_own, action: 1, reward: i as f32, discount: 0.9 }
+    let to_local = replay.append_local(0, &[i as f32 + 1.0, 0.5]);
+    let from = ObservationRef { local: i, ..ObservationRef::default() };
+    Transition { from, to_t: 0, to_local, action: 1, reward: i as f32, discount: 0.9 }
 }
 
 fn replay(n: u32) -> Replay {
-    let mut replay = Replay::new(&OPTIONS, scenes()).unwrap();
-    replay.append_own(0, &[0.0, 0.5]);
+    let mut replay = Replay::new(&OPTIONS, dataset()).unwrap();
+    replay.append_local(0, &[0.0, 0.5]);
     for i in 0..n {
         let transition = step(&mut replay, i);
         replay.insert(transition);
@@ -53,7 +53,7 @@ fn a_batch_holds_the_observations_of_its_transitions() {
             assert_eq!(batch.next_observations[0].double_value(&[i, 0, 0]), reward + 1.0);
         }
     }
-    assert!(replay.own[0].bytes() <= 2 * 1024 * 8, "rows that nothing points to are given back");
+    assert!(replay.local[0].bytes() <= 2 * 1024 * 8, "rows that nothing points to are given back");
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn many_at_once_are_as_many_one_by_one() {
     }
     assert_eq!((one.len(), one.n_inserted(), one.bytes()), (many.len(), many.n_inserted(), many.bytes()));
     let [a, b] = [&one, &many].map(|replay| replay.sample(16, 0.4, &mut Pcg64Mcg::seed_from_u64(4)).unwrap());
-    assert_eq!((a.slots, a.places), (b.slots, b.places));
+    assert_eq!((a.slots, a.observation_refs), (b.slots, b.observation_refs));
 }
 
 #[test]
@@ -77,8 +77,8 @@ fn a_restored_replay_goes_on_as_the_saved_one() {
     one.update_priorities(&slots, &(0..50).map(|i| i as f32 * 0.1).collect::<Vec<_>>());
     let mut two: Replay = postcard::from_bytes(&postcard::to_stdvec(&one).unwrap()).unwrap();
     let wrong = ReplayOptions { capacity_transitions: 51, ..OPTIONS };
-    assert!(matches!(two.reattach(&wrong, scenes()), Err(Error::Mismatch { found: 50, wanted: 51, .. })));
-    two.reattach(&OPTIONS, scenes()).unwrap();
+    assert!(matches!(two.reattach(&wrong, dataset()), Err(Error::Mismatch { found: 50, wanted: 51, .. })));
+    two.reattach(&OPTIONS, dataset()).unwrap();
     let mut rngs = [Pcg64Mcg::seed_from_u64(6), Pcg64Mcg::seed_from_u64(6)];
     for i in 130..200 {
         let batches = [&mut one, &mut two].into_iter().zip(&mut rngs).map(|(replay, rng)| {
@@ -107,7 +107,7 @@ fn a_batch_that_is_sampled_into_is_as_a_fresh_one() {
         replay.sample_into(n, 0.5, &mut rngs[1], &mut reused).unwrap();
         assert_eq!(numbers(&fresh.observations), numbers(&reused.observations));
         assert_eq!(numbers(&fresh.next_observations), numbers(&reused.next_observations));
-        assert_eq!((&fresh.slots, &fresh.next_places), (&reused.slots, &reused.next_places));
+        assert_eq!((&fresh.slots, &fresh.next_observation_refs), (&reused.slots, &reused.next_observation_refs));
         assert_eq!((&fresh.weights, &fresh.rewards), (&reused.weights, &reused.rewards));
     }
 }
@@ -131,15 +131,15 @@ fn a_tensor_that_something_else_holds_is_not_written() {
 #[test]
 fn copies_are_what_the_streams_hold() {
     let options = ReplayOptions { copies_observations: true, ..OPTIONS };
-    let mut copied = Replay::new(&options, scenes()).unwrap();
-    copied.append_own(0, &[0.0, 0.5]);
+    let mut copied = Replay::new(&options, dataset()).unwrap();
+    copied.append_local(0, &[0.0, 0.5]);
     for block in 0..12 {
         let transitions: Vec<Transition> =
             (block * 10..block * 10 + 10).map(|i| step(&mut copied, i)).collect();
         copied.insert_many(transitions);
     }
     let mut restored: Replay = postcard::from_bytes(&postcard::to_stdvec(&copied).unwrap()).unwrap();
-    restored.reattach(&options, scenes()).unwrap();
+    restored.reattach(&options, dataset()).unwrap();
     let plain = replay(120);
     let draw = |replay: &Replay| replay.sample(32, 0.4, &mut Pcg64Mcg::seed_from_u64(1)).unwrap();
     let expected = draw(&plain);

@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rand_pcg::Pcg64Mcg;
 
 use crate::error::Result;
-use crate::frames::Place;
+use crate::frames::ObservationRef;
 use crate::replay::Transition;
 use crate::replay::sampler::{Drawn, Sampler};
 use crate::replay::transitions::Slot;
@@ -109,7 +109,7 @@ impl Lease {
 struct State {
     sampler: Sampler,
     /// By environment, oldest first.
-    own: Vec<VecDeque<Block>>,
+    local: Vec<VecDeque<Block>>,
     hot_bytes: u64,
     compressed_bytes: u64,
 }
@@ -124,8 +124,8 @@ pub(super) struct Core<L: Locks> {
 
 impl<L: Locks> Core<L> {
     pub(super) fn new(sampler: Sampler, n_environments: usize, reach: usize) -> Self {
-        let own = (0..n_environments).map(|_| VecDeque::new()).collect();
-        let state = State { sampler, own, hot_bytes: 0, compressed_bytes: 0 };
+        let local = (0..n_environments).map(|_| VecDeque::new()).collect();
+        let state = State { sampler, local, hot_bytes: 0, compressed_bytes: 0 };
         Self { inbox: L::Of::new(Vec::new()), state: L::Of::new(state), reach }
     }
 
@@ -161,8 +161,8 @@ impl<L: Locks> Core<L> {
             let gone = self.absorb_into(state);
             let outcome = state.sampler.draw(n, importance_sampling_exponent, rng, drawn);
             if outcome.is_ok() && self.reach > 0 {
-                for (lease, places) in [(now, &drawn.places), (next, &drawn.next_places)] {
-                    places.iter().for_each(|place| state.lease(place, self.reach, lease));
+                for (lease, observation_refs) in [(now, &drawn.observation_refs), (next, &drawn.next_observation_refs)] {
+                    observation_refs.iter().for_each(|observation| state.lease(observation, self.reach, lease));
                 }
             }
             (outcome, gone)
@@ -208,13 +208,13 @@ impl<L: Locks> Core<L> {
         for Published { block, transitions } in published {
             if block.n_rows > 0 {
                 state.hold(&block, 1);
-                state.own[usize::from(block.environment)].push_back(block);
+                state.local[usize::from(block.environment)].push_back(block);
             }
-            let State { sampler, own, .. } = state;
+            let State { sampler, local, .. } = state;
             sampler.insert_many(transitions, |old| {
-                let place = old.from;
-                let blocks = &mut own[usize::from(place.environment)];
-                let needed = (place.own as usize + 1).saturating_sub(self.reach);
+                let observation = old.from;
+                let blocks = &mut local[usize::from(observation.environment)];
+                let needed = (observation.local as usize + 1).saturating_sub(self.reach);
                 while blocks.front().is_some_and(|block| block.first_row + block.n_rows <= needed) {
                     gone.extend(blocks.pop_front());
                 }
@@ -237,9 +237,9 @@ impl State {
         *held = held.checked_add_signed(bytes).expect("what is let go was held");
     }
 
-    fn lease(&self, place: &Place, reach: usize, lease: &mut Lease) {
-        let blocks = &self.own[usize::from(place.environment)];
-        let (first, after) = ((place.own as usize + 1).saturating_sub(reach), place.own as usize + 1);
+    fn lease(&self, observation: &ObservationRef, reach: usize, lease: &mut Lease) {
+        let blocks = &self.local[usize::from(observation.environment)];
+        let (first, after) = ((observation.local as usize + 1).saturating_sub(reach), observation.local as usize + 1);
         let start = blocks.partition_point(|block| block.first_row + block.n_rows <= first);
         lease.blocks.extend(blocks.range(start..).take_while(|block| block.first_row < after).cloned());
         lease.ends.push(lease.blocks.len());
@@ -252,13 +252,13 @@ impl State {
         // Blocks are compressed oldest first, so the hot ones are the last.
         let first_hot =
             |blocks: &VecDeque<Block>| blocks.partition_point(|block| !matches!(*block.rows, Chunk::Hot(_)));
-        let hottest = self.own.iter().max_by_key(|blocks| blocks.len() - first_hot(blocks))?;
+        let hottest = self.local.iter().max_by_key(|blocks| blocks.len() - first_hot(blocks))?;
         hottest.get(first_hot(hottest)).cloned()
     }
 
     /// Puts rows in the place of a block's, where it is still there. Gives the bytes saved and what is not needed.
     fn replace(&mut self, block: &Block, rows: Arc<Chunk>) -> (u64, Option<Block>) {
-        let blocks = &mut self.own[usize::from(block.environment)];
+        let blocks = &mut self.local[usize::from(block.environment)];
         let at = blocks.partition_point(|held| held.first_row < block.first_row);
         match blocks.get_mut(at) {
             Some(held) if Arc::ptr_eq(&held.rows, &block.rows) => {

@@ -25,7 +25,7 @@ use rand_pcg::Pcg64Mcg;
 
 use self::core::{Block, Core, Lease, Published, StdLocks};
 use crate::error::Result;
-use crate::frames::{Clock, Place, Scenes, View};
+use crate::frames::{Clock, ObservationRef, Dataset, View};
 use crate::replay::batch::Batch;
 use crate::replay::gather::gather;
 use crate::replay::sampler::Sampler;
@@ -41,19 +41,19 @@ const CACHE_BYTES: u64 = 16 << 20;
 
 /// What all threads hold: for priorities, for sizes, and to make room.
 pub struct SharedReplay {
-    scenes: Arc<Scenes>,
+    dataset: Arc<Dataset>,
     core: Core<StdLocks>,
-    own: RowShape,
+    local: RowShape,
 }
 
 impl SharedReplay {
-    /// An empty replay over `scenes`, with a writer for each environment and the one sampler.
+    /// An empty replay over `dataset`, with a writer for each environment and the one sampler.
     #[must_use]
-    pub fn new(options: &ReplayOptions, scenes: Arc<Scenes>) -> (Arc<Self>, Vec<Writer>, SharedSampler) {
+    pub fn new(options: &ReplayOptions, dataset: Arc<Dataset>) -> (Arc<Self>, Vec<Writer>, SharedSampler) {
         let sampler = Sampler::new(options.capacity_transitions, options.priority_exponent);
-        let own = RowShape { kind: RowKind::F32, width: options.own_width };
-        let core = Core::new(sampler, options.n_environments, scenes.own_reach());
-        let shared = Arc::new(Self { scenes, core, own });
+        let local = RowShape { kind: RowKind::F32, width: options.local_width };
+        let core = Core::new(sampler, options.n_environments, dataset.local_reach());
+        let shared = Arc::new(Self { dataset, core, local });
         let writer = |environment| Writer {
             shared: Arc::clone(&shared),
             environment: environment as u16,
@@ -86,7 +86,7 @@ impl SharedReplay {
     /// [`Error::Undecodable`](crate::Error::Undecodable), which would be a bug.
     pub fn compress(&self, limit_bytes: u64) -> Result<u64> {
         self.core.absorb();
-        self.core.compress(limit_bytes, self.own, self.codec())
+        self.core.compress(limit_bytes, self.local, self.codec())
     }
 
     /// Transitions held; those that no sampler has taken in yet are not counted.
@@ -146,12 +146,12 @@ impl Writer {
     ///
     /// # Panics
     /// Where `row` is of another width.
-    pub fn append_own(&mut self, row: &[f32]) -> u32 {
-        assert_eq!(row.len(), self.shared.own.width, "a row of another width");
+    pub fn append_local(&mut self, row: &[f32]) -> u32 {
+        assert_eq!(row.len(), self.shared.local.width, "a row of another width");
         if self.n_rows() == BLOCK_ROWS {
             self.flush();
         }
-        self.shared.own.kind.narrow(row, &mut self.rows);
+        self.shared.local.kind.narrow(row, &mut self.rows);
         (self.first_row + self.n_rows() - 1) as u32
     }
 
@@ -162,8 +162,8 @@ impl Writer {
     pub fn insert(&mut self, transition: Transition) {
         assert_eq!(transition.from.environment, self.environment, "a transition of another environment");
         let n_rows = self.first_row + self.n_rows();
-        let last = transition.from.own.max(transition.to_own) as usize;
-        assert!(self.shared.own.width == 0 || last < n_rows, "a transition to a row that is not there yet");
+        let last = transition.from.local.max(transition.to_local) as usize;
+        assert!(self.shared.local.width == 0 || last < n_rows, "a transition to a row that is not there yet");
         if self.transitions.len() == BLOCK_ROWS {
             self.flush();
         }
@@ -184,7 +184,7 @@ impl Writer {
     }
 
     fn n_rows(&self) -> usize {
-        self.rows.len() / self.shared.own.row_bytes().max(1)
+        self.rows.len() / self.shared.local.row_bytes().max(1)
     }
 }
 
@@ -216,21 +216,21 @@ impl SharedSampler {
         rng: &mut Pcg64Mcg,
         batch: &mut Batch,
     ) -> Result<()> {
-        let SharedReplay { scenes, core, own } = &*self.shared;
-        let mut drawn = batch.take_room(scenes.views().len());
+        let SharedReplay { dataset, core, local } = &*self.shared;
+        let mut drawn = batch.take_room(dataset.views().len());
         let [now, next] = &mut self.leases;
         core.draw(n, importance_sampling_exponent, rng, &mut drawn, [now, next])?;
-        for (index, view) in scenes.views().iter().enumerate() {
+        for (index, view) in dataset.views().iter().enumerate() {
             let rooms = batch.rooms(index, view, n)?;
-            let places = [&drawn.places[..], &drawn.next_places];
-            if view.clock != Clock::Own {
-                gather(scenes, &[], index, places, rooms)?;
+            let observation_refs = [&drawn.observation_refs[..], &drawn.next_observation_refs];
+            if view.clock != Clock::Local {
+                gather(dataset, &[], index, observation_refs, rooms)?;
                 continue;
             }
-            for ((lease, places), room) in self.leases.iter().zip(places).zip(rooms) {
-                let windows = places.iter().zip(room.chunks_exact_mut(view.n_numbers()));
-                for (i, (place, out)) in windows.enumerate() {
-                    copy_window(&self.cache, *own, lease.blocks(i), view, place, out)?;
+            for ((lease, observation_refs), room) in self.leases.iter().zip(observation_refs).zip(rooms) {
+                let windows = observation_refs.iter().zip(room.chunks_exact_mut(view.n_numbers()));
+                for (i, (observation, out)) in windows.enumerate() {
+                    copy_window(&self.cache, *local, lease.blocks(i), view, observation, out)?;
                 }
             }
         }
@@ -245,10 +245,10 @@ fn copy_window(
     shape: RowShape,
     blocks: &[Block],
     view: &View,
-    place: &Place,
+    observation: &ObservationRef,
     out: &mut [f32],
 ) -> Result<()> {
-    let end = place.own as usize;
+    let end = observation.local as usize;
     let first = end.checked_sub((view.length - 1) * view.stride).expect("a window begins in its stream");
     let row_bytes = shape.row_bytes();
     let wanted = |i: usize| first + i * view.stride;

@@ -46,8 +46,8 @@ const LEAST_WASTE_BYTES: u64 = 64 << 20;
 pub(super) const ROWS_BYTES_A_MAPPED_BYTE: u64 = 24;
 
 /// Bytes of unfinished chunks and of those on their way to the encoder.
-pub(super) fn overhead_bytes(n_environments: usize, own_width: usize) -> u64 {
-    let unfinished = UNFINISHED_ROWS.max(64 * n_environments) as u64 * (own_width as u64 * 4);
+pub(super) fn overhead_bytes(n_environments: usize, local_width: usize) -> u64 {
+    let unfinished = UNFINISHED_ROWS.max(64 * n_environments) as u64 * (local_width as u64 * 4);
     2 * unfinished + (64 << 10)
 }
 
@@ -56,7 +56,7 @@ pub(super) fn overhead_bytes(n_environments: usize, own_width: usize) -> u64 {
 pub(super) struct Tiers {
     options: StoreOptions,
     /// Own rows that an observation shows, counted back from its own.
-    own_reach: usize,
+    local_reach: usize,
     encoder: Option<Encoder>,
     /// Of each stream, the first chunk that was not given to the encoder.
     n_given: Vec<usize>,
@@ -118,10 +118,10 @@ impl Default for Tiers {
 }
 
 impl Tiers {
-    pub(super) fn new(options: StoreOptions, n_environments: usize, own_reach: usize) -> Self {
+    pub(super) fn new(options: StoreOptions, n_environments: usize, local_reach: usize) -> Self {
         Self {
             options,
-            own_reach,
+            local_reach,
             encoder: None,
             n_given: vec![0; n_environments + 1],
             writer: None,
@@ -162,8 +162,8 @@ impl Tiers {
     }
 
     /// An environment's stream, without rows yet.
-    pub(super) fn own_stream(&self, width: usize) -> FrameStream {
-        let kind = self.options.own_kind;
+    pub(super) fn local_stream(&self, width: usize) -> FrameStream {
+        let kind = self.options.local_kind;
         if self.options.tier == Tier::Hot {
             return FrameStream::typed(kind, width);
         }
@@ -183,8 +183,8 @@ impl Tiers {
     }
 
     /// Takes over the streams of a replay that was read back; those that are kept in a file get their rows from it.
-    pub(super) fn take_over(&mut self, sampler: &mut Sampler, own: &mut [FrameStream]) -> Result<Opened> {
-        let is_filed = streams(sampler, own).iter().any(|(_, rows)| rows.is_filed());
+    pub(super) fn take_over(&mut self, sampler: &mut Sampler, local: &mut [FrameStream]) -> Result<Opened> {
+        let is_filed = streams(sampler, local).iter().any(|(_, rows)| rows.is_filed());
         if is_filed != (self.options.tier == Tier::Mapped) {
             let of = usize::from;
             return Err(Error::Mismatch { what: "files", found: of(is_filed), wanted: of(!is_filed) });
@@ -193,18 +193,18 @@ impl Tiers {
         if is_filed {
             let (mut writer, found) = ChunkWriter::open(file(&self.options)?)?;
             opened = found;
-            for (number, rows) in streams(sampler, own) {
+            for (number, rows) in streams(sampler, local) {
                 rows.refill(&writer, number)?;
                 self.n_saved_from[number as usize] = first_chunk(rows);
                 writer.forget_before(number, first_chunk(rows));
             }
             self.keep(writer);
         }
-        for (number, rows) in streams(sampler, own) {
+        for (number, rows) in streams(sampler, local) {
             self.n_given[number as usize] = rows.full_hot().start;
         }
         // What was read back is there already.
-        let [hot, compressed, mapped] = self.held(sampler, own, 0);
+        let [hot, compressed, mapped] = self.held(sampler, local, 0);
         self.hot.set(hot);
         self.compressed.set(compressed);
         self.mapped.set(mapped);
@@ -212,24 +212,24 @@ impl Tiers {
     }
 
     /// Moves chunks down as far as the options, the line and wishes for bytes say, and holds what the next rows take.
-    pub(super) fn settle(&mut self, sampler: &mut Sampler, own: &mut [FrameStream]) -> Result<u64> {
-        self.evict(sampler, own)?;
-        let before = budgeted(sampler, own);
+    pub(super) fn enforce_budget(&mut self, sampler: &mut Sampler, local: &mut [FrameStream]) -> Result<u64> {
+        self.evict(sampler, local)?;
+        let before = budgeted(sampler, local);
         let wanted = self.buffer.wanted_bytes.swap(0, Relaxed);
         let most = match wanted {
             0 => self.options.budget_bytes,
             _ => self.options.budget_bytes.min(before.saturating_sub(wanted)),
         };
-        self.move_down(sampler, own, self.options.begin_bytes().min(most), most)?;
-        if let Err(refused) = self.hold(sampler, own) {
+        self.move_down(sampler, local, self.options.begin_bytes().min(most), most)?;
+        if let Err(refused) = self.hold(sampler, local) {
             self.buffer.give_back(0);
-            self.move_down(sampler, own, 0, 0)?;
+            self.move_down(sampler, local, 0, 0)?;
             self.encoder.iter_mut().for_each(Encoder::give_rooms_back);
-            streams(sampler, own).into_iter().for_each(|(_, rows)| rows.give_room_back());
+            streams(sampler, local).into_iter().for_each(|(_, rows)| rows.give_room_back());
             if self.options.tier == Tier::Hot {
                 return Err(refused);
             }
-            self.hold(sampler, own)?;
+            self.hold(sampler, local)?;
         }
         let hot = self.hot.bytes();
         self.most_hot = self.most_hot.max(hot);
@@ -238,35 +238,35 @@ impl Tiers {
             memsys::os::trim_heap();
             self.most_hot = hot;
         }
-        self.buffer.movable_bytes.store(self.movable(sampler, own), Relaxed);
-        Ok(before.saturating_sub(budgeted(sampler, own)))
+        self.buffer.movable_bytes.store(self.movable(sampler, local), Relaxed);
+        Ok(before.saturating_sub(budgeted(sampler, local)))
     }
 
     /// Brings all rows to the file and commits it; nothing where no file is kept. Chunks that neither this state nor the
     /// one saved before needs are left behind when they come to be most of the file.
-    pub(super) fn commit(&mut self, sampler: &mut Sampler, own: &mut [FrameStream]) -> Result<()> {
+    pub(super) fn commit(&mut self, sampler: &mut Sampler, local: &mut [FrameStream]) -> Result<()> {
         if self.options.tier != Tier::Mapped {
             return Ok(());
         }
-        self.evict(sampler, own)?;
+        self.evict(sampler, local)?;
         let stamp = now_millis();
         let mut writer = self.writer_taken()?;
-        let filed = streams(sampler, own).into_iter().try_for_each(|(number, rows)| {
+        let filed = streams(sampler, local).into_iter().try_for_each(|(number, rows)| {
             writer.forget_before(number, self.n_saved_from[number as usize]);
             rows.file_all(&mut writer, number, stamp)
         });
         let committed = filed.and_then(|()| writer.commit(Durability::Power));
         self.keep(writer);
         committed?;
-        self.write_anew(sampler, own)?;
-        for (number, rows) in streams(sampler, own) {
+        self.write_anew(sampler, local)?;
+        for (number, rows) in streams(sampler, local) {
             self.n_saved_from[number as usize] = first_chunk(rows);
         }
         Ok(())
     }
 
     /// Writes a file that is mostly chunks of no use anew, aside, and puts it in the old one's place.
-    fn write_anew(&mut self, sampler: &mut Sampler, own: &mut [FrameStream]) -> Result<()> {
+    fn write_anew(&mut self, sampler: &mut Sampler, local: &mut [FrameStream]) -> Result<()> {
         let Some(old) = &self.writer else { return Ok(()) };
         let used_bytes: u64 = old.index().entries().map(|entry| entry.end() - entry.offset).sum();
         if old.committed_bytes() < used_bytes.max(self.least_waste_bytes) + used_bytes {
@@ -277,7 +277,7 @@ impl Tiers {
         let mut writer = ChunkWriter::create(&aside)?;
         copy_readable(old.file(), old.index(), &mut writer, Durability::Power)?;
         writer.rename(path)?;
-        for (number, rows) in streams(sampler, own) {
+        for (number, rows) in streams(sampler, local) {
             rows.point_to(&writer, number);
         }
         self.keep(writer);
@@ -298,9 +298,9 @@ impl Tiers {
         }
     }
 
-    fn evict(&mut self, sampler: &mut Sampler, own: &mut [FrameStream]) -> Result<()> {
-        let reach = self.own_reach;
-        sampler.transitions_mut().evict(|old| evict_own(own, reach, old))
+    fn evict(&mut self, sampler: &mut Sampler, local: &mut [FrameStream]) -> Result<()> {
+        let reach = self.local_reach;
+        sampler.transitions_mut().evict(|old| evict_local(local, reach, old))
     }
 
     /// Encodes until `begin` bytes are left or all are on their way, waits for them where more than `most` are held, and
@@ -308,25 +308,25 @@ impl Tiers {
     fn move_down(
         &mut self,
         sampler: &mut Sampler,
-        own: &mut [FrameStream],
+        local: &mut [FrameStream],
         begin: u64,
         most: u64,
     ) -> Result<()> {
         if self.options.tier == Tier::Hot {
             return Ok(());
         }
-        self.compress(sampler, own, begin, most)?;
-        if self.options.tier == Tier::Mapped { self.map(sampler, own, most) } else { Ok(()) }
+        self.compress(sampler, local, begin, most)?;
+        if self.options.tier == Tier::Mapped { self.map(sampler, local, most) } else { Ok(()) }
     }
 
     fn compress(
         &mut self,
         sampler: &mut Sampler,
-        own: &mut [FrameStream],
+        local: &mut [FrameStream],
         begin: u64,
         most: u64,
     ) -> Result<()> {
-        let mut held = budgeted(sampler, own);
+        let mut held = budgeted(sampler, local);
         if held <= begin && self.encoder.is_none() {
             return Ok(());
         }
@@ -334,7 +334,7 @@ impl Tiers {
             self.encoder = Some(Encoder::start()?);
         }
         let Some(encoder) = &mut self.encoder else { return Ok(()) };
-        let mut streams = streams(sampler, own);
+        let mut streams = streams(sampler, local);
         let first = streams.first().map_or(0, |(number, _)| *number as usize);
         loop {
             while let Some(done) = encoder.take(false) {
@@ -364,12 +364,12 @@ impl Tiers {
     }
 
     /// Moves the full chunks that are worth least in memory to the file until at most `most` bytes are left or none is.
-    fn map(&mut self, sampler: &mut Sampler, own: &mut [FrameStream], most: u64) -> Result<()> {
-        let mut held = budgeted(sampler, own);
+    fn map(&mut self, sampler: &mut Sampler, local: &mut [FrameStream], most: u64) -> Result<()> {
+        let mut held = budgeted(sampler, local);
         if held <= most {
             return Ok(());
         }
-        let mut streams = streams(sampler, own);
+        let mut streams = streams(sampler, local);
         if streams.iter().all(|(_, rows)| rows.full_in_memory().is_empty()) {
             // A file is made when there is something for it: it takes the place of an older replay's.
             return Ok(());
@@ -393,14 +393,14 @@ impl Tiers {
 
     /// Bytes that are hot, compressed, and left in memory of what is mapped; with room for `n_ahead` chunks more of each
     /// stream.
-    fn held(&self, sampler: &mut Sampler, own: &mut [FrameStream], n_ahead: u64) -> [u64; 3] {
+    fn held(&self, sampler: &mut Sampler, local: &mut [FrameStream], n_ahead: u64) -> [u64; 3] {
         let fixed = match sampler.transitions().stream() {
             Some(_) => sampler.priorities_bytes(),
             None => sampler.bytes(),
         };
         let waiting = self.encoder.as_ref().map_or(0, Encoder::waiting_bytes);
         let mut held = [fixed + waiting, 0, 0];
-        for (_, rows) in streams(sampler, own) {
+        for (_, rows) in streams(sampler, local) {
             let bytes = rows.quick_bytes();
             held[0] += bytes.hot + n_ahead * rows.chunk_bytes();
             held[1] += bytes.compressed;
@@ -410,17 +410,17 @@ impl Tiers {
     }
 
     /// Holds what is in memory, and what one more chunk of each stream will take.
-    fn hold(&mut self, sampler: &mut Sampler, own: &mut [FrameStream]) -> Result<()> {
-        let [hot, compressed, mapped] = self.held(sampler, own, 1);
+    fn hold(&mut self, sampler: &mut Sampler, local: &mut [FrameStream]) -> Result<()> {
+        let [hot, compressed, mapped] = self.held(sampler, local, 1);
         self.compressed.try_set(compressed)?;
         self.mapped.try_set(mapped)?;
         Ok(self.hot.try_set(hot)?)
     }
 
     /// Bytes that moving every full chunk down would give back.
-    fn movable(&self, sampler: &mut Sampler, own: &mut [FrameStream]) -> u64 {
+    fn movable(&self, sampler: &mut Sampler, local: &mut [FrameStream]) -> u64 {
         let (mut hot, mut compressed, mut were) = (0, 0, 0);
-        for (_, rows) in streams(sampler, own) {
+        for (_, rows) in streams(sampler, local) {
             hot += rows.full_hot().len() as u64 * rows.chunk_bytes();
             compressed += rows.quick_bytes().compressed;
             were += (rows.n_cold() - rows.n_mapped()) as u64 * rows.chunk_bytes();
@@ -438,22 +438,22 @@ impl Tiers {
 
 /// Gives back the own rows that only an overwritten transition pointed to; the next one's windows reach `reach` rows
 /// back, its own row included.
-pub(super) fn evict_own(own: &mut [FrameStream], reach: usize, old: &Transition) {
-    own[usize::from(old.from.environment)].evict_before((old.from.own as usize + 1).saturating_sub(reach));
+pub(super) fn evict_local(local: &mut [FrameStream], reach: usize, old: &Transition) {
+    local[usize::from(old.from.environment)].evict_before((old.from.local as usize + 1).saturating_sub(reach));
 }
 
 /// The streams whose chunks move, with their numbers.
-fn streams<'a>(sampler: &'a mut Sampler, own: &'a mut [FrameStream]) -> Vec<(u32, &'a mut FrameStream)> {
+fn streams<'a>(sampler: &'a mut Sampler, local: &'a mut [FrameStream]) -> Vec<(u32, &'a mut FrameStream)> {
     let transitions = sampler.transitions_mut().stream_mut().map(|rows| (TRANSITIONS, rows));
-    transitions.into_iter().chain((TRANSITIONS + 1..).zip(own)).collect()
+    transitions.into_iter().chain((TRANSITIONS + 1..).zip(local)).collect()
 }
 
 /// The bytes that the options' budget is for: transitions and own rows in memory.
-fn budgeted(sampler: &Sampler, own: &[FrameStream]) -> u64 {
+fn budgeted(sampler: &Sampler, local: &[FrameStream]) -> u64 {
     let stream = sampler.transitions().stream();
     let ring = if stream.is_some() { 0 } else { sampler.transitions().bytes() };
     let in_memory = |rows: TierBytes| rows.hot + rows.compressed;
-    ring + own.iter().chain(stream).map(|rows| in_memory(rows.quick_bytes())).sum::<u64>()
+    ring + local.iter().chain(stream).map(|rows| in_memory(rows.quick_bytes())).sum::<u64>()
 }
 
 /// The place among `streams` of the one that has most full chunks that the encoder was not given, and the oldest of

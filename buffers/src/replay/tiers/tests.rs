@@ -5,36 +5,36 @@ use rand_pcg::Pcg64Mcg;
 use tch::Tensor;
 
 use super::*;
-use crate::frames::{Clock, Place, Scene, Scenes, View};
+use crate::frames::{Clock, ObservationRef, Instrument, Dataset, View};
 use crate::replay::{Batch, Replay, ReplayOptions, Transition};
 use crate::store::verify;
 
 const N_ENVIRONMENTS: usize = 3;
-const OWN_WIDTH: usize = 8;
-const N_BASE: usize = 3000;
+const LOCAL_WIDTH: usize = 8;
+const N_STEPS: usize = 3000;
 const CAPACITY: usize = 5000;
 
-fn scenes(store: &StoreOptions) -> Arc<Scenes> {
+fn dataset(store: &StoreOptions) -> Arc<Dataset> {
     let view = |name, length, width, stride, clock| View { name, length, width, stride, clock };
     let views = vec![
-        view("fast", 60, 7, 1, Clock::Base),
-        view("strided", 20, 8, 6, Clock::Base),
+        view("fast", 60, 7, 1, Clock::Decision),
+        view("strided", 20, 8, 6, Clock::Decision),
         view("slow", 12, 8, 1, Clock::Slow),
-        view("own", 1, OWN_WIDTH, 1, Clock::Own),
+        view("own", 1, LOCAL_WIDTH, 1, Clock::Local),
     ];
     let mut rng = Pcg64Mcg::seed_from_u64(1);
     let mut stream = |view: &View| {
         let mut stream = FrameStream::new(view.width);
-        for _ in 0..if view.clock == Clock::Own { 0 } else { N_BASE } {
+        for _ in 0..if view.clock == Clock::Local { 0 } else { N_STEPS } {
             stream.append(&(0..view.width).map(|_| (rng.random::<f32>() * 9.0).round()).collect::<Vec<_>>());
         }
         stream
     };
     let streams = views.iter().map(&mut stream).collect();
-    let slow_row = (0..N_BASE as u32).map(|base| base / 2).collect();
-    let mut scenes = Scenes::new(views, vec![Scene { streams, slow_row, first_base: 130 }]);
-    scenes.settle(store).unwrap();
-    Arc::new(scenes)
+    let slow_row = (0..N_STEPS as u32).map(|t| t / 2).collect();
+    let mut dataset = Dataset::new(views, vec![Instrument { streams, slow_row, first_step: 130 }]);
+    dataset.enforce_budget(store).unwrap();
+    Arc::new(dataset)
 }
 
 fn options(store: StoreOptions) -> ReplayOptions {
@@ -42,7 +42,7 @@ fn options(store: StoreOptions) -> ReplayOptions {
         capacity_transitions: CAPACITY,
         priority_exponent: 0.6,
         n_environments: N_ENVIRONMENTS,
-        own_width: OWN_WIDTH,
+        local_width: LOCAL_WIDTH,
         copies_observations: false,
         store,
     }
@@ -56,39 +56,39 @@ fn store(tier: Tier, budget_bytes: u64, file: PathBuf) -> StoreOptions {
 #[derive(Clone)]
 struct Play {
     rng: Pcg64Mcg,
-    n_own: [u32; N_ENVIRONMENTS],
-    base: u32,
+    n_local: [u32; N_ENVIRONMENTS],
+    t: u32,
     n_steps: usize,
 }
 
 impl Play {
     fn new() -> Self {
-        Self { rng: Pcg64Mcg::seed_from_u64(5), n_own: [0; N_ENVIRONMENTS], base: 0, n_steps: 0 }
+        Self { rng: Pcg64Mcg::seed_from_u64(5), n_local: [0; N_ENVIRONMENTS], t: 0, n_steps: 0 }
     }
 
     fn step(&mut self, replay: &mut Replay, batch: &mut Batch) -> Vec<u32> {
         self.n_steps += 1;
         for environment in 0..N_ENVIRONMENTS {
-            let row: Vec<f32> = (0..OWN_WIDTH).map(|_| (self.rng.random::<f32>() * 4.0).floor()).collect();
-            let own = replay.append_own(environment as u16, &row);
-            assert_eq!(own, self.n_own[environment]);
-            self.n_own[environment] += 1;
+            let row: Vec<f32> = (0..LOCAL_WIDTH).map(|_| (self.rng.random::<f32>() * 4.0).floor()).collect();
+            let local = replay.append_local(environment as u16, &row);
+            assert_eq!(local, self.n_local[environment]);
+            self.n_local[environment] += 1;
             // Now and then a row begins an episode and no transition ends with it.
-            if own > 0 && !self.rng.random::<f64>().lt(&0.1) {
-                self.base = (self.base + 1) % (N_BASE as u32 - 131);
+            if local > 0 && !self.rng.random::<f64>().lt(&0.1) {
+                self.t = (self.t + 1) % (N_STEPS as u32 - 131);
                 let from =
-                    Place { scene: 0, environment: environment as u16, base: 130 + self.base, own: own - 1 };
+                    ObservationRef { instrument: 0, environment: environment as u16, t: 130 + self.t, local: local - 1 };
                 replay.insert(Transition {
                     from,
-                    to_base: from.base + 1,
-                    to_own: own,
-                    action: (own % 3) as u8,
+                    to_t: from.t + 1,
+                    to_local: local,
+                    action: (local % 3) as u8,
                     reward: self.rng.random::<f32>(),
                     discount: 0.9,
                 });
             }
         }
-        replay.settle().unwrap();
+        replay.enforce_budget().unwrap();
         if !self.n_steps.is_multiple_of(20) {
             return Vec::new();
         }
@@ -125,7 +125,7 @@ fn every_tier_gives_the_same_batches_over_eviction_and_wrap_around() {
     let mut expected = None;
     for of_rows in tiers(folder.path()) {
         let of_streams = StoreOptions { file: Some(folder.path().join("streams.plr")), ..of_rows.clone() };
-        let mut replay = Replay::new(&options(of_rows.clone()), scenes(&of_streams)).unwrap();
+        let mut replay = Replay::new(&options(of_rows.clone()), dataset(&of_streams)).unwrap();
         let (mut play, mut batch) = (Play::new(), Batch::default());
         let batches: Vec<Vec<u32>> = (0..5000).map(|_| play.step(&mut replay, &mut batch)).collect();
         assert!(replay.n_inserted() as usize > 2 * CAPACITY, "the ring has wrapped");
@@ -136,9 +136,9 @@ fn every_tier_gives_the_same_batches_over_eviction_and_wrap_around() {
             Tier::Mapped => assert!(bytes.mapped > 0, "{bytes:?}"),
         }
         let transitions = crate::replay::transitions::Transitions::planned_bytes(CAPACITY);
-        let hot_own = bytes.hot - if of_rows.tier == Tier::Hot { transitions } else { 0 };
+        let hot_local = bytes.hot - if of_rows.tier == Tier::Hot { transitions } else { 0 };
         if of_rows.budget_bytes == 0 {
-            assert!(hot_own <= 4 * 1024 * 32, "only unfinished chunks are hot: {hot_own}");
+            assert!(hot_local <= 4 * 1024 * 32, "only unfinished chunks are hot: {hot_local}");
         }
         match &expected {
             None => expected = Some(batches),
@@ -153,7 +153,7 @@ fn a_budget_is_kept_once_it_is_settled() {
     for of_rows in
         tiers(folder.path()).into_iter().filter(|store| (1..u64::MAX).contains(&store.budget_bytes))
     {
-        let mut replay = Replay::new(&options(of_rows.clone()), scenes(&StoreOptions::default())).unwrap();
+        let mut replay = Replay::new(&options(of_rows.clone()), dataset(&StoreOptions::default())).unwrap();
         let (mut play, mut batch) = (Play::new(), Batch::default());
         (0..3000).for_each(|_| {
             play.step(&mut replay, &mut batch);
@@ -169,8 +169,8 @@ fn a_mapped_replay_goes_on_from_its_last_checkpoint_whatever_was_written_after()
     for (budget, name) in [(0, "all.plr"), (180_000, "some.plr")] {
         let path = folder.path().join(name);
         let options = options(store(Tier::Mapped, budget, path.clone()));
-        let scenes = scenes(&StoreOptions::default());
-        let mut whole = Replay::new(&options, Arc::clone(&scenes)).unwrap();
+        let dataset = dataset(&StoreOptions::default());
+        let mut whole = Replay::new(&options, Arc::clone(&dataset)).unwrap();
         let (mut play, mut batch) = (Play::new(), Batch::default());
         (0..2500).for_each(|_| {
             play.step(&mut whole, &mut batch);
@@ -192,7 +192,7 @@ fn a_mapped_replay_goes_on_from_its_last_checkpoint_whatever_was_written_after()
         drop(whole);
         let mut play = then;
         let mut again: Replay = postcard::from_bytes(&saved).unwrap();
-        again.reattach(&options, Arc::clone(&scenes)).unwrap();
+        again.reattach(&options, Arc::clone(&dataset)).unwrap();
         let first: Vec<_> = (0..1500).map(|_| play.step(&mut again, &mut batch)).collect();
         assert!(first == expected);
         again.commit().unwrap();
@@ -205,20 +205,20 @@ fn a_mapped_replay_goes_on_from_its_last_checkpoint_whatever_was_written_after()
 fn a_new_replay_takes_the_place_of_an_older_ones_file_but_not_of_one_in_use() {
     let folder = tempfile::tempdir().unwrap();
     let options = options(store(Tier::Mapped, 0, folder.path().join("rows.plr")));
-    let scenes = scenes(&StoreOptions::default());
+    let dataset = dataset(&StoreOptions::default());
     let fill = |replay: &mut Replay| {
         let (mut play, mut batch) = (Play::new(), Batch::default());
         (0..900).map(|_| play.step(replay, &mut batch)).collect::<Vec<_>>()
     };
-    let mut one = Replay::new(&options, Arc::clone(&scenes)).unwrap();
+    let mut one = Replay::new(&options, Arc::clone(&dataset)).unwrap();
     let first = fill(&mut one);
     one.commit().unwrap();
-    let mut two = Replay::new(&options, Arc::clone(&scenes)).unwrap();
+    let mut two = Replay::new(&options, Arc::clone(&dataset)).unwrap();
     assert!(matches!(two.commit(), Err(Error::Locked { .. })));
     drop(one);
     assert!(fill(&mut two) == first);
     let none = ReplayOptions { store: StoreOptions { file: None, ..options.store.clone() }, ..options };
-    assert!(matches!(Replay::new(&none, scenes), Err(Error::NoFile)));
+    assert!(matches!(Replay::new(&none, dataset), Err(Error::NoFile)));
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn what_is_asked_of_it_from_outside_it_gives_when_next_settled() {
     let folder = tempfile::tempdir().unwrap();
     for tier in [Tier::Compressed, Tier::Mapped] {
         let of_rows = store(tier, 1 << 30, folder.path().join("rows.plr"));
-        let mut replay = Replay::new(&options(of_rows), scenes(&StoreOptions::default())).unwrap();
+        let mut replay = Replay::new(&options(of_rows), dataset(&StoreOptions::default())).unwrap();
         let (mut play, mut batch) = (Play::new(), Batch::default());
         (0..1500).for_each(|_| {
             play.step(&mut replay, &mut batch);
@@ -234,18 +234,18 @@ fn what_is_asked_of_it_from_outside_it_gives_when_next_settled() {
         let (before, buffer) = (replay.bytes(), replay.buffer());
         let could = buffer.bytes();
         assert!(could > 0 && buffer.give_back(50_000) == 0, "nothing is cached, so nothing is given at once");
-        let given = replay.settle().unwrap();
+        let given = replay.enforce_budget().unwrap();
         assert!(given >= 50_000 && before - replay.bytes() >= 50_000, "{given}");
         // What is still to be compressed is an estimate, and better after some was.
         assert!(tier == Tier::Compressed || buffer.bytes() < could);
-        assert_eq!(replay.settle().unwrap(), 0, "a wish is granted once");
+        assert_eq!(replay.enforce_budget().unwrap(), 0, "a wish is granted once");
     }
-    let mut hot = Replay::new(&options(StoreOptions::default()), scenes(&StoreOptions::default())).unwrap();
+    let mut hot = Replay::new(&options(StoreOptions::default()), dataset(&StoreOptions::default())).unwrap();
     let (mut play, mut batch) = (Play::new(), Batch::default());
     (0..1500).for_each(|_| {
         play.step(&mut hot, &mut batch);
     });
-    assert_eq!((hot.buffer().bytes(), hot.buffer().give_back(1 << 20), hot.settle().unwrap()), (0, 0, 0));
+    assert_eq!((hot.buffer().bytes(), hot.buffer().give_back(1 << 20), hot.enforce_budget().unwrap()), (0, 0, 0));
 }
 
 #[test]
@@ -253,8 +253,8 @@ fn of_a_damaged_file_the_rest_is_served() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("rows.plr");
     let options = options(store(Tier::Mapped, 0, path.clone()));
-    let scenes = scenes(&StoreOptions::default());
-    let mut replay = Replay::new(&options, Arc::clone(&scenes)).unwrap();
+    let dataset = dataset(&StoreOptions::default());
+    let mut replay = Replay::new(&options, Arc::clone(&dataset)).unwrap();
     let (mut play, mut batch) = (Play::new(), Batch::default());
     (0..2500).for_each(|_| {
         play.step(&mut replay, &mut batch);
@@ -269,7 +269,7 @@ fn of_a_damaged_file_the_rest_is_served() {
         broken[whole.len() * part / 12] ^= 4;
         std::fs::write(&path, &broken).unwrap();
         let mut replay: Replay = postcard::from_bytes(&saved).unwrap();
-        match replay.reattach(&options, Arc::clone(&scenes)) {
+        match replay.reattach(&options, Arc::clone(&dataset)) {
             // The unfinished chunk of a stream cannot be gone on with.
             Err(Error::Damaged { .. }) => continue,
             reattached => drop(reattached.unwrap()),
@@ -302,8 +302,8 @@ fn a_file_is_written_anew_when_most_of_it_is_of_no_use_and_older_states_still_fi
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("rows.plr");
     let options = options(store(Tier::Mapped, 0, path.clone()));
-    let scenes = scenes(&StoreOptions::default());
-    let mut replay = Replay::new(&options, Arc::clone(&scenes)).unwrap();
+    let dataset = dataset(&StoreOptions::default());
+    let mut replay = Replay::new(&options, Arc::clone(&dataset)).unwrap();
     replay.waste_nothing();
     let (mut play, mut batch) = (Play::new(), Batch::default());
     let (mut before, mut n_anew, mut longest) = (None, 0, 0);
@@ -321,7 +321,7 @@ fn a_file_is_written_anew_when_most_of_it_is_of_no_use_and_older_states_still_fi
             let (mut then, mut other): (Play, _) = (then, Batch::default());
             drop(replay);
             let mut older: Replay = postcard::from_bytes(&saved).unwrap();
-            older.reattach(&options, Arc::clone(&scenes)).unwrap();
+            older.reattach(&options, Arc::clone(&dataset)).unwrap();
             older.waste_nothing();
             (0..400).for_each(|_| {
                 then.step(&mut older, &mut other);
@@ -333,6 +333,6 @@ fn a_file_is_written_anew_when_most_of_it_is_of_no_use_and_older_states_still_fi
         }
     }
     assert!(n_anew > 3, "written anew {n_anew} times");
-    assert!(longest < 4 * (CAPACITY as u64 * (32 + OWN_WIDTH as u64 * 4)), "{longest}");
+    assert!(longest < 4 * (CAPACITY as u64 * (32 + LOCAL_WIDTH as u64 * 4)), "{longest}");
     assert!(verify(&path).unwrap().is_clean());
 }

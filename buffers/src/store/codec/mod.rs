@@ -261,7 +261,7 @@ pub(crate) fn row_head(encoded: &[u8], shape: RowShape) -> Box<[u8]> {
 }
 
 /// Where in an encoded chunk rows lie that can be read without the others.
-pub(crate) struct RowPlace {
+pub(crate) struct RowAddress {
     /// Bytes from the beginning of the encoded chunk.
     pub(crate) offset: usize,
     /// Bytes to be read there.
@@ -269,18 +269,18 @@ pub(crate) struct RowPlace {
 }
 
 /// Where the `n` rows from `first` on lie, of a chunk with this head ([`row_head`]).
-pub(crate) fn row_place(head: &[u8], shape: RowShape, first: usize, n: usize) -> RowPlace {
+pub(crate) fn row_address(head: &[u8], shape: RowShape, first: usize, n: usize) -> RowAddress {
     let row_bytes = shape.row_bytes();
     match Columns::read(head, row_bytes).filter(|_| !head.is_empty()) {
-        None => RowPlace { offset: HEADER_BYTES + first * row_bytes, n_bytes: n * row_bytes },
-        Some(columns) => RowPlace {
+        None => RowAddress { offset: HEADER_BYTES + first * row_bytes, n_bytes: n * row_bytes },
+        Some(columns) => RowAddress {
             offset: HEADER_BYTES + head.len() + first * columns.row_bytes(),
             n_bytes: columns.read_bytes(n),
         },
     }
 }
 
-/// The rows that were read at a [`row_place`].
+/// The rows that were read at a [`row_address`].
 pub(crate) fn rows_read(head: &[u8], shape: RowShape, read: &[u8], out: &mut [u8]) {
     match Columns::read(head, shape.row_bytes()).filter(|_| !head.is_empty()) {
         None => out.copy_from_slice(read),
@@ -380,7 +380,7 @@ mod tests {
                     prop_assert!(is_packed(&encoded));
                     unpack(&encoded, shape, first, &mut row);
                     prop_assert_eq!(&row[..], &rows[first * row_bytes..][..row_bytes]);
-                    let place = row_place(&head, shape, first, 1);
+                    let place = row_address(&head, shape, first, 1);
                     let mut read = vec![0; row_bytes];
                     rows_read(&head, shape, &encoded[place.offset..][..place.n_bytes], &mut read);
                     prop_assert_eq!(&read, &row);

@@ -259,7 +259,7 @@ pub(super) fn read_page(path: &Path, file: &File) -> Result<Vec<u8>> {
     Ok(page)
 }
 
-pub(super) fn parse_head(path: &Path, page: &[u8]) -> Result<Head> {
+fn parse_head(path: &Path, page: &[u8]) -> Result<Head> {
     let path = || path.to_owned();
     header::read(page).map_err(|reason| match reason {
         Unreadable::NotAReplayFile => Error::NotAReplayFile { path: path() },
@@ -333,7 +333,7 @@ impl ChunkReader {
     }
 }
 
-pub(super) fn load(file: &ChunkFile, mark: Mark, end: u64) -> Result<(Index, Vec<Damage>)> {
+fn load(file: &ChunkFile, mark: Mark, end: u64) -> Result<(Index, Vec<Damage>)> {
     let mut index = Index::default();
     if end == DATA_OFFSET {
         return Ok((index, Vec::new()));

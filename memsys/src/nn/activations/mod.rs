@@ -30,7 +30,7 @@ use crate::libtorch;
 
 /// What becomes of saved tensors between forward and backward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Policy {
+pub enum ActivationMode {
     /// They stay: the fastest.
     #[default]
     Keep,
@@ -40,7 +40,7 @@ pub enum Policy {
     Spill,
 }
 
-impl Policy {
+impl ActivationMode {
     /// Its name in a configuration.
     #[must_use]
     pub fn word(self) -> &'static str {
@@ -56,7 +56,7 @@ impl Policy {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// What becomes of saved tensors.
-    pub policy: Policy,
+    pub mode: ActivationMode,
     /// Groups that a chain of stages is cut into at most, where it is recomputed; 1 or more, 0 keeps.
     pub segments: usize,
     /// Storages of fewer bytes are not spilled. In the file each takes whole pages of 4 KiB.
@@ -69,7 +69,7 @@ impl Default for Options {
     /// Keeps; 4 groups; 64 KiB; the system's folder for temporary files.
     fn default() -> Self {
         let spill_folder = std::env::temp_dir();
-        Self { policy: Policy::Keep, segments: 4, threshold_bytes: 64 << 10, spill_folder }
+        Self { mode: ActivationMode::Keep, segments: 4, threshold_bytes: 64 << 10, spill_folder }
     }
 }
 
@@ -95,10 +95,10 @@ pub fn install() -> Result<()> {
 /// [`crate::Error::SpillFolder`] where the policy spills and no file can be made in the folder.
 pub fn enter(options: &Options) -> Result<Scope> {
     install()?;
-    let (n_segments, spill) = match options.policy {
-        Policy::Keep => (0, None),
-        Policy::Recompute => (options.segments as u64, None),
-        Policy::Spill => (0, Some(spill::open(&options.spill_folder, options.threshold_bytes)?)),
+    let (n_segments, spill) = match options.mode {
+        ActivationMode::Keep => (0, None),
+        ActivationMode::Recompute => (options.segments as u64, None),
+        ActivationMode::Spill => (0, Some(spill::open(&options.spill_folder, options.threshold_bytes)?)),
     };
     Ok(Scope { _scope: libtorch::Scope::enter(n_segments, spill)? })
 }

@@ -19,9 +19,9 @@ use crate::libtorch::{self, Recording};
 pub type Stage<E> = Box<dyn Fn(&Tensor) -> std::result::Result<Tensor, E> + Send>;
 
 /// Gives `input` to the first stage, what it returns to the second, and so on; returns what the last returns. Under
-/// [`crate::nn::activations::Policy::Recompute`] it holds the input of each group until backward and drops what the group saved;
+/// [`crate::nn::activations::ActivationMode::Recompute`] it holds the input of each group until backward and drops what the group saved;
 /// otherwise, without gradients, and within a stage of another chain, it only calls the stages. Under
-/// [`crate::nn::activations::Policy::Spill`] an `input` that nothing computed stays in memory, for its owner holds it anyway.
+/// [`crate::nn::activations::ActivationMode::Spill`] an `input` that nothing computed stays in memory, for its owner holds it anyway.
 ///
 /// # Errors
 /// What a stage returns. In backward, an error from libtorch's with the reason: a stage's error or panic, a write in

@@ -9,7 +9,7 @@ use crate::ledger::Owner;
 use crate::ledger::budget;
 use crate::libtorch;
 use crate::nn::activations::{
-    Options, Policy, Scope, Stage, enter, release_failed_backward, sequential, spilled_bytes,
+    Options, ActivationMode, Scope, Stage, enter, release_failed_backward, sequential, spilled_bytes,
 };
 
 const N_STAGES: usize = 8;
@@ -24,12 +24,12 @@ fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn scope(policy: Policy, threshold_bytes: u64) -> Scope {
-    enter(&Options { policy, threshold_bytes, ..Options::default() }).unwrap()
+fn scope(mode: ActivationMode, threshold_bytes: u64) -> Scope {
+    enter(&Options { mode, threshold_bytes, ..Options::default() }).unwrap()
 }
 
 fn recompute(segments: usize) -> Scope {
-    enter(&Options { policy: Policy::Recompute, segments, ..Options::default() }).unwrap()
+    enter(&Options { mode: ActivationMode::Recompute, segments, ..Options::default() }).unwrap()
 }
 
 /// The most bytes of tensors that `work` held at once under a new owner, and those that it left.
@@ -109,10 +109,10 @@ fn every_policy_gives_the_same_gradients_to_the_bit() {
             assert_eq!(chain.step(), plain, "{segments} segments, round {round}");
         }
     }
-    for (policy, threshold_bytes) in [(Policy::Keep, 0), (Policy::Spill, 0), (Policy::Spill, 64 << 10)] {
-        let _scope = scope(policy, threshold_bytes);
+    for (mode, threshold_bytes) in [(ActivationMode::Keep, 0), (ActivationMode::Spill, 0), (ActivationMode::Spill, 64 << 10)] {
+        let _scope = scope(mode, threshold_bytes);
         for round in 0..2 {
-            assert_eq!(chain.step(), plain, "{policy:?}, {threshold_bytes} bytes, round {round}");
+            assert_eq!(chain.step(), plain, "{mode:?}, {threshold_bytes} bytes, round {round}");
         }
     }
     assert_eq!(spilled_bytes().file_bytes, 0);
@@ -124,23 +124,23 @@ fn recompute_and_spill_lower_the_peak_and_leave_nothing() {
     let chain = Chain::new(2000, WIDTH);
     // Gradients of weights, which stay.
     chain.step();
-    let of = |policy, owner| {
-        let _scope = scope(policy, 0);
+    let of = |mode, owner| {
+        let _scope = scope(mode, 0);
         let (_, peak_bytes, left_bytes) = counted_bytes(owner, || drop(chain.step()));
-        assert_eq!(left_bytes, 0, "{policy:?}");
+        assert_eq!(left_bytes, 0, "{mode:?}");
         peak_bytes
     };
-    let keep = of(Policy::Keep, "test/chain/keep");
-    let recompute = of(Policy::Recompute, "test/chain/recompute");
-    let spill = of(Policy::Spill, "test/chain/spill");
+    let keep = of(ActivationMode::Keep, "test/chain/keep");
+    let recompute = of(ActivationMode::Recompute, "test/chain/recompute");
+    let spill = of(ActivationMode::Spill, "test/chain/spill");
     println!("peak bytes: keep {keep}, recompute {recompute}, spill {spill}");
     assert!(recompute * 2 < keep, "{recompute} of {keep}");
     assert!(spill * 3 < keep, "{spill} of {keep}");
 }
 
 /// Whether backward fails, and says `wanted`, after `spoil` of what a stage saved.
-fn check_spoiled(policy: Policy, spoil: fn(&Tensor, &Tensor), wanted: &str) {
-    let _scope = scope(policy, 0);
+fn check_spoiled(mode: ActivationMode, spoil: fn(&Tensor, &Tensor), wanted: &str) {
+    let _scope = scope(mode, 0);
     let weight = chirp(&[4, 4], 0.0).set_requires_grad(true);
     let inner = Arc::new(Mutex::new(None));
     let into = Arc::clone(&inner);
@@ -155,24 +155,24 @@ fn check_spoiled(policy: Policy, spoil: fn(&Tensor, &Tensor), wanted: &str) {
     let h = inner.lock().unwrap().take().unwrap();
     tch::no_grad(|| spoil(&x, &h));
     let error = y.sum(Kind::Float).f_backward().unwrap_err().to_string();
-    assert!(error.contains(wanted), "{policy:?}: {error}");
+    assert!(error.contains(wanted), "{mode:?}: {error}");
 }
 
 #[test]
 fn a_write_in_place_to_a_saved_tensor_is_an_error_of_backward() {
     let _turn = turn();
-    for policy in [Policy::Keep, Policy::Recompute, Policy::Spill] {
+    for mode in [ActivationMode::Keep, ActivationMode::Recompute, ActivationMode::Spill] {
         let spoil = |_: &Tensor, h: &Tensor| drop(h.shallow_clone().fill_(1.0));
-        check_spoiled(policy, spoil, "modified by an inplace operation");
+        check_spoiled(mode, spoil, "modified by an inplace operation");
     }
 }
 
 #[test]
 fn a_write_in_place_to_the_input_of_a_group_is_an_error_of_backward() {
     let _turn = turn();
-    for policy in [Policy::Keep, Policy::Recompute, Policy::Spill] {
+    for mode in [ActivationMode::Keep, ActivationMode::Recompute, ActivationMode::Spill] {
         let spoil = |x: &Tensor, _: &Tensor| drop(x.shallow_clone().fill_(1.0));
-        check_spoiled(policy, spoil, "modified by an inplace operation");
+        check_spoiled(mode, spoil, "modified by an inplace operation");
     }
 }
 
@@ -228,26 +228,26 @@ fn a_refusal_anywhere_in_a_step_leaves_nothing_and_the_next_step_as_it_was() {
     let _turn = turn();
     let chain = Chain::new(ROWS, WIDTH);
     let plain = chain.step();
-    for (policy, owner) in [
-        (Policy::Keep, "test/refused/keep"),
-        (Policy::Recompute, "test/refused/recompute"),
-        (Policy::Spill, "test/refused/spill"),
+    for (mode, owner) in [
+        (ActivationMode::Keep, "test/refused/keep"),
+        (ActivationMode::Recompute, "test/refused/recompute"),
+        (ActivationMode::Spill, "test/refused/spill"),
     ] {
-        let _scope = scope(policy, 0);
+        let _scope = scope(mode, 0);
         let mut n_refused = 0;
         for every in (1..400).step_by(9) {
-            budget::rehearse_refusals(every);
-            let attempt = || budget::rehearsed(0, || chain.try_step()).is_err();
+            budget::inject_refusals(every);
+            let attempt = || budget::with_injected_refusals(0, || chain.try_step()).is_err();
             let (is_refused, _, _) = counted_bytes(owner, attempt);
-            budget::rehearse_refusals(0);
+            budget::inject_refusals(0);
             release_failed_backward().unwrap();
-            assert_eq!(Owner::named(owner).tensor_bytes(), 0, "{policy:?}, allocation {every}");
+            assert_eq!(Owner::named(owner).tensor_bytes(), 0, "{mode:?}, allocation {every}");
             n_refused += u32::from(is_refused);
             chain.take_gradients();
-            assert_eq!(chain.step(), plain, "{policy:?} after a refusal of allocation {every}");
+            assert_eq!(chain.step(), plain, "{mode:?} after a refusal of allocation {every}");
         }
-        println!("{policy:?}: {n_refused} steps refused");
-        assert!(n_refused > 5, "{policy:?}: {n_refused}");
+        println!("{mode:?}: {n_refused} steps refused");
+        assert!(n_refused > 5, "{mode:?}: {n_refused}");
         assert_eq!(spilled_bytes().live_bytes, 0);
     }
     let _ = budget::take_refusal();
@@ -328,12 +328,12 @@ fn another_threads_draws_are_an_error_and_never_other_masks() {
 fn threads_have_policies_of_their_own() {
     let _turn = turn();
     let expected = chain_without_dropout();
-    let policies = [None, Some(Policy::Keep), Some(Policy::Recompute), Some(Policy::Spill)].map(Some);
-    let together = Arc::new(Barrier::new(policies.len()));
-    let threads = policies.into_iter().flatten().map(|policy| {
+    let modes = [None, Some(ActivationMode::Keep), Some(ActivationMode::Recompute), Some(ActivationMode::Spill)].map(Some);
+    let together = Arc::new(Barrier::new(modes.len()));
+    let threads = modes.into_iter().flatten().map(|mode| {
         let together = Arc::clone(&together);
         std::thread::spawn(move || {
-            let _scope = policy.map(|policy| scope(policy, 0));
+            let _scope = mode.map(|mode| scope(mode, 0));
             together.wait();
             (0..5).map(|_| chain_without_dropout()).collect::<Vec<_>>()
         })
@@ -365,8 +365,8 @@ fn the_innermost_scope_decides_and_outside_of_scopes_nothing_moves() {
         drop(y);
         live_bytes
     };
-    let _outer = scope(Policy::Spill, 0);
-    let other = scope(Policy::Keep, 0);
+    let _outer = scope(ActivationMode::Spill, 0);
+    let other = scope(ActivationMode::Keep, 0);
     assert_eq!(live_bytes_after_forward(), 0);
     drop(other);
     assert!(live_bytes_after_forward() >= 4000);
@@ -377,7 +377,7 @@ fn the_innermost_scope_decides_and_outside_of_scopes_nothing_moves() {
 #[test]
 fn a_storage_is_spilled_once_until_it_is_written() {
     let _turn = turn();
-    let _scope = scope(Policy::Spill, 4000);
+    let _scope = scope(ActivationMode::Spill, 4000);
     let w = chirp(&[1000], 0.0).set_requires_grad(true);
     let x = chirp(&[1000], 1.0);
     let live_bytes = |n: u64| assert_eq!(spilled_bytes().live_bytes, n * 4000);
@@ -401,7 +401,7 @@ fn a_storage_is_spilled_once_until_it_is_written() {
 #[test]
 fn parameters_and_the_input_of_a_chain_are_not_spilled() {
     let _turn = turn();
-    let _scope = scope(Policy::Spill, 0);
+    let _scope = scope(ActivationMode::Spill, 0);
     let weight = chirp(&[WIDTH, WIDTH], 0.0).set_requires_grad(true);
     let shared = weight.shallow_clone();
     let stage: Stage<Error> = Box::new(move |x| Ok(x.f_matmul(&shared.f_transpose(0, 1)?)?));
@@ -416,7 +416,7 @@ fn parameters_and_the_input_of_a_chain_are_not_spilled() {
 #[test]
 fn spilled_tensors_serve_a_second_backward() {
     let _turn = turn();
-    let _scope = scope(Policy::Spill, 0);
+    let _scope = scope(ActivationMode::Spill, 0);
     let w = chirp(&[1000], 0.0).set_requires_grad(true);
     let loss = (&w * 2.0).square().sum(Kind::Float);
     for keep_graph in [true, false] {
@@ -428,7 +428,7 @@ fn spilled_tensors_serve_a_second_backward() {
 #[test]
 fn the_spill_file_does_not_grow_from_step_to_step() {
     let _turn = turn();
-    let _scope = scope(Policy::Spill, 0);
+    let _scope = scope(ActivationMode::Spill, 0);
     let chain = Chain::new(ROWS, WIDTH);
     let file_bytes = || {
         let y = sequential(chain.stages(), &chain.x).unwrap();
@@ -449,7 +449,7 @@ fn a_spill_folder_that_cannot_hold_a_file_is_refused_by_name() {
     let there = tempfile::tempdir().unwrap();
     let nowhere = there.path().join("nowhere").display().to_string();
     for folder in [nowhere.as_str(), "/proc/version"] {
-        let options = Options { policy: Policy::Spill, spill_folder: folder.into(), ..Options::default() };
+        let options = Options { mode: ActivationMode::Spill, spill_folder: folder.into(), ..Options::default() };
         let error = enter(&options).unwrap_err();
         assert!(matches!(error, Error::SpillFolder { .. }) && error.to_string().contains(folder), "{error}");
     }

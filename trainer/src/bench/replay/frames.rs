@@ -6,11 +6,11 @@
 
 use std::sync::Arc;
 
-use buffers::frames::{FrameStream, Place};
+use buffers::frames::{FrameStream, ObservationRef};
 use buffers::replay::Transition;
 use buffers::replay::sampler::{Drawn, Sampler};
 use buffers::store::{ChunkCache, RowKind};
-use memsys::libtorch::exclusive_numbers;
+use memsys::libtorch::exclusive_tensor_data;
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use serde_json::json;
@@ -53,16 +53,16 @@ impl Frames {
         let mut sampler = Sampler::new(capacity, PRIORITY_EXPONENT);
         while sampler.transitions().len() < capacity {
             for ((environment, game), stream) in (0..).zip(&mut games).zip(&mut streams) {
-                let own = game.step(&mut rng, stream);
+                let local = game.step(&mut rng, stream);
                 if sampler.transitions().len() == capacity {
                     break;
                 }
-                let from = Place { environment, own, ..Place::default() };
-                let to_own = own + 1;
+                let from = ObservationRef { environment, local, ..ObservationRef::default() };
+                let to_local = local + 1;
                 sampler.insert(Transition {
                     from,
-                    to_base: 0,
-                    to_own,
+                    to_t: 0,
+                    to_local,
                     action: 0,
                     reward: 0.0,
                     discount: 0.99,
@@ -85,20 +85,20 @@ impl Frames {
         sampler.draw(BATCH, IMPORTANCE_SAMPLING_EXPONENT, rng, drawn)?;
         let shape = [(BATCH * STACK * PIXELS / 4) as i64];
         for room in &mut *rooms {
-            if exclusive_numbers(room, &shape)?.is_none() {
+            if exclusive_tensor_data(room, &shape)?.is_none() {
                 *room = Tensor::f_empty(shape, (Kind::Float, Device::Cpu))?;
             }
         }
         let [now, next] = rooms;
         let numbers = |room| -> Result<_> {
-            let numbers = exclusive_numbers(room, &shape)?.expect("a fresh tensor is held once");
+            let numbers = exclusive_tensor_data(room, &shape)?.expect("a fresh tensor is held once");
             Ok(bytemuck::cast_slice_mut::<f32, u8>(numbers).chunks_exact_mut(STACK * PIXELS))
         };
-        let places = drawn.places.iter().zip(&drawn.next_places);
-        for ((place, to), (stack, next_stack)) in places.zip(numbers(now)?.zip(numbers(next)?)) {
-            let stream = &streams[usize::from(place.environment)];
+        let observation_refs = drawn.observation_refs.iter().zip(&drawn.next_observation_refs);
+        for ((observation, to), (stack, next_stack)) in observation_refs.zip(numbers(now)?.zip(numbers(next)?)) {
+            let stream = &streams[usize::from(observation.environment)];
             stream.copy_windows_bytes(
-                [place.own as usize, to.own as usize],
+                [observation.local as usize, to.local as usize],
                 STACK,
                 1,
                 [stack, next_stack],
@@ -133,7 +133,7 @@ pub(super) fn samples(bench: &Bench, capacity: usize) -> Result<Measured> {
 
 /// A game of a bar and a ball.
 struct Game {
-    scene: Vec<u8>,
+    instrument: Vec<u8>,
     bar: usize,
     ball: [i32; 2],
     speed: [i32; 2],
@@ -142,18 +142,18 @@ struct Game {
 
 impl Game {
     fn new(rng: &mut Pcg64Mcg) -> Self {
-        let mut scene = vec![0u8; PIXELS];
+        let mut instrument = vec![0u8; PIXELS];
         for row in 12..30 {
             for column in 0..SIDE {
-                scene[row * SIDE + column] = 60 + (row / 3 * 18) as u8;
+                instrument[row * SIDE + column] = 60 + (row / 3 * 18) as u8;
             }
         }
         for _ in 0..40 {
             let (row, column) = (12 + 3 * rng.random_range(0..6), 6 * rng.random_range(0..SIDE / 6));
-            (row..row + 3).for_each(|row| scene[row * SIDE + column..][..6].fill(0));
+            (row..row + 3).for_each(|row| instrument[row * SIDE + column..][..6].fill(0));
         }
         let ball = [rng.random_range(2..SIDE as i32 - 4), rng.random_range(34..60)];
-        Self { scene, bar: rng.random_range(0..SIDE - 12), ball, speed: [2, 1], n_steps: 0 }
+        Self { instrument, bar: rng.random_range(0..SIDE - 12), ball, speed: [2, 1], n_steps: 0 }
     }
 
     /// Shows the frame after a step, and gives the position of the frame that the step began from.
@@ -180,9 +180,9 @@ impl Game {
     }
 
     fn frame(&self) -> Vec<u8> {
-        let mut frame = self.scene.clone();
+        let mut frame = self.instrument.clone();
         (78..81).for_each(|row| frame[row * SIDE + self.bar..][..12].fill(200));
-        let [column, row] = self.ball.map(|place| place as usize);
+        let [column, row] = self.ball.map(|observation| observation as usize);
         (row..row + 2).for_each(|row| frame[row * SIDE + column..][..2].fill(236));
         frame
     }

@@ -5,7 +5,7 @@
 
 mod frames;
 mod growth;
-mod line;
+mod limit;
 mod peers;
 mod row;
 mod sampling;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
-use memsys::limit::Line;
+use memsys::limit::MemoryLimit;
 use serde_json::{Value, json};
 
 use self::row::{Measured, ROWS, Row};
@@ -70,7 +70,7 @@ pub struct BenchReplayArgs {
     folder: PathBuf,
     /// Measures a replay of `--most` transitions alone, in this process, held to this line.
     #[arg(long, value_name = "SIZE", conflicts_with_all = ["rows", "peers", "growth"])]
-    line: Option<String>,
+    limit: Option<String>,
     /// Also writes the numbers there.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -99,20 +99,20 @@ pub fn run(args: &BenchReplayArgs) -> Result<()> {
     tch::set_num_threads(1);
     let rows = chosen(args)?;
     let folder = scratch_folder(&args.folder)?;
-    let result = match &args.line {
-        Some(limit) => under_line(args, limit, folder.path())?,
+    let result = match &args.limit {
+        Some(limit) => under_limit(args, limit, folder.path())?,
         None => measure(args, &rows, folder.path())?,
     };
     folder.close().map_err(Error::io(&args.folder))?;
     atomic_file::write_json(args.json.as_deref(), &result)
 }
 
-/// The measurement of `--line`.
-fn under_line(args: &BenchReplayArgs, limit: &str, folder: &Path) -> Result<Value> {
+/// The measurement of `--limit`.
+fn under_limit(args: &BenchReplayArgs, limit: &str, folder: &Path) -> Result<Value> {
     let wrong = |problem| Error::Config { key: "--line".to_owned(), problem };
-    let limit_bytes = Line::parse(limit).map_err(wrong)?.limit_bytes(memsys::os::probe::allowed_bytes()?);
-    let bench = Bench::over(line::work(folder)?, args, folder);
-    let measured = line::measure(&bench, args.most, limit_bytes)?;
+    let limit_bytes = MemoryLimit::parse(limit).map_err(wrong)?.limit_bytes(memsys::os::probe::allowed_bytes()?);
+    let bench = Bench::over(limit::work(folder)?, args, folder);
+    let measured = limit::measure(&bench, args.most, limit_bytes)?;
     print(&format!("{}\n", measured.text()));
     Ok(json!(measured))
 }

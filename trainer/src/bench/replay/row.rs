@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::bench::replay::{Bench, frames, line, sampling, writing};
+use crate::bench::replay::{Bench, frames, limit, sampling, writing};
 use crate::error::Result;
 
 /// What a row shall reach.
@@ -230,7 +230,7 @@ pub(super) const ROWS: &[Row] = &[
         capacity: 20_000_000,
         goal: Goal::AtLeast(1.0 / 3.0),
         unit: "of hot",
-        measure: line::against_hot,
+        measure: limit::against_hot,
         peer: None,
     },
     Row {

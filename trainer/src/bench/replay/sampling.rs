@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use buffers::frames::{Clock, Place, Scenes, View};
+use buffers::frames::{Clock, ObservationRef, Dataset, View};
 use buffers::replay::{Batch, Replay, ReplayOptions, Tier, Transition};
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
@@ -101,38 +101,38 @@ fn on_threads(n: usize, work: impl Fn(u64) -> Result<usize> + Sync) -> Result<us
 
 /// Each row is an observation of its own of which no number is another's: 817 walks, told apart by their steps.
 pub(super) fn vectors(bench: &Bench, capacity: usize) -> Result<Measured> {
-    let view = View { name: "vector", length: 1, width: VECTOR_WIDTH, stride: 1, clock: Clock::Own };
-    let scenes = Arc::new(Scenes::new(vec![view], Vec::new()));
+    let view = View { name: "vector", length: 1, width: VECTOR_WIDTH, stride: 1, clock: Clock::Local };
+    let dataset = Arc::new(Dataset::new(vec![view], Vec::new()));
     let options = ReplayOptions {
         capacity_transitions: capacity,
         priority_exponent: PRIORITY_EXPONENT,
         n_environments: N_ENVIRONMENTS,
-        own_width: VECTOR_WIDTH,
+        local_width: VECTOR_WIDTH,
         copies_observations: false,
         store: bench.work.store(Tier::Compressed, "vectors")?,
     };
-    let mut replay = Replay::new(&options, Arc::clone(&scenes))?;
+    let mut replay = Replay::new(&options, Arc::clone(&dataset))?;
     let mut rng = Pcg64Mcg::seed_from_u64(3);
     let mut rows = vec![[0f32; VECTOR_WIDTH]; N_ENVIRONMENTS];
     let mut walk = |replay: &mut Replay, environment: usize| {
         let row = &mut rows[environment];
         row.iter_mut().for_each(|number| *number = *number * 0.99 + rng.random_range(-0.1..0.1));
-        replay.append_own(environment as u16, row)
+        replay.append_local(environment as u16, row)
     };
     (0..N_ENVIRONMENTS).for_each(|environment| {
         walk(&mut replay, environment);
     });
     while replay.len() < capacity {
         let environment = replay.len() % N_ENVIRONMENTS;
-        let to_own = walk(&mut replay, environment);
-        let from = Place { environment: environment as u16, own: to_own - 1, ..Place::default() };
-        replay.insert(Transition { from, to_base: 0, to_own, action: 0, reward: 0.0, discount: 0.99 });
+        let to_local = walk(&mut replay, environment);
+        let from = ObservationRef { environment: environment as u16, local: to_local - 1, ..ObservationRef::default() };
+        replay.insert(Transition { from, to_t: 0, to_local, action: 0, reward: 0.0, discount: 0.99 });
         if replay.len().is_multiple_of(1024) {
-            replay.settle()?;
+            replay.enforce_budget()?;
         }
     }
     settled(&mut replay)?;
-    let mut filled = Filled::of(replay, scenes);
+    let mut filled = Filled::of(replay, dataset);
     let rate = bench.rate(|| filled.sample_and_update(BATCH).map(|()| BATCH))?;
     let bytes = filled.bytes() as f64 / filled.replay.len() as f64;
     let note = format!("817 independent walks a row, the hardest to compress: {bytes:.0} bytes a transition");

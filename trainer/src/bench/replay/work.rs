@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use buffers::frames::{Place, Scene, Scenes, View};
+use buffers::frames::{ObservationRef, Instrument, Dataset, View};
 use buffers::replay::n_step::{Accumulator, Ending};
 use buffers::replay::{Batch, Replay, ReplayOptions, StoreOptions, Tier, Transition};
 use rand::{Rng, SeedableRng};
@@ -40,13 +40,13 @@ const BLOCK: usize = 1 << 14;
 const N_ERRORS: usize = 1 << 16;
 
 /// A row of an environment's own numbers.
-pub(super) type Own = [f32; ACCOUNT_WIDTH];
+pub(super) type Local = [f32; ACCOUNT_WIDTH];
 
 /// What the environments write, in order: an own row or a transition over rows that were written.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Write {
     /// A row of an environment.
-    Own(u16, Own),
+    Local(u16, Local),
     /// A transition.
     Transition(Transition),
 }
@@ -55,7 +55,7 @@ pub(super) enum Write {
 pub(super) struct Work {
     market: Market,
     episode_bars: u32,
-    scenes: Scenes,
+    dataset: Dataset,
     folder: PathBuf,
 }
 
@@ -69,14 +69,14 @@ impl Work {
     pub(super) fn of_days(folder: &Path, days: u32) -> Result<Self> {
         let config = Config::load(None, &[format!("synthetic.days={days}")])?;
         let market = prepare(&config, &say)?;
-        let scenes = observed(&market.scenes);
+        let dataset = observed(&market.dataset);
         let (episode_bars, folder) = (config.account.episode_bars, folder.to_path_buf());
-        Ok(Self { market, episode_bars, scenes, folder })
+        Ok(Self { market, episode_bars, dataset, folder })
     }
 
     /// The streams as the rows see them.
-    pub(super) fn scenes(&self) -> &Scenes {
-        &self.scenes
+    pub(super) fn dataset(&self) -> &Dataset {
+        &self.dataset
     }
 
     /// Decisions of the streams.
@@ -87,29 +87,29 @@ impl Work {
     /// Environments at their first step.
     pub(super) fn play(&self, seed: u64) -> Result<Play> {
         let ranges = self.market.ranges(|split| split.train.start..split.test.end);
-        let tapes = Arc::clone(&self.market.tapes);
-        let environment = MarketEnvironment::new(tapes, ranges, self.market.rules, self.episode_bars)?;
+        let price_series = Arc::clone(&self.market.price_series);
+        let environment = MarketEnvironment::new(price_series, ranges, self.market.rules, self.episode_bars)?;
         Ok(Play::new(vec![environment; N_ENVIRONMENTS], seed))
     }
 
     /// A replay of `capacity` transitions and its streams in `tier`, filled by a play that can go on.
     pub(super) fn filled(&self, capacity: usize, tier: Tier) -> Result<(Filled, Play)> {
-        let mut scenes = self.scenes.clone();
-        scenes.settle(&self.store(tier, "streams")?)?;
-        let scenes = Arc::new(scenes);
+        let mut dataset = self.dataset.clone();
+        dataset.enforce_budget(&self.store(tier, "streams")?)?;
+        let dataset = Arc::new(dataset);
         let options = ReplayOptions {
             capacity_transitions: capacity,
             priority_exponent: PRIORITY_EXPONENT,
             n_environments: N_ENVIRONMENTS,
-            own_width: ACCOUNT_WIDTH,
+            local_width: ACCOUNT_WIDTH,
             copies_observations: false,
             store: self.store(tier, "own")?,
         };
-        let mut replay = Replay::new(&options, Arc::clone(&scenes))?;
+        let mut replay = Replay::new(&options, Arc::clone(&dataset))?;
         let mut play = self.play(1)?;
         play.fill(&mut replay, capacity)?;
         settled(&mut replay)?;
-        Ok((Filled::of(replay, scenes), play))
+        Ok((Filled::of(replay, dataset), play))
     }
 
     /// Where chunks of `tier` go; files of an earlier row give way.
@@ -132,19 +132,19 @@ impl Work {
 }
 
 /// The market's streams under the reference's observation, whose regime is the newest row alone.
-fn observed(scenes: &Scenes) -> Scenes {
+fn observed(dataset: &Dataset) -> Dataset {
     let newest = |view: &View| match view.width {
         REGIME_WIDTH if view.name == "regime" => View { length: 1, stride: 1, ..*view },
         _ => *view,
     };
-    let views: Vec<View> = scenes.views().iter().map(newest).collect();
-    let scene = |scene: u16| Scene {
-        streams: (0..views.len()).map(|view| scenes.stream(view, scene).clone()).collect(),
-        slow_row: (0..scenes.n_base(scene)).map(|base| scenes.slow_row(scene, base as u32)).collect(),
-        first_base: scenes.first_base(scene),
+    let views: Vec<View> = dataset.views().iter().map(newest).collect();
+    let instrument = |instrument: u16| Instrument {
+        streams: (0..views.len()).map(|view| dataset.stream(view, instrument).clone()).collect(),
+        slow_row: (0..dataset.n_steps(instrument)).map(|t| dataset.slow_row(instrument, t as u32)).collect(),
+        first_step: dataset.first_step(instrument),
     };
-    let laid: Vec<Scene> = (0..scenes.n_scenes() as u16).map(scene).collect();
-    Scenes::new(views, laid)
+    let laid: Vec<Instrument> = (0..dataset.n_instruments() as u16).map(instrument).collect();
+    Dataset::new(views, laid)
 }
 
 /// Sixteen environments that act by chance.
@@ -153,8 +153,8 @@ pub(super) struct Play {
     environments: Vec<MarketEnvironment>,
     accumulators: Vec<Accumulator>,
     actions: Vec<u8>,
-    standing: Vec<Place>,
-    n_own: Vec<u32>,
+    standing: Vec<ObservationRef>,
+    n_local: Vec<u32>,
     has_begun: bool,
     rng: Pcg64Mcg,
 }
@@ -168,8 +168,8 @@ impl Play {
             environments,
             accumulators: vec![Accumulator::new(N_STEP, 0.99); n],
             actions: vec![1; n],
-            standing: vec![Place::default(); n],
-            n_own: vec![0; n],
+            standing: vec![ObservationRef::default(); n],
+            n_local: vec![0; n],
             has_begun: false,
             rng,
         }
@@ -216,19 +216,19 @@ impl Play {
         let wanted = replay.n_inserted() + n as u64;
         while replay.n_inserted() < wanted {
             write_many(replay, &self.record(BLOCK.min((wanted - replay.n_inserted()) as usize)));
-            replay.settle()?;
+            replay.enforce_budget()?;
         }
         Ok(())
     }
 
-    fn stand(&mut self, index: usize, writes: &mut Vec<Write>) -> Place {
+    fn stand(&mut self, index: usize, writes: &mut Vec<Write>) -> ObservationRef {
         let environment = &self.environments[index];
         let mut row = [0f32; ACCOUNT_WIDTH];
-        environment.write_own(&mut row);
-        writes.push(Write::Own(index as u16, row));
-        let own = self.n_own[index];
-        self.n_own[index] += 1;
-        Place { scene: environment.scene(), environment: index as u16, base: environment.base(), own }
+        environment.write_local(&mut row);
+        writes.push(Write::Local(index as u16, row));
+        let local = self.n_local[index];
+        self.n_local[index] += 1;
+        ObservationRef { instrument: environment.instrument(), environment: index as u16, t: environment.t(), local }
     }
 }
 
@@ -236,7 +236,7 @@ impl Play {
 pub(super) fn settled(replay: &mut Replay) -> Result<()> {
     let mut n_still = 0;
     while n_still < 3 {
-        n_still = if replay.settle()? == 0 { n_still + 1 } else { 0 };
+        n_still = if replay.enforce_budget()? == 0 { n_still + 1 } else { 0 };
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     Ok(())
@@ -245,13 +245,13 @@ pub(super) fn settled(replay: &mut Replay) -> Result<()> {
 /// Writes a block at once: its own rows, then its transitions.
 pub(super) fn write_many(replay: &mut Replay, writes: &[Write]) {
     for write in writes {
-        if let Write::Own(environment, row) = write {
-            replay.append_own(*environment, row);
+        if let Write::Local(environment, row) = write {
+            replay.append_local(*environment, row);
         }
     }
     replay.insert_many(writes.iter().filter_map(|write| match write {
         Write::Transition(transition) => Some(*transition),
-        Write::Own(..) => None,
+        Write::Local(..) => None,
     }));
 }
 
@@ -259,8 +259,8 @@ pub(super) fn write_many(replay: &mut Replay, writes: &[Write]) {
 pub(super) fn write_each(replay: &mut Replay, writes: &[Write]) {
     for write in writes {
         match write {
-            Write::Own(environment, row) => {
-                replay.append_own(*environment, row);
+            Write::Local(environment, row) => {
+                replay.append_local(*environment, row);
             }
             Write::Transition(transition) => replay.insert(*transition),
         }
@@ -270,7 +270,7 @@ pub(super) fn write_each(replay: &mut Replay, writes: &[Write]) {
 /// A full replay, and what draws from it.
 pub(super) struct Filled {
     pub(super) replay: Replay,
-    pub(super) scenes: Arc<Scenes>,
+    pub(super) dataset: Arc<Dataset>,
     /// Errors as a learner gives them, to be taken in turn.
     pub(super) td_errors: Vec<f32>,
     pub(super) rng: Pcg64Mcg,
@@ -279,10 +279,10 @@ pub(super) struct Filled {
 
 impl Filled {
     /// A replay that is filled already; each transition gets a priority of its own, as if learned from once.
-    pub(super) fn of(replay: Replay, scenes: Arc<Scenes>) -> Self {
+    pub(super) fn of(replay: Replay, dataset: Arc<Dataset>) -> Self {
         let mut rng = Pcg64Mcg::seed_from_u64(2);
         let td_errors = (0..N_ERRORS).map(|_| rng.random::<f32>()).collect();
-        let mut filled = Self { replay, scenes, td_errors, rng, batch: Batch::default() };
+        let mut filled = Self { replay, dataset, td_errors, rng, batch: Batch::default() };
         filled.spread_priorities();
         filled
     }
@@ -298,7 +298,7 @@ impl Filled {
 
     /// Bytes of replay and streams, all included.
     pub(super) fn bytes(&self) -> u64 {
-        self.replay.bytes() + self.scenes.bytes()
+        self.replay.bytes() + self.dataset.bytes()
     }
 
     fn spread_priorities(&mut self) {

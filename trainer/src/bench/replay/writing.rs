@@ -78,14 +78,14 @@ fn bytes(bench: &Bench, capacity: usize, tier: Tier) -> Result<Measured> {
     drop(play);
     let grown = (ledger::counted_bytes() - before) as f64 - (filled.td_errors.len() * 4) as f64;
     let n = filled.replay.len() as f64;
-    let [own, streams] = [filled.replay.own_bytes(), filled.scenes.bytes()].map(|bytes| bytes as f64 / n);
+    let [local, streams] = [filled.replay.own_bytes(), filled.dataset.bytes()].map(|bytes| bytes as f64 / n);
     let value = filled.bytes() as f64 / n;
-    let rest = value - own - streams;
+    let rest = value - local - streams;
     let counted = grown / n;
     let note = format!(
-        "transitions and tree {rest:.1}, own rows {own:.1}, shared streams {streams:.1}; the heap's counter says {counted:.1}"
+        "transitions and tree {rest:.1}, own rows {local:.1}, shared streams {streams:.1}; the heap's counter says {counted:.1}"
     );
-    let details = json!({ "ring_and_tree": rest, "own_rows": own, "streams": streams, "counted": counted });
+    let details = json!({ "ring_and_tree": rest, "own_rows": local, "streams": streams, "counted": counted });
     Ok(Measured { value, note, details })
 }
 
@@ -96,7 +96,7 @@ pub(super) fn checkpoint(bench: &Bench, capacity: usize) -> Result<Measured> {
     let mut seconds = Vec::new();
     for repeat in 0..=bench.repeats {
         write_many(&mut filled.replay, &play.record(NEW));
-        filled.replay.settle()?;
+        filled.replay.enforce_budget()?;
         let began = Instant::now();
         filled.replay.commit()?;
         save(&filled.replay, &path)?;

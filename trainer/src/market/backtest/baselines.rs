@@ -6,7 +6,7 @@ use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
 
-use crate::envs::market::Tape;
+use crate::envs::market::PriceSeries;
 use crate::market::account::{AccountRules, FLAT, LONG, N_ACTIONS, SHORT};
 use crate::market::backtest::{Backtest, backtest};
 use crate::market::bar::{Bar, DECISION_MILLIS, STRUCTURE_MILLIS};
@@ -55,21 +55,21 @@ impl Baseline {
         }
     }
 
-    /// Trades `tape` over the decisions in `range`. `seed` matters to [`Baseline::Random`] alone; give each instrument
+    /// Trades `series` over the decisions in `range`. `seed` matters to [`Baseline::Random`] alone; give each instrument
     /// another, or all of them draw the same targets.
     #[must_use]
-    pub fn run(self, tape: &Tape, range: Range<usize>, rules: &AccountRules, seed: u64) -> Backtest {
+    pub fn run(self, series: &PriceSeries, range: Range<usize>, rules: &AccountRules, seed: u64) -> Backtest {
         match self {
-            Baseline::Flat => backtest(tape, range, rules, &mut |_, _| FLAT),
+            Baseline::Flat => backtest(series, range, rules, &mut |_, _| FLAT),
             Baseline::BuyAndHold => {
                 let rules = AccountRules { stop_atr: 0.0, ..*rules };
-                backtest(tape, range, &rules, &mut |_, _| LONG)
+                backtest(series, range, &rules, &mut |_, _| LONG)
             }
             Baseline::Random => {
                 let mut rng = Pcg64Mcg::seed_from_u64(seed);
-                backtest(tape, range, rules, &mut |_, _| rng.random_range(0..N_ACTIONS))
+                backtest(series, range, rules, &mut |_, _| rng.random_range(0..N_ACTIONS))
             }
-            Baseline::LastHalfHour => backtest(tape, range, rules, &mut |t, _| last_half_hour(&tape.bars, t)),
+            Baseline::LastHalfHour => backtest(series, range, rules, &mut |t, _| last_half_hour(&series.bars, t)),
         }
     }
 }
@@ -91,7 +91,7 @@ fn last_half_hour(bars: &[Bar], t: usize) -> usize {
 mod tests {
     use super::*;
 
-    fn tape(closes: &[f64]) -> Tape {
+    fn series(closes: &[f64]) -> PriceSeries {
         let bar = |i: usize| Bar {
             open_millis: i as i64 * DECISION_MILLIS,
             close_millis: (i as i64 + 1) * DECISION_MILLIS,
@@ -102,21 +102,21 @@ mod tests {
             volume: 1.0,
         };
         let bars = (0..closes.len()).map(bar).collect();
-        Tape { name: "t".to_owned(), bars, atr: vec![1.0; closes.len()], first_decision: 0 }
+        PriceSeries { name: "t".to_owned(), bars, atr: vec![1.0; closes.len()], first_decision: 0 }
     }
 
     #[test]
     fn flat_earns_and_pays_nothing() {
-        let tape = tape(&[100.0, 110.0, 90.0]);
-        let result = Baseline::Flat.run(&tape, 0..2, &AccountRules::default(), 0);
+        let series = series(&[100.0, 110.0, 90.0]);
+        let result = Baseline::Flat.run(&series, 0..2, &AccountRules::default(), 0);
         assert_eq!((result.reward_sum, result.cost, result.trades.len()), (0.0, 0.0, 0));
     }
 
     #[test]
     fn buy_and_hold_trades_once_and_has_no_stop() {
-        let tape = tape(&[100.0, 110.0, 90.0, 120.0]);
+        let series = series(&[100.0, 110.0, 90.0, 120.0]);
         let rules = AccountRules { stop_atr: 1.0, ..AccountRules::default() };
-        let result = Baseline::BuyAndHold.run(&tape, 0..3, &rules, 0);
+        let result = Baseline::BuyAndHold.run(&series, 0..3, &rules, 0);
         assert_eq!(result.trades.len(), 1);
         assert!((result.cost - 2.0).abs() < 1e-9);
         assert!((result.equity[3] - (12_000.0 - 2.0)).abs() < 1e-8);
@@ -124,10 +124,10 @@ mod tests {
 
     #[test]
     fn random_depends_on_its_seed_alone_and_takes_every_target() {
-        let tape = tape(&[100.0; 300]);
+        let series = series(&[100.0; 300]);
         let run = |seed| {
             Baseline::Random.run(
-                &tape,
+                &series,
                 0..299,
                 &AccountRules { stop_atr: 0.0, ..AccountRules::default() },
                 seed,
@@ -141,17 +141,17 @@ mod tests {
 
     #[test]
     fn last_half_hour_follows_the_sign_of_six_bars() {
-        let tape = tape(&[100.0, 100.0, 100.0, 100.0, 100.0, 100.0, 101.0, 99.0, 100.0, 100.0]);
-        let actions: Vec<usize> = (0..10).map(|t| last_half_hour(&tape.bars, t)).collect();
+        let series = series(&[100.0, 100.0, 100.0, 100.0, 100.0, 100.0, 101.0, 99.0, 100.0, 100.0]);
+        let actions: Vec<usize> = (0..10).map(|t| last_half_hour(&series.bars, t)).collect();
         assert_eq!(actions, [FLAT, FLAT, FLAT, FLAT, FLAT, FLAT, LONG, SHORT, FLAT, FLAT]);
     }
 
     #[test]
     fn every_baseline_that_trades_pays_two_basis_points_a_side() {
         let closes: Vec<f64> = (0..200).map(|i| 100.0 + (f64::from(i) * 0.3).sin() * 3.0).collect();
-        let tape = tape(&closes);
+        let series = series(&closes);
         for baseline in [Baseline::BuyAndHold, Baseline::Random, Baseline::LastHalfHour] {
-            let result = baseline.run(&tape, 6..199, &AccountRules::default(), 9);
+            let result = baseline.run(&series, 6..199, &AccountRules::default(), 9);
             assert!(result.cost > 0.0);
             assert!((result.cost - 2e-4 * result.traded_notional).abs() < 1e-8, "{}", baseline.key());
         }

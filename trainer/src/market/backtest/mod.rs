@@ -1,7 +1,7 @@
 //! Trades one account over a range of bars, as a policy says, and keeps all that a report asks for.
 //!
 //! It is deterministic: the policy alone may be random. Where several accounts are asked by one batch of a network,
-//! take a [`Walk`] for each and step them side by side; [`backtest`] is the loop over one.
+//! take a [`BacktestRunner`] for each and step them side by side; [`backtest`] is the loop over one.
 //!
 //! Once the equity is under the floor the policy is asked no more: the position is closed at the next open, at the
 //! usual costs, and the account stays flat. A position that is open at the end of the range is marked there, not
@@ -15,7 +15,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::envs::market::Tape;
+use crate::envs::market::PriceSeries;
 use crate::market::account::{ACCOUNT_WIDTH, Account, AccountRules, BarOutcome, FLAT, Fill, target_of};
 use crate::market::bar::Bar;
 
@@ -77,8 +77,8 @@ pub struct Backtest {
 /// A backtest on its way: ask [`next_decision`](Walk::next_decision), answer with [`act`](Walk::act), until there is
 /// none.
 #[derive(Debug, Clone)]
-pub struct Walk<'a> {
-    tape: &'a Tape,
+pub struct BacktestRunner<'a> {
+    series: &'a PriceSeries,
     rules: AccountRules,
     /// The bar just closed.
     t: usize,
@@ -89,40 +89,40 @@ pub struct Walk<'a> {
     result: Backtest,
 }
 
-/// Trades `tape` over the decisions in `range`, by `policy`: given the index of the bar just closed and the account's
+/// Trades `series` over the decisions in `range`, by `policy`: given the index of the bar just closed and the account's
 /// view, it answers with an action.
 ///
 /// A decision at `t` is marked at bar `t + 1`; a range that reaches past the last bar but one is cut there.
 #[must_use]
 pub fn backtest(
-    tape: &Tape,
+    series: &PriceSeries,
     range: Range<usize>,
     rules: &AccountRules,
     policy: &mut dyn FnMut(usize, &[f32; ACCOUNT_WIDTH]) -> usize,
 ) -> Backtest {
-    let mut walk = Walk::new(tape, range, rules);
-    while let Some((t, view)) = walk.next_decision() {
-        walk.act(policy(t, &view));
+    let mut runner = BacktestRunner::new(series, range, rules);
+    while let Some((t, view)) = runner.next_decision() {
+        runner.act(policy(t, &view));
     }
-    walk.finish()
+    runner.finish()
 }
 
-impl<'a> Walk<'a> {
+impl<'a> BacktestRunner<'a> {
     /// A flat account at the close of the first bar of `range`.
     #[must_use]
-    pub fn new(tape: &'a Tape, range: Range<usize>, rules: &AccountRules) -> Self {
-        let end = range.end.min(tape.bars.len().saturating_sub(1));
-        let first = tape.bars.get(range.start);
+    pub fn new(series: &'a PriceSeries, range: Range<usize>, rules: &AccountRules) -> Self {
+        let end = range.end.min(series.bars.len().saturating_sub(1));
+        let first = series.bars.get(range.start);
         let n_marks = end.saturating_sub(range.start) + 1;
-        let mut walk = Walk {
-            tape,
+        let mut runner = BacktestRunner {
+            series,
             rules: *rules,
             t: range.start,
             end,
             account: Account::new(rules, first.map_or(1.0, |bar| bar.close)),
             entry_cost: 0.0,
             result: Backtest {
-                name: tape.name.clone(),
+                name: series.name.clone(),
                 times_millis: Vec::with_capacity(n_marks),
                 equity: Vec::with_capacity(n_marks),
                 price: Vec::with_capacity(n_marks),
@@ -139,9 +139,9 @@ impl<'a> Walk<'a> {
             },
         };
         if let Some(bar) = first {
-            walk.mark(bar);
+            runner.mark(bar);
         }
-        walk
+        runner
     }
 
     /// The index of the bar just closed and the account's view at its close; none at the end of the range, or once the
@@ -149,7 +149,7 @@ impl<'a> Walk<'a> {
     #[must_use]
     pub fn next_decision(&self) -> Option<(usize, [f32; ACCOUNT_WIDTH])> {
         let is_open = self.t < self.end && self.result.terminated_at.is_none();
-        let view = || self.account.view(&self.tape.bars[self.t], self.tape.atr[self.t], &self.rules);
+        let view = || self.account.view(&self.series.bars[self.t], self.series.atr[self.t], &self.rules);
         is_open.then(|| (self.t, view()))
     }
 
@@ -158,9 +158,9 @@ impl<'a> Walk<'a> {
         if self.t >= self.end {
             return;
         }
-        let bar = &self.tape.bars[self.t + 1];
+        let bar = &self.series.bars[self.t + 1];
         let position_before = self.account.position();
-        let outcome = self.account.advance(target_of(action), self.tape.atr[self.t], bar, &self.rules);
+        let outcome = self.account.advance(target_of(action), self.series.atr[self.t], bar, &self.rules);
         self.t += 1;
         self.book(bar, position_before, &outcome);
         self.mark(bar);
@@ -256,7 +256,7 @@ mod tests {
     use crate::market::bar::DECISION_MILLIS;
     use proptest::prelude::*;
 
-    fn tape(prices: &[(f64, f64)]) -> Tape {
+    fn series(prices: &[(f64, f64)]) -> PriceSeries {
         let bars = prices.iter().zip(0i64..).map(|(&(open, close), i)| Bar {
             open_millis: i * DECISION_MILLIS,
             close_millis: (i + 1) * DECISION_MILLIS,
@@ -266,11 +266,11 @@ mod tests {
             close,
             volume: 1.0,
         });
-        Tape { name: "t".to_owned(), bars: bars.collect(), atr: vec![1.0; prices.len()], first_decision: 0 }
+        PriceSeries { name: "t".to_owned(), bars: bars.collect(), atr: vec![1.0; prices.len()], first_decision: 0 }
     }
 
-    fn flat_price(n: usize) -> Tape {
-        tape(&vec![(100.0, 100.0); n])
+    fn flat_price(n: usize) -> PriceSeries {
+        series(&vec![(100.0, 100.0); n])
     }
 
     fn check(value: f64, expected: f64) {
@@ -279,7 +279,7 @@ mod tests {
 
     #[test]
     fn reward_sum_is_the_log_return_and_trades_add_up_to_the_profit() {
-        let tape = tape(&[
+        let series = series(&[
             (100.0, 100.0),
             (101.0, 103.0),
             (103.0, 102.0),
@@ -289,7 +289,7 @@ mod tests {
         ]);
         let actions = [LONG, LONG, SHORT, SHORT, FLAT];
         let rules = AccountRules { stop_atr: 0.0, ..AccountRules::default() };
-        let result = backtest(&tape, 0..5, &rules, &mut |t, _| actions[t]);
+        let result = backtest(&series, 0..5, &rules, &mut |t, _| actions[t]);
 
         let last = result.equity[5];
         check(result.reward_sum, 1e4 * (last / 10_000.0).ln());
@@ -306,9 +306,9 @@ mod tests {
 
     #[test]
     fn an_open_position_is_marked_and_counted_at_the_end() {
-        let tape = tape(&[(100.0, 100.0), (100.0, 100.0), (100.0, 110.0)]);
+        let series = series(&[(100.0, 100.0), (100.0, 100.0), (100.0, 110.0)]);
         let rules = AccountRules { costs: Costs::FREE, ..AccountRules::default() };
-        let result = backtest(&tape, 0..2, &rules, &mut |_, _| LONG);
+        let result = backtest(&series, 0..2, &rules, &mut |_, _| LONG);
         assert_eq!(result.trades.len(), 1);
         assert_eq!((result.trades[0].exit_millis, result.trades[0].exit_price), (None, 110.0));
         check(result.trades[0].profit, 1_000.0);
@@ -316,9 +316,9 @@ mod tests {
 
     #[test]
     fn a_stop_is_booked_as_the_end_of_its_trade() {
-        let tape = tape(&[(100.0, 100.0), (100.0, 95.0), (95.0, 95.0)]);
+        let series = series(&[(100.0, 100.0), (100.0, 95.0), (95.0, 95.0)]);
         let rules = AccountRules { stop_atr: 2.0, ..AccountRules::default() };
-        let result = backtest(&tape, 0..2, &rules, &mut |t, _| if t == 0 { LONG } else { FLAT });
+        let result = backtest(&series, 0..2, &rules, &mut |t, _| if t == 0 { LONG } else { FLAT });
         assert_eq!((result.trades.len(), result.trades[0].is_stopped), (1, true));
         check(result.trades[0].exit_price, 98.0);
         check(result.trades[0].profit, -200.0 - 2.0 - 1.96);
@@ -327,10 +327,10 @@ mod tests {
 
     #[test]
     fn an_account_under_the_floor_is_closed_and_asked_no_more() {
-        let tape = tape(&[(100.0, 100.0), (100.0, 40.0), (40.0, 40.0), (40.0, 80.0), (80.0, 80.0)]);
+        let series = series(&[(100.0, 100.0), (100.0, 40.0), (40.0, 40.0), (40.0, 80.0), (80.0, 80.0)]);
         let rules = AccountRules { stop_atr: 0.0, ..AccountRules::default() };
         let mut n_asked = 0;
-        let result = backtest(&tape, 0..4, &rules, &mut |_, _| {
+        let result = backtest(&series, 0..4, &rules, &mut |_, _| {
             n_asked += 1;
             LONG
         });
@@ -342,10 +342,10 @@ mod tests {
 
     #[test]
     fn the_view_handed_to_the_policy_is_that_of_its_bar() {
-        let tape = flat_price(4);
+        let series = flat_price(4);
         let mut seen = Vec::new();
         let rules = AccountRules::default();
-        let result = backtest(&tape, 1..3, &rules, &mut |t, view| {
+        let result = backtest(&series, 1..3, &rules, &mut |t, view| {
             seen.push((t, view[0]));
             SHORT
         });
@@ -355,12 +355,12 @@ mod tests {
 
     #[test]
     fn a_range_past_the_bars_is_cut_and_an_empty_one_gives_no_trade() {
-        let tape = flat_price(4);
+        let series = flat_price(4);
         let rules = AccountRules::default();
-        assert_eq!(backtest(&tape, 1..99, &rules, &mut |_, _| LONG).equity.len(), 3);
-        let empty = backtest(&tape, 2..2, &rules, &mut |_, _| LONG);
+        assert_eq!(backtest(&series, 1..99, &rules, &mut |_, _| LONG).equity.len(), 3);
+        let empty = backtest(&series, 2..2, &rules, &mut |_, _| LONG);
         assert_eq!((empty.equity, empty.trades.len()), (vec![10_000.0], 0));
-        assert!(backtest(&tape, 50..60, &rules, &mut |_, _| LONG).equity.is_empty());
+        assert!(backtest(&series, 50..60, &rules, &mut |_, _| LONG).equity.is_empty());
     }
 
     proptest! {
@@ -375,10 +375,10 @@ mod tests {
                 price = open * (1.0 + body);
                 (open, price)
             }).collect();
-            let tape = tape(&prices);
+            let series = series(&prices);
             let rules = AccountRules { stop_atr, position_limit, ..AccountRules::default() };
             let n = steps.len() - 1;
-            let result = backtest(&tape, 0..n, &rules, &mut |t, _| steps[t].2);
+            let result = backtest(&series, 0..n, &rules, &mut |t, _| steps[t].2);
 
             let (first, last) = (result.equity[0], result.equity[n]);
             prop_assert!((result.reward_sum * 1e-4 - (last / first).ln()).abs() <= 1e-9);

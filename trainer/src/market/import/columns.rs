@@ -68,11 +68,11 @@ impl Columns {
         let reduced: Vec<String> = names.iter().map(|name| reduce(name)).collect();
         let mut found: [Option<usize>; N_ROLES] = [None; N_ROLES];
         for (role, (usual, aliases)) in ROLES.iter().enumerate() {
-            let mut places = places_of(&reduced, aliases);
-            if role == TIME && places.is_empty() {
-                places = places_of(&reduced, &INDEX_NAMES);
+            let mut observation_refs = observation_refs_of(&reduced, aliases);
+            if role == TIME && observation_refs.is_empty() {
+                observation_refs = observation_refs_of(&reduced, &INDEX_NAMES);
             }
-            if let [first, second, ..] = places[..] {
+            if let [first, second, ..] = observation_refs[..] {
                 let (first, second) = (&names[first], &names[second]);
                 return Err(file_error(
                     path,
@@ -82,7 +82,7 @@ impl Columns {
                     ),
                 ));
             }
-            found[role] = places.first().copied();
+            found[role] = observation_refs.first().copied();
         }
         let mut indices = [0; N_ROLES];
         for (role, place) in found.iter().enumerate() {
@@ -109,7 +109,7 @@ impl Columns {
     }
 }
 
-fn places_of(reduced: &[String], aliases: &[&str]) -> Vec<usize> {
+fn observation_refs_of(reduced: &[String], aliases: &[&str]) -> Vec<usize> {
     (0..reduced.len()).filter(|&i| aliases.contains(&reduced[i].as_str())).collect()
 }
 

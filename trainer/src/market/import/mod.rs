@@ -1,4 +1,4 @@
-//! From a file of market bars to an [`Instrument`]: CSV or Parquet, guessing only what all rows agree on.
+//! From a file of market bars to an [`BarSeries`]: CSV or Parquet, guessing only what all rows agree on.
 //!
 //! ```text
 //! csv, parquet ──> columns (which is which) ──> spelling, stamps (when) ──> check (order, prices, width) ──> bars
@@ -21,7 +21,7 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::market::bar::{DECISION_MILLIS, Instrument};
+use crate::market::bar::{DECISION_MILLIS, BarSeries};
 
 use check::Rows;
 use stamps::Stamps;
@@ -52,7 +52,7 @@ pub struct ImportOptions {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Imported {
     /// The bars, under the file's stem as their name.
-    pub instrument: Instrument,
+    pub instrument: BarSeries,
     /// What import took the file to say, in whole lines for the user to read.
     pub notes: Vec<String>,
 }
@@ -92,7 +92,7 @@ pub fn import(path: &Path, options: &ImportOptions) -> Result<Imported> {
     };
     let (width_millis, bars) = rows.into_bars(options.label, &mut notes)?;
     let name = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-    Ok(Imported { instrument: Instrument { name, width_millis, bars }, notes })
+    Ok(Imported { instrument: BarSeries { name, width_millis, bars }, notes })
 }
 
 /// Checks that an instrument's bars fill the 5-minute decision clock: their width divides 5 minutes, and they
@@ -105,7 +105,7 @@ pub fn import(path: &Path, options: &ImportOptions) -> Result<Imported> {
 /// [`Error::File`] that names the width found and what to give instead.
 ///
 /// [`resample`]: crate::market::resample::resample
-pub fn require_decision_clock(path: &Path, instrument: &Instrument) -> Result<()> {
+pub fn require_decision_clock(path: &Path, instrument: &BarSeries) -> Result<()> {
     let width_millis = instrument.width_millis;
     if width_millis <= 0 || DECISION_MILLIS % width_millis != 0 {
         return Err(file_error(

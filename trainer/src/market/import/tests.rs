@@ -58,7 +58,7 @@ const GOOD: [&str; 3] = [
 #[test]
 fn bars_are_taken_as_written_and_what_was_taken_is_said() {
     let imported = import_text(rows(&GOOD), &ImportOptions::default()).unwrap();
-    let Instrument { name, width_millis, bars } = imported.instrument;
+    let BarSeries { name, width_millis, bars } = imported.instrument;
     assert_eq!((name.as_str(), width_millis, bars.len()), ("bars", MINUTE_MILLIS, 3));
     let expected = Bar {
         open_millis: FIRST_MILLIS + 5 * MINUTE_MILLIS,
@@ -226,7 +226,7 @@ fn the_decision_clock_takes_bars_whose_width_divides_five_minutes() {
             close: 1.0,
             volume: 0.0,
         };
-        Instrument { name: "bars".to_owned(), width_millis: width, bars: (0..3).map(bar).collect() }
+        BarSeries { name: "bars".to_owned(), width_millis: width, bars: (0..3).map(bar).collect() }
     };
     for minutes in [1, 5] {
         require_decision_clock(path, &of(minutes * MINUTE_MILLIS, FIRST_MILLIS)).unwrap();
@@ -388,7 +388,7 @@ fn real_minute_bars_are_imported_and_resampled() {
     {
         let path = folder.join(name);
         let imported = import(&path, &end).unwrap();
-        let Instrument { width_millis, bars, .. } = &imported.instrument;
+        let BarSeries { width_millis, bars, .. } = &imported.instrument;
         assert_eq!((*width_millis, bars.len()), (MINUTE_MILLIS, n_bars), "{name}");
         assert!(imported.notes.iter().any(|note| note.starts_with(gaps)), "{name}: {:?}", imported.notes);
         assert_eq!(bars[0].open_millis % (60 * MINUTE_MILLIS), 0, "the future reopens at 23:00");

@@ -72,7 +72,7 @@ use std::f64::consts::TAU;
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
-use crate::market::bar::{Bar, DAY_MILLIS, DECISION_MILLIS, Instrument, MINUTE_MILLIS};
+use crate::market::bar::{Bar, DAY_MILLIS, DECISION_MILLIS, BarSeries, MINUTE_MILLIS};
 
 #[cfg(test)]
 mod calibration;
@@ -144,7 +144,7 @@ impl Default for SyntheticOptions {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Synthetic {
     /// The 5-minute bars, named `synthetic`.
-    pub instrument: Instrument,
+    pub instrument: BarSeries,
     /// For each bar the mean of `ln(close / open)` given all that went before, hidden flow included; gaps between bars
     /// have mean 0. Settled at the close of the bar before. Exactly 0 everywhere if `predictable_fraction` is 0.
     pub expected_log_return: Vec<f64>,
@@ -228,7 +228,7 @@ pub fn synthesize(options: &SyntheticOptions) -> Synthetic {
         }
     }
     Synthetic {
-        instrument: Instrument { name: "synthetic".to_owned(), width_millis: DECISION_MILLIS, bars },
+        instrument: BarSeries { name: "synthetic".to_owned(), width_millis: DECISION_MILLIS, bars },
         expected_log_return,
     }
 }

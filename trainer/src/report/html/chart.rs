@@ -249,7 +249,7 @@ impl Chart<'_> {
 
     /// The path of a polyline; points in a level row need only its ends.
     fn line(&self, points: &[(f64, f64)]) -> String {
-        let places: Vec<(i64, i64)> = points
+        let observation_refs: Vec<(i64, i64)> = points
             .iter()
             .map(|&(x, y)| {
                 // Far outside the picture is outside: this keeps the numbers short.
@@ -258,16 +258,16 @@ impl Chart<'_> {
             })
             .collect();
         let mut path = String::new();
-        for (at, &(x, y)) in places.iter().enumerate() {
+        for (at, &(x, y)) in observation_refs.iter().enumerate() {
             let is_inside_level_run =
-                at > 0 && places[at - 1].1 == y && places.get(at + 1).is_some_and(|next| next.1 == y);
+                at > 0 && observation_refs[at - 1].1 == y && observation_refs.get(at + 1).is_some_and(|next| next.1 == y);
             if at == 0 {
                 push(&mut path, format_args!("M{x} {y}"));
             } else if !is_inside_level_run {
                 push(&mut path, format_args!("L{x} {y}"));
             }
         }
-        if let [(x, y)] = places[..] {
+        if let [(x, y)] = observation_refs[..] {
             // A lone point has no line: a round cap on a line of no length is a dot.
             push(&mut path, format_args!("L{x} {y}"));
         }
@@ -342,7 +342,7 @@ impl Chart<'_> {
     /// What stands under the pointer, as JSON: places in [0, 1], their names, and for each series its values there.
     fn readouts(&self) -> String {
         let longest = self.series.iter().max_by_key(|series| series.points.len());
-        let places: Vec<f64> = match longest {
+        let observation_refs: Vec<f64> = match longest {
             Some(series) if series.points.len() <= N_READOUTS => {
                 series.points.iter().map(|point| point.0).collect()
             }
@@ -354,14 +354,14 @@ impl Chart<'_> {
                 })
                 .collect(),
         };
-        let rounded: Vec<f64> = places.iter().map(|&place| (self.along(place) * 1e4).round() / 1e4).collect();
-        let names: Vec<String> = places.iter().map(|&place| (self.across_words)(place)).collect();
+        let rounded: Vec<f64> = observation_refs.iter().map(|&place| (self.along(place) * 1e4).round() / 1e4).collect();
+        let names: Vec<String> = observation_refs.iter().map(|&place| (self.across_words)(place)).collect();
         let series: Vec<_> = self
             .series
             .iter()
             .filter(|series| !matches!(series.style, Style::Faint | Style::Fill))
             .map(|series| {
-                let values: Vec<String> = places
+                let values: Vec<String> = observation_refs
                     .iter()
                     .map(|&place| {
                         let next = series.points.partition_point(|point| point.0 <= place);

@@ -6,12 +6,12 @@ use crate::format;
 use crate::market::backtest::performance::{EquityCurve, Performance};
 use crate::market::dataset::{Market as PreparedMarket, span_millis};
 use crate::report::html::{
-    Along, Curve, LearningCurve, Market, Memory, Part, PerformanceRow, Positions, ReportData, ReturnsRow,
+    Along, Curve, LearningCurve, Market, Memory, DataPart, PerformanceRow, Positions, ReportData, ReturnsRow,
     Role, Tile,
 };
 use crate::report::summary::{Conclusion, spread, warnings};
-use crate::run::evaluation::{Judge, MarketTest, TestResult};
-use crate::run::train_loop::Books;
+use crate::run::evaluation::{Evaluator, MarketTest, TestResult};
+use crate::run::train_loop::RunState;
 use crate::telemetry::metrics;
 use crate::telemetry::metrics::{Kind, Metrics};
 
@@ -19,23 +19,23 @@ use crate::telemetry::metrics::{Kind, Metrics};
 ///
 /// # Errors
 /// Where the metrics cannot be read back.
-pub fn data(books: &Books, conclusion: &Conclusion, command_line: &str) -> Result<ReportData> {
-    let rows = metrics::read_all(&books.folder.metrics())?;
+pub fn data(state: &RunState, conclusion: &Conclusion, command_line: &str) -> Result<ReportData> {
+    let rows = metrics::read_all(&state.folder.metrics())?;
     let mut report = ReportData {
-        title: books.folder.root().file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        subtitle: subtitle(books),
+        title: state.folder.root().file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        subtitle: subtitle(state),
         command_line: command_line.to_owned(),
-        seeds: vec![books.config.run.seed],
-        tiles: tiles(books, conclusion),
-        facts: facts(books, conclusion),
-        learning: learning(books, &rows),
+        seeds: vec![state.config.run.seed],
+        tiles: tiles(state, conclusion),
+        facts: facts(state, conclusion),
+        learning: learning(state, &rows),
         memory: Some(memory(&rows, conclusion)),
-        honesty: [warnings(books, conclusion), honesty(conclusion)].concat(),
-        configuration: Some(books.config.to_toml()),
+        limitations: [warnings(state, conclusion), limitations(conclusion)].concat(),
+        configuration: Some(state.config.to_toml()),
         ..ReportData::default()
     };
-    match (&books.judge, &conclusion.test) {
-        (Judge::Market(market), TestResult::Market(test)) => {
+    match (&state.evaluator, &conclusion.test) {
+        (Evaluator::Market(market), TestResult::Market(test)) => {
             report.verdict = Some(test.verdict());
             report.data.clone_from(&market.notes);
             report.parts = parts(market);
@@ -54,13 +54,13 @@ pub fn data(books: &Books, conclusion: &Conclusion, command_line: &str) -> Resul
                 highest,
             }];
         }
-        (Judge::CartPole { .. }, TestResult::Market(_)) => unreachable!("a market's test needs a market"),
+        (Evaluator::CartPole { .. }, TestResult::Market(_)) => unreachable!("a market's test needs a market"),
     }
     Ok(report)
 }
 
-fn subtitle(books: &Books) -> String {
-    let config = &books.config;
+fn subtitle(state: &RunState) -> String {
+    let config = &state.config;
     match config.run.environment {
         EnvironmentKind::Cartpole => "DQN · CartPole-v1".to_owned(),
         EnvironmentKind::Market => {
@@ -74,12 +74,12 @@ fn subtitle(books: &Books) -> String {
     }
 }
 
-fn tiles(books: &Books, conclusion: &Conclusion) -> Vec<Tile> {
-    let counters = &books.counters;
+fn tiles(state: &RunState, conclusion: &Conclusion) -> Vec<Tile> {
+    let counters = &state.counters;
     let tile =
         |label: &str, value: String, note: Option<String>| Tile { label: label.to_owned(), value, note };
     let peak = conclusion.peak_resident_bytes;
-    let replay = books.learner.replay();
+    let replay = state.learner.replay();
     vec![
         tile("Environment steps", format::count(counters.environment_steps), None),
         tile("Learner steps", format::count(counters.learner_steps), None),
@@ -98,12 +98,12 @@ fn tiles(books: &Books, conclusion: &Conclusion) -> Vec<Tile> {
     ]
 }
 
-fn facts(books: &Books, conclusion: &Conclusion) -> Vec<(String, String)> {
+fn facts(state: &RunState, conclusion: &Conclusion) -> Vec<(String, String)> {
     let mut facts = vec![
         ("weights_sha256".to_owned(), conclusion.weights_sha256.clone()),
-        ("data identity".to_owned(), books.counters.data_identity.clone()),
+        ("data identity".to_owned(), state.counters.data_identity.clone()),
     ];
-    if let Some(best) = books.counters.best {
+    if let Some(best) = state.counters.best {
         let fact = format!(
             "those of environment step {}, best on validation",
             format::count(best.environment_steps)
@@ -113,14 +113,14 @@ fn facts(books: &Books, conclusion: &Conclusion) -> Vec<(String, String)> {
     facts
 }
 
-fn parts(market: &PreparedMarket) -> Vec<Part> {
+fn parts(market: &PreparedMarket) -> Vec<DataPart> {
     let part = |name: &str, of: fn(&crate::market::split::Split) -> &std::ops::Range<usize>| {
         let spans =
-            market.tapes.iter().zip(&market.splits).map(|(tape, split)| span_millis(&tape.bars, of(split)));
+            market.price_series.iter().zip(&market.splits).map(|(series, split)| span_millis(&series.bars, of(split)));
         let (from_millis, to_millis) =
             spans.fold((i64::MAX, i64::MIN), |(a, b), (from, to)| (a.min(from), b.max(to)));
         let n_bars = market.splits.iter().map(|split| of(split).len() as u64).sum();
-        Part { name: name.to_owned(), from_millis, to_millis, n_bars }
+        DataPart { name: name.to_owned(), from_millis, to_millis, n_bars }
     };
     let all = [
         part("train", |split| &split.train),
@@ -166,7 +166,7 @@ fn results(market: &PreparedMarket, test: &MarketTest) -> Market {
     }
 }
 
-fn learning(books: &Books, rows: &[Metrics]) -> Vec<LearningCurve> {
+fn learning(state: &RunState, rows: &[Metrics]) -> Vec<LearningCurve> {
     let points = |kind: Kind, of: fn(&Metrics) -> Option<f64>| -> Vec<(u64, f64)> {
         let of_kind = rows.iter().filter(|row| row.kind == kind);
         of_kind.filter_map(|row| Some((row.environment_steps, of(row)?))).collect()
@@ -177,8 +177,8 @@ fn learning(books: &Books, rows: &[Metrics]) -> Vec<LearningCurve> {
         points,
         ..LearningCurve::default()
     };
-    let mark = books.counters.best.map(|best| (best.environment_steps, "kept".to_owned()));
-    let is_market = matches!(books.judge, Judge::Market(_));
+    let mark = state.counters.best.map(|best| (best.environment_steps, "kept".to_owned()));
+    let is_market = matches!(state.evaluator, Evaluator::Market(_));
     let validation = if is_market {
         LearningCurve {
             mark,
@@ -217,7 +217,7 @@ fn memory(rows: &[Metrics], conclusion: &Conclusion) -> Memory {
     }
 }
 
-fn honesty(conclusion: &Conclusion) -> Vec<String> {
+fn limitations(conclusion: &Conclusion) -> Vec<String> {
     let mut notes = Vec::new();
     if let TestResult::Market(test) = &conclusion.test {
         notes.push(
@@ -225,7 +225,7 @@ fn honesty(conclusion: &Conclusion) -> Vec<String> {
              an embargo of one observation window stands between the parts."
                 .to_owned(),
         );
-        let (t, is_chance) = test.luck();
+        let (t, is_chance) = test.t_test();
         let said = if is_chance { "is within chance" } else { "is more than chance gives" };
         notes.push(format!(
             "The agent's mean log return a bar over that of staying flat {said}: t = {t:.2}, where |t| < 2 is passed by \

@@ -47,7 +47,7 @@ pub struct ReportData {
     /// What the data are and what the import took them for, a line each.
     pub data: Vec<String>,
     /// Train, validation and test, in the order of time.
-    pub parts: Vec<Part>,
+    pub parts: Vec<DataPart>,
     /// Results on a market.
     pub market: Option<Market>,
     /// Results where there is no market.
@@ -59,7 +59,7 @@ pub struct ReportData {
     /// A measure over several seeds, each a chart of dots.
     pub spreads: Vec<Spread>,
     /// What is not measured, what is within chance, that the test part was not seen before: a paragraph each.
-    pub honesty: Vec<String>,
+    pub limitations: Vec<String>,
     /// The resolved configuration as TOML, shown on demand.
     pub configuration: Option<String>,
 }
@@ -77,7 +77,7 @@ pub struct Tile {
 
 /// One part of the data in time.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Part {
+pub struct DataPart {
     /// `train`, `validation` or `test`.
     pub name: String,
     /// Its first moment, in milliseconds since 1970 UTC.

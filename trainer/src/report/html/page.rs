@@ -5,7 +5,7 @@ use crate::report::html::escape::{escape, push};
 use crate::report::html::market::{equity_section, positions_section};
 use crate::report::html::table::{performance_section, returns_section};
 use crate::report::html::training::{learning_section, memory_section, spread_section};
-use crate::report::html::{Part, ReportData, Tile};
+use crate::report::html::{DataPart, ReportData, Tile};
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("readout.js");
@@ -36,7 +36,7 @@ pub(super) fn page(report: &ReportData) -> String {
     }
     out.push_str(&returns_section(&report.returns));
     out.push_str(&spread_section(&report.spreads));
-    out.push_str(&honesty(&report.honesty));
+    out.push_str(&limitations(&report.limitations));
     if let Some(market) = &report.market {
         out.push_str(&positions_section(market));
     }
@@ -80,7 +80,7 @@ fn tiles(tiles: &[Tile]) -> String {
     out
 }
 
-fn honesty(notes: &[String]) -> String {
+fn limitations(notes: &[String]) -> String {
     if notes.is_empty() {
         return String::new();
     }
@@ -91,7 +91,7 @@ fn honesty(notes: &[String]) -> String {
     )
 }
 
-fn data(lines: &[String], parts: &[Part]) -> String {
+fn data(lines: &[String], parts: &[DataPart]) -> String {
     if lines.is_empty() && parts.is_empty() {
         return String::new();
     }

@@ -78,7 +78,7 @@ fn full(n_bars: usize) -> ReportData {
             values: vec![(1, 0.1)],
             ..Spread::default()
         }],
-        honesty: vec!["One seed says little.".to_string()],
+        limitations: vec!["One seed says little.".to_string()],
         ..ReportData::default()
     }
 }

@@ -7,7 +7,7 @@ use rand_pcg::Pcg64Mcg;
 use shuttle::thread;
 
 use crate::error::Error;
-use crate::frames::Place;
+use crate::frames::ObservationRef;
 use crate::replay::Transition;
 use crate::replay::sampler::{Drawn, Sampler};
 use crate::replay::shared::core::{Block, Core, Lease, Lock, Locks, Published};
@@ -41,12 +41,12 @@ fn row(environment: u16, row: usize) -> [u8; 8] {
 
 fn published(environment: u16, number: usize) -> Published {
     let rows = number * ROWS..(number + 1) * ROWS;
-    let transition = |own: usize| Transition {
-        from: Place { environment, own: own.saturating_sub(1) as u32, ..Place::default() },
-        to_base: 0,
-        to_own: own as u32,
+    let transition = |local: usize| Transition {
+        from: ObservationRef { environment, local: local.saturating_sub(1) as u32, ..ObservationRef::default() },
+        to_t: 0,
+        to_local: local as u32,
         action: environment as u8,
-        reward: own as f32,
+        reward: local as f32,
         discount: 1.0,
     };
     let bytes = rows.clone().flat_map(|at| row(environment, at)).collect();
@@ -55,13 +55,13 @@ fn published(environment: u16, number: usize) -> Published {
 }
 
 /// All that a lease shows is what was written there, whatever the others do meanwhile.
-fn check_lease(lease: &Lease, places: &[Place]) {
-    for (i, place) in places.iter().enumerate() {
-        for at in (place.own as usize).saturating_sub(1)..=place.own as usize {
+fn check_lease(lease: &Lease, observation_refs: &[ObservationRef]) {
+    for (i, observation) in observation_refs.iter().enumerate() {
+        for at in (observation.local as usize).saturating_sub(1)..=observation.local as usize {
             let holds = |block: &&Block| (block.first_row..block.first_row + block.n_rows).contains(&at);
             let block = lease.blocks(i).iter().find(holds).expect("a drawn row is held");
             let rows = block.rows.rows().unwrap();
-            assert_eq!(rows[(at - block.first_row) * 8..][..8], row(place.environment, at));
+            assert_eq!(rows[(at - block.first_row) * 8..][..8], row(observation.environment, at));
         }
     }
 }
@@ -73,8 +73,8 @@ fn draw(core: &Core<ModelLocks>, rng: &mut Pcg64Mcg) -> Option<Drawn> {
         outcome => outcome.unwrap(),
     }
     thread::yield_now();
-    check_lease(&now, &drawn.places);
-    check_lease(&next, &drawn.next_places);
+    check_lease(&now, &drawn.observation_refs);
+    check_lease(&next, &drawn.next_observation_refs);
     Some(drawn)
 }
 
@@ -110,11 +110,11 @@ fn all_at_once() {
                     let given = sampler.priorities().unwrap().priority(index) > 1e5;
                     assert!(!seen || given, "a priority was lost");
                 }
-                for (slot, (place, action)) in drawn.slots.iter().zip(drawn.places.iter().zip(&drawn.actions))
+                for (slot, (observation, action)) in drawn.slots.iter().zip(drawn.observation_refs.iter().zip(&drawn.actions))
                 {
                     if let Some(index) = transitions.index(*slot) {
                         let held = transitions.at(index);
-                        assert_eq!((held.from, i64::from(held.action)), (*place, *action));
+                        assert_eq!((held.from, i64::from(held.action)), (*observation, *action));
                     }
                 }
             });
@@ -137,7 +137,7 @@ fn all_at_once() {
             let mut numbers: Vec<(crate::replay::Slot, u32)> = (0..transitions.len())
                 .map(|index| (transitions.slot(index), transitions.at(index)))
                 .filter(|(_, transition)| transition.from.environment == environment)
-                .map(|(slot, transition)| (slot, transition.to_own))
+                .map(|(slot, transition)| (slot, transition.to_local))
                 .collect();
             numbers.sort_unstable();
             assert!(numbers.windows(2).all(|pair| pair[0].1 + 1 == pair[1].1), "{numbers:?}");

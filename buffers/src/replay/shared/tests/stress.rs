@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
-use crate::frames::Place;
+use crate::frames::ObservationRef;
 use crate::replay::Transition;
 use crate::replay::sampler::{Drawn, Sampler};
 use crate::replay::shared::core::{Block, Core, Lease, Lock, Locks, Published};
@@ -32,13 +32,13 @@ fn write<L: Locks>(core: &Core<L>, environment: u16, stop: &AtomicBool) -> u64 {
     let mut first_row = 0;
     while !stop.load(Ordering::Relaxed) {
         let n_rows = rng.random_range(1..65);
-        let place = |own: usize| Place { environment, own: own as u32, ..Place::default() };
-        let transitions = (first_row..first_row + n_rows).filter(|own| *own >= REACH).map(|own| Transition {
-            from: place(own - 1),
-            to_base: 0,
-            to_own: own as u32,
+        let observation = |local: usize| ObservationRef { environment, local: local as u32, ..ObservationRef::default() };
+        let transitions = (first_row..first_row + n_rows).filter(|local| *local >= REACH).map(|local| Transition {
+            from: observation(local - 1),
+            to_t: 0,
+            to_local: local as u32,
             action: environment as u8,
-            reward: own as f32,
+            reward: local as f32,
             discount: 0.9,
         });
         let chunk = Arc::new(Chunk::Hot(rows(environment, first_row, n_rows)));
@@ -49,16 +49,16 @@ fn write<L: Locks>(core: &Core<L>, environment: u16, stop: &AtomicBool) -> u64 {
     (first_row.saturating_sub(REACH)) as u64
 }
 
-fn check(lease: &Lease, places: &[Place]) {
-    for (i, place) in places.iter().enumerate() {
-        let end = place.own as usize;
+fn check(lease: &Lease, observation_refs: &[ObservationRef]) {
+    for (i, observation) in observation_refs.iter().enumerate() {
+        let end = observation.local as usize;
         let mut next = (end + 1).saturating_sub(REACH);
         for block in lease.blocks(i) {
             let after = (block.first_row + block.n_rows).min(end + 1);
             assert!(block.first_row <= next && next < after, "blocks are neighbours");
             let held = block.rows.rows().unwrap();
             let skipped = (next - block.first_row) * SHAPE.row_bytes();
-            let wanted = rows(place.environment, next, after - next);
+            let wanted = rows(observation.environment, next, after - next);
             assert_eq!(held[skipped..][..wanted.len()], wanted);
             next = after;
         }
@@ -98,8 +98,8 @@ where
                 }
                 let mut drawn = Drawn::default();
                 if core.draw(64, 0.4, &mut rng, &mut drawn, [&mut now, &mut next]).is_ok() {
-                    check(&now, &drawn.places);
-                    check(&next, &drawn.next_places);
+                    check(&now, &drawn.observation_refs);
+                    check(&next, &drawn.next_observation_refs);
                     n_batches.fetch_add(1, Ordering::Relaxed);
                     to_learner.with(|waiting| waiting.push_back(drawn));
                 }

@@ -23,7 +23,7 @@ use crate::market::account::ACCOUNT_WIDTH;
 /// Transitions of a batch.
 const BATCH: usize = 256;
 /// The line of the table's row.
-const LINE_BYTES: u64 = 512 << 20;
+const LIMIT_BYTES: u64 = 512 << 20;
 /// Calendar days of its market: the streams are shared and small, and the line is for transitions.
 const DAYS: u32 = 60;
 /// Bytes under the line that are set aside: unfinished chunks, chunks on their way to be packed, batches, freed blocks.
@@ -35,7 +35,7 @@ const WARM_SECONDS: f64 = 5.0;
 
 /// What a replay under a line does.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct UnderLine {
+pub(super) struct UnderLimit {
     pub(super) limit_bytes: u64,
     pub(super) transitions: usize,
     /// Transitions a second, drawn, gathered and given new priorities.
@@ -48,7 +48,7 @@ pub(super) struct UnderLine {
     pub(super) read_bytes_per_transition: f64,
 }
 
-impl UnderLine {
+impl UnderLimit {
     /// What it did, in words.
     pub(super) fn text(&self) -> String {
         format!(
@@ -67,25 +67,25 @@ impl UnderLine {
 }
 
 /// Fills and samples a replay of `capacity` transitions in this process, which keeps to `limit_bytes` from now on.
-pub(super) fn measure(bench: &Bench, capacity: usize, limit_bytes: u64) -> Result<UnderLine> {
+pub(super) fn measure(bench: &Bench, capacity: usize, limit_bytes: u64) -> Result<UnderLimit> {
     let resident = probe::resident_bytes()?;
     ledger::set_base(resident.saturating_sub(ledger::counted_bytes()));
     budget::set_limit(limit_bytes);
     let fixed = resident + SumTree::planned_bytes(capacity) + ASIDE_BYTES;
     let Some(budget_bytes) = limit_bytes.checked_sub(fixed) else {
-        return Err(Error::ReplayLineTooLow { limit_bytes, least_bytes: fixed });
+        return Err(Error::ReplayLimitTooLow { limit_bytes, least_bytes: fixed });
     };
     let store = StoreOptions { window_bytes: 0, budget_bytes, ..bench.work.store(Tier::Mapped, "own")? };
-    let scenes = Arc::new(bench.work.scenes().clone());
+    let dataset = Arc::new(bench.work.dataset().clone());
     let options = ReplayOptions {
         capacity_transitions: capacity,
         priority_exponent: PRIORITY_EXPONENT,
         n_environments: N_ENVIRONMENTS,
-        own_width: ACCOUNT_WIDTH,
+        local_width: ACCOUNT_WIDTH,
         copies_observations: false,
         store,
     };
-    let mut replay = Replay::new(&options, Arc::clone(&scenes))?;
+    let mut replay = Replay::new(&options, Arc::clone(&dataset))?;
     let mut play = bench.work.play(1)?;
     for tenth in 1..=10 {
         let n_more = capacity * tenth / 10 - replay.len();
@@ -98,7 +98,7 @@ pub(super) fn measure(bench: &Bench, capacity: usize, limit_bytes: u64) -> Resul
     }
     drop(play);
     settled(&mut replay)?;
-    let mut filled = Filled::of(replay, scenes);
+    let mut filled = Filled::of(replay, dataset);
     let warm = Bench { seconds: WARM_SECONDS, repeats: 1, ..bench.clone() };
     warm.rate(|| filled.sample_and_update(BATCH).map(|()| BATCH))?;
     let (before, mut n) = (crate::bench::replay::sampling::bytes_read(), 0);
@@ -108,7 +108,7 @@ pub(super) fn measure(bench: &Bench, capacity: usize, limit_bytes: u64) -> Resul
     })?;
     let read = crate::bench::replay::sampling::bytes_read() - before;
     let bytes = filled.replay.tier_bytes();
-    Ok(UnderLine {
+    Ok(UnderLimit {
         limit_bytes,
         transitions: filled.replay.len(),
         transitions_per_second: rate,
@@ -139,7 +139,7 @@ pub(super) fn against_hot(bench: &Bench, capacity: usize) -> Result<Measured> {
         turns.push((under, f64::midpoint(hot_before, hot_after)));
         hot_before = hot_after;
     }
-    let ratio = |(under, hot): &(UnderLine, f64)| under.transitions_per_second / hot;
+    let ratio = |(under, hot): &(UnderLimit, f64)| under.transitions_per_second / hot;
     turns.sort_by(|one, other| ratio(one).total_cmp(&ratio(other)));
     let ratios: Vec<f64> = turns.iter().map(ratio).collect();
     let told: Vec<String> = ratios.iter().map(|ratio| format!("{ratio:.2}")).collect();
@@ -155,11 +155,11 @@ pub(super) fn against_hot(bench: &Bench, capacity: usize) -> Result<Measured> {
     Ok(Measured { value, note, details })
 }
 
-fn in_own_process(bench: &Bench, capacity: usize) -> Result<UnderLine> {
+fn in_own_process(bench: &Bench, capacity: usize) -> Result<UnderLimit> {
     let program = std::env::current_exe().map_err(Error::io("/proc/self/exe"))?;
     let json_path = bench.folder.join("line.json");
     let output = Command::new(program)
-        .args(["bench", "replay", "--line", &LINE_BYTES.to_string(), "--most", &capacity.to_string()])
+        .args(["bench", "replay", "--line", &LIMIT_BYTES.to_string(), "--most", &capacity.to_string()])
         .args(["--repeats", &bench.repeats.to_string(), "--seconds", &bench.seconds.to_string()])
         .arg("--folder")
         .arg(&bench.folder)
