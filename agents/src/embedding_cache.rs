@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use buffers::frames::{Clock, ObservationRef, Dataset};
+use buffers::frames::{Clock, Dataset, ObservationRef};
 use embedders::{EMBEDDING_WIDTH, Fused, Mode, State};
 use memsys::nn::parameters::Weights;
 use tch::{Device, Tensor};
@@ -62,7 +62,7 @@ impl EmbeddingCache {
     }
 }
 
-/// The embeddings of the positions `range` of a scene, (length of range) × [`EMBEDDING_WIDTH`], on the CPU.
+/// The embeddings of the positions `range` of an instrument, (length of range) × [`EMBEDDING_WIDTH`], on the CPU.
 ///
 /// # Errors
 /// Where libtorch refuses a call.
@@ -86,7 +86,8 @@ pub fn embed_range(
 
 /// The positions of a block: those among its [`BLOCK`] whose windows are full.
 fn block_range(dataset: &Dataset, instrument: u16, block: usize) -> Range<usize> {
-    (block * BLOCK).max(dataset.first_step(instrument))..((block + 1) * BLOCK).min(dataset.n_steps(instrument))
+    (block * BLOCK).max(dataset.first_step(instrument))
+        ..((block + 1) * BLOCK).min(dataset.n_steps(instrument))
 }
 
 fn embed_block(

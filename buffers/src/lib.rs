@@ -2,12 +2,12 @@
 //!
 //! ```text
 //! FrameStream   rows of one width, appended once                         (a market's feature rows; an
-//!      ▲                                                                  environment's own numbers)
+//!      ▲                                                                  environment's local numbers)
 //!      │ windows (stream, end, length, stride)
 //! Scenes        what all environments share: the streams of each instrument
 //!      ▲
-//!      │ Place (scene, environment, base, own) = an observation in 12 bytes
-//! Replay        transitions, priorities, and the environments' own streams ──sample──> Batch (tensors)
+//!      │ ObservationRef (instrument, environment, t, local) = an observation in 12 bytes
+//! Replay        transitions, priorities, and the environments' local streams ──sample──> Batch (tensors)
 //! ```
 //!
 //! Reading order: [`frames`], [`store`] (chunks of rows, and the file that outlives the process), then [`replay`]. The crate knows nothing of markets or of learning.

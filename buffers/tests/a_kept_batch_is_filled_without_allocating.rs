@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use buffers::frames::{Clock, FrameStream, ObservationRef, Instrument, Dataset, View};
+use buffers::frames::{Clock, Dataset, FrameStream, Instrument, ObservationRef, View};
 use buffers::replay::{Batch, Replay, ReplayOptions, StoreOptions, Tier, Transition};
 use memsys::ledger;
 use rand::SeedableRng;
@@ -122,7 +122,8 @@ fn a_kept_batch_is_filled_without_allocating() {
         replay.sample_into(64, 0.5, &mut rng, &mut batch).unwrap();
         assert_eq!(Vec::<i64>::try_from(&held).unwrap(), before, "actions that something else holds stay");
         let actions = Vec::<i64>::try_from(&batch.actions).unwrap();
-        let expected: Vec<i64> = batch.observation_refs.iter().map(|observation| i64::from(observation.local % 5)).collect();
+        let expected: Vec<i64> =
+            batch.observation_refs.iter().map(|observation| i64::from(observation.local % 5)).collect();
         assert_eq!(actions, expected);
     }
 }

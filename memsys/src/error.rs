@@ -29,7 +29,7 @@ pub enum Error {
         /// The version needed.
         wanted: &'static str,
     },
-    /// The line has no room for an allocation.
+    /// The memory limit has no room for an allocation.
     #[error("out of memory: {0}")]
     Refused(Refusal),
     /// The system does not tell what was asked.

@@ -1,4 +1,4 @@
-//! The line, how many bytes a run may hold resident, as the user writes it: `2GiB`, `1.5GB`, `1073741824` or `60%`.
+//! The memory limit, how many bytes a run may hold resident, as the user writes it: `2GiB`, `1.5GB`, `1073741824` or `60%`.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ const UNITS: [(&str, u64); 9] = [
 /// What a memory line looks like, for the faults that say so.
 const FORMS: &str = "write a size such as 2GiB, 512MiB or 1.5GB, a number of bytes, or a share such as 60%";
 
-/// The line that the process does not load past: its whole resident set.
+/// The memory limit that the process does not load past: its whole resident set.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum MemoryLimit {
     /// This many bytes; 1 or more.
@@ -70,7 +70,7 @@ impl MemoryLimit {
         }
     }
 
-    /// The line in bytes, where the machine or its control group allows `available_bytes`. A size may lie above
+    /// The memory limit in bytes, where the machine or its control group allows `available_bytes`. A size may lie above
     /// what is available: whether that is a fault is not decided here.
     #[must_use]
     pub fn limit_bytes(self, available_bytes: u64) -> u64 {
@@ -100,7 +100,7 @@ fn cut_to_bytes(number: f64, factor: u64) -> Option<u64> {
     (bytes < u64::MAX as f64).then_some(bytes as u64)
 }
 
-/// The shortest spelling that [`MemoryLimit::parse`] reads back to the same line.
+/// The shortest spelling that [`MemoryLimit::parse`] reads back to the same memory limit.
 impl fmt::Display for MemoryLimit {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
@@ -180,7 +180,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_printed_line_reads_back_the_same(bytes in 1_u64.., shift in 0_u32..40, percent in 0.001_f64..=100.0) {
+        fn a_printed_limit_reads_back_the_same(bytes in 1_u64.., shift in 0_u32..40, percent in 0.001_f64..=100.0) {
             for limit in [Bytes(bytes), Bytes((bytes >> 40).max(1) << (shift % 24)), Percent(percent)] {
                 prop_assert_eq!(MemoryLimit::parse(&limit.to_string()), Ok(limit));
             }

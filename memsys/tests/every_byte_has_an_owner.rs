@@ -17,7 +17,7 @@ fn zeros(sizes: &[i64]) -> Tensor {
 
 /// One test, so that nothing else allocates beside it.
 #[test]
-fn counted_bytes_are_those_by_hand_and_what_passes_the_line_is_refused() {
+fn counted_bytes_are_those_by_hand_and_what_passes_the_limit_is_refused() {
     count_tensors().unwrap();
     let (first, second) = (Owner::named("test/first"), Owner::named("test/second"));
 
@@ -42,7 +42,7 @@ fn counted_bytes_are_those_by_hand_and_what_passes_the_line_is_refused() {
     assert_eq!([first.tensor_bytes(), second.tensor_bytes()], [0, 0]);
     assert_eq!([first.peak_bytes(), second.peak_bytes()], by_hand);
 
-    // A million floats do not fit under a line a MiB above what is held; a quarter of that does.
+    // A million floats do not fit under a memory limit a MiB above what is held; a quarter of that does.
     budget::collect(u64::MAX);
     budget::set_limit(ledger::counted_bytes() + (2 << 20));
     let _owner = first.enter();

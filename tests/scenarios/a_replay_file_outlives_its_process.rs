@@ -347,7 +347,7 @@ fn of_a_folder_every_file_is_told_of_and_one_damaged_file_hides_none() {
         "one written aside is none yet"
     );
     for word in
-        ["./replay.plr: ", "transitions", "own rows 0", "./streams.plr: ", "structure 0", "tactical 0"]
+        ["./replay.plr: ", "transitions", "local rows 0", "./streams.plr: ", "structure 0", "tactical 0"]
     {
         assert!(text.contains(word), "`{word}` is not in: {text}");
     }

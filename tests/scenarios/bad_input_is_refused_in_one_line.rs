@@ -100,7 +100,7 @@ fn what_cannot_be_is_refused_at_once() {
     let json = format!("{nowhere}/figures.json");
     check(&["bench", "replay", "--json", &json], &[&json, "no folder"]);
     for line in ["0", "-5", "100.5", "50,NaN"] {
-        check(&["bench", "memory", "--lines", line], &["--lines", "percent of the unmanaged peak"]);
+        check(&["bench", "memory", "--limits", line], &["--limits", "percent of the unmanaged peak"]);
     }
 }
 
@@ -117,7 +117,7 @@ fn a_run_is_not_resumed_over_other_settings_or_other_bars() {
 }
 
 #[test]
-fn a_line_below_what_the_program_itself_holds_is_status_3() {
+fn a_limit_below_what_the_program_itself_holds_is_status_3() {
     let folder = tempfile::tempdir().unwrap();
     let output = run(folder.path(), &["train", "--memory", "1", "--out", "out"]);
     let text = String::from_utf8_lossy(&output.stderr).into_owned();

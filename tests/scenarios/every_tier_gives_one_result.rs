@@ -78,7 +78,7 @@ fn hot_compressed_and_mapped_give_one_sha_and_so_does_a_mapped_run_that_was_kill
     assert_eq!((bytes(&hot, "compressed"), bytes(&hot, "mapped")), (Some(0), None));
     let compressed = inspected(folder.path(), "compressed");
     assert_eq!((bytes(&compressed, "mapped"), &compressed["files"]), (None, &Value::Array(Vec::new())));
-    // A full chunk of transitions and one of each environment's own rows.
+    // A full chunk of transitions and one of each environment's local rows.
     assert!(bytes(&compressed, "compressed") > Some(3 * 1024), "{}", compressed["tier_bytes"]);
     let mapped = inspected(folder.path(), "mapped");
     let [replay, streams] = [0, 1].map(|file| {
@@ -88,7 +88,7 @@ fn hot_compressed_and_mapped_give_one_sha_and_so_does_a_mapped_run_that_was_kill
     });
     let n_inserted = mapped["n_inserted"].as_u64().unwrap();
     assert_eq!(replay[0], ("transitions".to_owned(), n_inserted), "all that was inserted went to the file");
-    for (stream, name) in replay[1..].iter().zip(["own rows 0", "own rows 1"]) {
+    for (stream, name) in replay[1..].iter().zip(["local rows 0", "local rows 1"]) {
         assert!(stream.0 == name && stream.1 > n_inserted / 2, "{stream:?}");
     }
     let names: Vec<&str> = streams.iter().map(|(name, _)| name.as_str()).collect();

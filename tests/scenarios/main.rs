@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a scenario fails where a step of it fails")]
 
 mod a_bench_leaves_nothing_behind;
-mod a_mapped_run_keeps_to_its_line;
+mod a_mapped_run_keeps_to_its_memory_limit;
 mod a_replay_file_outlives_its_process;
 mod arrows_point_down;
 mod bad_input_is_refused_in_one_line;
@@ -13,5 +13,5 @@ mod real_bars_train;
 mod refused_allocations_change_nothing;
 mod resumed_run_equals_uninterrupted_run;
 mod run_leaves_a_whole_folder;
-mod the_line_holds;
+mod the_memory_limit_holds;
 mod the_plan_is_what_the_run_takes;

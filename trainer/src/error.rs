@@ -43,22 +43,22 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The line cannot hold the run.
+    /// The memory limit cannot hold the run.
     #[error(
-        "memory.limit: a line of {} cannot hold this run; the smallest that can is {} (--memory {}):\n{_0}",
+        "memory.limit: a memory limit of {} cannot hold this run; the smallest that can is {} (--memory {}):\n{_0}",
         format::bytes(_0.limit_bytes),
         format::bytes(_0.smallest_limit_bytes),
         memsys::limit::MemoryLimit::Bytes(_0.smallest_limit_bytes)
     )]
     LimitTooLow(Box<Plan>),
-    /// The line cannot hold a replay that is measured by itself.
+    /// The memory limit cannot hold a replay that is measured by itself.
     #[error(
-        "--line: a line of {} cannot hold this replay: {} are needed before a row is held; give more, or a smaller --most",
+        "--memory: a memory limit of {} cannot hold this replay: {} are needed before a row is held; give more, or a smaller --most",
         format::bytes(*limit_bytes),
         format::bytes(*least_bytes)
     )]
     ReplayLimitTooLow {
-        /// The line.
+        /// The memory limit.
         limit_bytes: u64,
         /// What the program and the replay's tree take.
         least_bytes: u64,

@@ -12,7 +12,7 @@ pub enum Body {
         /// Dropout while learning; `None` keeps the preset's own.
         dropout: Option<f64>,
     },
-    /// Two layers over the environment's own numbers.
+    /// Two layers over the environment's local numbers.
     Plain,
 }
 
@@ -63,7 +63,7 @@ pub struct DqnConfig {
     pub hidden: i64,
     /// Actions.
     pub n_actions: i64,
-    /// Numbers in the environment's own row.
+    /// Numbers in the environment's local row.
     pub local_width: i64,
     /// The online network chooses the action whose value is bootstrapped.
     pub double: bool,

@@ -229,10 +229,15 @@ impl Learner {
         let next = part.all(&batch.next_observations)?;
         let target = match (&mut self.target_embeddings, self.network.embedders()) {
             (Some(kept), Some(embedders)) => {
-                let observation_refs = &batch.next_observation_refs[part.start as usize..(part.start + part.len) as usize];
+                let observation_refs =
+                    &batch.next_observation_refs[part.start as usize..(part.start + part.len) as usize];
                 let embedding = kept.embed(embedders, &self.target, &self.dataset, observation_refs)?;
                 let local = &next[next.len() - 1];
-                self.network.values_of_embedding(&self.target, &embedding, &local.f_reshape([part.len, -1])?)?
+                self.network.values_of_embedding(
+                    &self.target,
+                    &embedding,
+                    &local.f_reshape([part.len, -1])?,
+                )?
             }
             _ => self.network.values(&self.target, &next, Mode::Evaluate)?,
         };
@@ -329,7 +334,8 @@ impl Learner {
 /// is drawn, so the draws of a target interval must well exceed the positions there are.
 fn keeps_embeddings(config: &DqnConfig, dataset: &Dataset) -> bool {
     let TargetUpdate::Periodic { interval } = config.target_update else { return false };
-    let n_positions: usize = (0..dataset.n_instruments() as u16).map(|instrument| dataset.n_steps(instrument)).sum();
+    let n_positions: usize =
+        (0..dataset.n_instruments() as u16).map(|instrument| dataset.n_steps(instrument)).sum();
     config.body != Body::Plain && interval.saturating_mul(config.batch as u64) > 2 * n_positions as u64
 }
 
@@ -361,7 +367,7 @@ fn step_seed(seed: u64, step: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use buffers::frames::{Clock, FrameStream, ObservationRef, Instrument, View};
+    use buffers::frames::{Clock, FrameStream, Instrument, ObservationRef, View};
     use buffers::replay::{Replay, ReplayOptions, StoreOptions, Transition};
     use embedders::Preset;
     use memsys::nn::activations;
@@ -483,7 +489,11 @@ mod tests {
     }
 
     /// One learner step over a batch of 128: the errors, and every number that it changed.
-    fn stepped(config: DqnConfig, micro_batch: usize, mode: Option<ActivationMode>) -> (Vec<f32>, Tensor, Tensor) {
+    fn stepped(
+        config: DqnConfig,
+        micro_batch: usize,
+        mode: Option<ActivationMode>,
+    ) -> (Vec<f32>, Tensor, Tensor) {
         let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut rng = Pcg64Mcg::seed_from_u64(9);
         let dataset = dataset(&mut rng);

@@ -3,7 +3,7 @@
 //! ```text
 //! market   structure, tactical, regime, LVN ──embedders──> 136 + 4 ┐
 //!                                          account (own) ───── 8 ──┴─ heads ─> Q (B × actions)
-//! plain    own numbers ── Linear, ReLU, Linear, ReLU ──────────────── heads ─> Q
+//! plain    local numbers ── Linear, ReLU, Linear, ReLU ──────────────── heads ─> Q
 //! ```
 //!
 //! Dueling (Wang et al. 2016, equation 9): `Q = V + A − mean A`. What is embedded depends on the position alone
@@ -91,7 +91,7 @@ impl Network {
         }
     }
 
-    /// Action values, B × actions, of observations: one B × length × width tensor a view, the own row last.
+    /// Action values, B × actions, of observations: one B × length × width tensor a view, the local row last.
     ///
     /// # Errors
     /// Where libtorch refuses a call, memory among its reasons.
@@ -121,11 +121,16 @@ impl Network {
         }
     }
 
-    /// Action values, B × actions, of market embeddings (B × [`EMBEDDING_WIDTH`]) and own rows (B × own numbers).
+    /// Action values, B × actions, of market embeddings (B × [`EMBEDDING_WIDTH`]) and local rows (B × local numbers).
     ///
     /// # Errors
     /// Where libtorch refuses a call.
-    pub fn values_of_embedding(&self, weights: &Weights, embedding: &Tensor, local: &Tensor) -> Result<Tensor> {
+    pub fn values_of_embedding(
+        &self,
+        weights: &Weights,
+        embedding: &Tensor,
+        local: &Tensor,
+    ) -> Result<Tensor> {
         self.head(weights, &Tensor::f_cat(&[embedding, local], 1)?)
     }
 

@@ -20,9 +20,9 @@ use crate::frames::ObservationRef;
 pub struct Transition {
     /// The observation acted on.
     pub from: ObservationRef,
-    /// Base position of the observation bootstrapped from.
+    /// Step of the observation bootstrapped from.
     pub to_t: u32,
-    /// Own position of the observation bootstrapped from.
+    /// Local position of the observation bootstrapped from.
     pub to_local: u32,
     /// The action taken.
     pub action: u8,

@@ -8,17 +8,17 @@ use crate::error::{Error, Result};
 use crate::frames::stream::{FrameStream, TierBytes};
 use crate::store::{ChunkCache, ChunkWriter, Durability, StoreOptions, Tier};
 
-/// Bytes of decompressed chunks that the streams of all scenes keep together.
+/// Bytes of decompressed chunks that the streams of all instruments keep together.
 const CACHE_BYTES: u64 = 16 << 20;
 
 /// Which of a place's numbers says where a view's window ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Clock {
-    /// The base position: one row for each step of the scene.
+    /// The step: one row for each step of the instrument.
     Decision,
-    /// The row of a slower clock that was visible at the base position ([`Instrument::slow_row`]).
+    /// The row of a slower clock that was visible at the step ([`Instrument::slow_row`]).
     Slow,
-    /// The environment's own position, in its own stream.
+    /// The environment's local position, in its local stream.
     Local,
 }
 
@@ -48,28 +48,28 @@ impl View {
 /// Where an observation lies. Two steps of an environment differ in it; all rows are stored once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ObservationRef {
-    /// Which scene (instrument).
+    /// Which instrument.
     pub instrument: u16,
     /// Which environment saw it.
     pub environment: u16,
-    /// Step of the scene.
+    /// Step of the instrument.
     pub t: u32,
-    /// Row of the environment's own stream.
+    /// Row of the environment's local stream.
     pub local: u32,
 }
 
 /// The streams of one instrument.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Instrument {
-    /// One for each view of the scenes, in order; views with [`Clock::Local`] have an empty one.
+    /// One for each view of the instruments, in order; views with [`Clock::Local`] have an empty one.
     pub streams: Vec<FrameStream>,
-    /// For each base position the newest row of the slow clock that was visible.
+    /// For each step the newest row of the slow clock that was visible.
     pub slow_row: Vec<u32>,
-    /// The first base position at which every window is full.
+    /// The first step at which every window is full.
     pub first_step: usize,
 }
 
-/// All scenes and the views over them: what environments, actors and the replay share.
+/// All instruments and the views over them: what environments, actors and the replay share.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Dataset {
     views: Vec<View>,
@@ -77,10 +77,10 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Puts scenes under views.
+    /// Puts instruments under views.
     ///
     /// # Panics
-    /// Where a scene's streams do not fit the views.
+    /// Where an instrument's streams do not fit the views.
     #[must_use]
     pub fn new(views: Vec<View>, dataset: Vec<Instrument>) -> Self {
         for instrument in &dataset {
@@ -98,44 +98,44 @@ impl Dataset {
         &self.views
     }
 
-    /// Rows of an environment's own stream that an observation shows at most, counted back from its own row.
+    /// Rows of an environment's local stream that an observation shows at most, counted back from its local row.
     #[must_use]
     pub fn local_reach(&self) -> usize {
         let local = self.views.iter().filter(|view| view.clock == Clock::Local);
         local.map(|view| (view.length - 1) * view.stride + 1).max().unwrap_or(0)
     }
 
-    /// How many scenes there are.
+    /// How many instruments there are.
     #[must_use]
     pub fn n_instruments(&self) -> usize {
         self.dataset.len()
     }
 
-    /// Base positions of a scene.
+    /// Steps of an instrument.
     #[must_use]
     pub fn n_steps(&self, instrument: u16) -> usize {
         self.dataset[instrument as usize].slow_row.len()
     }
 
-    /// The first base position of a scene at which every window is full.
+    /// The first step of an instrument at which every window is full.
     #[must_use]
     pub fn first_step(&self, instrument: u16) -> usize {
         self.dataset[instrument as usize].first_step
     }
 
-    /// The row of the slow clock visible at a base position.
+    /// The row of the slow clock visible at a step.
     #[must_use]
     pub fn slow_row(&self, instrument: u16, t: u32) -> u32 {
         self.dataset[instrument as usize].slow_row[t as usize]
     }
 
-    /// The stream of a view in a scene.
+    /// The stream of a view in an instrument.
     #[must_use]
     pub fn stream(&self, view: usize, instrument: u16) -> &FrameStream {
         &self.dataset[instrument as usize].streams[view]
     }
 
-    /// The streams of a view, a scene each.
+    /// The streams of a view, an instrument each.
     pub(crate) fn streams_of(&self, view: usize) -> impl Iterator<Item = &FrameStream> {
         self.dataset.iter().map(move |instrument| &instrument.streams[view])
     }
@@ -144,7 +144,8 @@ impl Dataset {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let of = |instrument: &Instrument| {
-            instrument.streams.iter().map(FrameStream::bytes).sum::<u64>() + instrument.slow_row.capacity() as u64 * 4
+            instrument.streams.iter().map(FrameStream::bytes).sum::<u64>()
+                + instrument.slow_row.capacity() as u64 * 4
         };
         self.dataset.iter().map(of).sum()
     }
@@ -152,7 +153,8 @@ impl Dataset {
     /// Bytes of the streams by tier.
     #[must_use]
     pub fn tier_bytes(&self) -> TierBytes {
-        let streams = self.dataset.iter().flat_map(|instrument| &instrument.streams).map(FrameStream::tier_bytes);
+        let streams =
+            self.dataset.iter().flat_map(|instrument| &instrument.streams).map(FrameStream::tier_bytes);
         streams.fold(TierBytes::default(), |sum, of| TierBytes {
             hot: sum.hot + of.hot,
             compressed: sum.compressed + of.compressed,
@@ -161,7 +163,7 @@ impl Dataset {
     }
 
     /// Moves the streams' full chunks down, the largest stream's first, until they take no more memory than the
-    /// options say. To be called once, before the scenes are shared. A file is made anew: streams are computed from
+    /// options say. To be called once, before the instruments are shared. A file is made anew: streams are computed from
     /// the data at each start.
     ///
     /// # Errors
@@ -203,7 +205,7 @@ impl Dataset {
         })
     }
 
-    /// Copies the window of view `view` at a base position into `out` (`length × width` numbers).
+    /// Copies the window of view `view` at a step into `out` (`length × width` numbers).
     ///
     /// # Panics
     /// Where the view is the environment's own, or the window reaches over the stream's beginning.
@@ -213,7 +215,7 @@ impl Dataset {
         let end = match clock {
             Clock::Decision => t,
             Clock::Slow => instrument.slow_row[t as usize],
-            Clock::Local => unreachable!("an environment's own rows lie in no scene"),
+            Clock::Local => unreachable!("an environment's local rows lie in no instrument"),
         };
         instrument.streams[view].copy_window(end as usize, length, stride, out);
     }

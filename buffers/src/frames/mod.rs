@@ -3,5 +3,5 @@
 mod dataset;
 mod stream;
 
-pub use dataset::{Clock, ObservationRef, Instrument, Dataset, View};
+pub use dataset::{Clock, Dataset, Instrument, ObservationRef, View};
 pub use stream::{FrameStream, Restored, TierBytes};

@@ -4,7 +4,7 @@
 //! out where they all end, then they are read ahead, then copied: the waits of a block overlap.
 
 use crate::error::Result;
-use crate::frames::{Clock, FrameStream, ObservationRef, Dataset, View};
+use crate::frames::{Clock, Dataset, FrameStream, ObservationRef, View};
 
 /// Windows whose waits for memory overlap.
 const BLOCK: usize = 16;
@@ -12,7 +12,7 @@ const BLOCK: usize = 16;
 /// A window's stream and its last row.
 type End<'a> = (&'a FrameStream, usize);
 
-/// Copies the windows of one of the scenes' views at `observation_refs` and at `next_observation_refs` (as many, each a little later than
+/// Copies the windows of one of the instruments' views at `observation_refs` and at `next_observation_refs` (as many, each a little later than
 /// its place) into `now` and `next`, which have room for `n × length × width` numbers. The two windows of a transition
 /// are copied together, as they mostly share their rows. Room that is filled again and again is faster than fresh
 /// memory. Nothing is allocated.
@@ -39,8 +39,11 @@ pub fn gather(
     for ((observation_refs, next_observation_refs), (now, next)) in observation_refs.zip(rooms) {
         let first = end(dataset, local, index, &observation_refs[0]);
         let mut ends = [[first; 2]; BLOCK];
-        for (ends, (observation, next_observation_ref)) in ends.iter_mut().zip(observation_refs.iter().zip(next_observation_refs)) {
-            *ends = [end(dataset, local, index, observation), end(dataset, local, index, next_observation_ref)];
+        for (ends, (observation, next_observation_ref)) in
+            ends.iter_mut().zip(observation_refs.iter().zip(next_observation_refs))
+        {
+            *ends =
+                [end(dataset, local, index, observation), end(dataset, local, index, next_observation_ref)];
         }
         copy_block(view, &ends[..observation_refs.len()], now, next)?;
     }
@@ -51,7 +54,8 @@ pub fn gather(
 pub fn will_need(dataset: &Dataset, local: &[FrameStream], observation_refs: [&[ObservationRef]; 2]) {
     for (index, view) in dataset.views().iter().enumerate() {
         for (observation, next_observation_ref) in observation_refs[0].iter().zip(observation_refs[1]) {
-            let ends = [observation, next_observation_ref].map(|observation| end(dataset, local, index, observation));
+            let ends = [observation, next_observation_ref]
+                .map(|observation| end(dataset, local, index, observation));
             let [(stream, row), (next_stream, next_row)] = ends;
             let apart = next_row.abs_diff(row);
             if std::ptr::eq(stream, next_stream) && view.stride == 1 && apart <= view.length.max(8) {
@@ -84,10 +88,18 @@ fn copy_block(view: &View, ends: &[[End; 2]], now: &mut [f32], next: &mut [f32])
     Ok(())
 }
 
-fn end<'a>(dataset: &'a Dataset, local: &'a [FrameStream], view: usize, observation: &ObservationRef) -> End<'a> {
+fn end<'a>(
+    dataset: &'a Dataset,
+    local: &'a [FrameStream],
+    view: usize,
+    observation: &ObservationRef,
+) -> End<'a> {
     match dataset.views()[view].clock {
         Clock::Decision => (dataset.stream(view, observation.instrument), observation.t as usize),
-        Clock::Slow => (dataset.stream(view, observation.instrument), dataset.slow_row(observation.instrument, observation.t) as usize),
+        Clock::Slow => (
+            dataset.stream(view, observation.instrument),
+            dataset.slow_row(observation.instrument, observation.t) as usize,
+        ),
         Clock::Local => (&local[usize::from(observation.environment)], observation.local as usize),
     }
 }

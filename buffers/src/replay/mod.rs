@@ -5,7 +5,7 @@
 //!   n-step                          │                                                      │
 //!                                   └ Sequences: the same for recurrent learners        windows
 //!                                                                                          ▼
-//!                                Replay = Sampler + the environments' own rows ────────> Batch (tensors)
+//!                                Replay = Sampler + the environments' local rows ────────> Batch (tensors)
 //! ```
 //!
 //! Reading order: [`accumulator`], [`transitions`], [`sum_tree`], [`priorities`], [`sampler`], [`windows`],
@@ -45,9 +45,9 @@ use crate::frames::ObservationRef;
 pub struct Transition {
     /// The observation acted on.
     pub from: ObservationRef,
-    /// Base position of the observation bootstrapped from (of the same scene and environment).
+    /// Step of the observation bootstrapped from (of the same instrument and environment).
     pub to_t: u32,
-    /// Own position of the observation bootstrapped from.
+    /// Local position of the observation bootstrapped from.
     pub to_local: u32,
     /// The action taken.
     pub action: u8,

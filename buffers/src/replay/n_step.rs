@@ -96,7 +96,8 @@ mod tests {
     fn run(n_step: usize, rewards: &[f64], ending: Ending) -> Vec<Transition> {
         let mut accumulator = Accumulator::new(n_step, 0.9);
         let mut given = Vec::new();
-        let observation = |i: usize| ObservationRef { local: i as u32, t: 10 + i as u32, ..ObservationRef::default() };
+        let observation =
+            |i: usize| ObservationRef { local: i as u32, t: 10 + i as u32, ..ObservationRef::default() };
         for (i, reward) in rewards.iter().enumerate() {
             let ending = if i + 1 == rewards.len() { ending } else { Ending::Goes };
             accumulator.push(observation(i), i as u8, *reward, observation(i + 1), ending, |t| given.push(t));
@@ -148,7 +149,14 @@ mod tests {
             let begins = given.len();
             for i in 1..=n_steps {
                 let ending = if i == n_steps { ending } else { Ending::Goes };
-                accumulator.push(observation(local), 0, f64::from(local), observation(local + 1), ending, |t| given.push(t));
+                accumulator.push(
+                    observation(local),
+                    0,
+                    f64::from(local),
+                    observation(local + 1),
+                    ending,
+                    |t| given.push(t),
+                );
                 local += 1;
             }
             // The row of the episode's last observation, where no step begins.

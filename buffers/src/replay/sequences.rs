@@ -11,7 +11,7 @@
 //! 0 and are never drawn. When an anchor is overwritten its sequence goes with it; burn-in that is
 //! overwritten is merely shorter.
 //!
-//! Which transitions follow each other is read off the environment's own rows: an observation has a row, the
+//! Which transitions follow each other is read off the environment's local rows: an observation has a row, the
 //! last of an episode too, though no transition begins there. So a transition continues the one before it
 //! just where its row is the next.
 
@@ -64,9 +64,9 @@ struct Room {
 /// Where the transitions of one environment lie.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Trail {
-    /// Own row of the first entry.
+    /// Local row of the first entry.
     first: u32,
-    /// Index of the transition that begins at each own row, or [`NONE`].
+    /// Index of the transition that begins at each local row, or [`NONE`].
     indices: VecDeque<u32>,
     /// Transitions of the newest episode.
     n_newest: usize,
@@ -145,7 +145,7 @@ impl Sequences {
     /// priority seen so far.
     ///
     /// # Panics
-    /// Where an environment's transitions do not come in the order of its own rows.
+    /// Where an environment's transitions do not come in the order of its local rows.
     pub fn insert(&mut self, transition: Transition) -> Option<Transition> {
         let (index, old) = self.transitions.push(transition);
         self.priorities.clear(index);

@@ -1,12 +1,12 @@
 //! The newest transitions, 27 bytes each, and the numbers by which they are called.
 //!
 //! ```text
-//! scene │ environment │ base    │ own     │ to_base │ to_own − own │ action │ reward  │ discount
+//! instrument │ environment │ t       │ local   │ to_t    │ to_local − local │ action │ reward  │ discount
 //! 2     │ 2           │ 4       │ 4       │ 4       │ 2, signed    │ 1      │ 4       │ 4          little-endian
 //! ```
 //!
-//! Nothing is rounded. An environment appends its own rows in order, so the one bootstrapped from lies n steps further,
-//! and 16 bits hold the way there; base positions may lie anywhere, and are held whole.
+//! Nothing is rounded. An environment appends its local rows in order, so the one bootstrapped from lies n steps further,
+//! and 16 bits hold the way there; steps may lie anywhere, and are held whole.
 //!
 //! So they lie in a ring in memory. Where chunks of a replay may be packed or go to a file they lie in a stream whose
 //! positions are their numbers, as eight words each, of which packing leaves few bits.
@@ -153,7 +153,7 @@ impl Transitions {
     /// chunk.
     ///
     /// # Panics
-    /// Where `to_local` lies 2¹⁵ own rows or more from the row that was acted on.
+    /// Where `to_local` lies 2¹⁵ local rows or more from the row that was acted on.
     pub fn push(&mut self, transition: Transition) -> (usize, Option<Transition>) {
         let index = self.next;
         let old = match &mut self.rows {
@@ -161,7 +161,7 @@ impl Transitions {
                 Some(of_bytes(&std::mem::replace(&mut rows[index], to_bytes(&transition))))
             }
             Rows::Ring(Ring(rows)) => {
-                // A restored ring has room for its own rows alone; growing by doubling would pass the capacity.
+                // A restored ring has room for its local rows alone; growing by doubling would pass the capacity.
                 rows.reserve_exact(self.capacity - rows.len());
                 rows.push(to_bytes(&transition));
                 None
@@ -306,7 +306,7 @@ fn of_words(row: &Words) -> Transition {
 fn to_bytes(transition: &Transition) -> Row {
     let Transition { from, to_t, to_local, action, reward, discount } = transition;
     let distance = i16::try_from(to_local.wrapping_sub(from.local).cast_signed());
-    let distance = distance.unwrap_or_else(|_| panic!("from own row {} to row {to_local}", from.local));
+    let distance = distance.unwrap_or_else(|_| panic!("from local row {} to row {to_local}", from.local));
     let mut row = [0; ROW_BYTES];
     row[..2].copy_from_slice(&from.instrument.to_le_bytes());
     row[2..4].copy_from_slice(&from.environment.to_le_bytes());
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "from own row 5 to row 32773")]
+    #[should_panic(expected = "from local row 5 to row 32773")]
     fn an_own_row_too_far_away_is_refused() {
         Transitions::new(2).push(transition(5, 5 + (1 << 15)));
     }

@@ -110,7 +110,7 @@ impl ChunkCache {
             }
             let held_then = held.bytes + bytes;
             if held.reservation.try_set(held_then).is_err() {
-                // The line has no room: the chunk is read and not kept.
+                // The memory limit has no room: the chunk is read and not kept.
                 return Ok(rows);
             }
             let read_at = held.n_reads;

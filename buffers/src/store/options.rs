@@ -33,7 +33,7 @@ pub struct StoreOptions {
     pub file: Option<PathBuf>,
     /// Bytes of that file that may be resident through mappings; others are read by a call each.
     pub window_bytes: u64,
-    /// How the environments' own rows are stored: as they are, or rounded to two bytes a number.
+    /// How the environments' local rows are stored: as they are, or rounded to two bytes a number.
     pub local_kind: RowKind,
 }
 

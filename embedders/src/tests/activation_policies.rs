@@ -3,7 +3,7 @@
 use memsys::ledger::Owner;
 use memsys::libtorch::count_tensors;
 use memsys::nn::activations;
-use memsys::nn::activations::{Options, ActivationMode, Scope};
+use memsys::nn::activations::{ActivationMode, Options, Scope};
 use memsys::nn::parameters::{Layout, Weights};
 use memsys::nn::precision::autocast;
 use tch::{Device, Kind, Tensor};
@@ -83,7 +83,9 @@ fn check_gradients(preset: Preset) {
             let _scope = recompute(segments);
             assert_eq!(network.step(part), expected, "{part:?}, {segments} segments");
         }
-        for (mode, threshold_bytes) in [(ActivationMode::Keep, 0), (ActivationMode::Spill, 0), (ActivationMode::Spill, 64 << 10)] {
+        for (mode, threshold_bytes) in
+            [(ActivationMode::Keep, 0), (ActivationMode::Spill, 0), (ActivationMode::Spill, 64 << 10)]
+        {
             let _scope = scope(mode, threshold_bytes);
             assert_eq!(network.step(part), expected, "{part:?}, {mode:?}, {threshold_bytes} bytes");
         }

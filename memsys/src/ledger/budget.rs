@@ -1,4 +1,4 @@
-//! The budget: the line as the allocators know it, and what happens to an allocation that would pass it.
+//! The budget: the memory limit as the allocators know it, and what happens to an allocation that would pass it.
 //!
 //! ```text
 //! counted + residual + wanted <= limit ?  ── yes ──> granted
@@ -37,16 +37,16 @@ thread_local! {
     static INJECTION: Cell<Option<Injection>> = const { Cell::new(None) };
 }
 
-/// An allocation that the line had no room for.
+/// An allocation that the memory limit had no room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
     /// Who asked.
     pub owner: Owner,
     /// For how much.
     pub wanted_bytes: u64,
-    /// What was left under the line, after caches were collected.
+    /// What was left under the memory limit, after caches were collected.
     pub left_bytes: u64,
-    /// The line.
+    /// The memory limit.
     pub limit_bytes: u64,
 }
 
@@ -61,7 +61,7 @@ impl fmt::Display for Refusal {
         let Self { owner, wanted_bytes, left_bytes, limit_bytes } = self;
         write!(
             formatter,
-            "{} asked for {} and the line of {} has {} left; the largest owners are",
+            "{} asked for {} and the memory limit of {} has {} left; the largest owners are",
             owner.path(),
             Readable(*wanted_bytes),
             Readable(*limit_bytes),
@@ -99,18 +99,18 @@ pub fn largest_owners(n: usize) -> Vec<OwnerBytes> {
     owners
 }
 
-/// Draws the line at so many bytes of the whole process.
+/// Sets the memory limit at so many bytes of the whole process.
 pub fn set_limit(bytes: u64) {
     LIMIT_BYTES.store(bytes, Relaxed);
 }
 
-/// The line; `u64::MAX` where none was drawn.
+/// The memory limit; `u64::MAX` where none was set.
 #[must_use]
 pub fn limit_bytes() -> u64 {
     LIMIT_BYTES.load(Relaxed)
 }
 
-/// Sets so many bytes under the line aside for what is resident and not counted.
+/// Sets so many bytes under the memory limit aside for what is resident and not counted.
 pub fn allow_residual(bytes: u64) {
     RESIDUAL_BYTES.store(bytes, Relaxed);
 }
@@ -173,7 +173,7 @@ pub fn begin_anew() {
     libtorch::forget_peak_of_blocks();
 }
 
-/// Sees that `bytes` more fit under the line, collecting what is cached where they do not.
+/// Sees that `bytes` more fit under the memory limit, collecting what is cached where they do not.
 pub(crate) fn make_room(bytes: u64) -> Result<(), Refusal> {
     if bytes <= headroom_bytes() || IN_COMMIT.get() {
         return Ok(());
@@ -209,7 +209,7 @@ pub fn take_refusal() -> Option<Refusal> {
 }
 
 /// Runs the part of a step that must not fail: nothing in it is refused. It may allocate a few small tensors, for
-/// which the line keeps room.
+/// which the memory limit keeps room.
 pub fn commit<T>(work: impl FnOnce() -> T) -> T {
     struct Ends(bool);
     impl Drop for Ends {
@@ -229,7 +229,7 @@ struct Injection {
     attempt: u32,
 }
 
-/// Refuses every `every`-th allocation made in a rehearsed step, as though the line had no room; 0: none. A step that
+/// Refuses every `every`-th allocation made in a rehearsed step, as though the memory limit had no room; 0: none. A step that
 /// is tried again is let go four times as far before the next refusal, so that it ends.
 pub fn inject_refusals(every: u64) {
     REFUSE_EVERY.store(every, Relaxed);

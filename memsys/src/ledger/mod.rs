@@ -14,7 +14,7 @@
 //! The sum over all owners is the counted bytes; resident bytes less those are the residual.
 //!
 //! Counters are plain atomics: counting takes a few nanoseconds, allocates nothing and takes no lock, so that the
-//! allocators themselves can count. It decides nothing: the line is [`crate::ledger::budget`]'s.
+//! allocators themselves can count. It decides nothing: the memory limit is [`crate::ledger::budget`]'s.
 
 pub mod budget;
 pub mod reservation;

@@ -3,7 +3,7 @@
 //! Two kinds. A *heap* reservation says whose bytes of Rust's heap those of a large structure are (they are counted
 //! already, under [`ledger::HEAP`]). A *declared* one counts what no allocator of ours sees:
 //! mapped files, a library's own buffers, pinned memory. Growth is asked for before the bytes are used, and refused
-//! where the line has no room.
+//! where the memory limit has no room.
 
 use crate::error::{Error, Result};
 use crate::ledger::budget;
@@ -39,7 +39,7 @@ impl Reservation {
     /// Holds `bytes` in all from now on. Call it before the bytes are used.
     ///
     /// # Errors
-    /// [`Error::Refused`] where the line has no room for more, after caches were collected; nothing has changed then.
+    /// [`Error::Refused`] where the memory limit has no room for more, after caches were collected; nothing has changed then.
     pub fn try_set(&mut self, bytes: u64) -> Result<()> {
         if let Some(more) = bytes.checked_sub(self.bytes).filter(|more| *more > 0) {
             budget::make_room(more).map_err(|refusal| Error::Refused(refusal.of(self.owner)))?;

@@ -8,7 +8,7 @@
 //! A mapping that is given back is given back at once and whole, so that what is resident is what is counted: the C
 //! library's heap would keep it, or keep it in fragments. Kept mappings spare a learner step the first touch of fresh
 //! pages, which runs at a fifth of the memory's speed. They count as [`ledger::CACHE`](crate::ledger::CACHE) and go,
-//! longest unused first, as soon as the line needs the room, or as live and kept mappings together would exceed the most
+//! longest unused first, as soon as the memory limit needs the room, or as live and kept mappings together would exceed the most
 //! that was ever live at once: what is kept adds nothing to the peak.
 //!
 //! In front of each tensor's bytes stands a header of 64 bytes with its size, its owner and its mapping.

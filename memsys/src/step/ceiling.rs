@@ -1,22 +1,22 @@
-//! The ceiling of the learner's rungs: the training optimizer's share in keeping to the line.
+//! The ceiling of the learner's step configurations: the training optimizer's share in keeping to the memory limit.
 //!
 //! The learner knows its [`step_configs`](crate::step::cost), here counted from the leanest, 0; the system knows how memory stands.
-//! Between them is one number, the ceiling: the system moves it, the learner asks for it before a step and uses no rung
+//! Between them is one number, the ceiling: the system moves it, the learner asks for it before a step and uses no step configuration
 //! above it. Neither waits for the other.
 //!
-//! The ceiling moves by the clock. A learner whose seed must give one result lets it choose among policies of one
+//! The ceiling moves by the clock. A learner whose seed must give one result lets it choose among activation modes of one
 //! micro-batch alone, which give the same bits.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Where the rungs stand.
+/// Where the step configurations stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StepConfigRange {
-    /// The dearest rung that there is; 0 is the cheapest.
+    /// The dearest step configuration that there is; 0 is the cheapest.
     pub highest: u32,
-    /// The dearest rung that may be used.
+    /// The dearest step configuration that may be used.
     pub ceiling: u32,
-    /// Bytes that the rung above the ceiling needs on top of the ceiling's.
+    /// Bytes that the step configuration above the ceiling needs on top of the ceiling's.
     pub raise_bytes: u64,
 }
 
@@ -29,23 +29,23 @@ pub struct StepCeiling {
 }
 
 impl StepCeiling {
-    /// The learner has `n_step_configs` rungs (1 or more) and may use all of them for now.
+    /// The learner has `n_step_configs` step configurations (1 or more) and may use all of them for now.
     pub fn declare(&self, n_step_configs: u32) {
         self.step_configs.store(packed(n_step_configs, n_step_configs.saturating_sub(1)), Relaxed);
     }
 
-    /// The learner's measure of what the rung above the ceiling needs on top.
+    /// The learner's measure of what the step configuration above the ceiling needs on top.
     pub fn set_raise_bytes(&self, bytes: u64) {
         self.raise_bytes.store(bytes, Relaxed);
     }
 
-    /// The dearest rung that may be used.
+    /// The dearest step configuration that may be used.
     #[must_use]
     pub fn ceiling(&self) -> u32 {
         unpacked(self.step_configs.load(Relaxed)).1
     }
 
-    /// Where the rungs stand; `None` where no learner declared any.
+    /// Where the step configurations stand; `None` where no learner declared any.
     #[must_use]
     pub fn range(&self) -> Option<StepConfigRange> {
         let (n_step_configs, ceiling) = unpacked(self.step_configs.load(Relaxed));

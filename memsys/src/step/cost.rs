@@ -1,14 +1,14 @@
 //! Rungs: how a learner step may be computed in fewer bytes, and which way fits.
 //!
 //! ```text
-//! rung = micro-batch size (8, 16 … 512) × what becomes of activations (keep | recompute | spill)
-//! peak of a rung = base + bytes a sample × micro-batch            a line for each policy, measured at two sizes
+//! step configuration = micro-batch size (8, 16 … 512) × what becomes of activations (keep | recompute | spill)
+//! peak of a step configuration = base + bytes a sample × micro-batch            a line for each activation mode, measured at two sizes
 //! ```
 //!
 //! The choice is a pure function of what was measured. It prefers the largest micro-batch whose activations can be
-//! kept; where not even the smallest can keep them, the largest at which another policy fits, and of several policies
+//! kept; where not even the smallest can keep them, the largest at which another activation mode fits, and of several activation modes
 //! the fastest. Policies give the same bits, micro-batches the same result but for rounding: therefore clocks decide
-//! between policies alone, and bytes, which are the same in every run, decide the micro-batch. One seed stays one
+//! between activation modes alone, and bytes, which are the same in every run, decide the micro-batch. One seed stays one
 //! result.
 
 use crate::nn::activations::ActivationMode;
@@ -32,10 +32,10 @@ impl std::fmt::Display for StepConfig {
     }
 }
 
-/// What a policy costs, as a straight line over the micro-batch.
+/// What an activation mode costs, as a straight line over the micro-batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ModeCost {
-    /// The policy.
+    /// The activation mode.
     pub mode: ActivationMode,
     /// Bytes of tensors at the peak of a step beyond those before it, at a micro-batch of none.
     pub base_bytes: f64,
@@ -69,15 +69,15 @@ pub struct StepCosts {
     pub smallest: usize,
     /// The largest micro-batch allowed: the batch itself, or less.
     pub largest: usize,
-    /// The policies allowed and what they cost.
+    /// The activation modes allowed and what they cost.
     pub costs: Vec<ModeCost>,
     /// Rungs whose own peak was measured: it stands before the line through other sizes.
     pub measured: Vec<(StepConfig, u64)>,
 }
 
 impl StepCosts {
-    /// Every rung with its peak, the preferred first: larger micro-batches before smaller, of one size the faster
-    /// policy before the slower, `keep` before both.
+    /// Every step configuration with its peak, the preferred first: larger micro-batches before smaller, of one size the faster
+    /// activation mode before the slower, `keep` before both.
     #[must_use]
     pub fn step_configs(&self) -> Vec<(StepConfig, u64)> {
         let mut costs = self.costs.clone();
@@ -95,7 +95,7 @@ impl StepCosts {
         sizes.into_iter().flat_map(of_size).collect()
     }
 
-    /// The rung to begin with where `headroom_bytes` are free, or none where not even the leanest fits.
+    /// The step configuration to begin with where `headroom_bytes` are free, or none where not even the leanest fits.
     #[must_use]
     pub fn choose(&self, headroom_bytes: u64) -> Option<StepConfig> {
         let step_configs = self.step_configs();
@@ -105,13 +105,13 @@ impl StepCosts {
         chosen.map(|(step_config, _)| *step_config)
     }
 
-    /// The leanest rung and its peak.
+    /// The leanest step configuration and its peak.
     #[must_use]
     pub fn leanest(&self) -> Option<(StepConfig, u64)> {
         self.step_configs().into_iter().min_by_key(|(_, peak)| *peak)
     }
 
-    /// The peak of a rung.
+    /// The peak of a step configuration.
     #[must_use]
     pub fn peak_bytes(&self, step_config: StepConfig) -> Option<u64> {
         if let Some((_, bytes)) = self.measured.iter().find(|(measured, _)| *measured == step_config) {
@@ -121,13 +121,15 @@ impl StepCosts {
         Some(cost.peak_bytes(step_config.micro_batch))
     }
 
-    /// The next rung down: the preferred one of those that need less than `from`. Another policy at the same size
+    /// The next step configuration down: the preferred one of those that need less than `from`. Another activation mode at the same size
     /// comes first, as it gives the same bits.
     #[must_use]
     pub fn lower(&self, from: StepConfig) -> Option<StepConfig> {
         let peak = self.peak_bytes(from)?;
         let step_configs = self.step_configs();
-        let lower = |(step_config, bytes): &&(StepConfig, u64)| *bytes < peak && step_config.micro_batch <= from.micro_batch;
+        let lower = |(step_config, bytes): &&(StepConfig, u64)| {
+            *bytes < peak && step_config.micro_batch <= from.micro_batch
+        };
         step_configs.iter().find(lower).map(|(step_config, _)| *step_config)
     }
 }
@@ -187,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn every_way_down_ends_at_the_leanest_rung_and_needs_less_at_each_step() {
+    fn every_way_down_ends_at_the_leanest_step_config_and_needs_less_at_each_step() {
         let costs = costs();
         let (mut at, mut seen) = (step_config(128, ActivationMode::Keep), 1);
         while let Some(next) = costs.lower(at) {

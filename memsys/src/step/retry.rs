@@ -1,9 +1,9 @@
-//! The step as a transaction: an attempt that the line has no room for is made again, with nothing changed, in fewer
+//! The step as a transaction: an attempt that the memory limit has no room for is made again, with nothing changed, in fewer
 //! bytes.
 //!
 //! ```text
-//! attempt on the rung ── refused ──> collect what is cached, same rung ── refused ──> one rung lower ── … ──> error
-//! after many steps without a refusal, and room for it: one rung up, at most to the one chosen at first
+//! attempt on the step configuration ── refused ──> collect what is cached, same step configuration ── refused ──> one step configuration lower ── … ──> error
+//! after many steps without a refusal, and room for it: one step configuration up, at most to the one chosen at first
 //! ```
 //!
 //! Undoing an attempt is its maker's part: a learner's step draws from generators seeded for it, adds gradients into
@@ -19,23 +19,23 @@ use crate::libtorch;
 use crate::nn::activations;
 use crate::nn::activations::ActivationMode;
 use crate::step::ceiling::StepCeiling;
-use crate::step::cost::{StepCosts, StepConfig};
+use crate::step::cost::{StepConfig, StepCosts};
 
-/// Steps without a refusal after which a higher rung is tried.
+/// Steps without a refusal after which a higher step configuration is tried.
 const PATIENCE_STEPS: u64 = 200;
-/// Attempts on the leanest rung before the step is given up.
+/// Attempts on the leanest step configuration before the step is given up.
 const LAST_ATTEMPTS: u32 = 8;
 
 /// Why a step failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure<E> {
-    /// The line has no room for it on any rung.
+    /// The memory limit has no room for it on any step configuration.
     Refused(Refusal),
     /// It failed for another reason.
     Other(E),
 }
 
-/// Makes steps, on the rung that fits.
+/// Makes steps, on the step configuration that fits.
 #[derive(Debug)]
 pub struct StepRunner {
     costs: StepCosts,
@@ -48,13 +48,13 @@ pub struct StepRunner {
 }
 
 impl StepRunner {
-    /// Begins on `first`, a rung of `costs`.
+    /// Begins on `first`, a step configuration of `costs`.
     #[must_use]
     pub fn new(costs: StepCosts, first: StepConfig) -> Self {
         Self { costs, first, step_config: first, ceiling: None, n_clean: 0, n_retried: 0, peak_bytes: 0 }
     }
 
-    /// Keeps under a ceiling that the memory system moves. It chooses among the policies of one micro-batch, which give
+    /// Keeps under a ceiling that the memory system moves. It chooses among the activation modes of one micro-batch, which give
     /// the same bits: readings come by the clock, and what they lead to must not change a result.
     pub fn follow(&mut self, ceiling: Arc<StepCeiling>) {
         let modes = self.modes();
@@ -65,7 +65,7 @@ impl StepRunner {
         }
     }
 
-    /// The rungs of the first one's micro-batch, the leanest first.
+    /// The step configurations of the first one's micro-batch, the leanest first.
     fn modes(&self) -> Vec<(StepConfig, u64)> {
         let mut step_configs = self.costs.step_configs();
         step_configs.retain(|(step_config, _)| step_config.micro_batch == self.first.micro_batch);
@@ -86,26 +86,29 @@ impl StepRunner {
         }
     }
 
-    /// Steps at one micro-batch, activations kept: nothing is measured and there is no rung below.
+    /// Steps at one micro-batch, activations kept: nothing is measured and there is no step configuration below.
     #[must_use]
     pub fn fixed(micro_batch: usize) -> Self {
         let step_config = StepConfig { micro_batch, mode: ActivationMode::Keep };
-        Self::new(StepCosts { smallest: micro_batch, largest: micro_batch, ..StepCosts::default() }, step_config)
+        Self::new(
+            StepCosts { smallest: micro_batch, largest: micro_batch, ..StepCosts::default() },
+            step_config,
+        )
     }
 
-    /// The rung of the next attempt.
+    /// The step configuration of the next attempt.
     #[must_use]
     pub fn step_config(&self) -> StepConfig {
         self.step_config
     }
 
-    /// The rung it began on, and goes up to at most.
+    /// The step configuration it began on, and goes up to at most.
     #[must_use]
     pub fn first(&self) -> StepConfig {
         self.first
     }
 
-    /// The rungs and what they cost.
+    /// The step configurations and what they cost.
     #[must_use]
     pub fn costs(&self) -> &StepCosts {
         &self.costs
@@ -123,12 +126,15 @@ impl StepRunner {
         self.peak_bytes
     }
 
-    /// Makes one step. `attempt` is called with a rung, and again where it was refused memory; an attempt that fails
+    /// Makes one step. `attempt` is called with a step configuration, and again where it was refused memory; an attempt that fails
     /// must have changed nothing.
     ///
     /// # Errors
-    /// [`Failure::Refused`] where the leanest rung is refused too, [`Failure::Other`] as `attempt` failed.
-    pub fn step<T, E>(&mut self, mut attempt: impl FnMut(StepConfig) -> Result<T, E>) -> Result<T, Failure<E>> {
+    /// [`Failure::Refused`] where the leanest step configuration is refused too, [`Failure::Other`] as `attempt` failed.
+    pub fn step<T, E>(
+        &mut self,
+        mut attempt: impl FnMut(StepConfig) -> Result<T, E>,
+    ) -> Result<T, Failure<E>> {
         self.keep_under_ceiling();
         let mut n_attempts = 0;
         let mut n_last = 0;
@@ -189,7 +195,7 @@ impl StepRunner {
         ) else {
             return;
         };
-        // The nearest rung above that fits with a tenth to spare.
+        // The nearest step configuration above that fits with a tenth to spare.
         let fits = |(_, peak): &&(StepConfig, u64)| peak + peak / 10 <= room;
         if let Some((higher, _)) = step_configs[top..at].iter().rev().find(fits) {
             self.step_config = *higher;

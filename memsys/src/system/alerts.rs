@@ -1,7 +1,7 @@
-//! Alerts: when to say that the line is near, and saying it where it can do no harm.
+//! Alerts: when to say that the memory limit is near, and saying it where it can do no harm.
 //!
 //! ```text
-//!         fraction of the line held       0.70   0.75          0.85   0.90
+//!         fraction of the memory limit held       0.70   0.75          0.85   0.90
 //! Normal ───────────────────────────────────────> Warning ─────────────> Critical      an alert each
 //!        <──────────────────────────────── Warning    <────────── Critical             silent
 //! ```
@@ -28,15 +28,15 @@ const QUEUE_LENGTH: usize = 16;
 /// How long the end of a system waits for callbacks that are still running.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// How near the line is.
+/// How near the memory limit is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Level {
     /// Far enough.
     #[default]
     Normal,
-    /// 75 % of the line are held.
+    /// 75 % of the memory limit are held.
     Warning,
-    /// 90 % of the line are held.
+    /// 90 % of the memory limit are held.
     Critical,
 }
 
@@ -57,7 +57,7 @@ impl Levels {
         self.level
     }
 
-    /// Takes the fraction of the line that is held at `now_millis`; returns the level where it is to be told now.
+    /// Takes the fraction of the memory limit that is held at `now_millis`; returns the level where it is to be told now.
     pub fn step(&mut self, fraction: f64, now_millis: u64, thresholds: &Thresholds) -> Option<Level> {
         let level = self.next(fraction, thresholds);
         if level != self.level {
@@ -118,7 +118,7 @@ impl fmt::Display for Alert {
         let Self { level, snapshot } = self;
         let (held, limit) = (Readable(snapshot.held_bytes()), Readable(snapshot.limit_bytes));
         let percent = 100.0 * snapshot.held_fraction();
-        write!(formatter, "memory {level}: {held} are held, {percent:.0} % of the line of {limit}")?;
+        write!(formatter, "memory {level}: {held} are held, {percent:.0} % of the memory limit of {limit}")?;
         if let Some(largest) = snapshot.owners.iter().max_by_key(|owner| owner.bytes) {
             write!(formatter, "; the largest owner is {} with {}", largest.path, Readable(largest.bytes))?;
         }
@@ -339,7 +339,7 @@ mod tests {
         alert.snapshot.owners = vec![owner("a", 1 << 20), owner("b", 900 << 20)];
         assert_eq!(
             alert.to_string(),
-            "memory warning: 1.56 GiB are held, 78 % of the line of 2.00 GiB; the largest owner is b with 900.0 MiB"
+            "memory warning: 1.56 GiB are held, 78 % of the memory limit of 2.00 GiB; the largest owner is b with 900.0 MiB"
         );
     }
 }

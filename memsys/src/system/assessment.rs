@@ -48,7 +48,7 @@ impl Watch {
         self.levels.level()
     }
 
-    /// Takes the next reading, with what buffers could give and where the rungs stand. What is to be done goes into
+    /// Takes the next reading, with what buffers could give and where the step configurations stand. What is to be done goes into
     /// `directives` (cleared first) and counts as done; returned is the level that is to be told, if any.
     pub fn observe(
         &mut self,
@@ -99,7 +99,8 @@ mod tests {
     use super::*;
 
     const MIB: u64 = 1 << 20;
-    const RUNGS: Option<StepConfigRange> = Some(StepConfigRange { highest: 3, ceiling: 1, raise_bytes: 10 * MIB });
+    const RUNGS: Option<StepConfigRange> =
+        Some(StepConfigRange { highest: 3, ceiling: 1, raise_bytes: 10 * MIB });
 
     fn snapshot(at_seconds: u64, held_bytes: u64, n_denied: u64) -> Snapshot {
         Snapshot {

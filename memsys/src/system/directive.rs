@@ -50,7 +50,7 @@ pub enum Reason {
     Held {
         /// What it holds.
         held_bytes: u64,
-        /// The line.
+        /// The memory limit.
         limit_bytes: u64,
     },
     /// Tasks wait for memory.
@@ -74,9 +74,9 @@ pub enum Reason {
     Calm {
         /// For how long.
         calm_millis: u64,
-        /// What is left under the line, caches given back.
+        /// What is left under the memory limit, caches given back.
         room_bytes: u64,
-        /// What the next rung needs on top.
+        /// What the next step configuration needs on top.
         wanted_bytes: u64,
     },
 }
@@ -114,8 +114,8 @@ impl fmt::Display for Directive {
             }
             Self::TrimHeap { .. } => formatter.write_str("trim the heap")?,
             Self::Shrink { bytes, .. } => write!(formatter, "shrink buffers by {}", Readable(bytes))?,
-            Self::LowerStepConfig { .. } => formatter.write_str("lower the rung")?,
-            Self::RaiseStepConfig { .. } => formatter.write_str("raise the rung")?,
+            Self::LowerStepConfig { .. } => formatter.write_str("lower the step configuration")?,
+            Self::RaiseStepConfig { .. } => formatter.write_str("raise the step configuration")?,
         }
         write!(formatter, ": {}", self.reason())
     }
@@ -127,7 +127,7 @@ impl fmt::Display for Reason {
             Self::Held { held_bytes, limit_bytes } => {
                 let percent = 100.0 * held_bytes as f64 / limit_bytes as f64;
                 let (held, limit) = (Readable(held_bytes), Readable(limit_bytes));
-                write!(formatter, "{held} are held, {percent:.0} % of the line of {limit}")
+                write!(formatter, "{held} are held, {percent:.0} % of the memory limit of {limit}")
             }
             Self::Pressure { percent } => {
                 write!(formatter, "tasks waited for memory in {percent:.1} % of the last 10 s")
@@ -169,7 +169,7 @@ mod tests {
         let carried = Carried { at_millis: 12_340, directive, given_bytes: Some(300 << 20) };
         assert_eq!(
             carried.to_string(),
-            "12.3 s: collect generation 1 up to 364.0 MiB: 1.86 GiB are held, 93 % of the line of 2.00 GiB (gave 300.0 MiB)"
+            "12.3 s: collect generation 1 up to 364.0 MiB: 1.86 GiB are held, 93 % of the memory limit of 2.00 GiB (gave 300.0 MiB)"
         );
     }
 }

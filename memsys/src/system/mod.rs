@@ -2,16 +2,16 @@
 //!
 //! ```text
 //! ledger ─┐                                    ┌─> alerts ──> callbacks (a thread of their own)
-//! probe ──┼─> snapshot ─> watch (pure) ────────┼─> directives ─> collector, buffers, the rungs' ceiling
+//! probe ──┼─> snapshot ─> watch (pure) ────────┼─> directives ─> collector, buffers, the step configurations' ceiling
 //! budget ─┘   monitor's thread, every 5 s      └─> trend
 //! step marks ─────────────────────────────────────> leaks
 //! ```
 //!
 //! It observes everything and decides; it never reaches into another's data. Caches are collected on the monitor's
 //! thread, buffers are asked to give, and the learner asks for its ceiling by itself. The refusal of an allocation is
-//! not its business: the line holds ([`crate::ledger::budget`]) between any two readings and without them.
+//! not its business: the memory limit holds ([`crate::ledger::budget`]) between any two readings and without them.
 //!
-//! The ledger and the line are the process's. A second system in one process sees the same bytes.
+//! The ledger and the memory limit are the process's. A second system in one process sees the same bytes.
 
 pub mod alerts;
 pub mod assessment;
@@ -45,7 +45,7 @@ use crate::system::leaks::step_boundaries::{FEWEST_MARKS, Leak, StepMarks};
 use crate::system::monitor::{Monitor, MonitorHealth};
 use crate::system::policy::Thresholds;
 use crate::system::reclaimable::Buffer;
-use crate::system::recommend::{RunSettings, Recommendation, recommend};
+use crate::system::recommend::{Recommendation, RunSettings, recommend};
 use crate::system::snapshot::Snapshot;
 use crate::system::trend::Trend;
 
@@ -64,7 +64,7 @@ const N_CARRIED: usize = 64;
 ///     .on_alert(|alert| eprintln!("{alert}"))
 ///     .start()?;
 /// let mut table = Reservation::declared(Owner::named("run/table"));
-/// table.try_set(64 << 20)?; // refused where the line has no room
+/// table.try_set(64 << 20)?; // refused where the memory limit has no room
 /// let snapshot = system.snapshot()?;
 /// assert!(snapshot.resident_bytes > 0 && snapshot.counted_bytes >= 64 << 20);
 /// assert!(system.top_owners(10).iter().any(|owner| owner.path == "run/table"));
@@ -130,7 +130,7 @@ struct State {
 }
 
 impl MemoryOptimizationSystem {
-    /// A system with the usual thresholds, a reading every 5 seconds, and the line as it is.
+    /// A system with the usual thresholds, a reading every 5 seconds, and the memory limit as it is.
     #[must_use]
     pub fn builder() -> Builder {
         Builder {
@@ -179,7 +179,7 @@ impl MemoryOptimizationSystem {
         self.shared.turn(Some(event));
     }
 
-    /// How near the line is, as of the monitor's latest reading.
+    /// How near the memory limit is, as of the monitor's latest reading.
     #[must_use]
     pub fn level(&self) -> Level {
         self.shared.state().watch.level()
@@ -305,7 +305,7 @@ impl Builder {
         self
     }
 
-    /// Draws the line and starts to watch.
+    /// Sets the memory limit and starts to watch.
     ///
     /// # Errors
     /// Where the kernel does not tell how memory stands, or no thread can be started.
@@ -396,7 +396,7 @@ impl Shared {
         std::mem::swap(&mut state.latest, reading);
     }
 
-    /// Keeps the room for the residual at the highest that it was, so that the line holds with it.
+    /// Keeps the room for the residual at the highest that it was, so that the memory limit holds with it.
     fn allow_residual(&self, snapshot: &Snapshot) {
         let residual_bytes = u64::try_from(snapshot.residual_bytes).unwrap_or(0);
         if !self.is_watching_only && residual_bytes > snapshot.residual_allowance_bytes {
@@ -469,7 +469,7 @@ impl fmt::Debug for Shared {
             .field("started", started)
             .field("probe", probe)
             .field("is_watching_only", is_watching_only)
-            .field("rungs", step_configs)
+            .field("step_configs", step_configs)
             .field("callbacks", callbacks)
             .finish_non_exhaustive()
     }

@@ -9,10 +9,10 @@
 //! | the critical level is reached, and every cool-down while it lasts | collect everything, shrink buffers |
 //! | tasks wait for memory, every cool-down while they do | collect caches |
 //! | more is resident than counted by more than the residual's budget | trim the heap, a minute apart |
-//! | allocations were refused since the last reading | lower the rung |
-//! | long calm, and room for the next rung below the warning level | raise the rung |
+//! | allocations were refused since the last reading | lower the step configuration |
+//! | long calm, and room for the next step configuration below the warning level | raise the step configuration |
 //!
-//! A level alone lowers no rung: a run that is planned to fill its line lives near it, and its rung was measured to fit.
+//! A level alone lowers no step configuration: a run that is planned to fill its memory limit lives near it, and its step configuration was measured to fit.
 
 use crate::step::ceiling::StepConfigRange;
 use crate::system::alerts::Level;
@@ -20,7 +20,7 @@ use crate::system::collector::Generation;
 use crate::system::directive::{Directive, Reason};
 use crate::system::snapshot::Snapshot;
 
-/// Where policies and alerts set in. Fractions are of the line.
+/// Where policies and alerts set in. Fractions are of the memory limit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Thresholds {
     /// From here on: [`Level::Warning`].
@@ -39,7 +39,7 @@ pub struct Thresholds {
     pub residual_floor_bytes: u64,
     /// Between two trims of the heap, in milliseconds.
     pub trim_interval_millis: u64,
-    /// Calm after which the rung is raised, in milliseconds.
+    /// Calm after which the step configuration is raised, in milliseconds.
     pub calm_millis: u64,
 }
 
@@ -78,13 +78,13 @@ pub struct Condition {
     pub since_relief_millis: Option<u64>,
     /// Milliseconds since the heap was last trimmed; `None`: never.
     pub since_trim_millis: Option<u64>,
-    /// Milliseconds since the last refusal, the last reading above [`Level::Normal`], or the last change of the rung.
+    /// Milliseconds since the last refusal, the last reading above [`Level::Normal`], or the last change of the step configuration.
     pub calm_millis: u64,
     /// Allocations refused since the last reading.
     pub n_newly_denied: u64,
     /// Bytes that buffers hold and could give.
     pub buffer_bytes: u64,
-    /// Where the learner's rungs stand, where a learner has said so.
+    /// Where the learner's step configurations stand, where a learner has said so.
     pub step_configs: Option<StepConfigRange>,
 }
 
@@ -130,7 +130,11 @@ fn shrink(snapshot: &Snapshot, condition: &Condition, thresholds: &Thresholds) -
         .then_some(Directive::Shrink { bytes, reason: held(snapshot) })
 }
 
-fn move_step_config(snapshot: &Snapshot, condition: &Condition, thresholds: &Thresholds) -> Option<Directive> {
+fn move_step_config(
+    snapshot: &Snapshot,
+    condition: &Condition,
+    thresholds: &Thresholds,
+) -> Option<Directive> {
     let StepConfigRange { highest, ceiling, raise_bytes } = condition.step_configs?;
     if condition.n_newly_denied > 0 {
         let reason = Reason::Denied { n_denied: condition.n_newly_denied };
@@ -140,10 +144,11 @@ fn move_step_config(snapshot: &Snapshot, condition: &Condition, thresholds: &Thr
     let room_bytes = warning_bytes.saturating_sub(snapshot.held_bytes());
     let is_calm = condition.level == Level::Normal && condition.calm_millis >= thresholds.calm_millis;
     let reason = Reason::Calm { calm_millis: condition.calm_millis, room_bytes, wanted_bytes: raise_bytes };
-    (is_calm && ceiling < highest && raise_bytes <= room_bytes).then_some(Directive::RaiseStepConfig { reason })
+    (is_calm && ceiling < highest && raise_bytes <= room_bytes)
+        .then_some(Directive::RaiseStepConfig { reason })
 }
 
-/// Whether the line is so near that more than caches must go, now.
+/// Whether the memory limit is so near that more than caches must go, now.
 fn is_dire(condition: &Condition, thresholds: &Thresholds) -> bool {
     condition.level == Level::Critical && (condition.has_risen || wait_is_over(condition, thresholds))
 }
@@ -200,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn far_from_the_line_nothing_is_done() {
+    fn far_from_the_limit_nothing_is_done() {
         check(&snapshot(500 * MIB), &condition(Level::Normal), &[]);
     }
 
@@ -264,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_lowers_the_rung_unless_it_is_the_lowest() {
+    fn a_refusal_lowers_the_step_config_unless_it_is_the_lowest() {
         let denied = Condition { n_newly_denied: 3, ..condition(Level::Normal) };
         let lower = Directive::LowerStepConfig { reason: Reason::Denied { n_denied: 3 } };
         check(&snapshot(500 * MIB), &denied, &[lower]);
@@ -274,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rung_rises_after_a_calm_where_the_next_one_fits_below_the_warning_level() {
+    fn the_step_config_rises_after_a_calm_where_the_next_one_fits_below_the_warning_level() {
         let calm = Condition { calm_millis: 60_000, ..condition(Level::Normal) };
         let reason = Reason::Calm { calm_millis: 60_000, room_bytes: 100 * MIB, wanted_bytes: 100 * MIB };
         check(&snapshot(650 * MIB), &calm, &[Directive::RaiseStepConfig { reason }]);
@@ -285,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_line_the_rung_may_rise() {
+    fn without_a_limit_the_step_config_may_rise() {
         let free = Snapshot { limit_bytes: u64::MAX, ..snapshot(500 * MIB) };
         let calm = Condition { calm_millis: 60_000, ..condition(Level::Normal) };
         let mut directives = Vec::new();

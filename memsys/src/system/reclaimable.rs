@@ -1,7 +1,7 @@
 //! Buffers: large holders of data that can hold less of it, at a price.
 //!
 //! What is only cached goes by [`budget::add_collector`](crate::ledger::budget::add_collector), which costs time alone. A
-//! buffer gives data up: it compresses, moves to disk, or lets the oldest go. It is asked only where the line is near.
+//! buffer gives data up: it compresses, moves to disk, or lets the oldest go. It is asked only where the memory limit is near.
 
 /// A holder of data that can give bytes back. It is asked from a thread of the system's, at any time: it takes its
 /// locks by trying, or notes the wish and gives at a safe point of its own.

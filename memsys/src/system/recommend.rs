@@ -1,7 +1,7 @@
 //! Recommendations: what the numbers say about the settings, in words.
 //!
 //! Pure functions of a snapshot and of a few facts about the run. Each recommendation states the number that it rests
-//! on and the line to write into the settings; what cannot be told from numbers is not recommended.
+//! on and the memory limit to write into the settings; what cannot be told from numbers is not recommended.
 //!
 //! Owners are told apart by the beginnings of their paths: [`REPLAY`], [`ACTIVATIONS`], [`ENVIRONMENTS`],
 //! [`NETWORKS`].
@@ -23,9 +23,9 @@ pub const ENVIRONMENTS: &str = "run/actor";
 pub const NETWORKS: [&str; 4] =
     ["run/learner/parameters", "run/learner/target", "run/learner/gradients", "run/learner/optimizer"];
 
-/// A peak below this fraction of the line leaves most of it unused.
+/// A peak below this fraction of the memory limit leaves most of it unused.
 const UNUSED_BELOW_FRACTION: f64 = 0.5;
-/// What a line should leave above the peak, as a fraction of the peak.
+/// What a memory limit should leave above the peak, as a fraction of the peak.
 const MARGIN_FRACTION: f64 = 0.25;
 /// Lines are recommended in whole multiples of this.
 const LIMIT_STEP_BYTES: u64 = 64 << 20;
@@ -93,7 +93,7 @@ fn keep_less_for_refusals(snapshot: &Snapshot, settings: &RunSettings) -> Option
     (n_denied > 0 && settings.activations == Some(ActivationMode::Keep)).then(|| {
         let text = format!(
             "{n_denied} allocations were refused while every activation is kept: memory.activations = auto computes \
-             them again where the line has no room"
+             them again where the memory limit has no room"
         );
         let rests_on = Number { what: "refused allocations", value: n_denied as f64 };
         Recommendation { text, rests_on, setting: "memory.activations = auto".into() }
@@ -112,7 +112,7 @@ fn higher_limit(snapshot: &Snapshot) -> Option<Recommendation> {
         let setting = line_setting(higher_bytes);
         let (limit, left) = (Readable(limit_bytes), Readable(left_bytes));
         let text = format!(
-            "{n_denied} allocations were refused at the line of {limit}, and {left} are unused around the process: \
+            "{n_denied} allocations were refused at the memory limit of {limit}, and {left} are unused around the process: \
              {setting} is a quarter more"
         );
         Recommendation {
@@ -131,8 +131,8 @@ fn lower_limit(snapshot: &Snapshot) -> Option<Recommendation> {
         let percent = 100.0 * fraction;
         let setting = line_setting(enough_bytes);
         Recommendation {
-            text: format!("the peak is {percent:.0} % of the line: {setting} would do"),
-            rests_on: Number { what: "peak, percent of the line", value: percent },
+            text: format!("the peak is {percent:.0} % of the memory limit: {setting} would do"),
+            rests_on: Number { what: "peak, percent of the memory limit", value: percent },
             setting,
         }
     })
@@ -271,15 +271,15 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_uses_its_line_is_left_alone() {
+    fn a_run_that_uses_its_limit_is_left_alone() {
         check(&snapshot(), &settings(), &[]);
         check(&Snapshot { limit_bytes: u64::MAX, ..snapshot() }, &settings(), &[]);
         check(&Snapshot::default(), &RunSettings::default(), &[]);
     }
 
     #[test]
-    fn a_line_far_from_reached_could_be_lower() {
-        let text = "the peak is 21 % of the line: memory.limit = 576MiB would do";
+    fn a_limit_far_from_reached_could_be_lower() {
+        let text = "the peak is 21 % of the memory limit: memory.limit = 576MiB would do";
         let quiet = Snapshot { peak_loaded_bytes: 430 * MIB, ..snapshot() };
         check(&quiet, &settings(), &[(text, "memory.limit = 576MiB")]);
     }
@@ -325,15 +325,15 @@ mod tests {
     }
 
     #[test]
-    fn refusals_ask_for_less_or_for_a_higher_line_where_there_is_room() {
+    fn refusals_ask_for_less_or_for_a_higher_limit_where_there_is_room() {
         let denied = Snapshot { n_denied: 12, ..snapshot() };
-        let higher = "12 allocations were refused at the line of 2.00 GiB, and 8.00 GiB are unused around the process: \
+        let higher = "12 allocations were refused at the memory limit of 2.00 GiB, and 8.00 GiB are unused around the process: \
                       memory.limit = 2560MiB is a quarter more";
         check(&denied, &settings(), &[(higher, "memory.limit = 2560MiB")]);
         let kept = RunSettings { activations: Some(ActivationMode::Keep), ..settings() };
         let full = Snapshot { available_bytes: Some(100 * MIB), ..denied };
         let auto = "12 allocations were refused while every activation is kept: memory.activations = auto computes \
-                    them again where the line has no room";
+                    them again where the memory limit has no room";
         check(&full, &kept, &[(auto, "memory.activations = auto")]);
     }
 }

@@ -15,7 +15,7 @@ pub struct Snapshot {
     pub at_millis: u64,
     /// What asked for this reading; `None`: the clock.
     pub event: Option<&'static str>,
-    /// The line; `u64::MAX` where none was drawn.
+    /// The memory limit; `u64::MAX` where none was set.
     pub limit_bytes: u64,
     /// Bytes of the process that are resident.
     pub resident_bytes: u64,
@@ -23,11 +23,11 @@ pub struct Snapshot {
     pub counted_bytes: u64,
     /// Resident bytes less the counted ones. Below 0 where counted bytes are not resident (yet).
     pub residual_bytes: i64,
-    /// Bytes under the line that are set aside for the residual.
+    /// Bytes under the memory limit that are set aside for the residual.
     pub residual_allowance_bytes: u64,
     /// Bytes of live tensors.
     pub tensor_bytes: u64,
-    /// Bytes of tensors' blocks that are kept for reuse and given back at once where the line needs them.
+    /// Bytes of tensors' blocks that are kept for reuse and given back at once where the memory limit needs them.
     pub cached_bytes: u64,
     /// Bytes that can still be had without collecting anything.
     pub headroom_bytes: u64,
@@ -57,20 +57,20 @@ impl Snapshot {
         self.resident_bytes.max(self.counted_bytes.saturating_add(self.residual_allowance_bytes))
     }
 
-    /// What it is loaded with, but for the blocks that are only kept for reuse: they go as soon as the line needs the
+    /// What it is loaded with, but for the blocks that are only kept for reuse: they go as soon as the memory limit needs the
     /// room, so that a full cache is no cause for alarm.
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
         self.loaded_bytes().saturating_sub(self.cached_bytes)
     }
 
-    /// Whether a line was drawn.
+    /// Whether a memory limit was set.
     #[must_use]
     pub fn has_limit(&self) -> bool {
         (1..u64::MAX).contains(&self.limit_bytes)
     }
 
-    /// Held bytes as a fraction of the line; 0 where none was drawn.
+    /// Held bytes as a fraction of the memory limit; 0 where none was set.
     #[must_use]
     pub fn held_fraction(&self) -> f64 {
         if self.has_limit() { self.held_bytes() as f64 / self.limit_bytes as f64 } else { 0.0 }
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_line_nothing_is_near_it() {
+    fn without_a_limit_nothing_is_near_it() {
         let snapshot = Snapshot { limit_bytes: u64::MAX, resident_bytes: 1 << 40, ..Snapshot::default() };
         assert!(snapshot.held_fraction() <= 0.0);
     }

@@ -1,4 +1,4 @@
-//! Tests of the system. Levels come from made-up readings, so that they need no line: it is the process's.
+//! Tests of the system. Levels come from made-up readings, so that they need no memory limit: it is the process's.
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc::channel;

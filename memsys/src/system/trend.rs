@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_steady_rise_tells_when_it_reaches_the_line() {
+    fn a_steady_rise_tells_when_it_reaches_the_limit() {
         let trend = readings(120, |index| (1 << 30) + index * 5000, 20).trend((1 << 30) + 195_000).unwrap();
         assert!((trend.bytes_per_second - 1000.0).abs() < 1e-6, "{trend:?}");
         assert_eq!((trend.n_readings, trend.span_millis), (20, 95_000));

@@ -1,4 +1,4 @@
-//! `plimsoll bench memory`: the managed way against the usual one, and what a lower line costs.
+//! `plimsoll bench memory`: the managed way against the usual one, and what a lower memory limit costs.
 //!
 //! The same program, seed and work, each in a process of its own so that each has its own peak. Within a turn all take
 //! their runs one after the other, and ratios are of one turn: what a shared machine does to one it does to all.
@@ -26,13 +26,13 @@ const WORK: [&str; 5] = [
     "agent.samples_per_insert=4",
 ];
 
-/// The managed way against the usual one, and what a lower line costs.
+/// The managed way against the usual one, and what a lower memory limit costs.
 ///
 /// Unmanaged is `--set memory.managed=false`: whole observations copied into the replay (which have no position under which
 /// an embedding could be kept), the batch at once, attention by the plain product, activations kept, nothing refused.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Examples:\n  plimsoll bench memory --json memory.json\n  plimsoll bench memory --lines 50,30 \
+    after_help = "Examples:\n  plimsoll bench memory --json memory.json\n  plimsoll bench memory --limits 50,30 \
                         --transitions 20000 --turns 3"
 )]
 pub struct BenchMemoryArgs {
@@ -73,7 +73,7 @@ struct Held {
     samples_per_processor_second: f64,
 }
 
-/// A line, and what came of it over the turns.
+/// A memory limit, and what came of it over the turns.
 #[derive(Debug)]
 struct Row {
     name: String,
@@ -87,11 +87,12 @@ struct Row {
 /// Measures as told.
 ///
 /// # Errors
-/// Where a line is none, or a run fails.
+/// Where a memory limit is none, or a run fails.
 pub fn run(args: &BenchMemoryArgs) -> Result<()> {
     if let Some(limit) = args.limits.iter().find(|limit| !(f64::MIN_POSITIVE..=100.0).contains(*limit)) {
-        let problem = format!("{limit} is no line: percent of the unmanaged peak, above 0 and at most 100");
-        return Err(Error::Config { key: "--lines".to_owned(), problem });
+        let problem =
+            format!("{limit} is no memory limit: percent of the unmanaged peak, above 0 and at most 100");
+        return Err(Error::Config { key: "--limits".to_owned(), problem });
     }
     atomic_file::expect_folder(args.json.as_deref())?;
     let folder = scratch_folder(&std::env::temp_dir())?;
@@ -133,7 +134,7 @@ fn measure(args: &BenchMemoryArgs, folder: &Path) -> Result<Value> {
             "name": row.name,
             "line_bytes": row.limit_bytes,
             "peak_bytes": (row.peak_bytes > 0).then_some(row.peak_bytes),
-            "rung": row.step_config,
+            "step_config": row.step_config,
             "peak_ratio": (row.peak_bytes > 0).then(|| row.peak_bytes as f64 / unmanaged_peak as f64),
             "throughput_ratio": (!row.ratios.is_empty()).then(|| median(&mut row.ratios)),
             "processor_throughput_ratio": (!row.ratios.is_empty()).then(|| median(&mut row.processor_ratios)),
@@ -149,7 +150,7 @@ fn measure(args: &BenchMemoryArgs, folder: &Path) -> Result<Value> {
     }))
 }
 
-/// The lines that are measured: far away, those asked for, and the smallest that would do.
+/// The memory limits that are measured: far away, those asked for, and the smallest that would do.
 fn limits(args: &BenchMemoryArgs, folder: &Path, unmanaged_peak: u64) -> Result<Vec<Row>> {
     let row = |name: String, limit_bytes| Row {
         name,
@@ -159,19 +160,19 @@ fn limits(args: &BenchMemoryArgs, folder: &Path, unmanaged_peak: u64) -> Result<
         ratios: Vec::new(),
         processor_ratios: Vec::new(),
     };
-    let mut rows = vec![row("line far away".to_owned(), None)];
+    let mut rows = vec![row("limit far away".to_owned(), None)];
     for percent in &args.limits {
         let bytes = (unmanaged_peak as f64 * percent / 100.0) as u64;
-        rows.push(row(format!("line at {percent} %"), Some(bytes)));
+        rows.push(row(format!("limit at {percent} %"), Some(bytes)));
     }
     let plan = folder.join("plan.json");
     let mut command = program()?;
     command.arg("plan").arg("--json").arg(&plan).args(settings(args));
     let _ = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
     let smallest = summary::read(&plan)?["smallest_line_bytes"].as_u64();
-    let smallest = smallest.ok_or_else(|| refused("the plan names no smallest line"))?;
+    let smallest = smallest.ok_or_else(|| refused("the plan names no smallest memory limit"))?;
     let percent = 100.0 * smallest as f64 / unmanaged_peak as f64;
-    rows.push(row(format!("smallest line, {percent:.0} %"), Some(smallest)));
+    rows.push(row(format!("smallest memory limit, {percent:.0} %"), Some(smallest)));
     Ok(rows)
 }
 
@@ -218,7 +219,7 @@ fn child(args: &BenchMemoryArgs, folder: &Path, sets: &[String]) -> Result<Optio
         samples_per_second: found["samples_per_second"].as_f64().unwrap_or(f64::NAN),
         samples_per_processor_second: found["samples_per_processor_second"].as_f64().unwrap_or(f64::NAN),
     };
-    let step_config = &found["rung"];
+    let step_config = &found["step_config"];
     let step_config = match (step_config["micro_batch"].as_u64(), step_config["activations"].as_str()) {
         (Some(micro_batch), Some(activations)) => format!("{micro_batch}, {activations}"),
         _ => String::new(),
@@ -246,7 +247,7 @@ fn table(args: &BenchMemoryArgs, report: &Value) -> String {
         format::count(args.transitions),
         args.learner_steps,
         "",
-        "line",
+        "limit",
         "peak",
         "of usual",
         "samples/s",
@@ -270,7 +271,7 @@ fn table(args: &BenchMemoryArgs, report: &Value) -> String {
             ratio(&row["peak_ratio"]),
             times(&row["throughput_ratio"]),
             times(&row["processor_throughput_ratio"]),
-            row["rung"].as_str().unwrap_or("")
+            row["step_config"].as_str().unwrap_or("")
         ));
     }
     text

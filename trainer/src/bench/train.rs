@@ -138,10 +138,15 @@ fn configuration(args: &BenchTrainArgs, preset: EmbedderPreset) -> Result<Config
 
 fn market_environment(config: &Config, market: &Market) -> Result<MarketEnvironment> {
     let ranges = market.ranges(|split| split.train.clone());
-    MarketEnvironment::new(Arc::clone(&market.price_series), ranges, market.rules, config.account.episode_bars)
+    MarketEnvironment::new(
+        Arc::clone(&market.price_series),
+        ranges,
+        market.rules,
+        config.account.episode_bars,
+    )
 }
 
-/// Steps a second of 16 environments by random actions, the own rows written.
+/// Steps a second of 16 environments by random actions, the local rows written.
 fn environment_steps(config: &Config, market: &Market, n_repeats: usize) -> Result<f64> {
     const ROUNDS: usize = 50_000;
     let mut rng = Pcg64Mcg::seed_from_u64(1);

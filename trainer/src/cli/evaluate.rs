@@ -57,7 +57,11 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
                 return Err(Error::Config { key: "--data".to_owned(), problem });
             }
             let environment = crate::envs::cartpole::CartPole::new();
-            (Evaluator::CartPole { seed: config.run.seed }, environment.n_actions(), environment.local_width())
+            (
+                Evaluator::CartPole { seed: config.run.seed },
+                environment.n_actions(),
+                environment.local_width(),
+            )
         }
         EnvironmentKind::Market => {
             if !args.data.is_empty() {

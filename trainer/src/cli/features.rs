@@ -7,7 +7,7 @@ use crate::cli::settings::SettingsArgs;
 use crate::cli::table_file::{Column, write_table};
 use crate::console::say;
 use crate::error::{Error, Result};
-use crate::market::bar::{DECISION_MILLIS, BarSeries, STRUCTURE_MILLIS};
+use crate::market::bar::{BarSeries, DECISION_MILLIS, STRUCTURE_MILLIS};
 use crate::market::dataset::import_options;
 use crate::market::features::{
     self, Features, LVN_NAMES, REGIME_NAMES, STRUCTURE_NAMES, TACTICAL_NAMES, View,

@@ -19,7 +19,7 @@ use crate::run::train_loop::Ended;
 
 /// Exit status of bad usage, configuration or input.
 const USAGE: u8 = 2;
-/// Exit status where the line cannot hold the run.
+/// Exit status where the memory limit cannot hold the run.
 const LIMIT_TOO_LOW: u8 = 3;
 /// Exit status of a run that was interrupted and can be resumed.
 const INTERRUPTED: u8 = 130;
@@ -40,7 +40,7 @@ enum Command {
     Evaluate(evaluate::EvaluateArgs),
     /// Write every feature row with its name and the time from which it may be seen.
     Features(features::FeaturesArgs),
-    /// What a configuration will cost in bytes, part by part, and what fits the line.
+    /// What a configuration will cost in bytes, part by part, and what fits the memory limit.
     Plan(plan::PlanArgs),
     /// Look at a replay file: what it holds, and whether it is what was written.
     #[command(subcommand)]
@@ -56,7 +56,7 @@ enum Command {
 enum BenchCommand {
     /// Learner samples/s, acting and environment steps/s.
     Train(crate::bench::BenchTrainArgs),
-    /// The managed way against the usual one, and what a lower line costs.
+    /// The managed way against the usual one, and what a lower memory limit costs.
     Memory(crate::bench::BenchMemoryArgs),
     /// Replay: samples/s by tier, inserts/s, bytes a transition, checkpoints, latency, growth.
     Replay(crate::bench::BenchReplayArgs),

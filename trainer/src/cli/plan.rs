@@ -26,9 +26,9 @@ enum Mode {
     Measured,
 }
 
-/// What a configuration will cost in bytes, part by part, and what fits the line.
+/// What a configuration will cost in bytes, part by part, and what fits the memory limit.
 ///
-/// Status 3 where the line cannot hold the run.
+/// Status 3 where the memory limit cannot hold the run.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  plimsoll plan --memory 512MiB\n  plimsoll plan --mode static --set \
                         embedders.preset=full --set agent.batch=512\n  plimsoll plan --data btc_1m.csv --json plan.json")]
@@ -63,7 +63,7 @@ pub(super) fn run(args: &PlanArgs) -> Result<()> {
         Mode::Measured => {
             say("running the networks");
             let profiled = profile(&config, &dqn, device, limit)?;
-            // The smallest line is the one below which a run is refused, before anything is loaded.
+            // The smallest memory limit is the one below which a run is refused, before anything is loaded.
             let unloaded = Plan::new(&config, &profiled, DataBytes::estimated(&config)?, limit);
             let plan = Plan::new(&config, &profiled, loaded(&config)?, limit);
             Plan { smallest_limit_bytes: unloaded.smallest_limit_bytes, ..plan }
@@ -85,8 +85,9 @@ fn loaded(config: &crate::config::Config) -> Result<DataBytes> {
     let resident = probe::resident_bytes()?;
     ledger::restart_peak();
     let market = crate::market::dataset::prepare(config, &say)?;
-    let n_bars: u64 =
-        (0..market.dataset.n_instruments() as u16).map(|instrument| market.dataset.n_steps(instrument) as u64).sum();
+    let n_bars: u64 = (0..market.dataset.n_instruments() as u16)
+        .map(|instrument| market.dataset.n_steps(instrument) as u64)
+        .sum();
     let loading =
         (ledger::peak_counted_bytes() - before).max(probe::resident_bytes()?.saturating_sub(resident));
     Ok(DataBytes { n_bars, stays: ledger::counted_bytes() - before, loading })

@@ -29,7 +29,7 @@ use crate::run::folder::RunFolder;
 pub(super) enum ReplayCommand {
     /// What a replay holds: sizes by tier and stream, ratio, ages, and priorities where its run's checkpoint is there.
     ///
-    /// Of a folder all its replay files are told of: a run's transitions and own rows (replay.plr), its market's
+    /// Of a folder all its replay files are told of: a run's transitions and local rows (replay.plr), its market's
     /// streams (streams.plr). Status 2 where a file is damaged or not a replay file.
     Inspect(InspectArgs),
     /// Compare every checksum of replay files with their bytes; name the exact position of damage.
@@ -41,7 +41,7 @@ pub(super) enum ReplayCommand {
 
 /// What a replay holds: sizes by tier and stream, ratio, ages, and priorities where its run's checkpoint is there.
 ///
-/// Of a folder all its replay files are told of: a run's transitions and own rows (replay.plr), its market's streams
+/// Of a folder all its replay files are told of: a run's transitions and local rows (replay.plr), its market's streams
 /// (streams.plr). Status 2 where a file is damaged or not a replay file.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  plimsoll replay inspect runs/btc\n  plimsoll replay inspect \
@@ -257,7 +257,7 @@ fn stream_name(file: &Path, stream: u32) -> Option<String> {
     match file.file_name()?.to_str()? {
         "replay.plr" => Some(match stream.checked_sub(1) {
             None => "transitions".to_owned(),
-            Some(environment) => format!("own rows {environment}"),
+            Some(environment) => format!("local rows {environment}"),
         }),
         "streams.plr" => {
             let views = dataset::views();

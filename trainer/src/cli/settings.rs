@@ -19,7 +19,7 @@ pub(super) struct SettingsArgs {
     /// Sets one key, such as agent.batch=64 or data.label=end. May be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     pub(super) set: Vec<String>,
-    /// The line: what the process may hold in memory, such as 2GiB or 60% [memory.limit].
+    /// The memory limit: what the process may hold in memory, such as 2GiB or 60% [memory.limit].
     #[arg(long, value_name = "SIZE|PCT", allow_hyphen_values = true)]
     pub(super) memory: Option<String>,
     /// Environment steps of the run [run.environment_steps].

@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 
 /// One column. All columns of a table are of one length.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Column {
+pub(super) enum Column {
     /// Moments: ISO 8601 in CSV, timestamps of milliseconds in Parquet, both UTC.
     Time {
         /// Name of the column.
@@ -101,7 +101,7 @@ impl Column {
 ///
 /// [`Error::File`] for another ending, a folder that does not exist or may not be written to, and columns of
 /// unequal length; [`Error::Io`] where writing fails, such as on a full disk. `path` is then as it was.
-pub fn write_table(path: &Path, columns: &[Column]) -> Result<()> {
+pub(super) fn write_table(path: &Path, columns: &[Column]) -> Result<()> {
     let ends_in = |ending: &str| path.extension().is_some_and(|e| e.eq_ignore_ascii_case(ending));
     let write = if ends_in("csv") {
         write_csv

@@ -81,7 +81,7 @@ choices! {
         /// They go to a file and come back.
         Spill = "spill",
     }
-    /// How an environment's own rows are stored.
+    /// How an environment's local rows are stored.
     LocalRows {
         /// As they are.
         F32 = "f32",

@@ -111,7 +111,7 @@ define_config! {
         /// Transitions of a learner step.
         batch: usize = 128, in 1..=65_536, unit "transitions";
         /// Transitions that go through the network at once, at most: a batch is learned from in parts, each weighted by
-        /// its true size. The line may make them smaller, down to `memory.smallest_micro_batch`; smaller parts hold
+        /// its true size. The memory limit may make them smaller, down to `memory.smallest_micro_batch`; smaller parts hold
         /// fewer bytes and give the same result but for rounding.
         micro_batch: usize = 128, in 1..=65_536, unit "transitions";
         /// The numbers that matrix products are computed in while learning: `f32`, `bf16` (on a CPU or a GPU), or `f16`
@@ -165,7 +165,7 @@ define_config! {
         mmap_above: u64 = 100_000_000, in 0.., unit "bytes";
         /// Bytes of the file that may be resident through mappings, where reading a row takes no call to the system.
         mmap_window: u64 = 67_108_864, in 0.., unit "bytes";
-        /// How an environment's own rows are stored: `f32` as they are; `f16` in half the bytes, with a relative error of at
+        /// How an environment's local rows are stored: `f32` as they are; `f16` in half the bytes, with a relative error of at
         /// most 0.05 % from 6.1e-5 to 65,504; `bf16` in half the bytes, with one of at most 0.4 % over the range of f32.
         local_rows: LocalRows = LocalRows::F32;
         /// `off`: a batch is drawn when its learner step begins. `ahead`: it is drawn when the step before begins, and
@@ -173,12 +173,12 @@ define_config! {
         /// once; the results are those of `ahead`, to the bit.
         prefetch: Prefetch = Prefetch::Off;
     }
-    /// The line: what the whole process may hold in memory, and what may be done to stay under it.
+    /// The memory limit: what the whole process may hold in memory, and what may be done to stay under it.
     memory: Memory {
         /// A size such as `2GiB` or `1.5GB`, a number of bytes, or a share of what the machine or its control group
         /// allows, such as `60%`.
         limit: MemoryLimit = MemoryLimit::Percent(80.0);
-        /// true: every byte is counted, the line holds, and a learner step that it has no room for is made again in
+        /// true: every byte is counted, the memory limit holds, and a learner step that it has no room for is made again in
         /// fewer bytes. false: the usual way, to compare with: whole observations are copied into the replay, a batch
         /// goes through the network at once, attention is the plain product, and nothing is refused.
         managed: bool = true;
@@ -198,14 +198,14 @@ define_config! {
         offload_gradients: bool = false;
         /// Below `agent.micro_batch`, the fewest transitions that go through the network at once.
         smallest_micro_batch: usize = 8, in 1..=65_536, unit "transitions";
-        /// Share of the line from which on a warning is told, and caches are collected.
-        memory_warning_threshold: f64 = 0.75, in above_up_to(0.0, 1.0), unit "share of the line";
-        /// Share of the line from which on it is critical: learner steps are computed in fewer bytes. At least the
+        /// Share of the memory limit from which on a warning is told, and caches are collected.
+        memory_warning_threshold: f64 = 0.75, in above_up_to(0.0, 1.0), unit "share of the memory limit";
+        /// Share of the memory limit from which on it is critical: learner steps are computed in fewer bytes. At least the
         /// warning's.
-        memory_critical_threshold: f64 = 0.90, in above_up_to(0.0, 1.0), unit "share of the line";
+        memory_critical_threshold: f64 = 0.90, in above_up_to(0.0, 1.0), unit "share of the memory limit";
         /// From one reading of memory to the next.
         monitoring_interval: f64 = 5.0, in above(0.0), unit "seconds";
-        /// For tests of the promise: refuses every so-many-th allocation of a learner step, as though the line had no
+        /// For tests of the promise: refuses every so-many-th allocation of a learner step, as though the memory limit had no
         /// room for it; 0: none.
         refuse_every: u64 = 0, in 0.., unit "allocations";
     }

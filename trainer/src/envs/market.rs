@@ -3,7 +3,7 @@
 //! A [`PriceSeries`] is what an environment reads of an instrument: its 5-minute bars and their ATR. All environments share
 //! one `Arc<[PriceSeries]>`; an environment itself is an account and a place, about 200 bytes, so a thousand of them cost no
 //! more bars than one. The feature rows of the observation are not here: the learner finds them in the frame streams
-//! by [`instrument`](Environment::scene) and [`t`](Environment::base).
+//! by [`instrument`](Environment::instrument) and [`t`](Environment::t).
 //!
 //! An episode begins flat, at a place drawn uniformly from all places that leave at least a short episode, and ends
 //! when the equity is under the floor (terminated), or after `episode_bars` steps or at the end of the range
@@ -60,10 +60,10 @@ pub struct MarketState {
 }
 
 impl MarketEnvironment {
-    /// An environment over `price_series`, deciding at the closes in `ranges`, one range for each tape.
+    /// An environment over `price_series`, deciding at the closes in `ranges`, one range for each price series.
     ///
     /// A decision at `t` is marked at bar `t + 1`, so a range ends at `bars.len() − 1` at the latest. A range may be
-    /// empty; its tape is then never visited. An episode has at most `episode_bars` steps.
+    /// empty; its price series is then never visited. An episode has at most `episode_bars` steps.
     ///
     /// # Errors
     /// [`Error::Config`] if the parts do not fit each other, if no range holds a decision, or if `episode_bars` is 0.
@@ -122,7 +122,7 @@ impl Environment for MarketEnvironment {
         ACCOUNT_WIDTH
     }
 
-    /// Picks a tape in proportion to the length of its range, then a start in it.
+    /// Picks a price series in proportion to the length of its range, then a start in it.
     fn reset(&mut self, rng: &mut Pcg64Mcg) {
         let mut place = rng.random_range(0..self.n_decisions);
         let mut instrument = 0;
@@ -209,14 +209,20 @@ mod tests {
                 volume: 1.0,
             }
         });
-        PriceSeries { name: name.to_owned(), bars: bars.collect(), atr: vec![0.3; n_bars], first_decision: 10 }
+        PriceSeries {
+            name: name.to_owned(),
+            bars: bars.collect(),
+            atr: vec![0.3; n_bars],
+            first_decision: 10,
+        }
     }
 
     fn environment(ranges: &[Range<usize>], episode_bars: u32) -> MarketEnvironment {
         let price_series: Vec<PriceSeries> =
             (0..ranges.len()).map(|i| series(&format!("t{i}"), 1_000, i as u64, 0.002)).collect();
         let rules = AccountRules { stop_atr: 4.0, drawdown_penalty: 0.1, ..AccountRules::default() };
-        MarketEnvironment::new(price_series.into(), ranges.to_vec().into(), rules, episode_bars).expect("fits")
+        MarketEnvironment::new(price_series.into(), ranges.to_vec().into(), rules, episode_bars)
+            .expect("fits")
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! ([`Environment::write_local`]): a trading account, or the whole state of a plain environment.
 //!
 //! ```text
-//!   scene, base ──> windows over the frame streams ──┐
+//!   instrument, t ─────> windows over the frame streams ──┐
 //!                                                    ├──> observation
 //!   write_own  ──> own_width numbers ────────────────┘
 //! ```
@@ -60,7 +60,7 @@ pub trait Environment {
     /// Number of actions; an action is `0 .. n_actions`.
     fn n_actions(&self) -> usize;
 
-    /// Length of the own row.
+    /// Length of the local row.
     fn local_width(&self) -> usize;
 
     /// Begins an episode. Every random number comes from `rng`.
@@ -78,7 +78,7 @@ pub trait Environment {
     /// Index of the 5-minute bar just closed; 0 for a plain environment.
     fn t(&self) -> u32;
 
-    /// Writes the own part of the observation.
+    /// Writes the local part of the observation.
     ///
     /// # Panics
     /// If `row` is not [`local_width`](Self::own_width) long.

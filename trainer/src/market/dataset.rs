@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use buffers::frames::{Clock, FrameStream, Instrument, Dataset, View};
+use buffers::frames::{Clock, Dataset, FrameStream, Instrument, View};
 use sha2::{Digest, Sha256};
 
 use crate::config::{self, Config, StampLabel};
@@ -100,7 +100,8 @@ pub fn prepare(config: &Config, say: &(dyn Fn(&str) + Sync)) -> Result<Market> {
     let identity = identity(&instruments);
     say(&format!("computing the features of {} instrument(s)", instruments.len()));
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(instruments.len());
-    let mut parts: Vec<Option<Result<(PriceSeries, Instrument, Split)>>> = instruments.iter().map(|_| None).collect();
+    let mut parts: Vec<Option<Result<(PriceSeries, Instrument, Split)>>> =
+        instruments.iter().map(|_| None).collect();
     let per_thread = instruments.len().div_ceil(threads);
     std::thread::scope(|scope| {
         for (instruments, parts) in instruments.chunks(per_thread).zip(parts.chunks_mut(per_thread)) {

@@ -1,8 +1,8 @@
 //! From bars to what an agent sees and trades.
 //!
 //! ```text
-//! import / synthetic ──> resample 5, 30 min ──> features ──> scene (streams) ──> observations
-//!                              └──────────────> tape ──────> environment, account ──> rewards
+//! import / synthetic ──> resample 5, 30 min ──> features ──> instrument (streams) ──> observations
+//!                              └──────────────> price series ──────> environment, account ──> rewards
 //! ```
 //!
 //! Reading order: [`bar`], [`import`], [`resample`], [`features`] with its [`indicators`] and [`statistics`],

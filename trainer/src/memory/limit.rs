@@ -1,4 +1,4 @@
-//! The line of a run: from here on bytes are counted and may be refused.
+//! The memory limit of a run: from here on bytes are counted and may be refused.
 
 use std::time::Duration;
 
@@ -27,10 +27,10 @@ use crate::memory::plan::{DataBytes, Plan, SLACK_BYTES};
 use crate::memory::profile::{MemoryProfile, estimate, micro_batches, profile};
 use crate::run::build::dqn_config;
 
-/// Share of each GPU that the process takes at most, where the line is given in bytes: those are of the host.
+/// Share of each GPU that the process takes at most, where the memory limit is given in bytes: those are of the host.
 const DEVICE_FRACTION: f64 = 0.8;
 
-/// The line in bytes.
+/// The memory limit in bytes.
 ///
 /// # Errors
 /// [`Error::Config`] where it lies above what the machine or its control group allows.
@@ -39,7 +39,7 @@ pub fn limit_bytes(config: &Config) -> Result<u64> {
     let limit = config.memory.limit.limit_bytes(allowed);
     if matches!(config.memory.limit, MemoryLimit::Bytes(_)) && limit > allowed {
         let problem = format!(
-            "a line of {} lies above the {} that this machine or its control group allows; draw it at that or lower, \
+            "a memory limit of {} lies above the {} that this machine or its control group allows; give that or less, \
              or as a share such as 80%",
             format::bytes(limit),
             format::bytes(allowed)
@@ -49,7 +49,7 @@ pub fn limit_bytes(config: &Config) -> Result<u64> {
     Ok(limit)
 }
 
-/// Draws the line: counts every tensor from here on, measures what the networks cost, and refuses a line that cannot
+/// Sets the memory limit: counts every tensor from here on, measures what the networks cost, and refuses a memory limit that cannot
 /// hold the run, before anything is loaded. Without management nothing is counted and nothing is known.
 ///
 /// # Errors
@@ -73,8 +73,9 @@ pub fn apply_limit(config: &Config, device: Device) -> Result<Option<MemoryProfi
     count()?;
     let dqn = network(config);
     let data = DataBytes::estimated(config)?;
-    let too_low = |profile: &MemoryProfile| Error::LimitTooLow(Box::new(Plan::new(config, profile, data, limit)));
-    // What is resident already counts while the survey runs under the line.
+    let too_low =
+        |profile: &MemoryProfile| Error::LimitTooLow(Box::new(Plan::new(config, profile, data, limit)));
+    // What is resident already counts while the survey runs under the memory limit.
     ledger::set_base(probe::resident_bytes()?.saturating_sub(ledger::counted_bytes()));
     let estimated = estimate(config, &dqn)?;
     // Far below what can be: not even the survey would fit.
@@ -122,11 +123,11 @@ pub fn network(config: &Config) -> DqnConfig {
     dqn_config(config, n_actions, local_width)
 }
 
-/// How learner steps are made: on the rung that fits what is free now, less `growth_bytes` that will be taken later. A
+/// How learner steps are made: on the step configuration that fits what is free now, less `growth_bytes` that will be taken later. A
 /// resumed run had `resumed` as its largest micro-batch, and has it again.
 ///
 /// # Errors
-/// [`Error::LimitTooLow`] where not even the leanest rung fits.
+/// [`Error::LimitTooLow`] where not even the leanest step configuration fits.
 pub fn steps(
     config: &Config,
     profile: Option<&MemoryProfile>,
@@ -157,7 +158,11 @@ pub fn steps(
 ///
 /// # Errors
 /// Where the kernel does not tell how memory stands, or no thread can be started.
-pub fn watch(config: &Config, device: Device, steps: &mut StepRunner) -> Result<Option<MemoryOptimizationSystem>> {
+pub fn watch(
+    config: &Config,
+    device: Device,
+    steps: &mut StepRunner,
+) -> Result<Option<MemoryOptimizationSystem>> {
     if !config.memory.managed || !config.memory.counted {
         return Ok(None);
     }

@@ -1,4 +1,4 @@
-//! What a run will cost in bytes, part by part, and what fits the line.
+//! What a run will cost in bytes, part by part, and what fits the memory limit.
 //!
 //! ```text
 //! steady = runtime + data + weights + replay            held for the whole run
@@ -24,11 +24,11 @@ use crate::market::import::extent::extent;
 use crate::memory::profile::MemoryProfile;
 use crate::run::learner_loop::store_options;
 
-/// Bytes under the line that stay free for what moves between two readings: small blocks of the C library's heap, stacks.
+/// Bytes under the memory limit that stay free for what moves between two readings: small blocks of the C library's heap, stacks.
 pub const SLACK_BYTES: u64 = 8 << 20;
 /// What tables, metrics and the report take of the heap.
 const BOOKS_BYTES: u64 = 2 << 20;
-/// For the smallest line the runtime counts in steps of so many bytes: its measure moves a little from run to run, and
+/// For the smallest memory limit the runtime counts in steps of so many bytes: its measure moves a little from run to run, and
 /// what was planned must be what is refused below.
 const RUNTIME_STEP_BYTES: u64 = 16 << 20;
 /// Lines are told in whole steps of so many bytes.
@@ -43,7 +43,7 @@ const EMBEDDING_BYTES: u64 = embedders::EMBEDDING_WIDTH as u64 * 4;
 pub struct DataBytes {
     /// Decision bars, over all instruments.
     pub n_bars: u64,
-    /// What stays: streams, tapes, splits.
+    /// What stays: streams, price series, splits.
     pub stays: u64,
     /// The most while it is read and features are computed.
     pub loading: u64,
@@ -96,9 +96,9 @@ pub struct PlanItem {
 pub struct Plan {
     /// Whether the networks were run.
     pub is_measured: bool,
-    /// The line.
+    /// The memory limit.
     pub limit_bytes: u64,
-    /// The line as it was written.
+    /// The memory limit as it was written.
     pub limit_as_written: MemoryLimit,
     /// What is held for the whole run.
     pub steady: Vec<PlanItem>,
@@ -106,15 +106,15 @@ pub struct Plan {
     pub moments: Vec<PlanItem>,
     /// The most while data is loaded, runtime included.
     pub loading_bytes: u64,
-    /// The rung that fits the line.
+    /// The step configuration that fits the memory limit.
     pub step_config: Option<StepConfig>,
-    /// The peak on that rung, or on the leanest where none fits.
+    /// The peak on that step configuration, or on the leanest where none fits.
     pub peak_bytes: u64,
-    /// The smallest line that would do.
+    /// The smallest memory limit that would do.
     pub smallest_limit_bytes: u64,
-    /// Every rung with the peak of the whole run on it.
+    /// Every step configuration with the peak of the whole run on it.
     pub step_configs: Vec<(StepConfig, u64)>,
-    /// Microseconds a sample of each policy, where they were measured.
+    /// Microseconds a sample of each activation mode, where they were measured.
     pub micros_per_sample: Vec<(&'static str, f64)>,
 }
 
@@ -130,7 +130,7 @@ impl Plan {
                 "runtime: code, libtorch, its scratch memory",
                 profile.base_bytes + profile.scratch_bytes,
             ),
-            part("streams", "market: streams and tapes", data.stays),
+            part("streams", "market: streams and price series", data.stays),
             part("parameters", "parameters", flat),
             part("gradients", "gradients", flat),
             part("optimizer", "optimizer: two moments", 2 * flat),
@@ -161,15 +161,20 @@ impl Plan {
         let others = moments.iter().map(|part| part.bytes).max().unwrap_or(0);
         // A batch, which is counted with learning, stays from step to step.
         let run_peak = |learning: u64| loading_bytes.max(held + learning.max(others + profile.batch_bytes));
-        let step_configs: Vec<(StepConfig, u64)> =
-            profile.costs.step_configs().into_iter().map(|(step_config, bytes)| (step_config, run_peak(bytes))).collect();
+        let step_configs: Vec<(StepConfig, u64)> = profile
+            .costs
+            .step_configs()
+            .into_iter()
+            .map(|(step_config, bytes)| (step_config, run_peak(bytes)))
+            .collect();
         let room = limit_bytes.saturating_sub(SLACK_BYTES);
         let step_config = profile.costs.choose(room.saturating_sub(held)).filter(|_| run_peak(0) <= room);
         let (leanest, learning) = step_config
             .and_then(|step_config| Some((step_config, profile.costs.peak_bytes(step_config)?)))
             .or_else(|| profile.costs.leanest())
             .map_or((None, 0), |(step_config, bytes)| (Some(step_config), bytes));
-        let of_activations = leanest.map_or_else(String::new, |step_config| format!("learning: {step_config}"));
+        let of_activations =
+            leanest.map_or_else(String::new, |step_config| format!("learning: {step_config}"));
         moments.insert(0, part("learning", &of_activations, learning));
         let keeps = leanest.is_some_and(|step_config| step_config.mode == ActivationMode::Keep);
         let untouched = if keeps { (learning as f64 * profile.untouched_fraction) as u64 } else { 0 };
@@ -178,7 +183,8 @@ impl Plan {
         }
         let runtime = profile.base_bytes + profile.scratch_bytes;
         let stepped = runtime.next_multiple_of(RUNTIME_STEP_BYTES);
-        let least = step_configs.iter().map(|(_, peak)| *peak).min().unwrap_or(0) - runtime.min(loading_bytes);
+        let least =
+            step_configs.iter().map(|(_, peak)| *peak).min().unwrap_or(0) - runtime.min(loading_bytes);
         let least = stepped + least.max(profile.own_bytes);
         Self {
             is_measured: profile.is_measured,
@@ -201,7 +207,7 @@ impl Plan {
         }
     }
 
-    /// Whether the line holds the run.
+    /// Whether the memory limit holds the run.
     #[must_use]
     pub fn fits(&self) -> bool {
         self.step_config.is_some() && self.smallest_limit_bytes <= self.limit_bytes
@@ -216,9 +222,11 @@ impl Plan {
     /// Settings that the plan recommends, as TOML.
     #[must_use]
     pub fn recommended(&self) -> String {
-        let step_config =
-            self.step_config.or_else(|| self.step_configs.iter().min_by_key(|(_, peak)| *peak).map(|(step_config, _)| *step_config));
-        let limit_as_written = if self.fits() { self.limit_as_written } else { MemoryLimit::Bytes(self.smallest_limit_bytes) };
+        let step_config = self.step_config.or_else(|| {
+            self.step_configs.iter().min_by_key(|(_, peak)| *peak).map(|(step_config, _)| *step_config)
+        });
+        let limit_as_written =
+            if self.fits() { self.limit_as_written } else { MemoryLimit::Bytes(self.smallest_limit_bytes) };
         let mut text = format!("[memory]\nlimit = \"{limit_as_written}\"\n");
         if let Some(step_config) = step_config {
             text.push_str(&format!(
@@ -247,9 +255,9 @@ impl Plan {
             "loading_bytes": self.loading_bytes,
             "steady": parts(&self.steady),
             "moments": parts(&self.moments),
-            "rung": self.step_config.as_ref().map(step_config),
-            "rungs": self.step_configs.iter().map(|(at, peak)| {
-                serde_json::json!({"rung": step_config(at), "peak_bytes": peak})
+            "step_config": self.step_config.as_ref().map(step_config),
+            "step_configs": self.step_configs.iter().map(|(at, peak)| {
+                serde_json::json!({"step_config": step_config(at), "peak_bytes": peak})
             }).collect::<Vec<_>>(),
             "micros_per_sample": self.micros_per_sample.iter().map(|(mode, micros)| {
                 ((*mode).to_owned(), serde_json::json!(micros))
@@ -294,7 +302,7 @@ impl fmt::Display for Plan {
         writeln!(formatter, "the run")?;
         row(formatter, "peak", self.peak_bytes)?;
         row(formatter, "margin", SLACK_BYTES)?;
-        row(formatter, "the line", self.limit_bytes)?;
-        row(formatter, "the smallest line that would do", self.smallest_limit_bytes)
+        row(formatter, "the memory limit", self.limit_bytes)?;
+        row(formatter, "the smallest memory limit that would do", self.smallest_limit_bytes)
     }
 }

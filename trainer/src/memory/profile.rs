@@ -2,21 +2,21 @@
 //!
 //! The networks of the configuration go through learner steps, acting and evaluation over rows of zeros: shapes decide
 //! what is allocated, not numbers. What is resident beyond the counted bytes afterwards is the runtime's base; the
-//! peaks of two micro-batches give each policy's line ([`memsys::step::cost`]).
+//! peaks of two micro-batches give each activation mode's line ([`memsys::step::cost`]).
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use agents::dqn::{Actor, Body, DqnConfig, Learner, Network};
 use agents::embedding_cache::{BLOCK, embed_range};
-use buffers::frames::{FrameStream, ObservationRef, Instrument, Dataset};
+use buffers::frames::{Dataset, FrameStream, Instrument, ObservationRef};
 use buffers::replay::{Batch, Replay, ReplayOptions, StoreOptions, Transition};
 use embedders::Fused;
 use memsys::ledger::budget;
 use memsys::nn::activations;
 use memsys::nn::activations::ActivationMode;
 use memsys::os::probe;
-use memsys::step::cost::{StepCosts, ModeCost, StepConfig};
+use memsys::step::cost::{ModeCost, StepConfig, StepCosts};
 use memsys::{ledger, libtorch};
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
@@ -28,7 +28,7 @@ use crate::market::dataset::views;
 use crate::run::actor_loop::{Observation, observe};
 use crate::run::evaluation::plain_views;
 
-/// Base positions of the stand-in scene: enough for the longest window and a block of evaluation.
+/// Steps of the stand-in instrument: enough for the longest window and a block of evaluation.
 const N_STEPS: usize = 448;
 /// The first of them at which every window is full.
 const FIRST_STEP: usize = 320;
@@ -55,11 +55,11 @@ pub struct MemoryProfile {
     pub is_measured: bool,
     /// Bytes of tensors that measuring takes at least.
     pub own_bytes: u64,
-    /// Numbers of an environment's own row.
+    /// Numbers of an environment's local row.
     pub local_width: usize,
     /// Bytes of one flat set of weights.
     pub flat_bytes: u64,
-    /// What micro-batches and policies cost, batch included.
+    /// What micro-batches and activation modes cost, batch included.
     pub costs: StepCosts,
     /// Bytes of a batch, which stays from step to step.
     pub batch_bytes: u64,
@@ -133,8 +133,7 @@ pub fn profile(config: &Config, dqn: &DqnConfig, device: Device, limit_bytes: u6
     drop(warm);
     for mode in modes(config.memory.activations) {
         let options = options(config, mode);
-        let mut measure =
-            |size: usize| -> Result<DryRun> { dry_run(&mut learner, &replay, &options, size) };
+        let mut measure = |size: usize| -> Result<DryRun> { dry_run(&mut learner, &replay, &options, size) };
         let (small, large) = (measure(sizes[0])?, measure(sizes[1])?);
         scratch_bytes = scratch_bytes.max(small.uncounted_bytes).max(large.uncounted_bytes);
         dry_run_bytes = dry_run_bytes.max(large.peak_bytes);
@@ -152,7 +151,7 @@ pub fn profile(config: &Config, dqn: &DqnConfig, device: Device, limit_bytes: u6
         cost.base_bytes += of_batch as f64;
         costs.push(cost);
     }
-    // The rung of a run far from its line is measured itself, where there is room for that.
+    // The step configuration of a run far from its memory limit is measured itself, where there is room for that.
     let preferred = StepConfig { micro_batch: largest, mode: ActivationMode::Keep };
     let mut costs = StepCosts { smallest, largest, costs, measured: Vec::new() };
     if let Some(bytes) = costs.peak_bytes(preferred)
@@ -244,7 +243,7 @@ pub fn micro_batches(config: &Config) -> (usize, usize) {
     (config.memory.smallest_micro_batch.min(largest), largest)
 }
 
-/// How activations are treated under a policy.
+/// How activations are treated under an activation mode.
 #[must_use]
 pub fn options(config: &Config, mode: ActivationMode) -> activations::Options {
     activations::Options {
@@ -263,7 +262,9 @@ fn spill_folder(config: &Config) -> std::path::PathBuf {
 
 fn modes(choice: ActivationChoice) -> Vec<ActivationMode> {
     match choice {
-        ActivationChoice::Auto => vec![ActivationMode::Keep, ActivationMode::Recompute, ActivationMode::Spill],
+        ActivationChoice::Auto => {
+            vec![ActivationMode::Keep, ActivationMode::Recompute, ActivationMode::Spill]
+        }
         ActivationChoice::Keep => vec![ActivationMode::Keep],
         ActivationChoice::Recompute => vec![ActivationMode::Recompute],
         ActivationChoice::Spill => vec![ActivationMode::Spill],
@@ -278,7 +279,8 @@ fn peak_of(work: impl FnOnce() -> Result<()>) -> Result<u64> {
 }
 
 fn act(config: &Config, dqn: &DqnConfig, dataset: &Dataset, learner: &Learner, device: Device) -> Result<()> {
-    let seen = Observation { instrument: 0, t: FIRST_STEP as u32, local: vec![0.0; dqn.local_width as usize] };
+    let seen =
+        Observation { instrument: 0, t: FIRST_STEP as u32, local: vec![0.0; dqn.local_width as usize] };
     let seen = vec![seen; config.run.n_environments];
     Actor::new(Network::new(dqn)).greedy(learner.online(), &observe(dataset, &seen, device)?)?;
     Ok(())

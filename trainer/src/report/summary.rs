@@ -39,7 +39,7 @@ pub struct Conclusion {
     pub weights_sha256: String,
     /// The most bytes resident at once.
     pub peak_resident_bytes: u64,
-    /// The line, in bytes.
+    /// The memory limit, in bytes.
     pub limit_bytes: u64,
     /// Samples that went through learner steps, for each second of the run.
     pub samples_per_second: f64,
@@ -184,7 +184,7 @@ fn summary(state: &RunState, conclusion: &Conclusion) -> Value {
         "denied_allocations": account.map(|account| account.denied_allocations),
         "steps_retried": account.map(|account| account.steps_retried),
         "collections": account.map(|account| account.collections),
-        "rung": account.map(|account| json!({
+        "step_config": account.map(|account| json!({
             "micro_batch": account.step_config.micro_batch, "activations": account.step_config.mode.word(),
         })),
         "owners": account.map(|account| {
@@ -326,7 +326,7 @@ pub(crate) fn warnings(state: &RunState, conclusion: &Conclusion) -> Vec<String>
     }
     if conclusion.peak_resident_bytes > conclusion.limit_bytes {
         warnings.push(format!(
-            "the peak of {} passed the line of {}{}",
+            "the peak of {} passed the memory limit of {}{}",
             format::bytes(conclusion.peak_resident_bytes),
             format::bytes(conclusion.limit_bytes),
             if state.config.memory.managed { "" } else { ": without management nothing holds it" }
@@ -338,7 +338,7 @@ pub(crate) fn warnings(state: &RunState, conclusion: &Conclusion) -> Vec<String>
 fn lines(state: &RunState, conclusion: &Conclusion) -> Vec<String> {
     let counters = &state.counters;
     let mut lines = vec![format!(
-        "done: {} environment steps, {} learner steps in {}; {:.0} samples/s; peak {} of a line of {}",
+        "done: {} environment steps, {} learner steps in {}; {:.0} samples/s; peak {} of a memory limit of {}",
         format::count(counters.environment_steps),
         format::count(counters.learner_steps),
         format::duration(counters.wall_seconds),
@@ -364,7 +364,7 @@ fn lines(state: &RunState, conclusion: &Conclusion) -> Vec<String> {
             }
             if let Some(oracle) = &test.oracle {
                 lines.push(format!(
-                    "  the oracle expects a log return of {:.4}: the best attainable but for luck",
+                    "  the oracle expects a log return of {:.4}: the best attainable but for chance",
                     oracle.expected_log_return
                 ));
             }

@@ -14,14 +14,14 @@ use tch::{Device, Tensor};
 use crate::envs::Environment;
 use crate::error::Result;
 
-/// An observation as it travels: where its shared part lies, and the environment's own numbers.
+/// An observation as it travels: where its shared part lies, and the environment's local numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Observation {
     /// Which instrument.
     pub instrument: u16,
     /// Which step of it.
     pub t: u32,
-    /// The environment's own row.
+    /// The environment's local row.
     pub local: Vec<f32>,
 }
 

@@ -26,7 +26,7 @@ use crate::run::checkpoint::{self, Counters};
 use crate::run::evaluation::{Evaluator, plain_views};
 use crate::run::folder::RunFolder;
 use crate::run::learner_loop::{LearnerLoop, store_options};
-use crate::run::train_loop::{RunState, Ended, Session, Window};
+use crate::run::train_loop::{Ended, RunState, Session, Window};
 use crate::telemetry::metrics::MetricsWriter;
 use crate::telemetry::progress::Progress;
 use crate::telemetry::tensorboard::EventWriter;
@@ -94,7 +94,18 @@ pub fn train(order: TrainRequest, say: &(dyn Fn(&str) + Sync)) -> Result<Ended> 
             let environment = CartPole::new();
             let dataset = Arc::new(Dataset::new(plain_views(environment.local_width()), Vec::new()));
             let evaluator = Evaluator::CartPole { seed: seed_of(config.run.seed, 3) };
-            run(order, folder, device, profile, began, environment, dataset, "cartpole".to_owned(), evaluator, say)
+            run(
+                order,
+                folder,
+                device,
+                profile,
+                began,
+                environment,
+                dataset,
+                "cartpole".to_owned(),
+                evaluator,
+                say,
+            )
         }
     }
 }
@@ -241,7 +252,7 @@ fn open_folder(order: &TrainRequest) -> Result<RunFolder> {
     RunFolder::create(&root)
 }
 
-/// The DQN that `config` describes, for an environment of so many actions and own numbers.
+/// The DQN that `config` describes, for an environment of so many actions and local numbers.
 #[must_use]
 pub fn dqn_config(config: &Config, n_actions: usize, local_width: usize) -> DqnConfig {
     let agent = &config.agent;

@@ -62,7 +62,7 @@ pub struct MarketTest {
 /// What could have been had by knowing the predictable part.
 #[derive(Debug)]
 pub struct OracleTest {
-    /// The log return it expects, costs paid: the best that is attainable but for luck.
+    /// The log return it expects, costs paid: the best that is attainable but for chance.
     pub expected_log_return: f64,
     /// What it got.
     pub backtests: Vec<Backtest>,
@@ -217,7 +217,7 @@ fn episodes(actor: &Actor, weights: &Weights, n: usize, seed: u64) -> Result<Vec
     Ok(returns)
 }
 
-/// The views of a plain environment: its own row.
+/// The views of a plain environment: its local row.
 #[must_use]
 pub fn plain_views(local_width: usize) -> Vec<buffers::frames::View> {
     use buffers::frames::{Clock, View};

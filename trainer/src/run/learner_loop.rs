@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use agents::dqn::{Learner, Outcome};
-use buffers::frames::{ObservationRef, Dataset};
+use buffers::frames::{Dataset, ObservationRef};
 use buffers::replay::n_step::Accumulator;
 use buffers::replay::{Batch, Replay, ReplayBuffer, ReplayOptions, StoreOptions, Tier};
 use buffers::store::RowKind;
@@ -23,7 +23,7 @@ use crate::config::{Config, LocalRows, Prefetch, ReplayTier};
 use crate::console::say;
 use crate::error::{Error, Result};
 use crate::memory::profile;
-use crate::run::actor_loop::{VectorStep, Observation};
+use crate::run::actor_loop::{Observation, VectorStep};
 
 /// All that the learner's future depends on, beside weights and moments.
 #[derive(Debug, Serialize, Deserialize)]
@@ -93,7 +93,7 @@ impl LearnerLoop {
     /// `file` is where the replay's rows go, where they go to a file.
     ///
     /// # Errors
-    /// Where the line has no room for the replay.
+    /// Where the memory limit has no room for the replay.
     pub fn new(
         config: &Config,
         learner: Learner,
@@ -113,8 +113,10 @@ impl LearnerLoop {
             store: store_options(config, file),
         };
         let mut replay = Replay::new(&replay_options, dataset).map_err(refused)?;
-        let standing =
-            (0u16..).zip(seen).map(|(environment, seen)| observation_ref(&mut replay, environment, seen)).collect();
+        let standing = (0u16..)
+            .zip(seen)
+            .map(|(environment, seen)| observation_ref(&mut replay, environment, seen))
+            .collect();
         replay.enforce_budget().map_err(refused)?;
         let state = LearnerState {
             replay,
@@ -147,7 +149,7 @@ impl LearnerLoop {
     /// Takes in a round of steps.
     ///
     /// # Errors
-    /// Where the line has no room for the next rows, or the replay's file cannot be written.
+    /// Where the memory limit has no room for the next rows, or the replay's file cannot be written.
     pub fn take(&mut self, vector_step: &VectorStep) -> Result<()> {
         let LearnerState { replay, accumulators, standing, .. } = &mut self.state;
         for (environment, step) in (0u16..).zip(&vector_step.steps) {
@@ -222,7 +224,7 @@ impl LearnerLoop {
                 })
             };
             if gathered.is_err() {
-                // What was drawn cannot be read, or the line had no room for it beside the step.
+                // What was drawn cannot be read, or the memory limit had no room for it beside the step.
                 let mut drawn_before = Some(gathered);
                 sample_readable(replay, rng, |replay, rng| match drawn_before.take() {
                     Some(failed @ Err(buffers::Error::Damaged { .. })) => failed,
@@ -240,7 +242,7 @@ impl LearnerLoop {
         Ok(outcome)
     }
 
-    /// The steps' rung, and what they met with.
+    /// The steps' step configuration, and what they met with.
     #[must_use]
     pub fn steps(&self) -> &StepRunner {
         &self.steps
@@ -292,7 +294,7 @@ impl LearnerLoop {
     /// Gives the replay's bytes back, so that there is room to read a saved one.
     ///
     /// # Errors
-    /// Where the line has no room for an empty replay.
+    /// Where the memory limit has no room for an empty replay.
     pub fn let_replay_go(&mut self) -> Result<()> {
         let least = ReplayOptions { capacity_transitions: 1, ..self.replay_options.clone() };
         self.state.replay = Replay::new(&least, Arc::default()).map_err(refused)?;
@@ -335,7 +337,7 @@ fn sample_readable(
     }
 }
 
-/// What the line refused is told as such.
+/// What the memory limit refused is told as such.
 fn refused(error: buffers::Error) -> Error {
     match error {
         buffers::Error::Libtorch(refused @ memsys::Error::Refused(_)) => Error::Memory(refused),

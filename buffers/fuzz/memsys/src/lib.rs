@@ -51,7 +51,7 @@ pub mod ledger {
 pub mod reservation {
     use crate::ledger::Owner;
 
-    /// Bytes that no line refuses.
+    /// Bytes that no memory limit refuses.
     #[derive(Debug)]
     pub struct Reservation(u64);
 

@@ -11,7 +11,7 @@ use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::frames::{Clock, FrameStream, ObservationRef, Dataset, TierBytes};
+use crate::frames::{Clock, Dataset, FrameStream, ObservationRef, TierBytes};
 use crate::replay::Transition;
 use crate::replay::batch::Batch;
 use crate::replay::copied_observations::Copies;
@@ -30,7 +30,7 @@ pub struct ReplayOptions {
     pub priority_exponent: f64,
     /// Environments that write into it.
     pub n_environments: usize,
-    /// Numbers in an environment's own row.
+    /// Numbers in an environment's local row.
     pub local_width: usize,
     /// Copies whole observations into each transition, the usual way, instead of reading windows over the
     /// streams.
@@ -49,7 +49,7 @@ pub struct Replay {
     dataset: Arc<Dataset>,
     sampler: Sampler,
     local: Vec<FrameStream>,
-    /// Own rows that an observation shows at most, counted back from its own.
+    /// Local rows that an observation shows at most, counted back from its own.
     #[serde(skip)]
     local_reach: usize,
     /// Made anew from the streams when a saved replay is read back.
@@ -67,7 +67,7 @@ impl Replay {
     /// older one.
     ///
     /// # Errors
-    /// [`memsys::Error::Refused`] where the line has no room for its ring and its tree, [`Error::NoFile`].
+    /// [`memsys::Error::Refused`] where the memory limit has no room for its ring and its tree, [`Error::NoFile`].
     pub fn new(options: &ReplayOptions, dataset: Arc<Dataset>) -> Result<Self> {
         let mut tiers = Tiers::new(options.store.clone(), options.n_environments, dataset.local_reach());
         let (capacity, exponent) = (options.capacity_transitions, options.priority_exponent);
@@ -85,7 +85,7 @@ impl Replay {
         Ok(Self { local_reach: dataset.local_reach(), dataset, sampler, local, copies, tiers, is_cold })
     }
 
-    /// Gives a restored replay its scenes back, which are not saved with it, and the rows that its file keeps. What was
+    /// Gives a restored replay its instruments back, which are not saved with it, and the rows that its file keeps. What was
     /// found on opening the file is returned.
     ///
     /// # Errors
@@ -98,8 +98,8 @@ impl Replay {
         differs("capacity", self.sampler.transitions().capacity(), options.capacity_transitions)?;
         differs("environments", self.local.len(), options.n_environments)?;
         let is_stored_so = self.local.iter().all(|local| local.kind() == options.store.local_kind);
-        differs("own rows stored as configured", usize::from(is_stored_so), 1)?;
-        differs("own numbers", self.local.first().map_or(0, FrameStream::width), options.local_width)?;
+        differs("local rows stored as configured", usize::from(is_stored_so), 1)?;
+        differs("local numbers", self.local.first().map_or(0, FrameStream::width), options.local_width)?;
         let mut tiers = Tiers::new(options.store.clone(), options.n_environments, dataset.local_reach());
         let opened = tiers.take_over(&mut self.sampler, &mut self.local)?;
         self.tiers = tiers;
@@ -132,13 +132,13 @@ impl Replay {
         self.sampler.transitions().n_inserted()
     }
 
-    /// Bytes held: transitions, priorities and own rows; the scenes' streams are shared and not counted.
+    /// Bytes held: transitions, priorities and local rows; the instruments' streams are shared and not counted.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.sampler.bytes() + self.own_bytes() + self.copies.as_ref().map_or(0, Copies::bytes)
     }
 
-    /// Bytes that a replay of `capacity` will hold at most after `n_inserted` transitions, with own rows of
+    /// Bytes that a replay of `capacity` will hold at most after `n_inserted` transitions, with local rows of
     /// `local_width` numbers.
     #[must_use]
     pub fn planned_bytes(capacity: usize, n_inserted: u64, local_width: usize) -> u64 {
@@ -177,7 +177,7 @@ impl Replay {
         }
     }
 
-    /// Bytes of transitions and own rows by tier: in memory as they are, in memory encoded, in the file.
+    /// Bytes of transitions and local rows by tier: in memory as they are, in memory encoded, in the file.
     #[must_use]
     pub fn tier_bytes(&self) -> TierBytes {
         let filed = self.sampler.transitions().stream();
@@ -197,7 +197,7 @@ impl Replay {
     /// time lie in memory, and only this encodes or maps them.
     ///
     /// # Errors
-    /// [`memsys::Error::Refused`] where the line has no room for the next rows even then; where the file cannot be
+    /// [`memsys::Error::Refused`] where the memory limit has no room for the next rows even then; where the file cannot be
     /// written. The replay can be used as before.
     pub fn enforce_budget(&mut self) -> Result<u64> {
         self.tiers.enforce_budget(&mut self.sampler, &mut self.local)
@@ -236,13 +236,13 @@ impl Replay {
         self.sampler.priorities_bytes()
     }
 
-    /// Bytes of the environments' own rows among them.
+    /// Bytes of the environments' local rows among them.
     #[must_use]
     pub fn own_bytes(&self) -> u64 {
         self.local.iter().map(FrameStream::bytes).sum()
     }
 
-    /// Appends a row of an environment's own numbers and returns its position.
+    /// Appends a row of an environment's local numbers and returns its position.
     pub fn append_local(&mut self, environment: u16, row: &[f32]) -> u32 {
         self.local[usize::from(environment)].append(row) as u32
     }
@@ -325,7 +325,8 @@ impl Replay {
                         let rows = self.local.get(environment);
                         rows.filter(|_| usize::from(transition.from.environment) == environment).is_some_and(
                             |rows| {
-                                let ends = [transition.from.local, transition.to_local].map(|local| local as usize);
+                                let ends =
+                                    [transition.from.local, transition.to_local].map(|local| local as usize);
                                 let first = (ends[0].min(ends[1]) + 1).saturating_sub(self.local_reach);
                                 (first..=ends[0].max(ends[1])).any(|row| needs(rows.chunk_rows(), row))
                             },
@@ -360,7 +361,9 @@ impl Replay {
     fn copy(&mut self, index: usize) {
         let Some(copies) = &mut self.copies else { return };
         let transition = self.sampler.transitions().at(index);
-        for (mut room, observation) in copies.at_mut(index).into_iter().zip([transition.from, transition.to()]) {
+        for (mut room, observation) in
+            copies.at_mut(index).into_iter().zip([transition.from, transition.to()])
+        {
             for (view, shape) in self.dataset.views().iter().enumerate() {
                 let (now, rest) = room.split_at_mut(shape.n_numbers());
                 copy_view(&self.dataset, &self.local, view, &observation, now);
@@ -374,7 +377,13 @@ fn copies(options: &ReplayOptions, dataset: &Dataset) -> Option<Copies> {
     options.copies_observations.then(|| Copies::new(dataset.views(), options.capacity_transitions))
 }
 
-fn copy_view(dataset: &Dataset, local: &[FrameStream], view: usize, observation: &ObservationRef, room: &mut [f32]) {
+fn copy_view(
+    dataset: &Dataset,
+    local: &[FrameStream],
+    view: usize,
+    observation: &ObservationRef,
+    room: &mut [f32],
+) {
     let shape = dataset.views()[view];
     match shape.clock {
         Clock::Local => local[usize::from(observation.environment)].copy_window(
@@ -383,7 +392,9 @@ fn copy_view(dataset: &Dataset, local: &[FrameStream], view: usize, observation:
             shape.stride,
             room,
         ),
-        Clock::Decision | Clock::Slow => dataset.copy_window(view, observation.instrument, observation.t, room),
+        Clock::Decision | Clock::Slow => {
+            dataset.copy_window(view, observation.instrument, observation.t, room)
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use memsys::os::bytes_read_by_this_thread;
 use rand_pcg::Pcg64Mcg;
 
 use crate::error::Result;
-use crate::frames::{FrameStream, Dataset};
+use crate::frames::{Dataset, FrameStream};
 use crate::replay::batch::Batch;
 use crate::replay::copied_observations::Copies;
 use crate::replay::gather::{gather, will_need};

@@ -107,7 +107,10 @@ fn a_batch_that_is_sampled_into_is_as_a_fresh_one() {
         replay.sample_into(n, 0.5, &mut rngs[1], &mut reused).unwrap();
         assert_eq!(numbers(&fresh.observations), numbers(&reused.observations));
         assert_eq!(numbers(&fresh.next_observations), numbers(&reused.next_observations));
-        assert_eq!((&fresh.slots, &fresh.next_observation_refs), (&reused.slots, &reused.next_observation_refs));
+        assert_eq!(
+            (&fresh.slots, &fresh.next_observation_refs),
+            (&reused.slots, &reused.next_observation_refs)
+        );
         assert_eq!((&fresh.weights, &fresh.rewards), (&reused.weights, &reused.rewards));
     }
 }

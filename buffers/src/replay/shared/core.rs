@@ -1,7 +1,7 @@
 //! What threads share of a replay, and the protocol by which they do. It knows nothing of tensors.
 //!
 //! ```text
-//! writers ──publish──> inbox ──absorb──> state: transitions, priorities, blocks of own rows (Arc, immutable)
+//! writers ──publish──> inbox ──absorb──> state: transitions, priorities, blocks of local rows (Arc, immutable)
 //!          short lock          state's lock      │ draw: slots, and the Arcs of the blocks that they show
 //!                                                ▼
 //!                              copied and decoded by the sampler, with no lock held
@@ -74,7 +74,7 @@ pub(super) struct Published {
     pub(super) transitions: Vec<Transition>,
 }
 
-/// Neighbouring rows of an environment's own stream.
+/// Neighbouring rows of an environment's local stream.
 #[derive(Debug, Clone)]
 pub(super) struct Block {
     pub(super) environment: u16,
@@ -161,8 +161,12 @@ impl<L: Locks> Core<L> {
             let gone = self.absorb_into(state);
             let outcome = state.sampler.draw(n, importance_sampling_exponent, rng, drawn);
             if outcome.is_ok() && self.reach > 0 {
-                for (lease, observation_refs) in [(now, &drawn.observation_refs), (next, &drawn.next_observation_refs)] {
-                    observation_refs.iter().for_each(|observation| state.lease(observation, self.reach, lease));
+                for (lease, observation_refs) in
+                    [(now, &drawn.observation_refs), (next, &drawn.next_observation_refs)]
+                {
+                    observation_refs
+                        .iter()
+                        .for_each(|observation| state.lease(observation, self.reach, lease));
                 }
             }
             (outcome, gone)
@@ -239,7 +243,8 @@ impl State {
 
     fn lease(&self, observation: &ObservationRef, reach: usize, lease: &mut Lease) {
         let blocks = &self.local[usize::from(observation.environment)];
-        let (first, after) = ((observation.local as usize + 1).saturating_sub(reach), observation.local as usize + 1);
+        let (first, after) =
+            ((observation.local as usize + 1).saturating_sub(reach), observation.local as usize + 1);
         let start = blocks.partition_point(|block| block.first_row + block.n_rows <= first);
         lease.blocks.extend(blocks.range(start..).take_while(|block| block.first_row < after).cloned());
         lease.ends.push(lease.blocks.len());

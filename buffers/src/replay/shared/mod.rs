@@ -25,7 +25,7 @@ use rand_pcg::Pcg64Mcg;
 
 use self::core::{Block, Core, Lease, Published, StdLocks};
 use crate::error::Result;
-use crate::frames::{Clock, ObservationRef, Dataset, View};
+use crate::frames::{Clock, Dataset, ObservationRef, View};
 use crate::replay::batch::Batch;
 use crate::replay::gather::gather;
 use crate::replay::sampler::Sampler;
@@ -79,7 +79,7 @@ impl SharedReplay {
         self.core.update_priorities(slots, td_errors);
     }
 
-    /// Compresses own rows, the oldest first, until all of them take at most `limit_bytes` or none is hot any more.
+    /// Compresses local rows, the oldest first, until all of them take at most `limit_bytes` or none is hot any more.
     /// No lock is held meanwhile. Returns the bytes given back.
     ///
     /// # Errors
@@ -107,7 +107,7 @@ impl SharedReplay {
         self.core.with_sampler(|sampler| sampler.transitions().n_inserted())
     }
 
-    /// Bytes held: transitions, priorities and own rows; the scenes' streams are shared and not counted.
+    /// Bytes held: transitions, priorities and local rows; the instruments' streams are shared and not counted.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.core.with_sampler(Sampler::bytes) + self.core.row_bytes().iter().sum::<u64>()
@@ -142,7 +142,7 @@ impl Writer {
         self.environment
     }
 
-    /// Appends a row of the environment's own numbers and returns its position.
+    /// Appends a row of the environment's local numbers and returns its position.
     ///
     /// # Panics
     /// Where `row` is of another width.

@@ -1,10 +1,10 @@
-//! Moves a replay's chunks down the tiers as its options and the line say.
+//! Moves a replay's chunks down the tiers as its options and the memory limit say.
 //!
 //! ```text
 //! Hot ──copy──> encoder's thread ──put in its place when next settled──> Compressed ──past the budget──> Mapped
 //! ```
 //!
-//! The streams are those of the environments' own rows and that of the transitions; the oldest chunks go first, of the
+//! The streams are those of the environments' local rows and that of the transitions; the oldest chunks go first, of the
 //! stream that has most. All are read by single rows, so chunks are packed and any row is read without the others. A
 //! window reads the same in every tier, so when a chunk moves has no effect on a run's result.
 
@@ -27,9 +27,9 @@ use crate::store::{ChunkFile, ChunkWriter, Durability, Encoder, StoreOptions, Ti
 
 /// Bytes that a mapped chunk leaves in memory: its place in the stream, its columns, and its place in the file's index.
 const MAPPED_CHUNK_BYTES: u64 = 512;
-/// The transitions' number among the streams and in the file; own rows of environment `i` are stream `i + 1`.
+/// The transitions' number among the streams and in the file; local rows of environment `i` are stream `i + 1`.
 const TRANSITIONS: u32 = 0;
-/// Own rows of all environments in unfinished chunks, about.
+/// Local rows of all environments in unfinished chunks, about.
 const UNFINISHED_ROWS: usize = 16_384;
 /// Rows of a chunk at least and at most: fewer leave much to say of each chunk, more have columns of wider ranges.
 const CHUNK_ROWS: std::ops::RangeInclusive<usize> = 64..=1024;
@@ -55,7 +55,7 @@ pub(super) fn overhead_bytes(n_environments: usize, local_width: usize) -> u64 {
 #[derive(Debug)]
 pub(super) struct Tiers {
     options: StoreOptions,
-    /// Own rows that an observation shows, counted back from its own.
+    /// Local rows that an observation shows, counted back from its own.
     local_reach: usize,
     encoder: Option<Encoder>,
     /// Of each stream, the first chunk that was not given to the encoder.
@@ -144,7 +144,7 @@ impl Tiers {
         self.options.tier
     }
 
-    /// The environment whose own rows a stream of the file holds; none for the transitions'.
+    /// The environment whose local rows a stream of the file holds; none for the transitions'.
     pub(super) fn environment(&self, stream: u32) -> Option<usize> {
         stream.checked_sub(TRANSITIONS + 1).map(|environment| environment as usize)
     }
@@ -211,7 +211,7 @@ impl Tiers {
         Ok(opened)
     }
 
-    /// Moves chunks down as far as the options, the line and wishes for bytes say, and holds what the next rows take.
+    /// Moves chunks down as far as the options, the memory limit and wishes for bytes say, and holds what the next rows take.
     pub(super) fn enforce_budget(&mut self, sampler: &mut Sampler, local: &mut [FrameStream]) -> Result<u64> {
         self.evict(sampler, local)?;
         let before = budgeted(sampler, local);
@@ -436,10 +436,11 @@ impl Tiers {
     }
 }
 
-/// Gives back the own rows that only an overwritten transition pointed to; the next one's windows reach `reach` rows
-/// back, its own row included.
+/// Gives back the local rows that only an overwritten transition pointed to; the next one's windows reach `reach` rows
+/// back, its local row included.
 pub(super) fn evict_local(local: &mut [FrameStream], reach: usize, old: &Transition) {
-    local[usize::from(old.from.environment)].evict_before((old.from.local as usize + 1).saturating_sub(reach));
+    local[usize::from(old.from.environment)]
+        .evict_before((old.from.local as usize + 1).saturating_sub(reach));
 }
 
 /// The streams whose chunks move, with their numbers.
@@ -448,7 +449,7 @@ fn streams<'a>(sampler: &'a mut Sampler, local: &'a mut [FrameStream]) -> Vec<(u
     transitions.into_iter().chain((TRANSITIONS + 1..).zip(local)).collect()
 }
 
-/// The bytes that the options' budget is for: transitions and own rows in memory.
+/// The bytes that the options' budget is for: transitions and local rows in memory.
 fn budgeted(sampler: &Sampler, local: &[FrameStream]) -> u64 {
     let stream = sampler.transitions().stream();
     let ring = if stream.is_some() { 0 } else { sampler.transitions().bytes() };

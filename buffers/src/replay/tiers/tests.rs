@@ -5,7 +5,7 @@ use rand_pcg::Pcg64Mcg;
 use tch::Tensor;
 
 use super::*;
-use crate::frames::{Clock, ObservationRef, Instrument, Dataset, View};
+use crate::frames::{Clock, Dataset, Instrument, ObservationRef, View};
 use crate::replay::{Batch, Replay, ReplayOptions, Transition};
 use crate::store::verify;
 
@@ -76,8 +76,12 @@ impl Play {
             // Now and then a row begins an episode and no transition ends with it.
             if local > 0 && !self.rng.random::<f64>().lt(&0.1) {
                 self.t = (self.t + 1) % (N_STEPS as u32 - 131);
-                let from =
-                    ObservationRef { instrument: 0, environment: environment as u16, t: 130 + self.t, local: local - 1 };
+                let from = ObservationRef {
+                    instrument: 0,
+                    environment: environment as u16,
+                    t: 130 + self.t,
+                    local: local - 1,
+                };
                 replay.insert(Transition {
                     from,
                     to_t: from.t + 1,
@@ -245,7 +249,10 @@ fn what_is_asked_of_it_from_outside_it_gives_when_next_settled() {
     (0..1500).for_each(|_| {
         play.step(&mut hot, &mut batch);
     });
-    assert_eq!((hot.buffer().bytes(), hot.buffer().give_back(1 << 20), hot.enforce_budget().unwrap()), (0, 0, 0));
+    assert_eq!(
+        (hot.buffer().bytes(), hot.buffer().give_back(1 << 20), hot.enforce_budget().unwrap()),
+        (0, 0, 0)
+    );
 }
 
 #[test]

@@ -9,10 +9,10 @@
 //!
 //! All three give the same gradients to the bit. A scope holds for the thread that enters it and for the tensors
 //! saved in it; outside of scopes libtorch saves as ever. Its mechanism is libtorch's saved-tensor hooks, which
-//! switch libtorch's own check for writes in place off: both policies check themselves, and such a write is an error
+//! switch libtorch's own check for writes in place off: both activation modes check themselves, and such a write is an error
 //! of backward as without them. Parameters are never moved.
 //!
-//! It does not choose a policy: that is the rung's part. Neither does it know networks: [`sequential`] is given
+//! It does not choose an activation mode: that is the step configuration's part. Neither does it know networks: [`sequential`] is given
 //! stages.
 
 mod recompute;
@@ -52,7 +52,7 @@ impl ActivationMode {
     }
 }
 
-/// A policy and its particulars.
+/// An activation mode and its particulars.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// What becomes of saved tensors.
@@ -73,9 +73,9 @@ impl Default for Options {
     }
 }
 
-/// Holds a policy for the thread that entered it, until it is dropped. The innermost scope decides.
+/// Holds an activation mode for the thread that entered it, until it is dropped. The innermost scope decides.
 #[derive(Debug)]
-#[must_use = "the policy holds while the scope lives"]
+#[must_use = "the activation mode holds while the scope lives"]
 pub struct Scope {
     _scope: libtorch::Scope,
 }
@@ -92,7 +92,7 @@ pub fn install() -> Result<()> {
 /// Enters a scope: put it around forward and backward of a micro-batch.
 ///
 /// # Errors
-/// [`crate::Error::SpillFolder`] where the policy spills and no file can be made in the folder.
+/// [`crate::Error::SpillFolder`] where the activation mode spills and no file can be made in the folder.
 pub fn enter(options: &Options) -> Result<Scope> {
     install()?;
     let (n_segments, spill) = match options.mode {

@@ -1,4 +1,4 @@
-//! Every policy on a chain of eight stages with dropout, and what must fail.
+//! Every activation mode on a chain of eight stages with dropout, and what must fail.
 
 use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
 
@@ -9,7 +9,7 @@ use crate::ledger::Owner;
 use crate::ledger::budget;
 use crate::libtorch;
 use crate::nn::activations::{
-    Options, ActivationMode, Scope, Stage, enter, release_failed_backward, sequential, spilled_bytes,
+    ActivationMode, Options, Scope, Stage, enter, release_failed_backward, sequential, spilled_bytes,
 };
 
 const N_STAGES: usize = 8;
@@ -109,7 +109,9 @@ fn every_policy_gives_the_same_gradients_to_the_bit() {
             assert_eq!(chain.step(), plain, "{segments} segments, round {round}");
         }
     }
-    for (mode, threshold_bytes) in [(ActivationMode::Keep, 0), (ActivationMode::Spill, 0), (ActivationMode::Spill, 64 << 10)] {
+    for (mode, threshold_bytes) in
+        [(ActivationMode::Keep, 0), (ActivationMode::Spill, 0), (ActivationMode::Spill, 64 << 10)]
+    {
         let _scope = scope(mode, threshold_bytes);
         for round in 0..2 {
             assert_eq!(chain.step(), plain, "{mode:?}, {threshold_bytes} bytes, round {round}");
@@ -328,7 +330,9 @@ fn another_threads_draws_are_an_error_and_never_other_masks() {
 fn threads_have_policies_of_their_own() {
     let _turn = turn();
     let expected = chain_without_dropout();
-    let modes = [None, Some(ActivationMode::Keep), Some(ActivationMode::Recompute), Some(ActivationMode::Spill)].map(Some);
+    let modes =
+        [None, Some(ActivationMode::Keep), Some(ActivationMode::Recompute), Some(ActivationMode::Spill)]
+            .map(Some);
     let together = Arc::new(Barrier::new(modes.len()));
     let threads = modes.into_iter().flatten().map(|mode| {
         let together = Arc::clone(&together);
@@ -449,7 +453,8 @@ fn a_spill_folder_that_cannot_hold_a_file_is_refused_by_name() {
     let there = tempfile::tempdir().unwrap();
     let nowhere = there.path().join("nowhere").display().to_string();
     for folder in [nowhere.as_str(), "/proc/version"] {
-        let options = Options { mode: ActivationMode::Spill, spill_folder: folder.into(), ..Options::default() };
+        let options =
+            Options { mode: ActivationMode::Spill, spill_folder: folder.into(), ..Options::default() };
         let error = enter(&options).unwrap_err();
         assert!(matches!(error, Error::SpillFolder { .. }) && error.to_string().contains(folder), "{error}");
     }

@@ -95,7 +95,9 @@ impl Frames {
             Ok(bytemuck::cast_slice_mut::<f32, u8>(numbers).chunks_exact_mut(STACK * PIXELS))
         };
         let observation_refs = drawn.observation_refs.iter().zip(&drawn.next_observation_refs);
-        for ((observation, to), (stack, next_stack)) in observation_refs.zip(numbers(now)?.zip(numbers(next)?)) {
+        for ((observation, to), (stack, next_stack)) in
+            observation_refs.zip(numbers(now)?.zip(numbers(next)?))
+        {
             let stream = &streams[usize::from(observation.environment)];
             stream.copy_windows_bytes(
                 [observation.local as usize, to.local as usize],

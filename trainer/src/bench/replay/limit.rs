@@ -1,4 +1,4 @@
-//! A replay that is larger than the line it is held to: what memory has room for is packed, the rest goes to the file.
+//! A replay that is larger than the memory limit it is held to: what memory has room for is packed, the rest goes to the file.
 
 use std::path::Path;
 use std::process::Command;
@@ -22,18 +22,18 @@ use crate::market::account::ACCOUNT_WIDTH;
 
 /// Transitions of a batch.
 const BATCH: usize = 256;
-/// The line of the table's row.
+/// The memory limit of the table's row.
 const LIMIT_BYTES: u64 = 512 << 20;
-/// Calendar days of its market: the streams are shared and small, and the line is for transitions.
+/// Calendar days of its market: the streams are shared and small, and the memory limit is for transitions.
 const DAYS: u32 = 60;
-/// Bytes under the line that are set aside: unfinished chunks, chunks on their way to be packed, batches, freed blocks.
+/// Bytes under the memory limit that are set aside: unfinished chunks, chunks on their way to be packed, batches, freed blocks.
 const ASIDE_BYTES: u64 = 48 << 20;
 /// Turns that the two are measured in.
 const TURNS: usize = 3;
 /// Seconds for which is drawn before the clock runs: the system's cache finds out what is read.
 const WARM_SECONDS: f64 = 5.0;
 
-/// What a replay under a line does.
+/// What a replay under a memory limit does.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct UnderLimit {
     pub(super) limit_bytes: u64,
@@ -52,7 +52,7 @@ impl UnderLimit {
     /// What it did, in words.
     pub(super) fn text(&self) -> String {
         format!(
-            "{} transitions in a line of {}: {} transitions/s; peak resident {}, of rows {} packed in memory and {} in \
+            "{} transitions in a memory limit of {}: {} transitions/s; peak resident {}, of rows {} packed in memory and {} in \
              the file; {:.0} bytes read from the disk a transition; {} allocations refused",
             format::count(self.transitions as u64),
             format::bytes(self.limit_bytes),
@@ -120,12 +120,12 @@ pub(super) fn measure(bench: &Bench, capacity: usize, limit_bytes: u64) -> Resul
     })
 }
 
-/// The market of a replay under a line.
+/// The market of a replay under a memory limit.
 pub(super) fn work(folder: &Path) -> Result<Work> {
     Work::of_days(folder, DAYS)
 }
 
-/// A replay in a process of its own that keeps to the line, against a hot one of the same capacity that keeps to none:
+/// A replay in a process of its own that keeps to the memory limit, against a hot one of the same capacity that keeps to none:
 /// in turns, as other programs may slow either.
 pub(super) fn against_hot(bench: &Bench, capacity: usize) -> Result<Measured> {
     let (mut filled, _) = work(&bench.folder)?.filled(capacity, Tier::Hot)?;
@@ -133,7 +133,7 @@ pub(super) fn against_hot(bench: &Bench, capacity: usize) -> Result<Measured> {
     let mut turns = Vec::with_capacity(TURNS);
     let mut hot_before = hot()?;
     for turn in 1..=TURNS {
-        say(&format!("turn {turn} of {TURNS}: under the line, then hot"));
+        say(&format!("turn {turn} of {TURNS}: under the memory limit, then hot"));
         let under = in_own_process(bench, capacity)?;
         let hot_after = hot()?;
         turns.push((under, f64::midpoint(hot_before, hot_after)));
@@ -145,7 +145,7 @@ pub(super) fn against_hot(bench: &Bench, capacity: usize) -> Result<Measured> {
     let told: Vec<String> = ratios.iter().map(|ratio| format!("{ratio:.2}")).collect();
     let (under, hot) = &turns[TURNS / 2];
     let note = format!(
-        "the median of turns at {}: {}; hot, without a line, before and after, {} transitions/s",
+        "the median of turns at {}: {}; hot, without a memory limit, before and after, {} transitions/s",
         told.join(", "),
         under.text(),
         format::count(*hot as u64)
@@ -157,9 +157,9 @@ pub(super) fn against_hot(bench: &Bench, capacity: usize) -> Result<Measured> {
 
 fn in_own_process(bench: &Bench, capacity: usize) -> Result<UnderLimit> {
     let program = std::env::current_exe().map_err(Error::io("/proc/self/exe"))?;
-    let json_path = bench.folder.join("line.json");
+    let json_path = bench.folder.join("limit.json");
     let output = Command::new(program)
-        .args(["bench", "replay", "--line", &LIMIT_BYTES.to_string(), "--most", &capacity.to_string()])
+        .args(["bench", "replay", "--memory", &LIMIT_BYTES.to_string(), "--most", &capacity.to_string()])
         .args(["--repeats", &bench.repeats.to_string(), "--seconds", &bench.seconds.to_string()])
         .arg("--folder")
         .arg(&bench.folder)

@@ -68,8 +68,8 @@ pub struct BenchReplayArgs {
     /// Where the mapped rows and the peers put their files, on a disk and not in memory; they are removed.
     #[arg(long, value_name = "DIR", default_value = ".")]
     folder: PathBuf,
-    /// Measures a replay of `--most` transitions alone, in this process, held to this line.
-    #[arg(long, value_name = "SIZE", conflicts_with_all = ["rows", "peers", "growth"])]
+    /// Measures a replay of `--most` transitions alone, in this process, held to this memory limit.
+    #[arg(long = "memory", value_name = "SIZE", conflicts_with_all = ["rows", "peers", "growth"])]
     limit: Option<String>,
     /// Also writes the numbers there.
     #[arg(long, value_name = "FILE")]
@@ -109,8 +109,9 @@ pub fn run(args: &BenchReplayArgs) -> Result<()> {
 
 /// The measurement of `--limit`.
 fn under_limit(args: &BenchReplayArgs, limit: &str, folder: &Path) -> Result<Value> {
-    let wrong = |problem| Error::Config { key: "--line".to_owned(), problem };
-    let limit_bytes = MemoryLimit::parse(limit).map_err(wrong)?.limit_bytes(memsys::os::probe::allowed_bytes()?);
+    let wrong = |problem| Error::Config { key: "--memory".to_owned(), problem };
+    let limit_bytes =
+        MemoryLimit::parse(limit).map_err(wrong)?.limit_bytes(memsys::os::probe::allowed_bytes()?);
     let bench = Bench::over(limit::work(folder)?, args, folder);
     let measured = limit::measure(&bench, args.most, limit_bytes)?;
     print(&format!("{}\n", measured.text()));

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use buffers::frames::{Clock, ObservationRef, Dataset, View};
+use buffers::frames::{Clock, Dataset, ObservationRef, View};
 use buffers::replay::{Batch, Replay, ReplayOptions, Tier, Transition};
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
@@ -125,7 +125,11 @@ pub(super) fn vectors(bench: &Bench, capacity: usize) -> Result<Measured> {
     while replay.len() < capacity {
         let environment = replay.len() % N_ENVIRONMENTS;
         let to_local = walk(&mut replay, environment);
-        let from = ObservationRef { environment: environment as u16, local: to_local - 1, ..ObservationRef::default() };
+        let from = ObservationRef {
+            environment: environment as u16,
+            local: to_local - 1,
+            ..ObservationRef::default()
+        };
         replay.insert(Transition { from, to_t: 0, to_local, action: 0, reward: 0.0, discount: 0.99 });
         if replay.len().is_multiple_of(1024) {
             replay.enforce_budget()?;

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use buffers::frames::{ObservationRef, Instrument, Dataset, View};
+use buffers::frames::{Dataset, Instrument, ObservationRef, View};
 use buffers::replay::n_step::{Accumulator, Ending};
 use buffers::replay::{Batch, Replay, ReplayOptions, StoreOptions, Tier, Transition};
 use rand::{Rng, SeedableRng};
@@ -39,10 +39,10 @@ const BLOCK: usize = 1 << 14;
 /// TD errors at hand.
 const N_ERRORS: usize = 1 << 16;
 
-/// A row of an environment's own numbers.
+/// A row of an environment's local numbers.
 pub(super) type Local = [f32; ACCOUNT_WIDTH];
 
-/// What the environments write, in order: an own row or a transition over rows that were written.
+/// What the environments write, in order: a local row or a transition over rows that were written.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Write {
     /// A row of an environment.
@@ -228,7 +228,12 @@ impl Play {
         writes.push(Write::Local(index as u16, row));
         let local = self.n_local[index];
         self.n_local[index] += 1;
-        ObservationRef { instrument: environment.instrument(), environment: index as u16, t: environment.t(), local }
+        ObservationRef {
+            instrument: environment.instrument(),
+            environment: index as u16,
+            t: environment.t(),
+            local,
+        }
     }
 }
 
@@ -242,7 +247,7 @@ pub(super) fn settled(replay: &mut Replay) -> Result<()> {
     Ok(())
 }
 
-/// Writes a block at once: its own rows, then its transitions.
+/// Writes a block at once: its local rows, then its transitions.
 pub(super) fn write_many(replay: &mut Replay, writes: &[Write]) {
     for write in writes {
         if let Write::Local(environment, row) = write {

@@ -26,7 +26,7 @@ fn n_transitions(writes: &[Write]) -> usize {
     writes.iter().filter(|write| matches!(write, Write::Transition(_))).count()
 }
 
-/// Transitions a second of inserting one at a time, its own row with each.
+/// Transitions a second of inserting one at a time, its local row with each.
 pub(super) fn inserts_per_second(bench: &Bench, replay: &mut Replay, play: &mut Play) -> f64 {
     let mut rates = Vec::new();
     for repeat in 0..=bench.repeats {
@@ -83,7 +83,7 @@ fn bytes(bench: &Bench, capacity: usize, tier: Tier) -> Result<Measured> {
     let rest = value - local - streams;
     let counted = grown / n;
     let note = format!(
-        "transitions and tree {rest:.1}, own rows {local:.1}, shared streams {streams:.1}; the heap's counter says {counted:.1}"
+        "transitions and tree {rest:.1}, local rows {local:.1}, shared streams {streams:.1}; the heap's counter says {counted:.1}"
     );
     let details = json!({ "ring_and_tree": rest, "own_rows": local, "streams": streams, "counted": counted });
     Ok(Measured { value, note, details })

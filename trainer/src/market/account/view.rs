@@ -5,7 +5,7 @@
 use crate::market::account::{Account, AccountRules};
 use crate::market::bar::{Bar, DAY_MILLIS};
 
-/// Length of the account's own row of the observation.
+/// Length of the account's local row of the observation.
 pub const ACCOUNT_WIDTH: usize = 8;
 /// What each number of [`Account::view`] is, in order.
 pub const ACCOUNT_NAMES: [&str; ACCOUNT_WIDTH] = [
@@ -31,7 +31,7 @@ const DRAWDOWN_SCALE_FRACTION: f64 = 0.05;
 const COST_SCALE_FRACTION: f64 = 0.01;
 
 impl Account {
-    /// The account's own row of the observation, after the close of `bar`, with that bar's ATR14.
+    /// The account's local row of the observation, after the close of `bar`, with that bar's ATR14.
     ///
     /// Every number lies in [−1, 1]; all but the last are 0, 0, 0, 0, 0, 0, 1 in a new account. Drawdown and cost
     /// forget with a time constant of a day, so that a long evaluation shows the agent the range it was trained on.

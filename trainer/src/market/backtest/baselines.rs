@@ -69,7 +69,9 @@ impl Baseline {
                 let mut rng = Pcg64Mcg::seed_from_u64(seed);
                 backtest(series, range, rules, &mut |_, _| rng.random_range(0..N_ACTIONS))
             }
-            Baseline::LastHalfHour => backtest(series, range, rules, &mut |t, _| last_half_hour(&series.bars, t)),
+            Baseline::LastHalfHour => {
+                backtest(series, range, rules, &mut |t, _| last_half_hour(&series.bars, t))
+            }
         }
     }
 }

@@ -266,7 +266,12 @@ mod tests {
             close,
             volume: 1.0,
         });
-        PriceSeries { name: "t".to_owned(), bars: bars.collect(), atr: vec![1.0; prices.len()], first_decision: 0 }
+        PriceSeries {
+            name: "t".to_owned(),
+            bars: bars.collect(),
+            atr: vec![1.0; prices.len()],
+            first_decision: 0,
+        }
     }
 
     fn flat_price(n: usize) -> PriceSeries {

@@ -21,7 +21,7 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::market::bar::{DECISION_MILLIS, BarSeries};
+use crate::market::bar::{BarSeries, DECISION_MILLIS};
 
 use check::Rows;
 use stamps::Stamps;

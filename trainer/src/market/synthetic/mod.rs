@@ -72,7 +72,7 @@ use std::f64::consts::TAU;
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
-use crate::market::bar::{Bar, DAY_MILLIS, DECISION_MILLIS, BarSeries, MINUTE_MILLIS};
+use crate::market::bar::{Bar, BarSeries, DAY_MILLIS, DECISION_MILLIS, MINUTE_MILLIS};
 
 #[cfg(test)]
 mod calibration;

@@ -259,8 +259,9 @@ impl Chart<'_> {
             .collect();
         let mut path = String::new();
         for (at, &(x, y)) in observation_refs.iter().enumerate() {
-            let is_inside_level_run =
-                at > 0 && observation_refs[at - 1].1 == y && observation_refs.get(at + 1).is_some_and(|next| next.1 == y);
+            let is_inside_level_run = at > 0
+                && observation_refs[at - 1].1 == y
+                && observation_refs.get(at + 1).is_some_and(|next| next.1 == y);
             if at == 0 {
                 push(&mut path, format_args!("M{x} {y}"));
             } else if !is_inside_level_run {
@@ -354,7 +355,8 @@ impl Chart<'_> {
                 })
                 .collect(),
         };
-        let rounded: Vec<f64> = observation_refs.iter().map(|&place| (self.along(place) * 1e4).round() / 1e4).collect();
+        let rounded: Vec<f64> =
+            observation_refs.iter().map(|&place| (self.along(place) * 1e4).round() / 1e4).collect();
         let names: Vec<String> = observation_refs.iter().map(|&place| (self.across_words)(place)).collect();
         let series: Vec<_> = self
             .series

@@ -6,7 +6,7 @@ use crate::format;
 use crate::market::backtest::performance::{EquityCurve, Performance};
 use crate::market::dataset::{Market as PreparedMarket, span_millis};
 use crate::report::html::{
-    Along, Curve, LearningCurve, Market, Memory, DataPart, PerformanceRow, Positions, ReportData, ReturnsRow,
+    Along, Curve, DataPart, LearningCurve, Market, Memory, PerformanceRow, Positions, ReportData, ReturnsRow,
     Role, Tile,
 };
 use crate::report::summary::{Conclusion, spread, warnings};
@@ -88,7 +88,10 @@ fn tiles(state: &RunState, conclusion: &Conclusion) -> Vec<Tile> {
         tile(
             "Peak resident",
             format::bytes(peak),
-            Some(format!("{} of the line", format::percent(peak as f64 / conclusion.limit_bytes as f64))),
+            Some(format!(
+                "{} of the memory limit",
+                format::percent(peak as f64 / conclusion.limit_bytes as f64)
+            )),
         ),
         tile(
             "Replay",
@@ -115,8 +118,11 @@ fn facts(state: &RunState, conclusion: &Conclusion) -> Vec<(String, String)> {
 
 fn parts(market: &PreparedMarket) -> Vec<DataPart> {
     let part = |name: &str, of: fn(&crate::market::split::Split) -> &std::ops::Range<usize>| {
-        let spans =
-            market.price_series.iter().zip(&market.splits).map(|(series, split)| span_millis(&series.bars, of(split)));
+        let spans = market
+            .price_series
+            .iter()
+            .zip(&market.splits)
+            .map(|(series, split)| span_millis(&series.bars, of(split)));
         let (from_millis, to_millis) =
             spans.fold((i64::MAX, i64::MIN), |(a, b), (from, to)| (a.min(from), b.max(to)));
         let n_bars = market.splits.iter().map(|split| of(split).len() as u64).sum();
@@ -235,7 +241,7 @@ fn limitations(conclusion: &Conclusion) -> Vec<String> {
             notes.push(format!(
                 "The oracle knows the predictable part of every bar, past and future, and pays the same costs: no \
                  agent that sees only the past can expect more than its {:.4} of log return. What it got beyond or \
-                 below that is luck.",
+                 below that is chance.",
                 oracle.expected_log_return
             ));
         }
@@ -245,7 +251,7 @@ fn limitations(conclusion: &Conclusion) -> Vec<String> {
     }
     notes.push(match &conclusion.account {
         Some(account) => format!(
-            "Every tensor was counted and the line kept inside the allocator: {} allocations refused, {} learner steps made \
+            "Every tensor was counted and the memory limit kept inside the allocator: {} allocations refused, {} learner steps made \
              again; {} are resident beyond what is counted and touched. Leaks are looked for by a first form: {} owners \
              only grew.",
             format::count(account.denied_allocations),
@@ -253,7 +259,7 @@ fn limitations(conclusion: &Conclusion) -> Vec<String> {
             format::bytes(u64::try_from(account.residual_bytes).unwrap_or(0)),
             account.leaks.len()
         ),
-        None => "The run was not managed: nothing was counted, and nothing held the line.".to_owned(),
+        None => "The run was not managed: nothing was counted, and nothing kept it under the memory limit.".to_owned(),
     });
     notes
 }

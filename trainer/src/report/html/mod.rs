@@ -71,7 +71,7 @@ pub struct Tile {
     pub label: String,
     /// Its value as it is to be read, with its unit (see [`crate::format`]).
     pub value: String,
-    /// A short remark under it, such as `38 % of the line`.
+    /// A short remark under it, such as `38 % of the memory limit`.
     pub note: Option<String>,
 }
 
@@ -208,7 +208,7 @@ pub struct Memory {
     pub resident: Vec<(f64, u64)>,
     /// (position, bytes that the ledger counts), where they were read.
     pub counted: Vec<(f64, u64)>,
-    /// The line, where one was set.
+    /// The memory limit, where one was set.
     pub limit_bytes: Option<u64>,
     /// Highest resident bytes that the system saw, which the points may have missed.
     pub peak_resident_bytes: Option<u64>,

@@ -86,7 +86,7 @@ fn limitations(notes: &[String]) -> String {
     }
     let items: String = notes.iter().map(|note| format!("<li>{}</li>", escape(note))).collect();
     format!(
-        "<section class=\"card honesty\" aria-labelledby=\"honesty\"><h2 id=\"honesty\">Honesty</h2><p class=\"note\">What these \
+        "<section class=\"card limitations\" aria-labelledby=\"limitations\"><h2 id=\"limitations\">Limitations</h2><p class=\"note\">What these \
          numbers say, and what they do not.</p><ul>{items}</ul></section>"
     )
 }

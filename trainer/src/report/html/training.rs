@@ -89,7 +89,7 @@ fn learning_chart(curve: &LearningCurve) -> Option<String> {
     ))
 }
 
-/// Memory against the line.
+/// Memory against the memory limit.
 pub(super) fn memory_section(memory: &Memory) -> String {
     let series_of = |name: &str, class, style, points: &[(f64, u64)]| Series {
         name: name.to_string(),
@@ -126,12 +126,12 @@ pub(super) fn memory_section(memory: &Memory) -> String {
         Some(limit) if limit > 0 => push(
             &mut out,
             format_args!(
-                ", which is {} of the line of {}.</p>",
+                ", which is {} of the memory limit of {}.</p>",
                 typeset(&format::percent(peak as f64 / limit as f64)),
                 typeset(&format::bytes(limit))
             ),
         ),
-        _ => out.push_str(". No line was set.</p>"),
+        _ => out.push_str(". No memory limit was set.</p>"),
     }
     out.push_str(&legend(&series, ""));
     let (unit, words): (Unit, &dyn Fn(f64) -> String) = match memory.along {
@@ -144,7 +144,7 @@ pub(super) fn memory_section(memory: &Memory) -> String {
         across: (0.0, end),
         across_ticks: Scale::linear(0.0, end).ticks(unit, 5),
         across_words: words,
-        // A line that is only named stands above the data, not on them.
+        // A memory limit that is only named stands above the data, not on them.
         scale: Scale::linear(0.0, top * if limit.is_some_and(|limit| limit > top) { 1.35 } else { 1.12 }),
         unit: Unit::Bytes,
         n_ticks: 6,
@@ -155,7 +155,7 @@ pub(super) fn memory_section(memory: &Memory) -> String {
             .map(|value| Rule {
                 value,
                 label: format!(
-                    "the line: {}{}",
+                    "the memory limit: {}{}",
                     typeset(&format::bytes(value as u64)),
                     far_above(value, top, peak)
                 ),

@@ -66,9 +66,10 @@ fn write(writer: &mut Writer, n: u32) {
 }
 
 fn check(batch: &Batch) {
-    for (observations, observation_refs) in
-        [(&batch.observations, &batch.observation_refs), (&batch.next_observations, &batch.next_observation_refs)]
-    {
+    for (observations, observation_refs) in [
+        (&batch.observations, &batch.observation_refs),
+        (&batch.next_observations, &batch.next_observation_refs),
+    ] {
         for (i, observation) in (0i64..).zip(observation_refs) {
             for back in 0..STACK as i64 {
                 let number = |at| observations[1].double_value(&[i, STACK as i64 - 1 - back, at]);
@@ -82,7 +83,11 @@ fn check(batch: &Batch) {
     }
     assert_eq!(
         Vec::<i64>::try_from(&batch.actions).unwrap(),
-        batch.observation_refs.iter().map(|observation| i64::from(observation.environment)).collect::<Vec<_>>()
+        batch
+            .observation_refs
+            .iter()
+            .map(|observation| i64::from(observation.environment))
+            .collect::<Vec<_>>()
     );
 }
 

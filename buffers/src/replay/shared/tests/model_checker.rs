@@ -42,7 +42,11 @@ fn row(environment: u16, row: usize) -> [u8; 8] {
 fn published(environment: u16, number: usize) -> Published {
     let rows = number * ROWS..(number + 1) * ROWS;
     let transition = |local: usize| Transition {
-        from: ObservationRef { environment, local: local.saturating_sub(1) as u32, ..ObservationRef::default() },
+        from: ObservationRef {
+            environment,
+            local: local.saturating_sub(1) as u32,
+            ..ObservationRef::default()
+        },
         to_t: 0,
         to_local: local as u32,
         action: environment as u8,
@@ -110,7 +114,8 @@ fn all_at_once() {
                     let given = sampler.priorities().unwrap().priority(index) > 1e5;
                     assert!(!seen || given, "a priority was lost");
                 }
-                for (slot, (observation, action)) in drawn.slots.iter().zip(drawn.observation_refs.iter().zip(&drawn.actions))
+                for (slot, (observation, action)) in
+                    drawn.slots.iter().zip(drawn.observation_refs.iter().zip(&drawn.actions))
                 {
                     if let Some(index) = transitions.index(*slot) {
                         let held = transitions.at(index);

@@ -32,15 +32,17 @@ fn write<L: Locks>(core: &Core<L>, environment: u16, stop: &AtomicBool) -> u64 {
     let mut first_row = 0;
     while !stop.load(Ordering::Relaxed) {
         let n_rows = rng.random_range(1..65);
-        let observation = |local: usize| ObservationRef { environment, local: local as u32, ..ObservationRef::default() };
-        let transitions = (first_row..first_row + n_rows).filter(|local| *local >= REACH).map(|local| Transition {
-            from: observation(local - 1),
-            to_t: 0,
-            to_local: local as u32,
-            action: environment as u8,
-            reward: local as f32,
-            discount: 0.9,
-        });
+        let observation =
+            |local: usize| ObservationRef { environment, local: local as u32, ..ObservationRef::default() };
+        let transitions =
+            (first_row..first_row + n_rows).filter(|local| *local >= REACH).map(|local| Transition {
+                from: observation(local - 1),
+                to_t: 0,
+                to_local: local as u32,
+                action: environment as u8,
+                reward: local as f32,
+                discount: 0.9,
+            });
         let chunk = Arc::new(Chunk::Hot(rows(environment, first_row, n_rows)));
         let block = Block { environment, first_row, n_rows, rows: chunk };
         core.publish(Published { block, transitions: transitions.collect() });

@@ -1,11 +1,11 @@
-//! A line without room for the next rows: the replay says so and goes on as before once there is room. The line is the
+//! A memory limit without room for the next rows: the replay says so and goes on as before once there is room. The memory limit is the
 //! process's, so that this stands alone.
 #![allow(clippy::unwrap_used, reason = "a test fails where a step of it fails")]
 
 use std::sync::Arc;
 
 use buffers::Error;
-use buffers::frames::{Clock, ObservationRef, Dataset, View};
+use buffers::frames::{Clock, Dataset, ObservationRef, View};
 use buffers::replay::{Replay, ReplayOptions, StoreOptions, Tier, Transition};
 use memsys::ledger;
 use memsys::ledger::budget;
@@ -25,7 +25,7 @@ fn step(replay: &mut Replay, local: &mut u32) {
     *local += 1;
 }
 
-/// Settles as rows come, under a line of `room` more bytes; rows until it is refused, at most `most`.
+/// Settles as rows come, under a memory limit of `room` more bytes; rows until it is refused, at most `most`.
 fn rows_within(replay: &mut Replay, local: &mut u32, room: u64, most: u32) -> u32 {
     budget::set_limit(ledger::counted_bytes() + room);
     let first = *local;
@@ -39,7 +39,7 @@ fn rows_within(replay: &mut Replay, local: &mut u32, room: u64, most: u32) -> u3
 }
 
 #[test]
-fn what_the_line_refuses_is_told_and_the_replay_goes_on() {
+fn what_the_limit_refuses_is_told_and_the_replay_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let views = vec![View { name: "own", length: 1, width: 8, stride: 1, clock: Clock::Local }];
     let dataset = Arc::new(Dataset::new(views, Vec::new()));
@@ -72,7 +72,7 @@ fn what_the_line_refuses_is_told_and_the_replay_goes_on() {
         }
         assert_eq!(replay.len(), local as usize - 1);
     }
-    assert!(within[0] < most, "hot rows pass the line: {within:?}");
+    assert!(within[0] < most, "hot rows pass the memory limit: {within:?}");
     assert!(
         within[1] > within[0] && within[2] > within[0],
         "before they are refused rows move down: {within:?}"

@@ -1,4 +1,4 @@
-//! The line holds: under a real control group a few MiB above it nothing is killed, from the smallest line that was
+//! The memory limit holds: under a real control group a few MiB above it nothing is killed, from the smallest memory limit that was
 //! planned to far more than is needed; below that the run is refused before anything is loaded.
 
 use std::path::Path;
@@ -7,7 +7,7 @@ use tests::control_group::ControlGroup;
 use tests::{plimsoll, run, run_well, summary};
 
 const MIB: u64 = 1 << 20;
-/// What the control group allows beyond the line: what the kernel charges to a group and no process holds.
+/// What the control group allows beyond the memory limit: what the kernel charges to a group and no process holds.
 const BESIDE_BYTES: u64 = 16 * MIB;
 const N_LINES: u64 = 12;
 
@@ -44,7 +44,7 @@ fn planned(folder: &Path) -> u64 {
 }
 
 #[test]
-fn at_every_line_from_the_planned_minimum_the_run_ends_and_stays_under_it() {
+fn at_every_limit_from_the_planned_minimum_the_run_ends_and_stays_under_it() {
     let folder = tempfile::tempdir().unwrap();
     if ControlGroup::new("probe", 1 << 30).is_none() {
         return;
@@ -63,14 +63,14 @@ fn at_every_line_from_the_planned_minimum_the_run_ends_and_stays_under_it() {
         let arguments = work(&["train", "--memory", &line_text, "--out", &out], &[]);
         let output = group.run(&plimsoll(folder.path(), &arguments));
         let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(group.n_killed(), 0, "killed at a line of {line}: {said}");
-        assert!(output.status.success(), "{} at a line of {line}: {said}", output.status);
+        assert_eq!(group.n_killed(), 0, "killed at a memory limit of {line}: {said}");
+        assert!(output.status.success(), "{} at a memory limit of {line}: {said}", output.status);
         let summary = summary(&folder.path().join(&out));
         let peak = summary["peak_resident_bytes"].as_u64().unwrap();
         let limit = summary["limit_bytes"].as_u64().unwrap();
-        eprintln!("line {:>5} MiB, peak {:>5} MiB, {}", limit / MIB, peak / MIB, summary["rung"]);
+        eprintln!("limit {:>5} MiB, peak {:>5} MiB, {}", limit / MIB, peak / MIB, summary["step_config"]);
         assert_eq!(limit, line);
-        assert!(peak <= limit, "a peak of {peak} passes the line of {limit}");
+        assert!(peak <= limit, "a peak of {peak} passes the memory limit of {limit}");
     }
 }
 

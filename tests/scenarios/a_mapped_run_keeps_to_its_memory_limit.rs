@@ -1,4 +1,4 @@
-//! A mapped run at a line near the smallest that was planned for it, killed and resumed under the same line: it ends, stays
+//! A mapped run at a memory limit near the smallest that was planned for it, killed and resumed under the same memory limit: it ends, stays
 //! under it, and its result is that of the run that never stopped, whatever steps were refused on the way.
 
 use std::process::Stdio;
@@ -8,9 +8,9 @@ use tests::control_group::ControlGroup;
 use tests::{plimsoll, run_well, short_train, summary};
 
 const MIB: u64 = 1 << 20;
-/// What the control group allows beyond the line: what the kernel charges to a group and no process holds.
+/// What the control group allows beyond the memory limit: what the kernel charges to a group and no process holds.
 const BESIDE_BYTES: u64 = 16 * MIB;
-/// How far above the smallest planned line the run is held.
+/// How far above the smallest planned memory limit the run is held.
 const ABOVE_BYTES: u64 = 8 * MIB;
 /// The micro-batch is fixed: a step that is refused may be made again with a smaller one, whose last bits differ.
 const WORK: [&str; 12] = [
@@ -29,7 +29,7 @@ const WORK: [&str; 12] = [
 ];
 
 #[test]
-fn killed_near_its_smallest_line_it_is_resumed_under_it() {
+fn killed_near_its_smallest_limit_it_is_resumed_under_it() {
     let folder = tempfile::tempdir().unwrap();
     let mut plan = short_train(&WORK);
     plan[0] = "plan";
@@ -61,14 +61,14 @@ fn killed_near_its_smallest_line_it_is_resumed_under_it() {
         None => run_well(folder.path(), &["train", "--resume", "killed"]),
     };
     let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(group.map_or(0, |group| group.n_killed()), 0, "killed at a line of {line}: {said}");
-    assert!(output.status.success(), "at a line of {line}: {said}");
+    assert_eq!(group.map_or(0, |group| group.n_killed()), 0, "killed at a memory limit of {line}: {said}");
+    assert!(output.status.success(), "at a memory limit of {line}: {said}");
     let [whole, killed] = ["whole", "killed"].map(|out| summary(&folder.path().join(out)));
     for run in [&whole, &killed] {
         let peak = run["peak_resident_bytes"].as_u64().unwrap();
         assert_eq!(run["limit_bytes"].as_u64().unwrap(), line);
-        eprintln!("line {} MiB, peak {} MiB, {}", line / MIB, peak / MIB, run["rung"]);
-        assert!(peak <= line, "a peak of {peak} passes the line of {line}");
+        eprintln!("limit {} MiB, peak {} MiB, {}", line / MIB, peak / MIB, run["step_config"]);
+        assert!(peak <= line, "a peak of {peak} passes the memory limit of {line}");
     }
     assert_eq!(killed["weights_sha256"], whole["weights_sha256"]);
 }
