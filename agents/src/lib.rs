@@ -6,5 +6,6 @@
 pub mod dqn;
 pub mod embedding_cache;
 pub mod error;
+pub mod settings;
 
 pub use error::{Error, Result};

@@ -20,6 +20,7 @@ pub mod error;
 pub mod market;
 
 pub use error::{Error, Result};
+pub use market::config::{Dropout, EmbedderSettings};
 pub use market::fused::{CONFIDENCE_WIDTH, EMBEDDING_WIDTH, Fused, STATE_WIDTH, State, Views};
 pub use market::low_volume_node::{LVN_OUT, Lvn};
 pub use market::preset::{Preset, Widths};

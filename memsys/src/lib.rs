@@ -18,6 +18,7 @@ pub mod libtorch;
 pub mod limit;
 pub mod nn;
 pub mod os;
+pub mod settings;
 pub mod step;
 pub mod system;
 

@@ -117,7 +117,48 @@ impl fmt::Display for MemoryLimit {
     }
 }
 
-/// As text, in the spelling of its `Display`.
+/// Written in the spelling of its `Display`.
+impl serde::Serialize for MemoryLimit {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Read from a size, a share or a plain number of bytes.
+impl<'de> serde::Deserialize<'de> for MemoryLimit {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = MemoryLimit;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a memory limit")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<MemoryLimit, E> {
+                MemoryLimit::parse(text).map_err(E::custom)
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, bytes: i64) -> Result<MemoryLimit, E> {
+                self.visit_str(&bytes.to_string())
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, bytes: u64) -> Result<MemoryLimit, E> {
+                self.visit_str(&bytes.to_string())
+            }
+
+            fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<MemoryLimit, E> {
+                self.visit_str(&number.to_string())
+            }
+
+            fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<MemoryLimit, E> {
+                self.visit_str(&value.to_string())
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use crate::format;
-use crate::memory::plan::Plan;
 
 /// An error of the trainer. Each names the file, line or key, and the way out.
 #[derive(Debug, thiserror::Error)]
@@ -45,12 +44,20 @@ pub enum Error {
     },
     /// The memory limit cannot hold the run.
     #[error(
-        "memory.limit: a memory limit of {} cannot hold this run; the smallest that can is {} (--memory {}):\n{_0}",
-        format::bytes(_0.limit_bytes),
-        format::bytes(_0.smallest_limit_bytes),
-        memsys::limit::MemoryLimit::Bytes(_0.smallest_limit_bytes)
+        "memory.limit: a memory limit of {} cannot hold this run; the smallest that can is {} (--memory {}){}{table}",
+        format::bytes(*limit_bytes),
+        format::bytes(*smallest_limit_bytes),
+        memsys::limit::MemoryLimit::Bytes(*smallest_limit_bytes),
+        if table.is_empty() { "" } else { ":\n" }
     )]
-    LimitTooLow(Box<Plan>),
+    LimitTooLow {
+        /// The memory limit.
+        limit_bytes: u64,
+        /// The smallest that would do.
+        smallest_limit_bytes: u64,
+        /// What takes the bytes, as a table; empty where it was printed already.
+        table: String,
+    },
     /// The memory limit cannot hold a replay that is measured by itself.
     #[error(
         "--memory: a memory limit of {} cannot hold this replay: {} are needed before a row is held; give more, or a smaller --most",

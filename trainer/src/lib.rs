@@ -1,6 +1,6 @@
 //! The composition root: market, environments, runs, reports and the command line.
 //!
-//! Reading order, from `plimsoll train` to the learner step: [`cli`], [`run::train`], [`run::session`],
+//! Reading order, from `plimsoll train` to the learner step: [`cli`], [`train`], [`run::build`], [`run::train_loop`],
 //! [`run::actor_loop`] and [`run::learner_loop`], then `agents::dqn::learner`.
 
 pub mod atomic_file;
@@ -14,8 +14,10 @@ pub mod format;
 pub mod market;
 pub mod memory;
 pub mod report;
+pub mod resolve;
 pub mod run;
 pub mod telemetry;
+pub mod train;
 
 pub use error::{Error, Result};
 

@@ -14,6 +14,7 @@ pub mod config;
 pub mod learner;
 pub mod loss;
 pub mod network;
+pub mod settings;
 
 pub use actor::{Actor, EpsilonSchedule, Exploration};
 pub use config::{Body, DqnConfig, Precision, TargetUpdate};

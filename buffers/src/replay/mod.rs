@@ -14,6 +14,7 @@
 //! built, and of all this only [`Replay`] knows of tensors.
 
 mod batch;
+pub mod config;
 mod copied_observations;
 pub mod gather;
 pub mod n_step;
@@ -28,6 +29,7 @@ mod tiers;
 pub mod transitions;
 
 pub use batch::Batch;
+pub use config::{LocalRows, Prefetch, ReplaySettings, ReplayTier};
 pub use prioritized::{Draws, Replay, ReplayOptions, Rows};
 pub use shared::{SharedReplay, SharedSampler, Writer};
 pub use tiers::ReplayBuffer;

@@ -2,6 +2,7 @@
 //!
 //! Reading order: [`preset`] (the widths), [`structure`], [`tactical`], [`regime`], [`low_volume_node`], [`fused`].
 
+pub mod config;
 pub mod fused;
 pub mod low_volume_node;
 pub mod preset;

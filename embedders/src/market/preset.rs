@@ -1,7 +1,8 @@
 //! How wide the networks are. The architecture and the widths of the outputs are the same in every preset.
 
 /// A set of widths.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Preset {
     /// The reference's widths, 3.2 M parameters: what a GPU is for.
     Full,
@@ -10,6 +11,15 @@ pub enum Preset {
 }
 
 impl Preset {
+    /// Its name in a configuration.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Compact => "compact",
+        }
+    }
+
     /// The widths of this preset.
     #[must_use]
     pub fn widths(self) -> Widths {

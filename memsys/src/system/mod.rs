@@ -16,6 +16,7 @@
 pub mod alerts;
 pub mod assessment;
 pub mod collector;
+pub mod config;
 pub mod directive;
 pub mod leaks;
 pub mod monitor;

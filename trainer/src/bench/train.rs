@@ -4,11 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use agents::dqn::{Actor, EpsilonSchedule, Learner, Network};
+use agents::dqn::{Actor, EpsilonSchedule, Learner, Network, TargetUpdate};
 use agents::embedding_cache::embed_range;
 use buffers::frames::Dataset;
 use buffers::replay::Batch;
 use clap::Args;
+use embedders::Preset;
+use memsys::nn::activations::ActivationMode;
 use memsys::nn::parameters::Weights;
 use memsys::step::retry::StepRunner;
 use rand::{Rng, SeedableRng};
@@ -18,17 +20,17 @@ use tch::Device;
 
 use crate::atomic_file;
 use crate::bench::{median_seconds, peers};
-use crate::config::{Config, EmbedderPreset, EnvironmentKind, TargetUpdate};
+use crate::config::Config;
 use crate::console::{print, say};
 use crate::envs::Environment;
 use crate::envs::cartpole::CartPole;
 use crate::envs::market::MarketEnvironment;
 use crate::error::{Error, Result};
 use crate::market::dataset::{Market, prepare};
+use crate::resolve::{Parts, resolve_on, threads};
 use crate::run::actor_loop::{ActorLoop, ExplorationPlan, Observation, observe};
-use crate::run::build::{dqn_config, threads};
 use crate::run::evaluation::plain_views;
-use crate::run::learner_loop::LearnerLoop;
+use crate::run::learner_loop::{LearnerLoop, LearningOptions};
 
 /// Environments that acting is measured with.
 const ACTING: [usize; 3] = [1, 16, 256];
@@ -82,27 +84,27 @@ pub fn run(args: &BenchTrainArgs) -> Result<()> {
     let n_threads = threads(args.threads);
     tch::set_num_threads(n_threads);
     let mut rows = Vec::new();
-    let config = configuration(args, EmbedderPreset::Compact)?;
-    let market = prepare(&config, &say)?;
+    let parts = configuration(args, Preset::Compact)?;
+    let market = prepare(&parts.market, &say)?;
     say("measuring environments");
     rows.push(row(
         "environment steps, 16 environments, no network",
-        environment_steps(&config, &market, args.repeats)?,
+        environment_steps(&parts, &market, args.repeats)?,
         "steps/s",
     ));
     for word in &args.presets {
         let preset = match word.as_str() {
-            "compact" => EmbedderPreset::Compact,
-            "full" => EmbedderPreset::Full,
+            "compact" => Preset::Compact,
+            "full" => Preset::Full,
             _ => {
                 let problem = format!("`{word}` is no preset: compact or full");
                 return Err(Error::Config { key: "--presets".to_owned(), problem });
             }
         };
         say(&format!("measuring {word}"));
-        let config = configuration(args, preset)?;
-        rows.extend(learning(&config, &market, word, args.repeats)?);
-        rows.extend(acting(&config, &market, word, args.repeats)?);
+        let parts = configuration(args, preset)?;
+        rows.extend(learning(&parts, &market, word, args.repeats)?);
+        rows.extend(acting(&parts, &market, word, args.repeats)?);
     }
     say("measuring CartPole");
     rows.push(row("cartpole, Stable-Baselines3's settings", cartpole(args.repeats.min(3))?, "steps/s"));
@@ -130,27 +132,22 @@ fn table(n_threads: i32, rows: &[Value]) -> String {
     text
 }
 
-fn configuration(args: &BenchTrainArgs, preset: EmbedderPreset) -> Result<Config> {
+fn configuration(args: &BenchTrainArgs, preset: Preset) -> Result<Parts> {
     let mut sets = vec![format!("embedders.preset={}", preset.word())];
     sets.extend(args.set.iter().cloned());
-    Config::load(None, &sets)
+    resolve_on(Device::Cpu, &Config::load(None, &sets)?)
 }
 
-fn market_environment(config: &Config, market: &Market) -> Result<MarketEnvironment> {
+fn market_environment(parts: &Parts, market: &Market) -> Result<MarketEnvironment> {
     let ranges = market.ranges(|split| split.train.clone());
-    MarketEnvironment::new(
-        Arc::clone(&market.price_series),
-        ranges,
-        market.rules,
-        config.account.episode_bars,
-    )
+    MarketEnvironment::new(Arc::clone(&market.price_series), ranges, market.rules, parts.market.episode_bars)
 }
 
 /// Steps a second of 16 environments by random actions, the local rows written.
-fn environment_steps(config: &Config, market: &Market, n_repeats: usize) -> Result<f64> {
+fn environment_steps(parts: &Parts, market: &Market, n_repeats: usize) -> Result<f64> {
     const ROUNDS: usize = 50_000;
     let mut rng = Pcg64Mcg::seed_from_u64(1);
-    let mut environments = vec![market_environment(config, market)?; 16];
+    let mut environments = vec![market_environment(parts, market)?; 16];
     environments.iter_mut().for_each(|environment| environment.reset(&mut rng));
     let actions: Vec<usize> = (0..1024).map(|_| rng.random_range(0..3)).collect();
     let mut local = [0f32; crate::market::account::ACCOUNT_WIDTH];
@@ -173,40 +170,52 @@ fn environment_steps(config: &Config, market: &Market, n_repeats: usize) -> Resu
 }
 
 /// A learner loop whose replay holds random play.
-pub(super) fn filled(config: &Config, market: &Market, learner: Learner) -> Result<LearnerLoop> {
-    let environments = vec![market_environment(config, market)?; config.run.n_environments];
-    let dqn = dqn_config(config, environments[0].n_actions(), environments[0].local_width());
+pub(super) fn filled(parts: &Parts, market: &Market, learner: Learner) -> Result<LearnerLoop> {
+    let environments = vec![market_environment(parts, market)?; parts.run.n_environments];
+    let dqn = parts.agent;
     let weights = Weights::zeros(Network::new(&dqn).layout(), Device::Cpu)?;
     let epsilon = EpsilonSchedule { start: 1.0, end: 1.0, falls_over: 0 };
-    let random = ExplorationPlan { epsilon, mean_hold: 1, learning_starts: u64::MAX, seed: 1 };
+    let random = ExplorationPlan { epsilon, mean_hold: 1, random_environment_steps: u64::MAX, seed: 1 };
     let dataset = Arc::clone(&market.dataset);
     let mut actor =
         ActorLoop::new(environments, Arc::clone(&dataset), Network::new(&dqn), Device::Cpu, random);
-    let steps = StepRunner::fixed(config.agent.micro_batch);
-    let mut learner = LearnerLoop::new(config, learner, steps, dataset, &actor.seen(), 2, None)?;
+    let steps = StepRunner::fixed(parts.learning.pace.micro_batch);
+    let mut learner = learner_loop(parts, learner, steps, dataset, &actor.seen(), 2)?;
     while learner.replay().len() < 20_000 {
         learner.take(&actor.advance(&weights)?)?;
     }
     Ok(learner)
 }
 
-fn learning(config: &Config, market: &Market, preset: &str, n_repeats: usize) -> Result<Vec<Value>> {
-    let dqn = dqn_config(config, 3, crate::market::account::ACCOUNT_WIDTH);
+fn learner_loop(
+    parts: &Parts,
+    learner: Learner,
+    steps: StepRunner,
+    dataset: Arc<Dataset>,
+    observations: &[Observation],
+    seed: u64,
+) -> Result<LearnerLoop> {
+    let options = LearningOptions { seed, ..parts.learning.clone() };
+    let activations = parts.memory.activations(ActivationMode::Keep);
+    LearnerLoop::new(options, learner, steps, activations, dataset, observations)
+}
+
+fn learning(parts: &Parts, market: &Market, preset: &str, n_repeats: usize) -> Result<Vec<Value>> {
+    let dqn = parts.agent;
     let learner =
         |config| Learner::new(config, Network::new(&config), Arc::clone(&market.dataset), Device::Cpu);
-    let mut plain = filled(config, market, learner(dqn)?.without_kept_embeddings())?;
+    let mut plain = filled(parts, market, learner(dqn)?.without_kept_embeddings())?;
     let plain_seconds = median_seconds(n_repeats, || plain.learn(0))?;
 
     // With all embeddings at hand, and what making them costs.
-    let endless = agents::dqn::DqnConfig {
-        target_update: agents::dqn::TargetUpdate::Periodic { interval: u64::MAX },
-        ..dqn
-    };
-    let mut kept = filled(config, market, learner(endless)?)?;
+    let endless =
+        agents::dqn::DqnConfig { target_update: TargetUpdate::Periodic { interval: u64::MAX }, ..dqn };
+    let mut kept = filled(parts, market, learner(endless)?)?;
     let mut rng = Pcg64Mcg::seed_from_u64(3);
-    let batch: Batch = kept.replay().sample(config.agent.batch, 0.4, &mut rng)?;
-    let kept_seconds =
-        median_seconds(n_repeats, || Ok(kept.learner_mut().step(&batch, config.agent.micro_batch)?))?;
+    let batch: Batch = kept.replay().sample(parts.learning.pace.batch, 0.4, &mut rng)?;
+    let kept_seconds = median_seconds(n_repeats, || {
+        Ok(kept.learner_mut().step(&batch, parts.learning.pace.micro_batch)?)
+    })?;
     let n_timed = if preset == "full" { 512 } else { 8_192 };
     let first = market.splits[0].train.start.next_multiple_of(64);
     let network = Network::new(&dqn);
@@ -221,12 +230,12 @@ fn learning(config: &Config, market: &Market, preset: &str, n_repeats: usize) ->
         )?)
     })?;
     let n_positions: usize = market.splits.iter().map(|split| split.train.len()).sum();
-    let interval = match config.agent.target_update {
-        TargetUpdate::Periodic => config.agent.target_interval as f64,
-        TargetUpdate::Soft => 1.0,
+    let interval = match dqn.target_update {
+        TargetUpdate::Periodic { interval } => interval as f64,
+        TargetUpdate::Soft { .. } => 1.0,
     };
     let amortised = kept_seconds + fill_seconds / n_timed as f64 * n_positions as f64 / interval;
-    let samples = config.agent.batch as f64;
+    let samples = parts.learning.pace.batch as f64;
     let best = samples / amortised.min(plain_seconds);
     Ok(vec![
         row(&format!("{preset}: learner, embeddings kept for {interval} steps"), best, "samples/s"),
@@ -235,8 +244,8 @@ fn learning(config: &Config, market: &Market, preset: &str, n_repeats: usize) ->
     ])
 }
 
-fn acting(config: &Config, market: &Market, preset: &str, n_repeats: usize) -> Result<Vec<Value>> {
-    let dqn = dqn_config(config, 3, crate::market::account::ACCOUNT_WIDTH);
+fn acting(parts: &Parts, market: &Market, preset: &str, n_repeats: usize) -> Result<Vec<Value>> {
+    let dqn = parts.agent;
     let network = Network::new(&dqn);
     let weights = Weights::initial(network.layout(), 1, Device::Cpu)?;
     let actor = Actor::new(network);
@@ -290,24 +299,23 @@ pub(super) fn cartpole(n_repeats: usize) -> Result<f64> {
         "agent.samples_per_insert=64",
         "replay.prioritized=false",
     ];
-    let config = Config::load(None, &sets.map(str::to_owned))?;
-    debug_assert!(config.run.environment == EnvironmentKind::Cartpole);
+    let parts = resolve_on(Device::Cpu, &Config::load(None, &sets.map(str::to_owned))?)?;
     let mut rates = Vec::new();
     for seed in 0..n_repeats as u64 {
         let environment = CartPole::new();
-        let dqn = dqn_config(&config, environment.n_actions(), environment.local_width());
+        let dqn = parts.agent;
         let dataset = Arc::new(Dataset::new(plain_views(environment.local_width()), Vec::new()));
         let plan = ExplorationPlan {
             epsilon: EpsilonSchedule { start: 1.0, end: 0.04, falls_over: CARTPOLE_STEPS * 16 / 100 },
             mean_hold: 1,
-            learning_starts: config.agent.learning_starts as u64,
+            random_environment_steps: parts.exploration.random_environment_steps,
             seed,
         };
         let mut actor =
             ActorLoop::new(vec![environment], Arc::clone(&dataset), Network::new(&dqn), Device::Cpu, plan);
         let learner = Learner::new(dqn, Network::new(&dqn), Arc::clone(&dataset), Device::Cpu)?;
-        let steps = StepRunner::fixed(config.agent.micro_batch);
-        let mut learner = LearnerLoop::new(&config, learner, steps, dataset, &actor.seen(), seed, None)?;
+        let steps = StepRunner::fixed(parts.learning.pace.micro_batch);
+        let mut learner = learner_loop(&parts, learner, steps, dataset, &actor.seen(), seed)?;
         let began = Instant::now();
         while actor.environment_steps() < CARTPOLE_STEPS {
             let vector_step = actor.advance(learner.learner().online())?;
@@ -323,7 +331,7 @@ pub(super) fn cartpole(n_repeats: usize) -> Result<f64> {
 
 /// The learner at batch 128 and acting at 1, 16 and 256, `full`, for a turn with a peer.
 pub(super) fn full(args: &BenchTrainArgs, market: &Market) -> Result<Vec<Value>> {
-    let config = configuration(args, EmbedderPreset::Full)?;
+    let config = configuration(args, Preset::Full)?;
     let mut rows = learning(&config, market, "full", 3)?;
     rows.extend(acting(&config, market, "full", 3)?);
     Ok(rows)
@@ -331,5 +339,5 @@ pub(super) fn full(args: &BenchTrainArgs, market: &Market) -> Result<Vec<Value>>
 
 /// The market that measurements run on.
 pub(super) fn bench_market(args: &BenchTrainArgs) -> Result<Market> {
-    prepare(&configuration(args, EmbedderPreset::Full)?, &|_| ())
+    prepare(&configuration(args, Preset::Full)?.market, &|_| ())
 }

@@ -6,17 +6,16 @@ use agents::dqn::{Actor, Network};
 use clap::Args;
 
 use crate::atomic_file;
-use crate::config::{Config, EnvironmentKind};
+use crate::config::Config;
 use crate::console::{print, say};
-use crate::envs::Environment;
 use crate::error::{Error, Result};
 use crate::format;
-use crate::market::account::{ACCOUNT_WIDTH, N_ACTIONS};
 use crate::market::dataset::prepare;
-use crate::memory::limit;
+use crate::memory;
 use crate::report::summary::{spread, test_json};
-use crate::run::build::{device, dqn_config, threads};
+use crate::resolve::resolve;
 use crate::run::checkpoint;
+use crate::run::config::EnvironmentKind;
 use crate::run::evaluation::{Evaluator, TestResult, weights_of};
 use crate::run::folder::RunFolder;
 
@@ -33,6 +32,9 @@ pub(super) struct EvaluateArgs {
     /// Files of bars to judge on instead, spelled as the run's own.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     data: Vec<PathBuf>,
+    /// What the process may hold in memory, such as 2GiB or 60% [default: the run's own memory.limit].
+    #[arg(long, value_name = "SIZE|PCT", allow_hyphen_values = true)]
+    memory: Option<String>,
     /// Also writes the numbers there.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -41,51 +43,41 @@ pub(super) struct EvaluateArgs {
 /// Evaluates as told.
 pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
     atomic_file::expect_folder(args.json.as_deref())?;
-    let runtime = memsys::libtorch::open()?;
-    limit::count()?;
     let folder = RunFolder::open(&args.run)?;
-    let mut config = Config::load(Some(&folder.config()), &[])?;
-    let device = device(config.run.device, &runtime)?;
-    tch::set_num_threads(threads(config.run.threads));
+    let sets: Vec<String> = args.memory.iter().map(|limit| format!("memory.limit={limit}")).collect();
+    let mut config = Config::load(Some(&folder.config()), &sets)?;
+    if !args.data.is_empty() {
+        if config.run.environment != EnvironmentKind::Market {
+            let problem = "the run's environment is CartPole, which has no bars".to_owned();
+            return Err(Error::Config { key: "--data".to_owned(), problem });
+        }
+        config.data.files.clone_from(&args.data);
+    }
+    let parts = resolve(&config, &memsys::libtorch::open()?)?;
+    tch::set_num_threads(parts.threads);
+    memory::hold(parts.memory.limit)?;
     let saved = checkpoint::find(&folder.checkpoint())?;
     let counters = checkpoint::load_counters(&saved)?;
     let tensors = checkpoint::load_tensors(&saved)?;
-    let (evaluator, n_actions, local_width) = match config.run.environment {
-        EnvironmentKind::Cartpole => {
-            if !args.data.is_empty() {
-                let problem = "the run's environment is CartPole, which has no bars".to_owned();
-                return Err(Error::Config { key: "--data".to_owned(), problem });
-            }
-            let environment = crate::envs::cartpole::CartPole::new();
-            (
-                Evaluator::CartPole { seed: config.run.seed },
-                environment.n_actions(),
-                environment.local_width(),
-            )
-        }
+    let evaluator = match parts.run.environment {
+        EnvironmentKind::Cartpole => Evaluator::CartPole { seed: parts.run.seed },
         EnvironmentKind::Market => {
+            let mut market = prepare(&parts.market, &say)?;
             if !args.data.is_empty() {
-                config.data.files.clone_from(&args.data);
-            }
-            let mut market = prepare(&config, &say)?;
-            if args.data.is_empty() {
-                if market.identity != counters.data_identity {
-                    let problem = "was trained on other bars than its files hold now".to_owned();
-                    return Err(Error::File { path: args.run.clone(), problem });
-                }
-            } else {
                 for (split, series) in market.splits.iter_mut().zip(market.price_series.iter()) {
                     split.test = series.first_decision..series.bars.len() - 1;
                 }
+            } else if market.identity != counters.data_identity {
+                let problem = "was trained on other bars than its files hold now".to_owned();
+                return Err(Error::File { path: args.run.clone(), problem });
             }
-            (Evaluator::Market(Box::new(market)), N_ACTIONS, ACCOUNT_WIDTH)
+            Evaluator::Market(Box::new(market))
         }
     };
-    let dqn = dqn_config(&config, n_actions, local_width);
-    let network = Network::new(&dqn);
-    let weights = weights_of(&network, tensors.best.as_ref().unwrap_or(&tensors.online), device)?;
-    let actor = Actor::new(Network::new(&dqn));
-    let test = evaluator.test(&network, &weights, &actor, config.run.seed)?;
+    let network = Network::new(&parts.agent);
+    let weights = weights_of(&network, tensors.best.as_ref().unwrap_or(&tensors.online), parts.device)?;
+    let actor = Actor::new(Network::new(&parts.agent));
+    let test = evaluator.test(&network, &weights, &actor, parts.run.seed)?;
     print(&table(&test));
     atomic_file::write_json(args.json.as_deref(), &test_json(&test))
 }

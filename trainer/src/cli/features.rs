@@ -8,13 +8,13 @@ use crate::cli::table_file::{Column, write_table};
 use crate::console::say;
 use crate::error::{Error, Result};
 use crate::market::bar::{BarSeries, DECISION_MILLIS, STRUCTURE_MILLIS};
-use crate::market::dataset::import_options;
 use crate::market::features::{
     self, Features, LVN_NAMES, REGIME_NAMES, STRUCTURE_NAMES, TACTICAL_NAMES, View,
 };
 use crate::market::import::{ImportOptions, import};
 use crate::market::lookahead_check::prove;
 use crate::market::resample::resample;
+use crate::resolve::import_options;
 
 /// Random times of `--check`.
 const N_TIMES: usize = 1_000;

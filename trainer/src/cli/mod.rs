@@ -100,7 +100,7 @@ pub fn main() -> ExitCode {
 
 fn status_of(error: &Error) -> u8 {
     match error {
-        Error::LimitTooLow(_) | Error::ReplayLimitTooLow { .. } => LIMIT_TOO_LOW,
+        Error::LimitTooLow { .. } | Error::ReplayLimitTooLow { .. } => LIMIT_TOO_LOW,
         Error::Memory(memsys::Error::Refused(_)) => LIMIT_TOO_LOW,
         error if error.is_usage() => USAGE,
         _ => 1,

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use memsys::ledger;
-use memsys::ledger::budget;
+use memsys::ledger::{self, budget};
 use memsys::os::probe;
 
 use crate::atomic_file;
@@ -12,10 +11,10 @@ use crate::cli::settings::SettingsArgs;
 use crate::cli::train::find_data;
 use crate::console::{print, say};
 use crate::error::{Error, Result};
-use crate::memory::limit;
-use crate::memory::plan::{DataBytes, Plan};
-use crate::memory::profile::{estimate, profile};
-use crate::run::build::{device, threads};
+use crate::market::dataset::prepare;
+use crate::memory::plan::{DataBytes, MemoryPlan};
+use crate::memory::{self, Applied};
+use crate::resolve::{Parts, resolve};
 
 /// How the plan comes about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -52,43 +51,42 @@ pub(super) fn run(args: &PlanArgs) -> Result<()> {
     }
     find_data(&config)?;
     atomic_file::expect_folder(args.json.as_deref())?;
-    let runtime = memsys::libtorch::open()?;
-    let device = device(config.run.device, &runtime)?;
-    tch::set_num_threads(threads(config.run.threads));
-    let limit = limit::limit_bytes(&config)?;
-    limit::count()?;
-    let dqn = limit::network(&config);
+    let parts = resolve(&config, &memsys::libtorch::open()?)?;
+    tch::set_num_threads(parts.threads);
+    let limit = parts.memory.limit;
     let plan = match args.mode {
-        Mode::Static => Plan::new(&config, &estimate(&config, &dqn)?, DataBytes::estimated(&config)?, limit),
+        Mode::Static => memory::plan_statically(limit, &parts)?,
         Mode::Measured => {
             say("running the networks");
-            let profiled = profile(&config, &dqn, device, limit)?;
-            // The smallest memory limit is the one below which a run is refused, before anything is loaded.
-            let unloaded = Plan::new(&config, &profiled, DataBytes::estimated(&config)?, limit);
-            let plan = Plan::new(&config, &profiled, loaded(&config)?, limit);
-            Plan { smallest_limit_bytes: unloaded.smallest_limit_bytes, ..plan }
+            match memory::measure(limit, &parts)? {
+                Some(measured) if measured.plan.fits() => loaded(&parts, measured)?,
+                Some(measured) => measured.plan,
+                None => memory::plan_statically(limit, &parts)?,
+            }
         }
     };
     print(&plan.to_string());
     print(&format!("\n# recommended\n{}", plan.recommended()));
     atomic_file::write_json(args.json.as_deref(), &plan.to_json())?;
-    if plan.fits() { Ok(()) } else { Err(Error::LimitTooLow(Box::new(plan))) }
+    if plan.fits() { Ok(()) } else { Err(plan.too_low_in_short()) }
 }
 
-/// What the data holds, by loading it.
-fn loaded(config: &crate::config::Config) -> Result<DataBytes> {
-    if config.run.environment != crate::config::EnvironmentKind::Market {
-        return DataBytes::estimated(config);
+/// The plan with the data as it is, by loading it. The smallest limit stays the one below which a run is refused
+/// before anything is loaded.
+fn loaded(parts: &Parts, measured: Applied) -> Result<MemoryPlan> {
+    if !parts.work.is_market {
+        return Ok(measured.plan);
     }
     budget::begin_anew();
     let before = ledger::counted_bytes();
     let resident = probe::resident_bytes()?;
     ledger::restart_peak();
-    let market = crate::market::dataset::prepare(config, &say)?;
-    let n_bars: u64 = (0..market.dataset.n_instruments() as u16)
-        .map(|instrument| market.dataset.n_steps(instrument) as u64)
-        .sum();
+    let market = prepare(&parts.market, &say)?;
+    let n_instruments = market.dataset.n_instruments() as u16;
+    let n_bars: u64 = (0..n_instruments).map(|instrument| market.dataset.n_steps(instrument) as u64).sum();
     let loading =
         (ledger::peak_counted_bytes() - before).max(probe::resident_bytes()?.saturating_sub(resident));
-    Ok(DataBytes { n_bars, stays: ledger::counted_bytes() - before, loading })
+    let data = DataBytes { n_bars, stays: ledger::counted_bytes() - before, loading };
+    let plan = MemoryPlan::new(parts, &measured.profile, data, measured.plan.limit_bytes);
+    Ok(MemoryPlan { smallest_limit_bytes: measured.plan.smallest_limit_bytes, ..plan })
 }

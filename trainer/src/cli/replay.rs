@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::atomic_file::write_json;
 use crate::cli::histogram::Histogram;
-use crate::config::{Config, EnvironmentKind};
+use crate::config::Config;
 use crate::console::{print, say};
 use crate::envs::Environment;
 use crate::envs::cartpole::CartPole;
@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::format;
 use crate::market::dataset;
 use crate::run::checkpoint;
+use crate::run::config::EnvironmentKind;
 use crate::run::folder::RunFolder;
 
 /// What is asked of replay files.

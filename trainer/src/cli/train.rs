@@ -7,12 +7,13 @@ use std::sync::atomic::AtomicBool;
 use clap::Args;
 
 use crate::cli::settings::SettingsArgs;
-use crate::config::{Config, EnvironmentKind};
+use crate::config::Config;
 use crate::console::say;
 use crate::error::{Error, Result};
-use crate::run::build::{TrainRequest, train};
+use crate::run::config::EnvironmentKind;
 use crate::run::folder::RunFolder;
 use crate::run::train_loop::Ended;
+use crate::train::{TrainRequest, train};
 
 /// Train an agent on market bars (or CartPole) and report out of sample.
 ///

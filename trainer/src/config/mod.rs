@@ -7,37 +7,35 @@
 //!                  └──────────────────────────────────────┘ reads back to an equal Config
 //! ```
 //!
-//! What was written is parsed, not validated: a [`Config`] has a value of the right type and range under every key,
-//! or there is none, and the fault names the key, what it was given, what it takes, and the file and line. The table
-//! of keys is in `sections`; structs, defaults, known keys and comments all come from it.
+//! What was written is parsed, not validated: a [`Config`] has a value of the right type and range under every key, or
+//! there is none, and the error names the key, what it was given, what it takes, and the file and line.
 //!
-//! It opens no file but the configuration's own: whether the data can be read, the device used or the memory had is
-//! for those who need them to say. Paths are taken as they stand, relative to the working directory.
+//! No key is named here. The settings of each part of the program are a struct beside that part
+//! ([`memsys::settings::Settings`]); its fields' docs are the comments. This module gives the sections their names,
+//! reads, prints and compares them, and suggests the key that a misspelt one meant. It opens no file but the
+//! configuration's own. Paths are taken as they stand, relative to the working directory.
 
 use std::path::Path;
 
-use crate::error::{Error, Result};
+use agents::settings::{AgentSettings, Algorithm, ObservationKind};
+use buffers::replay::ReplaySettings;
+use embedders::EmbedderSettings;
+use memsys::settings::Section;
+use memsys::system::config::MemorySettings;
 
-mod choices;
-mod define;
+use crate::error::{Error, Result};
+use crate::market::config::{AccountSettings, DataSettings, SyntheticSettings};
+use crate::run::config::{EnvironmentKind, RunSettings};
+use raw::{Entry, Origin, RawConfig};
+
 mod did_you_mean;
-mod keys;
+mod explain;
 mod raw;
-mod value;
 
 #[cfg(test)]
 mod tests;
 
-pub use choices::{
-    ActivationChoice, Algorithm, DeviceChoice, Dropout, EmbedderPreset, EnvironmentKind, LocalRows,
-    PrecisionChoice, Prefetch, ReplayTier, StampLabel, TargetUpdate,
-};
 pub use did_you_mean::near;
-pub use keys::{Account, Agent, Config, Data, Embedders, Memory, Replay, Run, Synthetic};
-
-use keys::SECTIONS;
-use raw::{Entry, Origin, RawConfig};
-use value::Value;
 
 /// Keys that may change when a run is resumed: how long it goes on, what it writes, and what it runs on. Every other
 /// key belongs to what the run is.
@@ -57,34 +55,100 @@ const PREAMBLE: &str = "\
 # --set section.key=value.
 ";
 
+/// All that a run does, resolved: every key has a value of its type, within its range. The default is the market's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// `[run]`.
+    pub run: RunSettings,
+    /// `[data]`.
+    pub data: DataSettings,
+    /// `[synthetic]`.
+    pub synthetic: SyntheticSettings,
+    /// `[account]`.
+    pub account: AccountSettings,
+    /// `[embedders]`.
+    pub embedders: EmbedderSettings,
+    /// `[agent]`.
+    pub agent: AgentSettings,
+    /// `[replay]`.
+    pub replay: ReplaySettings,
+    /// `[memory]`.
+    pub memory: MemorySettings,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::defaults_for(EnvironmentKind::Market, Algorithm::Dqn)
+    }
+}
+
 impl Config {
-    /// The defaults for an environment: the table's, and what differs for it.
+    /// The defaults of an agent in an environment.
     #[must_use]
-    pub fn defaults_for(environment: EnvironmentKind) -> Self {
-        let mut config = Self::default();
-        config.run.environment = environment;
-        match environment {
-            EnvironmentKind::Market => {}
-            EnvironmentKind::Cartpole => {
-                config.run.environment_steps = 100_000;
-                config.run.n_environments = 1;
-                config.agent.n_step = 3;
-                config.agent.discount = 0.99;
-                config.agent.learning_rate = 1e-3;
-                config.agent.target_interval = 500;
-                config.agent.batch = 64;
-                config.agent.exploration_hold = 1;
-                config.agent.epsilon_end = 0.04;
-                config.agent.epsilon_fraction = 0.16;
-                config.agent.learning_starts = 1_000;
-                config.agent.samples_per_insert = 64.0;
-                config.agent.reward_scale = 1.0;
-                config.agent.hidden = 256;
-                config.replay.capacity = 100_000;
-                config.replay.priority_exponent = 0.6;
+    pub fn defaults_for(environment: EnvironmentKind, algorithm: Algorithm) -> Self {
+        let (run, replay, kind) = match environment {
+            EnvironmentKind::Market => {
+                (RunSettings::default(), ReplaySettings::default(), ObservationKind::Market)
             }
+            EnvironmentKind::Cartpole => {
+                let run =
+                    RunSettings { environment_steps: 100_000, n_environments: 1, ..RunSettings::default() };
+                let replay =
+                    ReplaySettings { capacity: 100_000, priority_exponent: 0.6, ..ReplaySettings::default() };
+                (run, replay, ObservationKind::Plain)
+            }
+        };
+        Self {
+            run: RunSettings { environment, ..run },
+            data: DataSettings::default(),
+            synthetic: SyntheticSettings::default(),
+            account: AccountSettings::default(),
+            embedders: EmbedderSettings::default(),
+            agent: AgentSettings::defaults(algorithm, kind),
+            replay,
+            memory: MemorySettings::default(),
         }
-        config
+    }
+
+    /// The sections under their names, in the order in which they are printed.
+    fn sections(&self) -> [(&'static str, &dyn Section); 8] {
+        [
+            ("run", &self.run),
+            ("data", &self.data),
+            ("synthetic", &self.synthetic),
+            ("account", &self.account),
+            ("embedders", &self.embedders),
+            ("agent", &self.agent),
+            ("replay", &self.replay),
+            ("memory", &self.memory),
+        ]
+    }
+
+    fn section_mut(&mut self, name: &str) -> Option<&mut dyn Section> {
+        Some(match name {
+            "run" => &mut self.run,
+            "data" => &mut self.data,
+            "synthetic" => &mut self.synthetic,
+            "account" => &mut self.account,
+            "embedders" => &mut self.embedders,
+            "agent" => &mut self.agent,
+            "replay" => &mut self.replay,
+            "memory" => &mut self.memory,
+            _ => return None,
+        })
+    }
+
+    /// Every key as `section.key` with its value, in the order in which they are printed.
+    #[must_use]
+    pub fn values(&self) -> Vec<(String, toml::Value)> {
+        let of_section = |(name, section): (&str, &dyn Section)| {
+            let table = section.table();
+            let keys = section.keys();
+            keys.into_iter()
+                .map(move |(key, _)| (format!("{name}.{key}"), table[key].clone()))
+                .collect::<Vec<_>>()
+        };
+        self.sections().into_iter().flat_map(of_section).collect()
     }
 
     /// Reads `file`, if there is one, then each of `sets` (`section.key=value`; the last of a key holds), over the
@@ -94,7 +158,7 @@ impl Config {
     /// # Errors
     /// [`Error::File`] where the file cannot be read; [`Error::Line`] for a fault in it; [`Error::Config`] for a
     /// fault in `sets`: a key or section that is not known, a value of another type or out of range, or values that
-    /// contradict one another.
+    /// contradict each other.
     pub fn load(file: Option<&Path>, sets: &[String]) -> Result<Self> {
         let mut raw = RawConfig::default();
         if let Some(path) = file {
@@ -124,145 +188,166 @@ impl Config {
     #[must_use]
     pub fn to_toml(&self) -> String {
         let mut text = PREAMBLE.to_owned();
-        let rows = self.rows();
-        for section in SECTIONS {
+        for (name, section) in self.sections() {
             text.push('\n');
-            push_comment(&mut text, section.about);
-            text.push_str(&format!("[{}]\n", section.name));
-            for row in rows.iter().filter(|row| row.section == section.name) {
+            push_comment(&mut text, section.about());
+            text.push_str(&format!("[{name}]\n"));
+            let (table, ranges) = (section.table(), section.checked().ranges);
+            for (key, about) in section.keys() {
                 text.push('\n');
-                push_comment(&mut text, row.about);
-                if let Some(takes) = &row.takes {
-                    text.push_str(&format!("# Range: {takes}.\n"));
+                push_comment(&mut text, about);
+                if let Some(range) = ranges.iter().find(|range| range.key == key) {
+                    text.push_str(&format!("# Range: {}.\n", range.takes));
                 }
-                text.push_str(&format!("{} = {}\n", row.key, row.value));
+                text.push_str(&format!("{key} = {}\n", table[key]));
             }
         }
         text
     }
 
     /// The first key by which `other` is not the same run as this one, and may not resume it; `None` where they
-    /// differ in nothing, or only in how long the run goes on, what it writes, and what it runs on (more threads or
+    /// differ in nothing, or only in how long the run goes on, what it writes, and what it runs on. More threads or
     /// another device may round sums otherwise, and what follows the run's length follows the new one: the run goes
-    /// on, though not to the same bits).
+    /// on, though not to the same bits.
     #[must_use]
     pub fn differs_on_resume(&self, other: &Self) -> Option<String> {
-        let pairs = self.rows().into_iter().zip(other.rows());
+        let pairs = self.values().into_iter().zip(other.values());
         pairs
-            .filter(|(mine, theirs)| mine.value != theirs.value)
-            .map(|(mine, _)| format!("{}.{}", mine.section, mine.key))
+            .filter(|((_, mine), (_, theirs))| mine != theirs)
+            .map(|((key, _), _)| key)
             .find(|key| !MAY_CHANGE_ON_RESUME.contains(&key.as_str()))
     }
 
     fn parse(raw: &RawConfig) -> Result<Self> {
+        let mut config = Self::default();
         for (heading, origin) in &raw.headings {
-            require_section(heading, origin)?;
+            config.require_section(heading, origin)?;
         }
-        let environment = match raw.last("run", "environment") {
-            Some(entry) => EnvironmentKind::parse(&entry.written)
-                .map_err(|problem| entry.origin.error("run.environment", &problem))?,
-            None => EnvironmentKind::Market,
-        };
-        let mut config = Self::defaults_for(environment);
+        // What the defaults depend on is read first.
         for entry in &raw.entries {
-            require_key(entry)?;
-            let Entry { section, key, written, origin } = entry;
-            let refuse = |problem: String| origin.error(&format!("{section}.{key}"), &problem);
-            config.assign(section, key, written).map_err(refuse)?;
+            if [("run", "environment"), ("agent", "algorithm")].contains(&(&*entry.section, &*entry.key)) {
+                config.assign(entry)?;
+            }
         }
-        config.require_consistency(raw)?;
+        let algorithm = match &config.agent {
+            AgentSettings::Dqn(_) => Algorithm::Dqn,
+        };
+        config = Self::defaults_for(config.run.environment, algorithm);
+        for entry in &raw.entries {
+            config.require_key(entry)?;
+            config.assign(entry)?;
+        }
+        config.require_agreement(raw)?;
         Ok(config)
     }
 
+    /// Gives a key the value that was written, and says what the key takes where that is refused.
+    fn assign(&mut self, entry: &Entry) -> Result<()> {
+        let Entry { section: name, key, written, origin } = entry;
+        let Some(section) = self.section_mut(name) else { return Ok(()) };
+        let takes = |section: &dyn Section| {
+            section
+                .checked()
+                .ranges
+                .into_iter()
+                .find(|range| range.key == key)
+                .map(|range| (range.takes, range.holds))
+        };
+        let refuse = |problem: String, takes: Option<String>| {
+            let takes = takes.map_or_else(String::new, |takes| format!(": it takes {takes}"));
+            origin.error(&format!("{name}.{key}"), &format!("{problem}{takes}"))
+        };
+        if let Err(said) = section.set(key, written.value.clone()) {
+            // On the command line text needs no quotes, so any value may be meant as text.
+            let as_text = toml::Value::String(written.text.clone());
+            if !written.is_loose || section.set(key, as_text).is_err() {
+                let problem = explain::explain(&said, written);
+                return Err(refuse(problem, takes(section).map(|(takes, _)| takes)));
+            }
+        }
+        match takes(section) {
+            Some((takes, false)) => Err(refuse(explain::out_of_range(written), Some(takes))),
+            _ => Ok(()),
+        }
+    }
+
     /// The rules that bind two keys. A fault is told where the one or the other was written.
-    fn require_consistency(&self, raw: &RawConfig) -> Result<()> {
-        let (data, agent, replay) = (&self.data, &self.agent, &self.replay);
-        let refuse = |keys: [(&str, &str); 2], problem: String| {
+    fn require_agreement(&self, raw: &RawConfig) -> Result<()> {
+        let refuse = |keys: [(&str, &str); 2], problem: &str| {
             let written = keys.iter().find_map(|&(section, key)| raw.last(section, key));
             let (section, key) = written.map_or(keys[0], |entry| (&entry.section, &entry.key));
             let origin = written.map_or(&Origin::CommandLine, |entry| &entry.origin);
-            Err(origin.error(&format!("{section}.{key}"), &problem))
+            Err(origin.error(&format!("{section}.{key}"), problem))
         };
-        // Shares such as 0.7 and 0.3 may add up to just below 1.
-        if data.train_fraction + data.validation_fraction > 1.0 - 1e-9 {
-            return refuse(
-                [("data", "train_fraction"), ("data", "validation_fraction")],
-                format!(
-                    "train_fraction {} and validation_fraction {} leave nothing to test on: their sum must be below 1",
-                    data.train_fraction, data.validation_fraction
-                ),
-            );
+        for (name, section) in self.sections() {
+            if let Some(conflict) = section.checked().conflicts.first() {
+                return refuse(conflict.keys.map(|key| (name, key)), &conflict.problem);
+            }
         }
-        if agent.epsilon_end > agent.epsilon_start {
-            return refuse(
-                [("agent", "epsilon_end"), ("agent", "epsilon_start")],
-                format!(
-                    "epsilon_end {} is above epsilon_start {}: the share of random actions falls",
-                    agent.epsilon_end, agent.epsilon_start
-                ),
-            );
-        }
-        if agent.learning_starts > replay.capacity {
+        let (starts, capacity) = (self.agent.pace().learning_starts, self.replay.capacity);
+        if starts > capacity {
             return refuse(
                 [("agent", "learning_starts"), ("replay", "capacity")],
-                format!(
-                    "agent.learning_starts {} is above replay.capacity {}: the replay never holds as many \
-                     transitions, and nothing would be learned",
-                    agent.learning_starts, replay.capacity
+                &format!(
+                    "agent.learning_starts {starts} is above replay.capacity {capacity}: the replay never holds as \
+                     many transitions, and nothing would be learned"
                 ),
             );
         }
         Ok(())
+    }
+
+    fn require_section(&self, name: &str, origin: &Origin) -> Result<()> {
+        let known = self.sections().map(|(name, _)| name);
+        if known.contains(&name) {
+            return Ok(());
+        }
+        let hint = match near(name, &known) {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None => format!("the sections are {}", known.join(", ")),
+        };
+        Err(origin.error(name, &format!("is not a section; {hint}")))
+    }
+
+    fn require_key(&self, entry: &Entry) -> Result<()> {
+        let Entry { section, key, origin, .. } = entry;
+        let keys_of =
+            |section: &dyn Section| section.keys().into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+        let sections = self.sections().map(|(name, section)| (name, keys_of(section)));
+        let elsewhere = sections.iter().find(|(_, keys)| keys.contains(&key.as_str())).map(|(name, _)| *name);
+        if section.is_empty() {
+            let problem = match elsewhere {
+                _ if sections.iter().any(|(name, _)| name == key) => {
+                    format!("is a section, not a key: write [{key}] and its keys below it")
+                }
+                Some(home) => format!("stands under no section; write it under [{home}]"),
+                None => "stands under no section, and is a key of none".to_owned(),
+            };
+            return Err(origin.error(key, &problem));
+        }
+        self.require_section(section, origin)?;
+        let keys = sections.iter().find(|(name, _)| name == section).map_or(&[][..], |(_, keys)| keys);
+        if keys.contains(&key.as_str()) {
+            return Ok(());
+        }
+        let hint = match (elsewhere, near(key, keys)) {
+            (Some(home), _) => format!("did you mean `{home}.{key}`?"),
+            (None, Some(meant)) => format!("did you mean `{section}.{meant}`?"),
+            (None, None) => format!("the keys of [{section}] are {}", keys.join(", ")),
+        };
+        Err(origin.error(&format!("{section}.{key}"), &format!("is not a known key; {hint}")))
     }
 }
 
 /// `text` as a TOML string, for a value of `--set` that must be text whatever it looks like.
 #[must_use]
 pub fn quoted(text: &str) -> String {
-    text.to_owned().to_toml()
+    toml::Value::from(text).to_string()
 }
 
-fn push_comment(text: &mut String, lines: &[&str]) {
-    for line in lines {
-        // A doc line brings the space after its slashes with it.
-        text.push_str(&format!("#{line}\n"));
+fn push_comment(text: &mut String, about: &str) {
+    for line in about.lines() {
+        text.push_str(format!("# {}", line.trim()).trim_end());
+        text.push('\n');
     }
-}
-
-fn require_section(name: &str, origin: &Origin) -> Result<()> {
-    let known: Vec<&str> = SECTIONS.iter().map(|section| section.name).collect();
-    if known.contains(&name) {
-        return Ok(());
-    }
-    let way_out = match near(name, &known) {
-        Some(meant) => format!("did you mean `{meant}`?"),
-        None => format!("the sections are {}", known.join(", ")),
-    };
-    Err(origin.error(name, &format!("is not a section; {way_out}")))
-}
-
-fn require_key(entry: &Entry) -> Result<()> {
-    let Entry { section, key, origin, .. } = entry;
-    let elsewhere = SECTIONS.iter().find(|section| section.keys.contains(&key.as_str()));
-    if section.is_empty() {
-        let problem = match elsewhere {
-            _ if SECTIONS.iter().any(|section| section.name == key) => {
-                format!("is a section, not a key: write [{key}] and its keys below it")
-            }
-            Some(home) => format!("stands under no section; write it under [{}]", home.name),
-            None => "stands under no section, and is a key of none".to_owned(),
-        };
-        return Err(origin.error(key, &problem));
-    }
-    require_section(section, origin)?;
-    let keys = SECTIONS.iter().find(|known| known.name == section).map_or(&[][..], |known| known.keys);
-    if keys.contains(&key.as_str()) {
-        return Ok(());
-    }
-    let way_out = match (elsewhere, near(key, keys)) {
-        (Some(home), _) => format!("did you mean `{}.{key}`?", home.name),
-        (None, Some(meant)) => format!("did you mean `{section}.{meant}`?"),
-        (None, None) => format!("the keys of [{section}] are {}", keys.join(", ")),
-    };
-    Err(origin.error(&format!("{section}.{key}"), &format!("is not a known key; {way_out}")))
 }

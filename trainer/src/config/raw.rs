@@ -4,8 +4,9 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize as _;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use crate::error::{Error, Result};
 
@@ -48,31 +49,12 @@ pub(super) enum Origin {
 /// A value as it was written.
 #[derive(Debug)]
 pub(super) struct Written {
-    /// The characters themselves, for faults to quote.
+    /// The characters themselves, for errors to quote.
     pub(super) text: String,
     /// What they say.
-    pub(super) given: Given,
-    /// Written on the command line, where text needs no quotes: then any value may be meant as text.
+    pub(super) value: toml::Value,
+    /// Whether it was written on the command line, where text needs no quotes and any value may be meant as text.
     pub(super) is_loose: bool,
-}
-
-/// The kinds of values that a configuration uses.
-#[derive(Debug)]
-pub(super) enum Given {
-    /// A string.
-    Text(String),
-    /// An integer.
-    Integer(i64),
-    /// An integer that TOML, which has 64-bit ones, does not hold.
-    TooLarge,
-    /// A number with a point or an exponent; may be infinite or NaN.
-    Float(f64),
-    /// `true` or `false`.
-    Boolean(bool),
-    /// A list.
-    List(Vec<Written>),
-    /// A date or a table, which no key takes.
-    Other,
 }
 
 impl Origin {
@@ -114,15 +96,13 @@ impl RawConfig {
         headings.sort();
         entries.sort_by_key(|&(offset, ..)| offset);
         let headings = headings.into_iter().map(|(offset, name)| (name, origin(offset))).collect();
-        let entries = entries
-            .into_iter()
-            .map(|(offset, section, key, value)| Entry {
-                section,
-                key,
-                written: Written::new(text, value, false),
-                origin: origin(offset),
-            })
-            .collect();
+        let entry = |(offset, section, key, value): (usize, String, String, &Spanned<DeValue<'_>>)| {
+            let origin = origin(offset);
+            let written = Written::new(text, value)
+                .map_err(|problem| origin.error(&format!("{section}.{key}"), &problem))?;
+            Ok(Entry { section, key, written, origin })
+        };
+        let entries = entries.into_iter().map(entry).collect::<Result<_>>()?;
         Ok(Self { headings, entries })
     }
 
@@ -155,34 +135,29 @@ impl RawConfig {
 }
 
 impl Written {
-    fn new(source: &str, value: &Spanned<DeValue<'_>>, is_loose: bool) -> Self {
-        let given = match value.get_ref() {
-            DeValue::String(text) => Given::Text(text.to_string()),
-            DeValue::Integer(integer) => {
-                i64::from_str_radix(integer.as_str(), integer.radix()).map_or(Given::TooLarge, Given::Integer)
-            }
-            DeValue::Float(float) => float.as_str().parse().map_or(Given::Other, Given::Float),
-            DeValue::Boolean(boolean) => Given::Boolean(*boolean),
-            DeValue::Array(items) => {
-                Given::List(items.iter().map(|item| Self::new(source, item, is_loose)).collect())
-            }
-            DeValue::Datetime(_) | DeValue::Table(_) => Given::Other,
-        };
+    fn new(source: &str, value: &Spanned<DeValue<'_>>) -> std::result::Result<Self, String> {
         // A list or a string over several lines is quoted in one.
         let words: Vec<&str> = source.get(value.span()).unwrap_or_default().split_whitespace().collect();
-        Self { text: words.join(" "), given, is_loose }
+        let text = words.join(" ");
+        let owned = toml::Value::deserialize(ValueDeserializer::from(value.clone()));
+        let value = owned.map_err(|_| match value.get_ref() {
+            DeValue::Integer(_) => format!("{text} is beyond TOML's largest integer, {}", i64::MAX),
+            _ => format!("{text} is not a value that a key takes"),
+        })?;
+        Ok(Self { text, value, is_loose: false })
     }
 
     fn from_command_line(text: &str) -> std::result::Result<Self, String> {
         match DeValue::parse(text) {
-            Ok(value) => Ok(Self { text: text.to_owned(), ..Self::new(text, &value, true) }),
+            Ok(value) => Ok(Self { text: text.to_owned(), is_loose: true, ..Self::new(text, &value)? }),
             Err(fault) if text.starts_with(['[', '{', '"', '\'']) => Err(format!(
                 "`{text}` is not a TOML value ({}): text in a list stands in quotes, such as [\"a.csv\", \"b.csv\"]",
                 fault.message()
             )),
             Err(_) => {
                 let shown = if text.is_empty() { "\"\"" } else { text };
-                Ok(Self { text: shown.to_owned(), given: Given::Text(text.to_owned()), is_loose: true })
+                let value = toml::Value::String(text.to_owned());
+                Ok(Self { text: shown.to_owned(), value, is_loose: true })
             }
         }
     }

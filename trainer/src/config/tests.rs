@@ -6,7 +6,15 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::keys::SECTIONS;
+use crate::market::import::Label;
+use crate::run::config::DeviceChoice;
+use agents::dqn::settings::{DqnSettings, TargetUpdateChoice};
+use embedders::Dropout;
+
+fn dqn(config: &Config) -> &DqnSettings {
+    let AgentSettings::Dqn(settings) = &config.agent;
+    settings
+}
 
 fn load(sets: &[&str]) -> Result<Config> {
     Config::load(None, &sets.iter().map(|&set| set.to_owned()).collect::<Vec<_>>())
@@ -57,7 +65,7 @@ fn a_value_of_another_type_is_refused_with_what_the_key_takes() {
         ("run.device=tpu", ["`tpu` is no device", "cuda:N"]),
         ("data.label=middle", ["`middle` is none of", "start, end"]),
         ("agent.target_update=[1]", ["`[1]` is none of", "periodic, soft"]),
-        ("agent.discount=nan", ["nan is not a finite number", "0 to below 1"]),
+        ("agent.discount=nan", ["nan is out of range", "0 to below 1"]),
         ("embedders.dropout=some", ["some is not a number", "or \"preset\""]),
         ("data.files=[a.csv]", ["not a TOML value", "stands in quotes"]),
         ("data.files=[\"\"]", ["data.files", "an empty path"]),
@@ -76,8 +84,8 @@ fn bytes_may_be_written_as_sizes() {
     assert_eq!((replay.memory_budget, replay.mmap_above, replay.mmap_window), (64 << 20, 2_000_000_000, 0));
     let config = load_file("[replay]\nmemory_budget = '1.5 KiB'\n", &[]).unwrap();
     assert_eq!(config.replay.memory_budget, 1536);
-    check_refused(load(&["replay.memory_budget=60%"]), &["60% is not a whole number", "(bytes"]);
-    check_refused(load(&["replay.memory_budget=9EB"]), &["9EB is not a whole number"]);
+    check_refused(load(&["replay.memory_budget=60%"]), &["60% is not a whole number of bytes"]);
+    check_refused(load(&["replay.memory_budget=9EB"]), &["9EB is not a whole number of bytes"]);
     check_refused(load(&["run.environment_steps=1KiB"]), &["1KiB is not a whole number"]);
 }
 
@@ -98,9 +106,9 @@ fn a_value_out_of_range_is_refused_with_range_and_unit() {
         ("data.validation_fraction=1", "0 to below 1 (share of the bars)"),
         ("synthetic.days=0", "1 to 36500 (days)"),
         ("synthetic.predictable_fraction=0.6", "0 to 0.5 (standard deviations)"),
-        ("account.commission_bps=-1", "0 to 1000 (basis points of the traded notional, a side)"),
-        ("account.half_spread_bps=-0.5", "0 to 1000 (basis points of the traded notional, a side)"),
-        ("account.slippage_bps=1001", "0 to 1000 (basis points of the traded notional, a side)"),
+        ("account.commission_bps=-1", "0 to 1000 (basis points of the traded notional, per side)"),
+        ("account.half_spread_bps=-0.5", "0 to 1000 (basis points of the traded notional, per side)"),
+        ("account.slippage_bps=1001", "0 to 1000 (basis points of the traded notional, per side)"),
         ("account.position_limit=0", "above 0 to 10 (times the equity)"),
         ("account.stop_atr=-1", "0 or more (ATR of the 5-minute bars)"),
         ("account.equity_floor=1", "0 to below 1 (share of the starting balance)"),
@@ -108,7 +116,7 @@ fn a_value_out_of_range_is_refused_with_range_and_unit() {
         ("account.episode_bars=1", "2 to 100000000 (5-minute bars)"),
         ("embedders.dropout=1", "0 to below 1, or \"preset\""),
         ("agent.n_step=65", "1 to 64 (environment steps)"),
-        ("agent.discount=1", "0 to below 1 (factor a step)"),
+        ("agent.discount=1", "0 to below 1 (factor per step)"),
         ("agent.learning_rate=0", "above 0 to 1 (step size)"),
         ("agent.max_gradient_norm=0", "above 0 (norm over all parameters)"),
         ("agent.batch=65537", "1 to 65536 (transitions)"),
@@ -118,7 +126,7 @@ fn a_value_out_of_range_is_refused_with_range_and_unit() {
         ("agent.epsilon_end=-0.1", "0 to 1 (share of the actions)"),
         ("agent.epsilon_fraction=2", "0 to 1 (share of run.environment_steps)"),
         ("agent.learning_starts=0", "1 or more (transitions)"),
-        ("agent.samples_per_insert=0", "above 0 (transitions a transition)"),
+        ("agent.samples_per_insert=0", "above 0 (sampled transitions per inserted one)"),
         ("agent.reward_scale=0", "above 0 (factor)"),
         ("agent.hidden=0", "1 to 16384 (units)"),
         ("replay.capacity=0", "1 to 1000000000 (transitions)"),
@@ -195,7 +203,7 @@ fn a_set_that_is_no_assignment_is_refused_with_an_example() {
 fn a_set_overrides_the_file_and_an_earlier_set() {
     let file = "[run]\nseed = 5\nn_environments = 8\n[agent]\nbatch = 32\n";
     let config = load_file(file, &["run.seed=6", "agent.batch = 64", "run.seed=7"]).unwrap();
-    assert_eq!((config.run.seed, config.run.n_environments, config.agent.batch), (7, 8, 64));
+    assert_eq!((config.run.seed, config.run.n_environments, dqn(&config).batch), (7, 8, 64));
     assert_eq!(config.replay, Config::default().replay);
 }
 
@@ -223,9 +231,9 @@ fn a_set_needs_no_quotes() {
     assert_eq!(config.data.files, [PathBuf::from("a.csv"), PathBuf::from("b.parquet")]);
     assert_eq!(config.data.time_format.as_deref(), Some("%d/%m/%Y %H:%M:%S"));
     assert_eq!(config.data.zone.as_deref(), Some("America/New_York"));
-    assert_eq!(config.data.label, Some(StampLabel::End));
-    assert_eq!(config.agent.target_update, TargetUpdate::Soft);
-    assert_eq!(config.agent.max_gradient_norm, 5.0);
+    assert_eq!(config.data.label, Some(Label::End));
+    assert_eq!(dqn(&config).target_update, TargetUpdateChoice::Soft);
+    assert_eq!(dqn(&config).max_gradient_norm, 5.0);
     assert_eq!(config.embedders.dropout, Dropout::Fraction(0.1));
     assert_eq!(config.memory.limit, MemoryLimit::Bytes(1 << 30));
 }
@@ -257,21 +265,21 @@ fn a_key_left_open_is_none() {
 
 #[test]
 fn an_environment_has_its_own_defaults_wherever_it_is_named() {
-    let expected = Config::defaults_for(EnvironmentKind::Cartpole);
-    assert_ne!(expected.agent.hidden, Config::default().agent.hidden);
+    let expected = Config::defaults_for(EnvironmentKind::Cartpole, Algorithm::Dqn);
+    assert_ne!(dqn(&expected).hidden, dqn(&Config::default()).hidden);
     assert_eq!(load(&["run.environment=cartpole"]).unwrap(), expected);
     assert_eq!(load_file("run = { environment = 'cartpole' }\n", &[]).unwrap(), expected);
     assert_eq!(load_file("[run]\nenvironment = 'cartpole'\n", &[]).unwrap(), expected);
     let file = "[run]\nenvironment = 'market'\n[agent]\nhidden = 33\n";
     let mixed = load_file(file, &["run.environment=cartpole"]).unwrap();
-    assert_eq!(mixed.agent.hidden, 33, "what is written stays above every default");
-    assert_eq!(mixed.agent.batch, expected.agent.batch);
+    assert_eq!(dqn(&mixed).hidden, 33, "what is written stays above every default");
+    assert_eq!(dqn(&mixed).batch, dqn(&expected).batch);
 }
 
 #[test]
 fn the_defaults_lie_within_their_ranges_and_print_and_read_back() {
     for environment in [EnvironmentKind::Market, EnvironmentKind::Cartpole] {
-        let config = Config::defaults_for(environment);
+        let config = Config::defaults_for(environment, Algorithm::Dqn);
         assert_eq!(Config::from_toml_str(&config.to_toml()).unwrap(), config);
     }
     assert_eq!(load(&[]).unwrap(), Config::default());
@@ -292,10 +300,11 @@ proptest! {
         config.run.seed = seed;
         config.run.device = DeviceChoice::Cuda(device);
         config.run.out = Some(PathBuf::from(&text)).filter(|path| !path.as_os_str().is_empty());
-        config.agent.learning_rate = learning_rate;
+        let AgentSettings::Dqn(agent) = &mut config.agent;
+        agent.learning_rate = learning_rate;
         config.embedders.dropout = dropout.map_or(Dropout::Preset, Dropout::Fraction);
         config.data.time_format = Some(text).filter(|text| !text.is_empty());
-        config.data.label = Some(StampLabel::Start);
+        config.data.label = Some(Label::Start);
         config.data.files = files.into_iter().map(PathBuf::from).collect();
         config.memory.limit = MemoryLimit::Bytes(bytes);
         prop_assert_eq!(Config::from_toml_str(&config.to_toml()).unwrap(), config);
@@ -307,18 +316,123 @@ fn every_key_is_printed_below_its_comment() {
     let config = Config::default();
     let text = config.to_toml();
     let lines: Vec<&str> = text.lines().collect();
-    for row in config.rows() {
-        let assignment = format!("{} = {}", row.key, row.value);
-        let section = lines.iter().position(|line| *line == format!("[{}]", row.section)).unwrap();
+    for (name, value) in config.values() {
+        let (section, key) = name.split_once('.').unwrap();
+        let assignment = format!("{key} = {value}");
+        let section = lines.iter().position(|line| *line == format!("[{section}]")).unwrap();
         let offset = lines[section..].iter().position(|line| *line == assignment).unwrap();
         assert!(lines[section + offset - 1].starts_with("# "), "{assignment} has no comment above it");
     }
-    assert!(
-        text.contains(
-            "\n\n# Commission.\n# Range: 0 to 1000 (basis points of the traded notional, a side).\n"
-        )
-    );
+    assert!(text.contains(
+        "\n\n# Commission.\n# Range: 0 to 1000 (basis points of the traded notional, per side).\n"
+    ));
     assert!(lines.iter().all(|line| line.len() <= 120), "comments fit a terminal");
+}
+
+#[test]
+fn every_stated_range_belongs_to_a_key() {
+    for (name, section) in Config::default().sections() {
+        let keys: Vec<&str> = section.keys().into_iter().map(|(key, _)| key).collect();
+        for range in section.checked().ranges {
+            assert!(keys.contains(&range.key), "{name}.{} is no key", range.key);
+        }
+    }
+}
+
+/// A second legal value of every key, with what must be set beside it for the key to matter.
+const SECOND_VALUES: &[&[&str]] = &[
+    &["run.environment=cartpole"],
+    &["run.environment_steps=5"],
+    &["run.n_environments=5"],
+    &["run.synchronous=false"],
+    &["run.seed=5"],
+    &["run.threads=2"],
+    &["run.checkpoint_interval_steps=5"],
+    &["run.evaluation_interval_steps=5"],
+    &["run.out=elsewhere"],
+    &["run.queue_batches=5"],
+    &["data.files=a.csv"],
+    &["data.time_format=%Y"],
+    &["data.zone=Europe/Berlin"],
+    &["data.label=end"],
+    &["data.train_fraction=0.5"],
+    &["data.validation_fraction=0.1"],
+    &["synthetic.days=5"],
+    &["synthetic.seed=5"],
+    &["synthetic.predictable_fraction=0.1"],
+    &["account.commission_bps=5"],
+    &["account.half_spread_bps=5"],
+    &["account.slippage_bps=5"],
+    &["account.position_limit=5"],
+    &["account.stop_atr=5"],
+    &["account.equity_floor=0.1"],
+    &["account.drawdown_penalty=5"],
+    &["account.episode_bars=5"],
+    &["embedders.preset=full"],
+    &["embedders.dropout=0.5"],
+    &["agent.double=false"],
+    &["agent.dueling=false"],
+    &["agent.n_step=5"],
+    &["agent.discount=0.5"],
+    &["agent.learning_rate=0.5"],
+    &["agent.max_gradient_norm=5"],
+    &["agent.batch=5"],
+    &["agent.micro_batch=5"],
+    &["agent.precision=bf16"],
+    &["agent.target_update=soft"],
+    &["agent.target_interval=5"],
+    &["agent.target_tau=0.5", "agent.target_update=soft"],
+    &["agent.epsilon_start=0.5"],
+    &["agent.epsilon_end=0.05"],
+    &["agent.epsilon_fraction=0.1"],
+    &["agent.exploration_hold=5"],
+    &["agent.learning_starts=5"],
+    &["agent.samples_per_insert=5"],
+    &["agent.reward_scale=5"],
+    &["agent.hidden=5"],
+    &["replay.capacity=5000"],
+    &["replay.prioritized=false"],
+    &["replay.priority_exponent=0.5"],
+    &["replay.importance_sampling_exponent=0.5"],
+    &["replay.tier=compressed"],
+    &["replay.memory_budget=5", "replay.tier=compressed"],
+    &["replay.compress_at=0.5"],
+    &["replay.mmap_above=5", "replay.tier=mapped"],
+    &["replay.mmap_window=5"],
+    &["replay.local_rows=f16"],
+    &["replay.prefetch=ahead"],
+    &["memory.limit=5GiB"],
+    &["memory.managed=false"],
+    &["memory.counted=false"],
+    &["memory.activations=keep"],
+    &["memory.checkpoint_segments=5"],
+    &["memory.spill_threshold=5"],
+    &["memory.spill_folder=elsewhere"],
+    &["memory.offload_gradients=true"],
+    &["memory.smallest_micro_batch=16"],
+    &["memory.memory_warning_threshold=0.5"],
+    &["memory.memory_critical_threshold=0.95"],
+    &["memory.monitoring_interval=1"],
+    &["memory.refuse_every=5"],
+];
+
+/// Keys with one legal value on this machine, or whose second one is tested elsewhere: `agent.algorithm` knows one
+/// agent, and `run.device` changes nothing that is resolved on a machine without a GPU.
+const EXCEPTIONS: [&str; 2] = ["agent.algorithm", "run.device"];
+
+#[test]
+fn no_key_is_without_effect() {
+    let resolved = |sets: &[&str]| {
+        let parts = crate::resolve::resolve_on(tch::Device::Cpu, &load(sets).unwrap()).unwrap();
+        format!("{parts:?}")
+    };
+    for sets in SECOND_VALUES {
+        assert_ne!(resolved(sets), resolved(&sets[1..]), "{} changes nothing", sets[0]);
+    }
+    for (key, _) in Config::default().values() {
+        let is_tested = SECOND_VALUES.iter().any(|sets| sets[0].split('=').next() == Some(&key));
+        assert!(is_tested != EXCEPTIONS.contains(&key.as_str()), "{key} has no second value here");
+    }
 }
 
 #[test]
@@ -346,8 +460,16 @@ fn only_how_long_where_and_on_what_may_change_on_resume() {
 
 #[test]
 fn keys_that_may_change_on_resume_are_known_keys() {
+    let values = Config::default().values();
     for name in MAY_CHANGE_ON_RESUME {
-        let (section, key) = name.split_once('.').unwrap();
-        assert!(SECTIONS.iter().any(|known| known.name == section && known.keys.contains(&key)), "{name}");
+        assert!(values.iter().any(|(key, _)| key == name), "{name}");
     }
+}
+
+#[test]
+fn a_critical_threshold_below_the_warning_is_refused() {
+    check_refused(
+        load(&["memory.memory_critical_threshold=0.5"]),
+        &["memory.memory_critical_threshold: ", "below memory_warning_threshold 0.75"],
+    );
 }

@@ -21,6 +21,9 @@ use rand_pcg::Pcg64Mcg;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::market::account::{ACCOUNT_WIDTH, N_ACTIONS};
+use crate::run::config::EnvironmentKind;
+
 /// What one step gave.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step {
@@ -93,6 +96,18 @@ pub trait Environment {
     /// If the state is of an environment built from other parts. Whoever loads a state from disk checks first that the
     /// data it was made with are those at hand.
     fn restore(&mut self, state: Self::State);
+}
+
+/// How many actions an environment has, and how many local numbers, before one is made.
+#[must_use]
+pub fn shape(kind: EnvironmentKind) -> (usize, usize) {
+    match kind {
+        EnvironmentKind::Market => (N_ACTIONS, ACCOUNT_WIDTH),
+        EnvironmentKind::Cartpole => {
+            let environment = cartpole::CartPole::new();
+            (environment.n_actions(), environment.local_width())
+        }
+    }
 }
 
 /// Serde's form of an `f64` that every format keeps exactly: its bits.

@@ -2,22 +2,21 @@
 //! streams and cuts time into training, validation and test.
 
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use buffers::frames::{Clock, Dataset, FrameStream, Instrument, View};
 use sha2::{Digest, Sha256};
 
-use crate::config::{self, Config, StampLabel};
 use crate::envs::market::PriceSeries;
 use crate::error::{Error, Result};
-use crate::market::account::{ACCOUNT_WIDTH, AccountRules, Costs};
+use crate::market::account::{ACCOUNT_WIDTH, AccountRules};
 use crate::market::bar::{Bar, BarSeries, DECISION_MILLIS, STRUCTURE_MILLIS};
 use crate::market::features::{
     self, Features, LVN_WIDTH, REGIME_ROWS, REGIME_STRIDE, REGIME_WIDTH, STRUCTURE_ROWS, STRUCTURE_WIDTH,
     TACTICAL_ROWS, TACTICAL_WIDTH,
 };
-use crate::market::import::{ImportOptions, Label, import, require_decision_clock};
+use crate::market::import::{ImportOptions, import, require_decision_clock};
 use crate::market::resample::resample;
 use crate::market::split::{Split, split};
 use crate::market::synthetic::{SyntheticOptions, synthesize};
@@ -44,40 +43,29 @@ pub struct Market {
     pub rules: AccountRules,
 }
 
+/// Which bars a market is made of, how they are divided, and the account that trades them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MarketOptions {
+    /// Files of bars, an instrument each; none: the synthetic market.
+    pub files: Vec<PathBuf>,
+    /// How the files spell time.
+    pub import: ImportOptions,
+    /// The synthetic market.
+    pub synthetic: SyntheticOptions,
+    /// Share of the time that is trained on.
+    pub train_fraction: f64,
+    /// Share of the time that is validated on.
+    pub validation_fraction: f64,
+    /// Costs and limits of an account.
+    pub rules: AccountRules,
+    /// Bars after which an episode is truncated.
+    pub episode_bars: u32,
+}
+
 impl Market {
     /// One part of every instrument.
     pub fn ranges(&self, part: impl Fn(&Split) -> Range<usize>) -> Arc<[Range<usize>]> {
         self.splits.iter().map(part).collect()
-    }
-}
-
-/// The rules of the account that `config` states.
-#[must_use]
-pub fn account_rules(config: &config::Account) -> AccountRules {
-    AccountRules {
-        costs: Costs {
-            commission_bps: config.commission_bps,
-            half_spread_bps: config.half_spread_bps,
-            slippage_bps: config.slippage_bps,
-        },
-        position_limit: config.position_limit,
-        stop_atr: config.stop_atr,
-        equity_floor: config.equity_floor,
-        drawdown_penalty: config.drawdown_penalty,
-        ..AccountRules::default()
-    }
-}
-
-/// How the files of `config` spell time.
-#[must_use]
-pub fn import_options(config: &config::Data) -> ImportOptions {
-    ImportOptions {
-        time_format: config.time_format.clone(),
-        zone: config.zone.clone(),
-        label: config.label.map(|label| match label {
-            StampLabel::Start => Label::Start,
-            StampLabel::End => Label::End,
-        }),
     }
 }
 
@@ -91,12 +79,12 @@ pub fn import_for_decisions(path: &Path, options: &ImportOptions) -> Result<(Bar
     Ok((imported.instrument, imported.notes))
 }
 
-/// Makes the market of `config` ready. `say` is told of each step.
+/// Makes a market ready. `say` is told of each step.
 ///
 /// # Errors
 /// Where a file cannot be used, or has fewer bars than one observation and the three parts need.
-pub fn prepare(config: &Config, say: &(dyn Fn(&str) + Sync)) -> Result<Market> {
-    let (instruments, notes, expected_log_return) = instruments(config, say)?;
+pub fn prepare(market: &MarketOptions, say: &(dyn Fn(&str) + Sync)) -> Result<Market> {
+    let (instruments, notes, expected_log_return) = instruments(market, say)?;
     let identity = identity(&instruments);
     say(&format!("computing the features of {} instrument(s)", instruments.len()));
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(instruments.len());
@@ -107,7 +95,7 @@ pub fn prepare(config: &Config, say: &(dyn Fn(&str) + Sync)) -> Result<Market> {
         for (instruments, parts) in instruments.chunks(per_thread).zip(parts.chunks_mut(per_thread)) {
             scope.spawn(move || {
                 for (instrument, part) in instruments.iter().zip(parts) {
-                    *part = Some(lay_out(instrument, &config.data));
+                    *part = Some(lay_out(instrument, market));
                 }
             });
         }
@@ -126,21 +114,16 @@ pub fn prepare(config: &Config, say: &(dyn Fn(&str) + Sync)) -> Result<Market> {
         notes,
         identity,
         expected_log_return,
-        rules: account_rules(&config.account),
+        rules: market.rules,
     })
 }
 
 type Instruments = (Vec<BarSeries>, Vec<String>, Option<Vec<f64>>);
 
-fn instruments(config: &Config, say: &(dyn Fn(&str) + Sync)) -> Result<Instruments> {
-    if config.data.files.is_empty() {
-        let options = SyntheticOptions {
-            days: config.synthetic.days,
-            seed: config.synthetic.seed,
-            predictable_fraction: config.synthetic.predictable_fraction,
-            ..SyntheticOptions::default()
-        };
-        let synthetic = synthesize(&options);
+fn instruments(market: &MarketOptions, say: &(dyn Fn(&str) + Sync)) -> Result<Instruments> {
+    if market.files.is_empty() {
+        let options = &market.synthetic;
+        let synthetic = synthesize(options);
         let note = format!(
             "the synthetic market: {} five-minute bars over {} days, seed {}; the predictable part of a bar's return \
              has {} of its standard deviation",
@@ -152,10 +135,9 @@ fn instruments(config: &Config, say: &(dyn Fn(&str) + Sync)) -> Result<Instrumen
         say(&note);
         return Ok((vec![synthetic.instrument], vec![note], Some(synthetic.expected_log_return)));
     }
-    let options = import_options(&config.data);
     let (mut instruments, mut notes) = (Vec::new(), Vec::new());
-    for path in &config.data.files {
-        let (instrument, took) = import_for_decisions(path, &options)?;
+    for path in &market.files {
+        let (instrument, took) = import_for_decisions(path, &market.import)?;
         for line in took {
             let line = format!("{}: {line}", path.display());
             say(&line);
@@ -187,7 +169,7 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn lay_out(series: &BarSeries, data: &config::Data) -> Result<(PriceSeries, Instrument, Split)> {
+fn lay_out(series: &BarSeries, market: &MarketOptions) -> Result<(PriceSeries, Instrument, Split)> {
     let five = resample(&series.bars, DECISION_MILLIS);
     let thirty = resample(&series.bars, STRUCTURE_MILLIS);
     let features = features::compute(&five, &thirty);
@@ -201,7 +183,7 @@ fn lay_out(series: &BarSeries, data: &config::Data) -> Result<(PriceSeries, Inst
     let first_decision = features.first_decision().ok_or_else(|| {
         too_few("for one observation: the windows and warm-ups of the features are not full at any of them")
     })?;
-    let split = split(first_decision, five.len(), data.train_fraction, data.validation_fraction, EMBARGO_BARS)
+    let split = split(first_decision, five.len(), market.train_fraction, market.validation_fraction, EMBARGO_BARS)
         .ok_or_else(|| {
             too_few(&format!(
                 "for training, validation and test: the first decision is at bar {first_decision}, and {EMBARGO_BARS} \

@@ -11,6 +11,7 @@
 pub mod account;
 pub mod backtest;
 pub mod bar;
+pub mod config;
 pub mod dataset;
 pub mod features;
 pub mod import;

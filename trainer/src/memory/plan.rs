@@ -16,13 +16,11 @@ use memsys::limit::MemoryLimit;
 use memsys::nn::activations::ActivationMode;
 use memsys::step::cost::StepConfig;
 
-use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format;
-use crate::market::dataset::import_options;
 use crate::market::import::extent::extent;
 use crate::memory::profile::MemoryProfile;
-use crate::run::learner_loop::store_options;
+use crate::resolve::Parts;
 
 /// Bytes under the memory limit that stay free for what moves between two readings: small blocks of the C library's heap, stacks.
 pub const SLACK_BYTES: u64 = 8 << 20;
@@ -61,19 +59,19 @@ impl DataBytes {
     ///
     /// # Errors
     /// Where a file cannot be opened.
-    pub fn estimated(config: &Config) -> Result<Self> {
+    pub fn estimated(parts: &Parts) -> Result<Self> {
         let (mut n_bars, mut n_rows) = (0, 0);
-        if config.run.environment != crate::config::EnvironmentKind::Market {
+        if !parts.work.is_market {
             return Ok(Self { n_bars, stays: 0, loading: 0 });
         }
-        for path in &config.data.files {
-            let extent = extent(path, &import_options(&config.data))?;
+        for path in &parts.market.files {
+            let extent = extent(path, &parts.market.import)?;
             n_bars += extent.n_decision_bars;
             n_rows += extent.n_rows;
         }
-        if config.data.files.is_empty() {
+        if parts.market.files.is_empty() {
             // Five of seven days trade, 288 bars each.
-            n_bars = u64::from(config.synthetic.days) * 288 * 5 / 7;
+            n_bars = u64::from(parts.market.synthetic.days) * 288 * 5 / 7;
         }
         let loading = n_bars * LOADING_BYTES_PER_BAR + n_rows * LOADING_BYTES_PER_ROW;
         Ok(Self { n_bars, stays: STAYS_BYTES + n_bars * STAYS_BYTES_PER_BAR, loading: loading + STAYS_BYTES })
@@ -93,7 +91,7 @@ pub struct PlanItem {
 
 /// The plan of a run.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Plan {
+pub struct MemoryPlan {
     /// Whether the networks were run.
     pub is_measured: bool,
     /// The memory limit.
@@ -118,12 +116,12 @@ pub struct Plan {
     pub micros_per_sample: Vec<(&'static str, f64)>,
 }
 
-impl Plan {
+impl MemoryPlan {
     /// Puts the parts together.
     #[must_use]
-    pub fn new(config: &Config, profile: &MemoryProfile, data: DataBytes, limit_bytes: u64) -> Self {
+    pub fn new(parts: &Parts, profile: &MemoryProfile, data: DataBytes, limit_bytes: u64) -> Self {
         let flat = profile.flat_bytes;
-        let replay = replay_bytes(config, profile.local_width);
+        let replay = replay_bytes(parts);
         let mut steady = vec![
             part(
                 "runtime",
@@ -139,17 +137,12 @@ impl Plan {
             part("replay", "replay, full", replay),
             part("books", "metrics, report", BOOKS_BYTES),
         ];
-        if !config.run.synchronous {
+        if !parts.work.is_synchronous {
             // The actor's own copy, one on its way to it, and what it acts with while the learner learns.
             steady.push(part("actor", "the actor's weights and acting", 2 * flat + profile.acting_bytes));
         }
         let held: u64 = steady.iter().map(|part| part.bytes).sum();
-        let evaluated_bars = (data.n_bars as f64
-            * config
-                .data
-                .validation_fraction
-                .max(1.0 - config.data.train_fraction - config.data.validation_fraction))
-            as u64;
+        let evaluated_bars = (data.n_bars as f64 * parts.work.largest_evaluated_fraction) as u64;
         let judging = profile.evaluation_bytes + evaluated_bars * EMBEDDING_BYTES;
         let mut moments = vec![
             part("acting", "acting", profile.acting_bytes),
@@ -189,7 +182,7 @@ impl Plan {
         Self {
             is_measured: profile.is_measured,
             limit_bytes,
-            limit_as_written: config.memory.limit,
+            limit_as_written: parts.memory.limit,
             steady,
             moments,
             loading_bytes,
@@ -211,6 +204,23 @@ impl Plan {
     #[must_use]
     pub fn fits(&self) -> bool {
         self.step_config.is_some() && self.smallest_limit_bytes <= self.limit_bytes
+    }
+
+    /// The error of a limit that cannot hold the run, with the table of what takes the bytes.
+    #[must_use]
+    pub fn too_low(&self) -> Error {
+        self.refusal(self.to_string())
+    }
+
+    /// The same error without the table, which was printed already.
+    #[must_use]
+    pub fn too_low_in_short(&self) -> Error {
+        self.refusal(String::new())
+    }
+
+    fn refusal(&self, table: String) -> Error {
+        let Self { limit_bytes, smallest_limit_bytes, .. } = *self;
+        Error::LimitTooLow { limit_bytes, smallest_limit_bytes, table }
     }
 
     /// Bytes held for the whole run.
@@ -268,14 +278,13 @@ impl Plan {
 
 /// Bytes of memory of the replay once it is as full as it will be.
 #[must_use]
-pub fn replay_bytes(config: &Config, local_width: usize) -> u64 {
+pub fn replay_bytes(parts: &Parts) -> u64 {
     // Room that no transition will ever take is never touched, and so not resident; the tree is touched as a whole.
-    let n_steps = config.run.environment_steps;
-    let capacity = config.replay.capacity;
+    let (n_steps, replay) = (parts.work.environment_steps, &parts.learning.replay);
+    let capacity = replay.capacity_transitions;
     let filled = capacity.min(usize::try_from(n_steps).unwrap_or(usize::MAX));
     let tree = |capacity| SumTree::planned_bytes(capacity);
-    let store = store_options(config, None);
-    Replay::planned_tier_bytes(&store, filled, n_steps, local_width, config.run.n_environments)
+    Replay::planned_tier_bytes(&replay.store, filled, n_steps, replay.local_width, replay.n_environments)
         + tree(capacity).saturating_sub(tree(filled))
 }
 
@@ -283,7 +292,7 @@ fn part(key: &'static str, name: &str, bytes: u64) -> PlanItem {
     PlanItem { key, name: name.to_owned(), bytes }
 }
 
-impl fmt::Display for Plan {
+impl fmt::Display for MemoryPlan {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mode = if self.is_measured { "measured" } else { "static" };
         writeln!(formatter, "{:<52} {:>12}", format!("held for the whole run ({mode})"), "bytes")?;

@@ -22,9 +22,9 @@ use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 use tch::Device;
 
-use crate::config::{ActivationChoice, Config};
 use crate::error::Result;
 use crate::market::dataset::views;
+use crate::resolve::Parts;
 use crate::run::actor_loop::{Observation, observe};
 use crate::run::evaluation::plain_views;
 
@@ -115,14 +115,15 @@ fn dry_run(
 ///
 /// # Errors
 /// Where libtorch refuses a call; memory among its reasons.
-pub fn profile(config: &Config, dqn: &DqnConfig, device: Device, limit_bytes: u64) -> Result<MemoryProfile> {
+pub fn profile(parts: &Parts, limit_bytes: u64) -> Result<MemoryProfile> {
+    let (memory, dqn, device) = (&parts.memory, &parts.agent, parts.device);
     let dataset = stand_in(dqn);
     let mut learner =
         Learner::new(*dqn, Network::new(dqn), Arc::clone(&dataset), device)?.without_kept_embeddings();
     let replay = filled(dqn, &dataset)?;
     let mut rng = Pcg64Mcg::seed_from_u64(0);
 
-    let (smallest, largest) = micro_batches(config);
+    let (smallest, largest) = (memory.smallest_micro_batch, memory.largest_micro_batch);
     let sizes = if largest >= 8 { [4, 8] } else { [largest, largest] };
     let mut costs = Vec::new();
     let (mut scratch_bytes, mut dry_run_bytes, mut untouched_fraction) = (0, 0, 0.0);
@@ -131,8 +132,8 @@ pub fn profile(config: &Config, dqn: &DqnConfig, device: Device, limit_bytes: u6
     learner.dry_run(&warm, 1)?;
     let of_batch = batch_bytes(&warm) * dqn.batch as u64 / sizes[1] as u64;
     drop(warm);
-    for mode in modes(config.memory.activations) {
-        let options = options(config, mode);
+    for mode in memory.modes.clone() {
+        let options = memory.activations(mode);
         let mut measure = |size: usize| -> Result<DryRun> { dry_run(&mut learner, &replay, &options, size) };
         let (small, large) = (measure(sizes[0])?, measure(sizes[1])?);
         scratch_bytes = scratch_bytes.max(small.uncounted_bytes).max(large.uncounted_bytes);
@@ -158,12 +159,12 @@ pub fn profile(config: &Config, dqn: &DqnConfig, device: Device, limit_bytes: u6
         && probe::resident_bytes()? + bytes + bytes / 8 <= limit_bytes
         && largest > sizes[1]
     {
-        let rehearsed = dry_run(&mut learner, &replay, &options(config, ActivationMode::Keep), largest)?;
+        let rehearsed = dry_run(&mut learner, &replay, &memory.activations(ActivationMode::Keep), largest)?;
         scratch_bytes = scratch_bytes.max(rehearsed.uncounted_bytes);
         untouched_fraction = rehearsed.untouched_fraction();
         costs.measured.push((preferred, rehearsed.peak_bytes + of_batch));
     }
-    let acting_bytes = peak_of(|| act(config, dqn, &dataset, &learner, device))?;
+    let acting_bytes = peak_of(|| act(parts.work.n_environments, dqn, &dataset, &learner, device))?;
     let evaluation_bytes = peak_of(|| evaluate(dqn, &dataset, &learner))?;
     let flat_bytes = learner.network().layout().flat_bytes();
     drop((learner, replay, dataset));
@@ -189,8 +190,9 @@ pub fn profile(config: &Config, dqn: &DqnConfig, device: Device, limit_bytes: u6
 ///
 /// # Errors
 /// Where the process's memory cannot be read.
-pub fn estimate(config: &Config, dqn: &DqnConfig) -> Result<MemoryProfile> {
-    let (smallest, largest) = micro_batches(config);
+pub fn estimate(parts: &Parts) -> Result<MemoryProfile> {
+    let (memory, dqn) = (&parts.memory, &parts.agent);
+    let (smallest, largest) = (memory.smallest_micro_batch, memory.largest_micro_batch);
     let network = Network::new(dqn);
     let own_bytes = dqn.local_width as u64 * 4;
     let (activations, observation_bytes) = match dqn.body {
@@ -215,7 +217,7 @@ pub fn estimate(config: &Config, dqn: &DqnConfig) -> Result<MemoryProfile> {
         let bytes_per_sample = activations.kept as f64 * share;
         ModeCost { mode, base_bytes, bytes_per_sample, micros_per_sample: 0.0 }
     };
-    let costs = modes(config.memory.activations).into_iter().map(cost).collect();
+    let costs = memory.modes.iter().copied().map(cost).collect();
     Ok(MemoryProfile {
         base_bytes: uncounted_bytes(probe::resident_bytes()?) + first_use_bytes,
         scratch_bytes: 0,
@@ -226,7 +228,7 @@ pub fn estimate(config: &Config, dqn: &DqnConfig) -> Result<MemoryProfile> {
         flat_bytes: network.layout().flat_bytes(),
         costs: StepCosts { smallest, largest, costs, measured: Vec::new() },
         batch_bytes: base_bytes as u64,
-        acting_bytes: (activations.evaluated + observation_bytes) * config.run.n_environments as u64,
+        acting_bytes: (activations.evaluated + observation_bytes) * parts.work.n_environments as u64,
         evaluation_bytes: (activations.evaluated + observation_bytes) * BLOCK as u64,
     })
 }
@@ -236,41 +238,6 @@ fn uncounted_bytes(resident_bytes: u64) -> u64 {
     (resident_bytes + ledger::BASE.bytes()).saturating_sub(ledger::counted_bytes())
 }
 
-/// The smallest and the largest micro-batch that the configuration allows.
-#[must_use]
-pub fn micro_batches(config: &Config) -> (usize, usize) {
-    let largest = config.agent.micro_batch.min(config.agent.batch);
-    (config.memory.smallest_micro_batch.min(largest), largest)
-}
-
-/// How activations are treated under an activation mode.
-#[must_use]
-pub fn options(config: &Config, mode: ActivationMode) -> activations::Options {
-    activations::Options {
-        mode,
-        segments: config.memory.checkpoint_segments,
-        threshold_bytes: config.memory.spill_threshold as u64,
-        spill_folder: spill_folder(config),
-    }
-}
-
-fn spill_folder(config: &Config) -> std::path::PathBuf {
-    let folder =
-        config.memory.spill_folder.clone().or_else(|| config.run.out.clone().filter(|out| out.is_dir()));
-    folder.unwrap_or_else(|| ".".into())
-}
-
-fn modes(choice: ActivationChoice) -> Vec<ActivationMode> {
-    match choice {
-        ActivationChoice::Auto => {
-            vec![ActivationMode::Keep, ActivationMode::Recompute, ActivationMode::Spill]
-        }
-        ActivationChoice::Keep => vec![ActivationMode::Keep],
-        ActivationChoice::Recompute => vec![ActivationMode::Recompute],
-        ActivationChoice::Spill => vec![ActivationMode::Spill],
-    }
-}
-
 fn peak_of(work: impl FnOnce() -> Result<()>) -> Result<u64> {
     let before = ledger::tensor_bytes();
     ledger::restart_tensor_peak();
@@ -278,10 +245,16 @@ fn peak_of(work: impl FnOnce() -> Result<()>) -> Result<u64> {
     Ok(ledger::peak_tensor_bytes() - before)
 }
 
-fn act(config: &Config, dqn: &DqnConfig, dataset: &Dataset, learner: &Learner, device: Device) -> Result<()> {
+fn act(
+    n_environments: usize,
+    dqn: &DqnConfig,
+    dataset: &Dataset,
+    learner: &Learner,
+    device: Device,
+) -> Result<()> {
     let seen =
         Observation { instrument: 0, t: FIRST_STEP as u32, local: vec![0.0; dqn.local_width as usize] };
-    let seen = vec![seen; config.run.n_environments];
+    let seen = vec![seen; n_environments];
     Actor::new(Network::new(dqn)).greedy(learner.online(), &observe(dataset, &seen, device)?)?;
     Ok(())
 }

@@ -15,14 +15,13 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::atomic_file::write_aside;
-use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::format;
 use crate::market::backtest::Backtest;
 use crate::market::backtest::performance::{EquityCurve, Performance};
 use crate::market::dataset::hex;
-use crate::memory::limit;
 use crate::report::html;
+use crate::resolve::Parts;
 use crate::run::checkpoint::bytes_of;
 use crate::run::evaluation::{MarketTest, TestResult};
 use crate::run::train_loop::RunState;
@@ -86,7 +85,7 @@ impl Account {
     ///
     /// # Errors
     /// Where the process's memory cannot be read.
-    pub fn read(config: &Config, system: &MemoryOptimizationSystem, steps: &StepRunner) -> Result<Self> {
+    pub fn read(parts: &Parts, system: &MemoryOptimizationSystem, steps: &StepRunner) -> Result<Self> {
         let (counted_bytes, resident_bytes) = (ledger::counted_bytes(), probe::resident_bytes()?);
         let untouched_bytes = libtorch::untouched_bytes();
         let mut owners = Vec::new();
@@ -104,7 +103,7 @@ impl Account {
             owners,
             leaks: system.leaks(),
             alerts: system.health().alerts.n_queued,
-            recommendations: system.recommendations(&limit::run_settings(config))?,
+            recommendations: system.recommendations(&parts.settings)?,
         })
     }
 }
@@ -130,7 +129,7 @@ impl Conclusion {
     fn of(state: &mut RunState) -> Result<Self> {
         let weights = state.evaluated_weights()?;
         let network = state.learner.learner().network();
-        let test = state.evaluator.test(network, &weights, &state.greedy, state.config.run.seed)?;
+        let test = state.evaluator.test(network, &weights, &state.greedy, state.parts.run.seed)?;
         let weights_sha256 = weights_sha256(state)?;
         let counters = &mut state.counters;
         counters.peak_resident_bytes = counters.peak_resident_bytes.max(probe::peak_resident_bytes()?);
@@ -140,11 +139,11 @@ impl Conclusion {
             test,
             weights_sha256,
             peak_resident_bytes: counters.peak_resident_bytes,
-            limit_bytes: state.config.memory.limit.limit_bytes(probe::allowed_bytes()?),
+            limit_bytes: state.parts.memory.limit.limit_bytes(probe::allowed_bytes()?),
             account: state
                 .system
                 .as_ref()
-                .map(|system| Account::read(&state.config, system, state.learner.steps()))
+                .map(|system| Account::read(&state.parts, system, state.learner.steps()))
                 .transpose()?,
             samples_per_processor_second: n_samples / counters.learner_processor_seconds.max(1e-9),
             samples_per_second: if n_samples > 0.0 { n_samples / counters.learner_seconds } else { 0.0 },
@@ -168,7 +167,7 @@ fn summary(state: &RunState, conclusion: &Conclusion) -> Value {
     let replay = state.learner.replay();
     let n_transitions = replay.len() as u64;
     json!({
-        "seed": state.config.run.seed,
+        "seed": state.parts.run.seed,
         "environment_steps": counters.environment_steps,
         "learner_steps": counters.learner_steps,
         "wall_seconds": counters.wall_seconds,
@@ -321,7 +320,7 @@ pub(crate) fn warnings(state: &RunState, conclusion: &Conclusion) -> Vec<String>
         warnings.push(format!(
             "the agent never learned: its first learner step comes after {} transitions (agent.learning_starts); give \
              more --steps",
-            format::count(state.config.agent.learning_starts as u64)
+            format::count(state.parts.learning.pace.learning_starts as u64)
         ));
     }
     if conclusion.peak_resident_bytes > conclusion.limit_bytes {
@@ -329,7 +328,7 @@ pub(crate) fn warnings(state: &RunState, conclusion: &Conclusion) -> Vec<String>
             "the peak of {} passed the memory limit of {}{}",
             format::bytes(conclusion.peak_resident_bytes),
             format::bytes(conclusion.limit_bytes),
-            if state.config.memory.managed { "" } else { ": without management nothing holds it" }
+            if state.parts.memory.is_managed { "" } else { ": without management nothing holds it" }
         ));
     }
     warnings

@@ -72,7 +72,7 @@ pub struct ExplorationPlan {
     /// Steps for which a random action is held, on average.
     pub mean_hold: u32,
     /// Before this many environment steps every action is random.
-    pub learning_starts: u64,
+    pub random_environment_steps: u64,
     /// Seed of exploration and of the environments' resets.
     pub seed: u64,
 }
@@ -138,7 +138,7 @@ impl<E: Environment> ActorLoop<E> {
     /// # Errors
     /// Where libtorch refuses a call.
     pub fn advance(&mut self, weights: &Weights) -> Result<VectorStep> {
-        let is_random = self.environment_steps < self.plan.learning_starts;
+        let is_random = self.environment_steps < self.plan.random_environment_steps;
         let epsilon = if is_random { 1.0 } else { self.plan.epsilon.at(self.environment_steps) };
         let mut actions = if is_random {
             vec![0; self.environments.len()]

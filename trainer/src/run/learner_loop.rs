@@ -2,27 +2,23 @@
 //!
 //! A learner step is a transaction ([`memsys::step::retry`]): what a refused attempt drew from the replay is drawn again.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use agents::dqn::{Learner, Outcome};
+use agents::settings::Pace;
 use buffers::frames::{Dataset, ObservationRef};
 use buffers::replay::n_step::Accumulator;
-use buffers::replay::{Batch, Replay, ReplayBuffer, ReplayOptions, StoreOptions, Tier};
-use buffers::store::RowKind;
+use buffers::replay::{Batch, Prefetch, Replay, ReplayBuffer, ReplayOptions};
 use memsys::ledger::Owner;
 use memsys::nn::activations;
-use memsys::nn::activations::ActivationMode;
 use memsys::step::cost::StepConfig;
 use memsys::step::retry::{Failure, StepRunner};
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, LocalRows, Prefetch, ReplayTier};
 use crate::console::say;
 use crate::error::{Error, Result};
-use crate::memory::profile;
 use crate::run::actor_loop::{Observation, VectorStep};
 
 /// All that the learner's future depends on, beside weights and moments.
@@ -44,14 +40,21 @@ impl LearnerState {
     }
 }
 
-/// How often and from what the learner learns.
-#[derive(Debug, Clone, Copy)]
-struct Pace {
-    batch: usize,
-    learning_starts: u64,
-    samples_per_insert: f64,
-    importance_sampling_exponent: f64,
-    environment_steps: u64,
+/// The replay of a run, and how often and from what its learner learns.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LearningOptions {
+    /// Batch, n-step returns and how often to learn.
+    pub pace: Pace,
+    /// How far weights make up for priorities at first; 1 at the end of the run.
+    pub importance_sampling_exponent: f64,
+    /// Environment steps of the whole run.
+    pub environment_steps: u64,
+    /// When a batch is drawn.
+    pub prefetch: Prefetch,
+    /// Seed of the draws.
+    pub seed: u64,
+    /// The replay.
+    pub replay: ReplayOptions,
 }
 
 /// Replay and learner.
@@ -59,33 +62,13 @@ struct Pace {
 pub struct LearnerLoop {
     learner: Learner,
     state: LearnerState,
-    replay_options: ReplayOptions,
-    pace: Pace,
+    options: LearningOptions,
     steps: StepRunner,
     activations: activations::Options,
     batch_owner: Owner,
     activations_owner: Owner,
-    prefetch: Prefetch,
     /// Sampled into again and again.
     sampled: Batch,
-}
-
-/// In which tiers `config` wants rows kept, and in which file if it is that one.
-#[must_use]
-pub fn store_options(config: &Config, file: Option<PathBuf>) -> StoreOptions {
-    let replay = &config.replay;
-    let (tier, budget_bytes) = match replay.tier {
-        ReplayTier::Hot => (Tier::Hot, u64::MAX),
-        ReplayTier::Compressed => (Tier::Compressed, replay.memory_budget),
-        ReplayTier::Mapped => (Tier::Mapped, replay.mmap_above),
-    };
-    let window_bytes = replay.mmap_window;
-    let local_kind = match replay.local_rows {
-        LocalRows::F32 => RowKind::F32,
-        LocalRows::F16 => RowKind::F16,
-        LocalRows::Bf16 => RowKind::Bf16,
-    };
-    StoreOptions { tier, budget_bytes, begin_fraction: replay.compress_at, file, window_bytes, local_kind }
 }
 
 impl LearnerLoop {
@@ -95,24 +78,14 @@ impl LearnerLoop {
     /// # Errors
     /// Where the memory limit has no room for the replay.
     pub fn new(
-        config: &Config,
+        options: LearningOptions,
         learner: Learner,
         steps: StepRunner,
+        activations: activations::Options,
         dataset: Arc<Dataset>,
         seen: &[Observation],
-        seed: u64,
-        file: Option<PathBuf>,
     ) -> Result<Self> {
-        let agent = &config.agent;
-        let replay_options = ReplayOptions {
-            capacity_transitions: config.replay.capacity,
-            priority_exponent: if config.replay.prioritized { config.replay.priority_exponent } else { 0.0 },
-            n_environments: seen.len(),
-            local_width: seen.first().map_or(0, |seen| seen.local.len()),
-            copies_observations: !config.memory.managed,
-            store: store_options(config, file),
-        };
-        let mut replay = Replay::new(&replay_options, dataset).map_err(refused)?;
+        let mut replay = Replay::new(&options.replay, dataset).map_err(refused)?;
         let standing = (0u16..)
             .zip(seen)
             .map(|(environment, seen)| observation_ref(&mut replay, environment, seen))
@@ -120,28 +93,19 @@ impl LearnerLoop {
         replay.enforce_budget().map_err(refused)?;
         let state = LearnerState {
             replay,
-            accumulators: vec![Accumulator::new(agent.n_step, agent.discount); seen.len()],
+            accumulators: vec![Accumulator::new(options.pace.n_step, options.pace.discount); seen.len()],
             standing,
-            rng: Pcg64Mcg::seed_from_u64(seed),
+            rng: Pcg64Mcg::seed_from_u64(options.seed),
             ahead: None,
-        };
-        let pace = Pace {
-            batch: agent.batch,
-            learning_starts: agent.learning_starts as u64,
-            samples_per_insert: agent.samples_per_insert,
-            importance_sampling_exponent: config.replay.importance_sampling_exponent,
-            environment_steps: config.run.environment_steps,
         };
         Ok(Self {
             learner,
             state,
-            replay_options,
-            pace,
+            options,
             steps,
-            activations: profile::options(config, ActivationMode::Keep),
+            activations,
             batch_owner: Owner::named("run/learner/batch"),
             activations_owner: Owner::named("run/learner/activations"),
-            prefetch: config.replay.prefetch,
             sampled: Batch::default(),
         })
     }
@@ -168,10 +132,13 @@ impl LearnerLoop {
     /// Learner steps that the inserted transitions allow and that were not taken yet.
     #[must_use]
     pub fn n_due(&self) -> u64 {
-        let Some(n_inserted) = self.state.replay.n_inserted().checked_sub(self.pace.learning_starts) else {
+        let Some(n_inserted) =
+            self.state.replay.n_inserted().checked_sub(self.options.pace.learning_starts as u64)
+        else {
             return 0;
         };
-        let allowed = n_inserted as f64 * self.pace.samples_per_insert / self.pace.batch as f64;
+        let allowed =
+            n_inserted as f64 * self.options.pace.samples_per_insert / self.options.pace.batch as f64;
         (allowed as u64).saturating_sub(self.learner.n_steps())
     }
 
@@ -180,12 +147,12 @@ impl LearnerLoop {
     /// # Errors
     /// Where the learner fails.
     pub fn learn(&mut self, environment_steps: u64) -> Result<Outcome> {
-        let progress = (environment_steps as f64 / self.pace.environment_steps as f64).min(1.0);
-        let first = self.pace.importance_sampling_exponent;
+        let progress = (environment_steps as f64 / self.options.environment_steps as f64).min(1.0);
+        let first = self.options.importance_sampling_exponent;
         let exponent = first + (1.0 - first) * progress;
         let Self { learner, state, steps, activations, batch_owner, activations_owner, sampled, .. } = self;
         let LearnerState { replay, rng, ahead, .. } = state;
-        let (n, prefetch) = (self.pace.batch, self.prefetch);
+        let (n, prefetch) = (self.options.pace.batch, self.options.prefetch);
         let mut next = None;
         match ahead.take() {
             // The room of the batch before is drawn into next.
@@ -268,7 +235,7 @@ impl LearnerLoop {
     /// Transitions of a batch.
     #[must_use]
     pub fn batch(&self) -> usize {
-        self.pace.batch
+        self.options.pace.batch
     }
 
     /// Who can be asked for bytes of the replay.
@@ -296,7 +263,7 @@ impl LearnerLoop {
     /// # Errors
     /// Where the memory limit has no room for an empty replay.
     pub fn let_replay_go(&mut self) -> Result<()> {
-        let least = ReplayOptions { capacity_transitions: 1, ..self.replay_options.clone() };
+        let least = ReplayOptions { capacity_transitions: 1, ..self.options.replay.clone() };
         self.state.replay = Replay::new(&least, Arc::default()).map_err(refused)?;
         Ok(())
     }
@@ -308,7 +275,7 @@ impl LearnerLoop {
     pub fn restore(&mut self, state: LearnerState, dataset: Arc<Dataset>) -> Result<()> {
         // The replay that it began with gives its bytes back before those of the saved one are held.
         self.state = state;
-        let opened = self.state.replay.reattach(&self.replay_options, dataset).map_err(refused)?;
+        let opened = self.state.replay.reattach(&self.options.replay, dataset).map_err(refused)?;
         if opened.torn_bytes > 0 || !opened.damages.is_empty() {
             say(&format!("the replay's file: {opened}"));
         }

@@ -6,7 +6,9 @@
 pub mod actor_loop;
 pub mod build;
 pub mod checkpoint;
+pub mod config;
 pub mod evaluation;
 pub mod folder;
 pub mod learner_loop;
+pub mod restore;
 pub mod train_loop;

@@ -23,9 +23,9 @@ use memsys::os::processor_seconds;
 use memsys::system::MemoryOptimizationSystem;
 use tch::Tensor;
 
-use crate::config::Config;
 use crate::envs::Environment;
 use crate::error::{Error, Result};
+use crate::resolve::Parts;
 use crate::run::actor_loop::{ActorLoop, ActorState, VectorStep};
 use crate::run::checkpoint::{self, BestScore, Counters};
 use crate::run::evaluation::{Evaluator, weights_of};
@@ -49,7 +49,7 @@ const N_ROWS: u64 = 200;
 
 /// A run under way.
 #[derive(Debug)]
-pub struct Session<E: Environment> {
+pub struct TrainLoop<E: Environment> {
     /// The actor's half.
     pub actor: ActorLoop<E>,
     /// The learner's half, with all that is written down.
@@ -59,8 +59,10 @@ pub struct Session<E: Environment> {
 /// The learner's half of a session: learner, judge, and all that is written down.
 #[derive(Debug)]
 pub struct RunState {
-    /// What the run was asked for.
-    pub config: Config,
+    /// What each part of the run is to do.
+    pub parts: Parts,
+    /// The configuration as it was resolved, for the report.
+    pub config_toml: String,
     /// Where it writes.
     pub folder: RunFolder,
     /// Replay and learner.
@@ -147,7 +149,7 @@ struct Due {
     stop: bool,
 }
 
-impl<E: Environment + Send> Session<E>
+impl<E: Environment + Send> TrainLoop<E>
 where
     E::State: Send,
 {
@@ -157,13 +159,13 @@ where
     /// Where learning or saving fails.
     pub fn run(&mut self) -> Result<Ended> {
         let ended =
-            if self.state.config.run.synchronous { self.run_in_turns()? } else { self.run_concurrently()? };
+            if self.state.parts.run.synchronous { self.run_in_turns()? } else { self.run_concurrently()? };
         self.state.progress.finish();
         Ok(ended)
     }
 
     fn run_in_turns(&mut self) -> Result<Ended> {
-        let n_steps = self.state.config.run.environment_steps;
+        let n_steps = self.state.parts.run.environment_steps;
         while self.actor.environment_steps() < n_steps {
             let vector_step = {
                 let _owner = Owner::named("run/actor").enter();
@@ -182,16 +184,16 @@ where
     }
 
     fn run_concurrently(&mut self) -> Result<Ended> {
-        let Session { actor, state } = self;
+        let TrainLoop { actor, state } = self;
         let weights = weights_of(
             state.learner.learner().network(),
             state.learner.learner().online().flat(),
             state.learner.learner().online().flat().device(),
         )?;
-        let (to_learner, from_actor) = bounded(state.config.run.queue_batches);
+        let (to_learner, from_actor) = bounded(state.parts.run.queue_batches);
         let (publish, published) = bounded(1);
         let (request, requested) = bounded(1);
-        let n_steps = state.config.run.environment_steps;
+        let n_steps = state.parts.run.environment_steps;
         std::thread::scope(|scope| {
             let acting =
                 scope.spawn(move || act(actor, weights, n_steps, &to_learner, &published, &requested));
@@ -290,7 +292,7 @@ impl RunState {
         self.counters.environment_steps = now;
         self.counters.learner_steps = self.learner.learner().n_steps();
 
-        let run = &self.config.run;
+        let run = &self.parts.run;
         let crosses = |interval: u64| before / interval != now / interval;
         let is_last = now >= run.environment_steps;
         let (save, evaluate) =

@@ -20,6 +20,7 @@ use crate::error::Result;
 use crate::market::account::ACCOUNT_WIDTH;
 use crate::market::dataset::{Market, prepare};
 use crate::market::features::REGIME_WIDTH;
+use crate::resolve::market_options;
 
 /// Environments that write.
 pub(super) const N_ENVIRONMENTS: usize = 16;
@@ -68,9 +69,10 @@ impl Work {
     /// A market of so many calendar days.
     pub(super) fn of_days(folder: &Path, days: u32) -> Result<Self> {
         let config = Config::load(None, &[format!("synthetic.days={days}")])?;
-        let market = prepare(&config, &say)?;
+        let options = market_options(&config);
+        let market = prepare(&options, &say)?;
         let dataset = observed(&market.dataset);
-        let (episode_bars, folder) = (config.account.episode_bars, folder.to_path_buf());
+        let (episode_bars, folder) = (options.episode_bars, folder.to_path_buf());
         Ok(Self { market, episode_bars, dataset, folder })
     }
 

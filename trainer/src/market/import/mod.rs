@@ -27,7 +27,8 @@ use check::Rows;
 use stamps::Stamps;
 
 /// Which moment of a bar its stamp names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Label {
     /// The first moment of the bar.
     #[default]

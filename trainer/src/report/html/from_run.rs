@@ -1,6 +1,5 @@
 //! From a finished run to what its report shows.
 
-use crate::config::EnvironmentKind;
 use crate::error::Result;
 use crate::format;
 use crate::market::backtest::performance::{EquityCurve, Performance};
@@ -10,6 +9,7 @@ use crate::report::html::{
     Role, Tile,
 };
 use crate::report::summary::{Conclusion, spread, warnings};
+use crate::run::config::EnvironmentKind;
 use crate::run::evaluation::{Evaluator, MarketTest, TestResult};
 use crate::run::train_loop::RunState;
 use crate::telemetry::metrics;
@@ -25,13 +25,13 @@ pub fn data(state: &RunState, conclusion: &Conclusion, command_line: &str) -> Re
         title: state.folder.root().file_name().unwrap_or_default().to_string_lossy().into_owned(),
         subtitle: subtitle(state),
         command_line: command_line.to_owned(),
-        seeds: vec![state.config.run.seed],
+        seeds: vec![state.parts.run.seed],
         tiles: tiles(state, conclusion),
         facts: facts(state, conclusion),
         learning: learning(state, &rows),
         memory: Some(memory(&rows, conclusion)),
         limitations: [warnings(state, conclusion), limitations(conclusion)].concat(),
-        configuration: Some(state.config.to_toml()),
+        configuration: Some(state.config_toml.clone()),
         ..ReportData::default()
     };
     match (&state.evaluator, &conclusion.test) {
@@ -60,16 +60,16 @@ pub fn data(state: &RunState, conclusion: &Conclusion, command_line: &str) -> Re
 }
 
 fn subtitle(state: &RunState) -> String {
-    let config = &state.config;
-    match config.run.environment {
-        EnvironmentKind::Cartpole => "DQN · CartPole-v1".to_owned(),
+    let (name, files) = (&state.parts.network_name, &state.parts.market.files);
+    match state.parts.run.environment {
+        EnvironmentKind::Cartpole => format!("{name} · CartPole-v1"),
         EnvironmentKind::Market => {
-            let data = match config.data.files.len() {
+            let data = match files.len() {
                 0 => "synthetic market".to_owned(),
-                1 => config.data.files[0].display().to_string(),
+                1 => files[0].display().to_string(),
                 n => format!("{n} instruments"),
             };
-            format!("DQN · {} embedders · {data}", config.embedders.preset.word())
+            format!("{name} · {data}")
         }
     }
 }

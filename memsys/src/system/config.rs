@@ -1,0 +1,117 @@
+//! Settings of the memory limit and of what may be done to stay under it.
+
+use std::path::PathBuf;
+
+use documented::{Documented, DocumentedFields};
+use serde::{Deserialize, Serialize};
+
+use crate::limit::MemoryLimit;
+use crate::nn::activations::ActivationMode;
+use crate::settings::{Check, Settings, above, above_up_to, optional, size};
+
+/// Which activation modes a run may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ActivationChoice {
+    /// Whatever fits, the fastest first.
+    Auto,
+    /// Only [`ActivationMode::Keep`].
+    Keep,
+    /// Only [`ActivationMode::Recompute`].
+    Recompute,
+    /// Only [`ActivationMode::Spill`].
+    Spill,
+}
+
+impl ActivationChoice {
+    /// The modes that are allowed, the fastest first.
+    #[must_use]
+    pub fn modes(self) -> Vec<ActivationMode> {
+        match self {
+            Self::Auto => vec![ActivationMode::Keep, ActivationMode::Recompute, ActivationMode::Spill],
+            Self::Keep => vec![ActivationMode::Keep],
+            Self::Recompute => vec![ActivationMode::Recompute],
+            Self::Spill => vec![ActivationMode::Spill],
+        }
+    }
+}
+
+/// The memory limit: what the whole process may hold in memory, and what may be done to stay under it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Documented, DocumentedFields)]
+#[serde(deny_unknown_fields)]
+pub struct MemorySettings {
+    /// A size such as `2GiB` or `1.5GB`, a number of bytes, or a share of what the machine or its control group
+    /// allows, such as `60%`.
+    pub limit: MemoryLimit,
+    /// true: every byte is counted, the memory limit holds, and a learner step that does not fit is retried in fewer
+    /// bytes. false: the usual way, to compare with: whole observations are copied into the replay, a batch goes
+    /// through the network at once, attention is the plain product, and nothing is refused.
+    pub managed: bool,
+    /// false: nothing is counted, watched or refused, and all else is as managed. It measures what counting costs.
+    pub counted: bool,
+    /// What may become of activations between forward and backward: `keep`, `recompute`, `spill` (they go to a file
+    /// and come back), or `auto`: what fits, the fastest first. All give the same bits.
+    pub activations: ActivationChoice,
+    /// Parts in which a network is computed again, where activations are recomputed.
+    pub checkpoint_segments: usize,
+    /// Tensors smaller than this stay in memory, where activations are spilled.
+    #[serde(with = "size")]
+    pub spill_threshold: u64,
+    /// The folder that activations are spilled to, in files without a name; empty: the run's folder. It should lie on
+    /// a disk and not in memory, as /tmp may.
+    #[serde(with = "optional")]
+    pub spill_folder: Option<PathBuf>,
+    /// true: on a GPU, gradients leave the device during backward, each as soon as it is whole.
+    pub offload_gradients: bool,
+    /// The fewest transitions that go through the network at once; below `agent.micro_batch`.
+    pub smallest_micro_batch: usize,
+    /// Share of the memory limit at which a warning is told and caches are collected.
+    pub memory_warning_threshold: f64,
+    /// Share of the memory limit at which memory is critical and learner steps are computed in fewer bytes. At least
+    /// the warning's.
+    pub memory_critical_threshold: f64,
+    /// Time from one reading of memory to the next.
+    pub monitoring_interval: f64,
+    /// For tests: every n-th allocation of a learner step is refused as though it did not fit; 0: none.
+    pub refuse_every: u64,
+}
+
+impl Default for MemorySettings {
+    fn default() -> Self {
+        Self {
+            limit: MemoryLimit::Percent(80.0),
+            managed: true,
+            counted: true,
+            activations: ActivationChoice::Auto,
+            checkpoint_segments: 4,
+            spill_threshold: 64 << 10,
+            spill_folder: None,
+            offload_gradients: false,
+            smallest_micro_batch: 8,
+            memory_warning_threshold: 0.75,
+            memory_critical_threshold: 0.90,
+            monitoring_interval: 5.0,
+            refuse_every: 0,
+        }
+    }
+}
+
+impl Settings for MemorySettings {
+    fn check(&self, check: &mut Check) {
+        let share = "share of the memory limit";
+        check.range("checkpoint_segments", self.checkpoint_segments, 1..=64, "parts of an embedder");
+        check.range("spill_threshold", self.spill_threshold, 0.., "bytes");
+        check.range("smallest_micro_batch", self.smallest_micro_batch, 1..=65_536, "transitions");
+        let (warning, critical) = (self.memory_warning_threshold, self.memory_critical_threshold);
+        check.range("memory_warning_threshold", warning, above_up_to(0.0, 1.0), share);
+        check.range("memory_critical_threshold", critical, above_up_to(0.0, 1.0), share);
+        check.range("monitoring_interval", self.monitoring_interval, above(0.0), "seconds");
+        check.range("refuse_every", self.refuse_every, 0.., "allocations");
+        check.agree(["memory_critical_threshold", "memory_warning_threshold"], critical >= warning, || {
+            format!(
+                "memory_critical_threshold {critical} is below memory_warning_threshold {warning}: memory would be \
+                 critical before it is worth a warning; raise the first or lower the second"
+            )
+        });
+    }
+}

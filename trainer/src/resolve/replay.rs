@@ -1,0 +1,29 @@
+//! The replay, and how often it is learned from.
+
+use buffers::replay::ReplayOptions;
+
+use super::run::seed_of;
+use crate::config::Config;
+use crate::envs;
+use crate::run::learner_loop::LearningOptions;
+
+/// The replay of a run and the pace of its learner. Rows go to no file until the run's folder names one.
+pub(super) fn learning_options(config: &Config) -> LearningOptions {
+    let (pace, replay) = (config.agent.pace(), &config.replay);
+    let (_, local_width) = envs::shape(config.run.environment);
+    LearningOptions {
+        pace,
+        importance_sampling_exponent: replay.importance_sampling_exponent,
+        environment_steps: config.run.environment_steps,
+        prefetch: replay.prefetch,
+        seed: seed_of(config.run.seed, 2),
+        replay: ReplayOptions {
+            capacity_transitions: replay.capacity,
+            priority_exponent: replay.effective_priority_exponent(),
+            n_environments: config.run.n_environments,
+            local_width,
+            copies_observations: !config.memory.managed,
+            store: replay.store_options(None),
+        },
+    }
+}

@@ -1,0 +1,134 @@
+//! Settings of a run: what it acts in, how long, on what, and where its results go.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use documented::{Documented, DocumentedFields};
+use memsys::settings::{Check, Settings, optional};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// What an agent acts in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EnvironmentKind {
+    /// Bars of one or several instruments, and an account.
+    Market,
+    /// The pole on a cart, with the physics of Gymnasium's CartPole-v1.
+    Cartpole,
+}
+
+impl EnvironmentKind {
+    /// Its name in a configuration.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Market => "market",
+            Self::Cartpole => "cartpole",
+        }
+    }
+}
+
+/// Where tensors live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The first GPU that can be used, else the CPU.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The GPU of this number, counted from 0.
+    Cuda(u32),
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => formatter.write_str("auto"),
+            Self::Cpu => formatter.write_str("cpu"),
+            Self::Cuda(index) => write!(formatter, "cuda:{index}"),
+        }
+    }
+}
+
+impl Serialize for DeviceChoice {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for DeviceChoice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let index = text.strip_prefix("cuda:").and_then(|index| index.parse().ok());
+        match (text.as_str(), index) {
+            ("auto", _) => Ok(Self::Auto),
+            ("cpu", _) => Ok(Self::Cpu),
+            ("cuda", _) => Ok(Self::Cuda(0)),
+            (_, Some(index)) => Ok(Self::Cuda(index)),
+            _ => {
+                let problem = format!("`{text}` is no device: write auto, cpu, or cuda:N with N from 0");
+                Err(serde::de::Error::custom(problem))
+            }
+        }
+    }
+}
+
+/// The run: what it acts in, how long, on what, and where its results go.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Documented, DocumentedFields)]
+#[serde(deny_unknown_fields)]
+pub struct RunSettings {
+    /// What the agent acts in: `market` or `cartpole`. Defaults of other keys depend on it.
+    pub environment: EnvironmentKind,
+    /// Length of the run, counted over all environments together.
+    pub environment_steps: u64,
+    /// Environments that act side by side, in one batch.
+    pub n_environments: usize,
+    /// true: actor and learner take turns, and one seed gives one result to the bit.
+    /// false: they run at once, and results differ from run to run.
+    pub synchronous: bool,
+    /// The source of all chance in the run: first weights, exploration, sampling, episodes.
+    pub seed: u64,
+    /// Threads that compute; 0: all cores. The `compact` networks gain nothing from a second one.
+    pub threads: usize,
+    /// Where tensors live: `auto` (a GPU that can be used, else the CPU), `cpu`, or `cuda:N` with N from 0.
+    pub device: DeviceChoice,
+    /// From one checkpoint to the next: what a killed run loses at most.
+    pub checkpoint_interval_steps: u64,
+    /// From one evaluation on the validation part to the next.
+    pub evaluation_interval_steps: u64,
+    /// The run's folder; empty: a new one under `runs/`.
+    #[serde(with = "optional")]
+    pub out: Option<PathBuf>,
+    /// Batches of transitions that may wait between actor and learner; used where `synchronous` is false.
+    pub queue_batches: usize,
+}
+
+impl Default for RunSettings {
+    /// The defaults of the market.
+    fn default() -> Self {
+        Self {
+            environment: EnvironmentKind::Market,
+            environment_steps: 32_000,
+            n_environments: 16,
+            synchronous: true,
+            seed: 1,
+            threads: 1,
+            device: DeviceChoice::Auto,
+            checkpoint_interval_steps: 10_000,
+            evaluation_interval_steps: 8_000,
+            out: None,
+            queue_batches: 4,
+        }
+    }
+}
+
+impl Settings for RunSettings {
+    fn check(&self, check: &mut Check) {
+        check.range("environment_steps", self.environment_steps, 1.., "environment steps");
+        check.range("n_environments", self.n_environments, 1..=4096, "environments");
+        check.range("seed", self.seed, 0.., "any whole number");
+        check.range("threads", self.threads, 0..=1024, "threads");
+        check.range("checkpoint_interval_steps", self.checkpoint_interval_steps, 1.., "environment steps");
+        check.range("evaluation_interval_steps", self.evaluation_interval_steps, 1.., "environment steps");
+        check.range("queue_batches", self.queue_batches, 1..=1024, "batches");
+    }
+}

@@ -1,0 +1,128 @@
+//! `plimsoll train` as a table of contents: resolve, apply the memory limit, load, build, run, conclude.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use buffers::frames::Dataset;
+use memsys::libtorch::Runtime;
+
+use crate::config::Config;
+use crate::envs::Environment;
+use crate::envs::cartpole::CartPole;
+use crate::envs::market::MarketEnvironment;
+use crate::error::{Error, Result};
+use crate::format;
+use crate::market::dataset::{Market, prepare};
+use crate::memory;
+use crate::report::summary;
+use crate::resolve::{Parts, resolve, seed_of};
+use crate::run::build::{Setting, build};
+use crate::run::config::EnvironmentKind;
+use crate::run::evaluation::{Evaluator, plain_views};
+use crate::run::folder::RunFolder;
+use crate::run::train_loop::Ended;
+
+/// What a run is told beside its configuration.
+#[derive(Debug)]
+pub struct TrainRequest {
+    /// The configuration.
+    pub config: Config,
+    /// The folder of the run that is resumed.
+    pub resume: Option<PathBuf>,
+    /// The command as it was given, for the report.
+    pub command_line: String,
+    /// libtorch, as it was found at start.
+    pub runtime: Runtime,
+    /// Set from outside: save and stop.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// Trains, and writes the run's folder. `say` tells a person what goes on.
+///
+/// # Errors
+/// Where the configuration or the data cannot be used, or the run fails.
+pub fn train(request: TrainRequest, say: &(dyn Fn(&str) + Sync)) -> Result<Ended> {
+    let began = Instant::now();
+    let parts = resolve(&request.config, &request.runtime)?;
+    tch::set_num_threads(parts.threads);
+    let applied = memory::apply(parts.memory.limit, &parts)?;
+    let folder = open_folder(&parts, request.resume.as_deref())?;
+    say(&format!("output in {}", folder.root().display()));
+    say(&format!("device {:?}, {} thread(s), seed {}", parts.device, parts.threads, parts.run.seed));
+    match parts.run.environment {
+        EnvironmentKind::Market => {
+            let market = load_market(&parts, &folder, say)?;
+            let environment = MarketEnvironment::new(
+                Arc::clone(&market.price_series),
+                market.ranges(|split| split.train.clone()),
+                market.rules,
+                parts.market.episode_bars,
+            )?;
+            let dataset = Arc::clone(&market.dataset);
+            let identity = market.identity.clone();
+            let evaluator = Evaluator::Market(Box::new(market));
+            let setting = Setting { parts, applied, folder, began, dataset, identity, evaluator };
+            run(request, setting, environment, say)
+        }
+        EnvironmentKind::Cartpole => {
+            let environment = CartPole::new();
+            let dataset = Arc::new(Dataset::new(plain_views(environment.local_width()), Vec::new()));
+            let evaluator = Evaluator::CartPole { seed: seed_of(parts.run.seed, 3) };
+            let identity = "cartpole".to_owned();
+            let setting = Setting { parts, applied, folder, began, dataset, identity, evaluator };
+            run(request, setting, environment, say)
+        }
+    }
+}
+
+fn run<E>(
+    request: TrainRequest,
+    setting: Setting,
+    environment: E,
+    say: &(dyn Fn(&str) + Sync),
+) -> Result<Ended>
+where
+    E: Environment + Clone + Send,
+    E::State: Send,
+{
+    let config_toml = request.config.to_toml();
+    let mut run = build(setting, config_toml, request.resume.is_some(), request.stop, environment, say)?;
+    let ended = run.run()?;
+    match ended {
+        Ended::Interrupted => say(&format!(
+            "interrupted and saved; go on with: plimsoll train --resume {}",
+            run.state.folder.root().display()
+        )),
+        Ended::Done => summary::conclude(&mut run.state, &request.command_line, say)?,
+    }
+    Ok(ended)
+}
+
+/// The market of a run, its streams under the run's options for rows.
+fn load_market(parts: &Parts, folder: &RunFolder, say: &(dyn Fn(&str) + Sync)) -> Result<Market> {
+    let mut market = prepare(&parts.market, say)?;
+    let dataset = Arc::get_mut(&mut market.dataset).expect("nobody else has seen the market yet");
+    let mut store = parts.learning.replay.store.clone();
+    store.file = Some(folder.streams());
+    dataset.enforce_budget(&store)?;
+    Ok(market)
+}
+
+fn open_folder(parts: &Parts, resume: Option<&Path>) -> Result<RunFolder> {
+    if let Some(resumed) = resume {
+        return RunFolder::open(resumed);
+    }
+    let root = parts.run.out.clone().unwrap_or_else(|| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let millis = now.map_or(0, |since| since.as_millis() as i64);
+        let kind = parts.run.environment.word();
+        Path::new("runs").join(format!("{kind}-{}", format::utc(millis, "%Y%m%d-%H%M%S")))
+    });
+    if RunFolder::open(&root).is_ok() {
+        let problem = "holds a run already: go on with it by --resume, or give another --out".to_owned();
+        return Err(Error::File { path: root, problem });
+    }
+    RunFolder::create(&root)
+}
