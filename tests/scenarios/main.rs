@@ -13,5 +13,6 @@ mod real_bars_train;
 mod refused_allocations_change_nothing;
 mod resumed_run_equals_uninterrupted_run;
 mod run_leaves_a_whole_folder;
+mod tells_as_much_as_asked;
 mod the_line_holds;
 mod the_plan_is_what_the_run_takes;

@@ -18,7 +18,7 @@ use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::market::environment::MarketEnvironment;
 use crate::market::prepare;
-use crate::output::{print, say};
+use crate::output::{print, say_always};
 use crate::run::checkpoint;
 use crate::run::files::write_json;
 use crate::run::folder::RunFolder;
@@ -89,12 +89,12 @@ type Found<T> = (PathBuf, Result<T>);
 
 fn inspect(args: &InspectArgs) -> Result<()> {
     let saved = saved_beside(&args.path).unwrap_or_else(|error| {
-        say(&format!("the run's checkpoint cannot be shown: {error}"));
+        say_always(&format!("the run's checkpoint cannot be shown: {error}"));
         None
     });
     let files = match replay_files(&args.path) {
         Err(error @ Error::File { .. }) if saved.is_some() && args.path.is_dir() => {
-            say(&format!("{error}; this is what its checkpoint holds"));
+            say_always(&format!("{error}; this is what its checkpoint holds"));
             Vec::new()
         }
         files => files?,

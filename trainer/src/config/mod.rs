@@ -141,6 +141,19 @@ impl Config {
         text
     }
 
+    /// Every key whose value is not the default of this environment, with both values, in the order of the table.
+    #[must_use]
+    pub fn changes(&self) -> Vec<String> {
+        let defaults = Self::defaults_for(self.run.environment).rows();
+        let pairs = self.rows().into_iter().zip(defaults);
+        pairs
+            .filter(|(mine, default)| mine.value != default.value)
+            .map(|(mine, default)| {
+                format!("{}.{} = {} (default {})", mine.section, mine.key, mine.value, default.value)
+            })
+            .collect()
+    }
+
     /// The first key by which `other` is not the same run as this one, and may not resume it; `None` where they
     /// differ in nothing, or only in how long the run goes on, what it writes, and what it runs on (more threads or
     /// another device may round sums otherwise, and what follows the run's length follows the new one: the run goes

@@ -21,6 +21,8 @@ use super::split::{Split, split};
 use super::synthetic::{SyntheticOptions, synthesize};
 use crate::config::{self, Config, StampLabel};
 use crate::error::{Error, Result};
+use crate::output::say_detail;
+use crate::run::human;
 
 /// The embargo between two parts of the data: the longest window, in five-minute bars.
 pub const EMBARGO_BARS: usize = STRUCTURE_ROWS * 6;
@@ -155,6 +157,16 @@ fn instruments(config: &Config, say: &(dyn Fn(&str) + Sync)) -> Result<Instrumen
     let (mut instruments, mut notes) = (Vec::new(), Vec::new());
     for path in &config.data.files {
         let (instrument, took) = import_for_decisions(path, &options)?;
+        if let (Some(first), Some(last)) = (instrument.bars.first(), instrument.bars.last()) {
+            say_detail(&format!(
+                "{}: {} bars of {} from {} to {}",
+                path.display(),
+                human::count(instrument.bars.len() as u64),
+                human::duration(instrument.width_millis as f64 / 1e3),
+                human::utc_minute(first.open_millis),
+                human::utc_minute(last.open_millis),
+            ));
+        }
         for line in took {
             let line = format!("{}: {line}", path.display());
             say(&line);

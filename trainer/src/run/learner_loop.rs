@@ -22,7 +22,7 @@ use super::actor_loop::{Round, Seen};
 use super::survey;
 use crate::config::{Config, OwnRows, Prefetch, ReplayTier};
 use crate::error::{Error, Result};
-use crate::output::say;
+use crate::output::say_always;
 
 /// All that the learner's future depends on, beside weights and moments.
 #[derive(Debug, Serialize, Deserialize)]
@@ -307,7 +307,7 @@ impl LearnerLoop {
         self.state = state;
         let opened = self.state.replay.reattach(&self.replay_options, scenes).map_err(refused)?;
         if opened.torn_bytes > 0 || !opened.damages.is_empty() {
-            say(&format!("the replay's file: {opened}"));
+            say_always(&format!("the replay's file: {opened}"));
         }
         Ok(())
     }
@@ -327,7 +327,7 @@ fn sample_readable(
                 if n_excluded == 0 {
                     return Err(refused(error));
                 }
-                say(&format!("{error}: {n_excluded} transitions are not drawn any more"));
+                say_always(&format!("{error}: {n_excluded} transitions are not drawn any more"));
             }
             other => return other.map_err(refused),
         }

@@ -28,12 +28,14 @@ use super::checkpoint::{self, BestScore, Counters};
 use super::evaluation::{Judge, weights_of};
 use super::events::EventWriter;
 use super::folder::RunFolder;
+use super::human;
 use super::learner_loop::LearnerLoop;
 use super::metrics::{Kind, Metrics, MetricsWriter};
 use super::progress::Progress;
 use crate::config::Config;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
+use crate::output::{Verbosity, tells};
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -394,6 +396,10 @@ impl Books {
             &mut self.learner,
             self.best.as_ref(),
         )?;
+        if tells(Verbosity::Verbose) {
+            let steps = human::count(self.counters.environment_steps);
+            self.progress.say(&format!("checkpoint at environment step {steps}"));
+        }
         if let Some(system) = &self.system {
             system.notify("checkpoint");
         }

@@ -30,6 +30,7 @@ use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::market::environment::MarketEnvironment;
 use crate::market::prepare::prepare;
+use crate::output::{Verbosity, say_always, tells};
 
 /// What a run is told beside its configuration.
 #[derive(Debug)]
@@ -197,7 +198,7 @@ where
     write_aside(&folder.config(), config.to_toml().as_bytes())?;
     let books = Books {
         greedy: Actor::new(Network::new(&dqn)),
-        progress: Progress::new(config.run.environment_steps, false),
+        progress: Progress::new(config.run.environment_steps, !tells(Verbosity::Usual)),
         window: Window::new(counters.environment_steps),
         seconds_before: counters.wall_seconds,
         began,
@@ -215,11 +216,11 @@ where
     let mut session = Session { actor, books };
     let ended = session.run()?;
     match ended {
-        Ended::Interrupted => say(&format!(
+        Ended::Interrupted => say_always(&format!(
             "interrupted and saved; go on with: plimsoll train --resume {}",
             session.books.folder.root().display()
         )),
-        Ended::Done => summary::conclude(&mut session.books, &command_line, say)?,
+        Ended::Done => summary::conclude(&mut session.books, &command_line, &say_always)?,
     }
     Ok(ended)
 }
