@@ -4,6 +4,7 @@
 mod a_bench_leaves_nothing_behind;
 mod a_mapped_run_keeps_to_its_line;
 mod a_replay_file_outlives_its_process;
+mod any_number_of_signals_is_one_request;
 mod arrows_point_down;
 mod bad_input_is_refused_in_one_line;
 mod every_tier_gives_one_result;

@@ -38,6 +38,8 @@ fn a_verbose_command_names_the_settings_that_were_changed() {
 #[test]
 fn the_help_begins_with_what_the_program_is_for() {
     assert!(printed(&["--help"]).starts_with("Plimsoll trains reinforcement-learning agents"));
+    let train = printed(&["train", "--help"]);
+    assert!(train.contains("SIGTERM") && train.contains("--resume"), "{train}");
 }
 
 #[test]

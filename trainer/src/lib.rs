@@ -12,6 +12,7 @@ pub mod error;
 pub mod market;
 mod output;
 pub mod run;
+mod signals;
 
 pub use error::{Error, Result};
 
