@@ -1,6 +1,10 @@
 # Two commands do everything on a fresh machine: `make train` runs the main job, `make test` passes the tests.
-.PHONY: train test build setup check bench soak-replay race fuzz clean
+.PHONY: train test build setup install uninstall dist check bench soak-replay race fuzz clean
 .DEFAULT_GOAL := build
+
+# Where `make install` puts the program; DESTDIR stands before it where a package is made.
+PREFIX ?= /usr/local
+DESTDIR ?=
 
 train: build
 	./target/release/plimsoll train
@@ -15,6 +19,17 @@ build: setup
 
 setup:
 	@./memsys/setup.sh
+
+# Of what `make build` built, so that only this needs the rights of root.
+install:
+	@./trainer/install.sh "$(DESTDIR)$(PREFIX)"
+
+uninstall:
+	@./trainer/uninstall.sh "$(DESTDIR)$(PREFIX)"
+
+# dist/plimsoll-VERSION-x86_64-linux.tar.gz, which runs where neither a compiler nor Python is.
+dist: build
+	@./trainer/dist.sh
 
 check: setup
 	cargo fmt --all --check

@@ -8,14 +8,25 @@ cd "$(dirname "$0")/.."
 version=2.11.0
 cuda_toolkit=13.0.2
 folder=.libtorch
+
+# Before anything is fetched: Debian's own cargo is older than the crates need.
+least_rust=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+found_rust=$(rustc --version 2>/dev/null | cut -d ' ' -f 2)
+oldest=$(printf '%s\n' "$least_rust" "$found_rust" | sort -V | head -n 1)
+if ! command -v cargo >/dev/null || [ "$oldest" != "$least_rust" ]; then
+  echo "setup: Rust $least_rust or newer is needed, found: ${found_rust:-none}. Debian's package is too old; take rustup's:" >&2
+  echo "setup: curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh   (https://rustup.rs says more)" >&2
+  exit 1
+fi
+
 stated() { sed -n "s/^__version__ = '\([0-9.]*\).*/\1/p" "$1/torch/version.py" 2>/dev/null || true; }
 
 if [ "$(stated $folder)" = "$version" ] && [ -e "$folder/.complete" ]; then
   echo "setup: libtorch $version is in $folder"
   exit 0
 fi
-for tool in python3 c++ cargo; do
-  command -v $tool >/dev/null || { echo "setup: $tool is missing; on Debian: apt-get install python3 python3-pip g++ cargo" >&2; exit 1; }
+for tool in python3 c++; do
+  command -v $tool >/dev/null || { echo "setup: $tool is missing; on Debian: apt-get install python3 python3-pip g++" >&2; exit 1; }
 done
 if ! python3 -m pip --version >/dev/null 2>&1; then
   echo "setup: python3 has no pip; trying apt-get install python3-pip"

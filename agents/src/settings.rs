@@ -39,6 +39,14 @@ impl AgentSettings {
         }
     }
 
+    /// Which agent they are of.
+    #[must_use]
+    pub fn algorithm(&self) -> Algorithm {
+        match self {
+            Self::Dqn(_) => Algorithm::Dqn,
+        }
+    }
+
     /// How fast it learns, and from how much.
     #[must_use]
     pub fn pace(&self) -> Pace {

@@ -4,6 +4,7 @@
 mod a_bench_leaves_nothing_behind;
 mod a_mapped_run_keeps_to_its_memory_limit;
 mod a_replay_file_outlives_its_process;
+mod any_number_of_signals_is_one_request;
 mod arrows_point_down;
 mod bad_input_is_refused_in_one_line;
 mod every_tier_gives_one_result;
@@ -13,5 +14,6 @@ mod real_bars_train;
 mod refused_allocations_change_nothing;
 mod resumed_run_equals_uninterrupted_run;
 mod run_leaves_a_whole_folder;
+mod tells_as_much_as_asked;
 mod the_memory_limit_holds;
 mod the_plan_is_what_the_run_takes;

@@ -68,7 +68,7 @@ fn a_market_run_leaves_config_metrics_checkpoint_report_and_summary() {
 
 #[test]
 fn every_help_is_complete_and_has_an_example() {
-    let commands = "train|evaluate|features|config|plan|replay inspect|replay verify|bench replay|bench train|bench memory";
+    let commands = "train|evaluate|features|config|plan|replay inspect|replay verify|bench replay|bench train|bench memory|completions|man";
     for command in commands.split('|') {
         let arguments: Vec<&str> = command.split(' ').chain(["--help"]).collect();
         let output = run_well(std::path::Path::new("."), &arguments);

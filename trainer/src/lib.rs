@@ -16,6 +16,7 @@ pub mod memory;
 pub mod report;
 pub mod resolve;
 pub mod run;
+mod signals;
 pub mod telemetry;
 pub mod train;
 

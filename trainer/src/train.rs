@@ -9,6 +9,7 @@ use buffers::frames::Dataset;
 use memsys::libtorch::Runtime;
 
 use crate::config::Config;
+use crate::console::say_always;
 use crate::envs::Environment;
 use crate::envs::cartpole::CartPole;
 use crate::envs::market::MarketEnvironment;
@@ -91,11 +92,11 @@ where
     let mut run = build(setting, config_toml, request.resume.is_some(), request.stop, environment, say)?;
     let ended = run.run()?;
     match ended {
-        Ended::Interrupted => say(&format!(
+        Ended::Interrupted => say_always(&format!(
             "interrupted and saved; go on with: plimsoll train --resume {}",
             run.state.folder.root().display()
         )),
-        Ended::Done => summary::conclude(&mut run.state, &request.command_line, say)?,
+        Ended::Done => summary::conclude(&mut run.state, &request.command_line, &say_always)?,
     }
     Ok(ended)
 }

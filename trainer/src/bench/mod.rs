@@ -15,29 +15,28 @@ pub use train::BenchTrainArgs;
 use std::path::Path;
 use std::time::Instant;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 use tempfile::TempDir;
 
-use crate::console::say;
+use crate::console::say_always;
 use crate::error::{Error, Result};
+use crate::signals;
 
-/// A folder in `within` for what a bench writes. It goes with the bench: at its end, with its error, and on Ctrl-C, which
-/// ends the program with status 130.
+/// A folder in `within` for what a bench writes. It goes with the bench: at its end, with its error, and on the first
+/// signal that asks it to stop, such as Ctrl-C, which ends the program with status 130.
 pub(crate) fn scratch_folder(within: &Path) -> Result<TempDir> {
-    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(Error::io(within))?;
+    // A signal that comes before there is a folder waits until the folder can be removed.
+    let caught = signals::catch().map_err(Error::io(within))?;
     let folder =
         tempfile::Builder::new().prefix(".plimsoll-bench-").tempdir_in(within).map_err(Error::io(within))?;
     let path = folder.path().to_owned();
-    std::thread::spawn(move || {
-        if signals.forever().next().is_some() {
-            if let Err(error) = std::fs::remove_dir_all(&path) {
-                say(&format!("plimsoll: {}: {error}: to be removed by hand", path.display()));
-            }
-            // At once: others compute, and what a usual exit takes down they need.
-            signal_hook::low_level::exit(130);
+    let remove = move |_request| {
+        if let Err(error) = std::fs::remove_dir_all(&path) {
+            say_always(&format!("plimsoll: {}: {error}: to be removed by hand", path.display()));
         }
-    });
+        // At once: others compute, and what a usual exit takes down they need.
+        signal_hook::low_level::exit(130);
+    };
+    caught.act(remove).map_err(Error::io(within))?;
     Ok(folder)
 }
 

@@ -5,7 +5,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::settings::SettingsArgs;
 use crate::cli::table_file::{Column, write_table};
-use crate::console::say;
+use crate::console::{Verbosity, say, say_always, tells};
 use crate::error::{Error, Result};
 use crate::market::bar::{BarSeries, DECISION_MILLIS, STRUCTURE_MILLIS};
 use crate::market::features::{
@@ -65,7 +65,7 @@ pub(super) fn run(args: &FeaturesArgs) -> Result<()> {
     let thirty = resample(&instrument.bars, STRUCTURE_MILLIS);
     let features = features::compute(&five, &thirty);
     let n_rows = write(out, &features)?;
-    say(&format!("{n_rows} rows in {}", out.display()));
+    say_always(&format!("{n_rows} rows in {}", out.display()));
     if args.check {
         check(file, &instrument)?;
     }
@@ -114,7 +114,10 @@ impl Long {
 }
 
 fn check(file: &std::path::Path, instrument: &BarSeries) -> Result<()> {
-    let bar = ProgressBar::new(N_TIMES as u64);
+    let bar = match tells(Verbosity::Usual) {
+        true => ProgressBar::new(N_TIMES as u64),
+        false => ProgressBar::hidden(),
+    };
     bar.set_style(
         ProgressStyle::with_template("checking {bar:40} {pos}/{len} times, {eta} left")
             .expect("a fixed text"),
@@ -123,7 +126,7 @@ fn check(file: &std::path::Path, instrument: &BarSeries) -> Result<()> {
     bar.finish_and_clear();
     match &proof.first_violation {
         None => {
-            say(&format!(
+            say_always(&format!(
                 "no row looks ahead: {} rows at {} random times are the same to the bit when computed from the bars up \
                  to then",
                 proof.n_rows, proof.n_times

@@ -1,8 +1,10 @@
 //! The command line: what the user typed becomes an order, what came of it an exit status.
 
+mod completions;
 mod evaluate;
 mod features;
 mod histogram;
+mod man;
 mod plan;
 mod replay;
 mod settings;
@@ -13,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::console::{complain, print};
+use crate::console::{Verbosity, complain, print, set_verbosity};
 use crate::error::Error;
 use crate::run::train_loop::Ended;
 
@@ -25,20 +27,30 @@ const LIMIT_TOO_LOW: u8 = 3;
 const INTERRUPTED: u8 = 130;
 
 #[derive(Debug, Parser)]
-#[command(name = "plimsoll", version, about, long_about = None, arg_required_else_help = true)]
-/// Plimsoll trains reinforcement-learning agents inside a memory budget that you state.
+#[command(
+    name = "plimsoll",
+    version,
+    arg_required_else_help = true,
+    after_help = "Examples:\n  plimsoll train\n  plimsoll train --data btc_1m.csv --memory 2GiB --out runs/btc\n  \
+                  plimsoll train --resume runs/btc\n\nEvery command has a --help with examples of its own."
+)]
+/// Plimsoll trains reinforcement-learning agents inside a memory limit that you state.
 struct Cli {
+    /// Prints results and errors, and nothing else.
+    #[arg(short, long, global = true, conflicts_with = "verbose", display_order = 900)]
+    quiet: bool,
+    /// Also tells details: settings that differ from the defaults, what each file of bars held, every checkpoint.
+    #[arg(short, long, global = true, display_order = 901)]
+    verbose: bool,
     #[command(subcommand)]
     command: Command,
 }
 
+/// A comment on a command here would hide all but the first line of its arguments' own, so most have none.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Train an agent on market bars (or CartPole) and report out of sample.
     Train(train::TrainArgs),
-    /// Judge a run's agent on unseen bars against the baselines.
     Evaluate(evaluate::EvaluateArgs),
-    /// Write every feature row with its name and the time from which it may be seen.
     Features(features::FeaturesArgs),
     /// What a configuration will cost in bytes, part by part, and what fits the memory limit.
     Plan(plan::PlanArgs),
@@ -50,23 +62,23 @@ enum Command {
     /// Measure this program.
     #[command(subcommand)]
     Bench(BenchCommand),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
 }
 
 #[derive(Debug, Subcommand)]
 enum BenchCommand {
-    /// Learner samples/s, acting and environment steps/s.
     Train(crate::bench::BenchTrainArgs),
     /// The managed way against the usual one, and what a lower memory limit costs.
     Memory(crate::bench::BenchMemoryArgs),
-    /// Replay: samples/s by tier, inserts/s, bytes a transition, checkpoints, latency, growth.
     Replay(crate::bench::BenchReplayArgs),
 }
 
 /// Runs the program.
 #[must_use]
 pub fn main() -> ExitCode {
-    let command = match Cli::try_parse() {
-        Ok(cli) => cli.command,
+    let Cli { quiet, verbose, command } = match Cli::try_parse() {
+        Ok(cli) => cli,
         Err(error) => {
             // `--help` and `--version` are answers, not errors; clap knows which stream each belongs to.
             let status = if error.use_stderr() { USAGE } else { 0 };
@@ -74,6 +86,11 @@ pub fn main() -> ExitCode {
             return ExitCode::from(status);
         }
     };
+    set_verbosity(match (quiet, verbose) {
+        (true, _) => Verbosity::Quiet,
+        (false, false) => Verbosity::Usual,
+        (false, true) => Verbosity::Verbose,
+    });
     let outcome = match command {
         Command::Train(args) => train::run(&args),
         Command::Evaluate(args) => evaluate::run(&args).map(|()| Ended::Done),
@@ -87,6 +104,11 @@ pub fn main() -> ExitCode {
         Command::Bench(BenchCommand::Train(args)) => crate::bench::train::run(&args).map(|()| Ended::Done),
         Command::Bench(BenchCommand::Memory(args)) => crate::bench::memory::run(&args).map(|()| Ended::Done),
         Command::Bench(BenchCommand::Replay(args)) => crate::bench::replay::run(&args).map(|()| Ended::Done),
+        Command::Completions(args) => {
+            completions::run(&args);
+            Ok(Ended::Done)
+        }
+        Command::Man(args) => man::run(&args).map(|()| Ended::Done),
     };
     match outcome {
         Ok(Ended::Done) => ExitCode::SUCCESS,

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::atomic_file::write_json;
 use crate::cli::histogram::Histogram;
 use crate::config::Config;
-use crate::console::{print, say};
+use crate::console::{print, say_always};
 use crate::envs::Environment;
 use crate::envs::cartpole::CartPole;
 use crate::envs::market::MarketEnvironment;
@@ -90,12 +90,12 @@ type Found<T> = (PathBuf, Result<T>);
 
 fn inspect(args: &InspectArgs) -> Result<()> {
     let saved = saved_beside(&args.path).unwrap_or_else(|error| {
-        say(&format!("the run's checkpoint cannot be shown: {error}"));
+        say_always(&format!("the run's checkpoint cannot be shown: {error}"));
         None
     });
     let files = match replay_files(&args.path) {
         Err(error @ Error::File { .. }) if saved.is_some() && args.path.is_dir() => {
-            say(&format!("{error}; this is what its checkpoint holds"));
+            say_always(&format!("{error}; this is what its checkpoint holds"));
             Vec::new()
         }
         files => files?,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::config::{Config, quoted};
+use crate::console::say_detail;
 use crate::error::Result;
 
 /// Where settings come from, the later over the earlier: defaults, `--config`, `--set`, the other flags.
@@ -64,7 +65,9 @@ impl SettingsArgs {
         for (key, value) in words {
             sets.extend(value.as_ref().map(|value| format!("{key}={value}")));
         }
-        Config::load(file.as_deref(), &sets)
+        let config = Config::load(file.as_deref(), &sets)?;
+        config.changes().iter().for_each(|change| say_detail(change));
+        Ok(config)
     }
 }
 

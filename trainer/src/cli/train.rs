@@ -2,23 +2,27 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 
 use crate::cli::settings::SettingsArgs;
 use crate::config::Config;
-use crate::console::say;
+use crate::console::{say, say_always};
 use crate::error::{Error, Result};
 use crate::run::config::EnvironmentKind;
 use crate::run::folder::RunFolder;
 use crate::run::train_loop::Ended;
+use crate::signals::{self, Request};
 use crate::train::{TrainRequest, train};
 
 /// Train an agent on market bars (or CartPole) and report out of sample.
 ///
 /// Writes a folder: config.toml (resolved), metrics.jsonl, TensorBoard events, checkpoint/, report.html and
 /// summary.json. Interrupt it (Ctrl-C) and go on with --resume: the result is that of a run that never stopped.
+///
+/// SIGINT (Ctrl-C), SIGTERM, SIGUSR1 and SIGHUP ask it to save and stop, with status 130, however many of them come. A
+/// second SIGINT more than a second after the first ends it at once, without a save.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  plimsoll train\n  plimsoll train --data btc_1m.csv --set data.label=end --steps \
@@ -38,6 +42,8 @@ pub(super) struct TrainArgs {
 
 /// Trains as told.
 pub(super) fn run(args: &TrainArgs) -> Result<Ended> {
+    // First, so that a signal while libtorch or the data is loaded is a request too: the run then saves its first step.
+    let stop = stop_on_interrupt();
     if args.workers != 1 {
         let problem = format!("{} workers were asked for; this version trains with 1", args.workers);
         return Err(Error::Config { key: "--workers".to_owned(), problem });
@@ -66,7 +72,7 @@ pub(super) fn run(args: &TrainArgs) -> Result<Ended> {
         resume: args.resume.clone(),
         command_line: std::env::args().collect::<Vec<_>>().join(" "),
         runtime: memsys::libtorch::open()?,
-        stop: stop_on_interrupt(),
+        stop,
     };
     train(order, &say)
 }
@@ -89,15 +95,23 @@ pub(super) fn find_data(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// A flag that Ctrl-C sets; a second Ctrl-C ends the program at once.
+/// A flag that the first signal sets; a Ctrl-C that is repeated later ends the program at once.
 fn stop_on_interrupt() -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        let second = signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop));
-        let first = signal_hook::flag::register(signal, Arc::clone(&stop));
-        if second.is_err() || first.is_err() {
-            say("plimsoll: interrupts cannot be caught here; a kill loses at most one checkpoint interval");
+    let flag = Arc::clone(&stop);
+    let act = move |request| match request {
+        Request::Stop => {
+            flag.store(true, Ordering::Relaxed);
+            say("asked to stop: saving (Ctrl-C again after a second ends the run at once, without a save)");
         }
+        Request::StopAgain => {}
+        Request::EndAtOnce => {
+            say_always("plimsoll: ended at once, without a save");
+            signal_hook::low_level::exit(130);
+        }
+    };
+    if signals::catch().and_then(|caught| caught.act(act)).is_err() {
+        say_always("plimsoll: signals cannot be caught here; a kill loses at most one checkpoint interval");
     }
     stop
 }

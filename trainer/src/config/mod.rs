@@ -205,6 +205,18 @@ impl Config {
         text
     }
 
+    /// Every key whose value is not the default of this environment, with both values, in the order of the table.
+    #[must_use]
+    pub fn changes(&self) -> Vec<String> {
+        let algorithm = self.agent.algorithm();
+        let defaults = Self::defaults_for(self.run.environment, algorithm).values();
+        let pairs = self.values().into_iter().zip(defaults);
+        pairs
+            .filter(|((_, mine), (_, default))| mine != default)
+            .map(|((key, mine), _)| format!("{key} = {mine}"))
+            .collect()
+    }
+
     /// The first key by which `other` is not the same run as this one, and may not resume it; `None` where they
     /// differ in nothing, or only in how long the run goes on, what it writes, and what it runs on. More threads or
     /// another device may round sums otherwise, and what follows the run's length follows the new one: the run goes
@@ -229,10 +241,7 @@ impl Config {
                 config.assign(entry)?;
             }
         }
-        let algorithm = match &config.agent {
-            AgentSettings::Dqn(_) => Algorithm::Dqn,
-        };
-        config = Self::defaults_for(config.run.environment, algorithm);
+        config = Self::defaults_for(config.run.environment, config.agent.algorithm());
         for entry in &raw.entries {
             config.require_key(entry)?;
             config.assign(entry)?;

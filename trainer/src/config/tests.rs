@@ -47,6 +47,13 @@ fn a_misspelt_key_is_refused_with_the_near_one() {
 }
 
 #[test]
+fn changes_are_what_differs_from_the_defaults_of_the_environment() {
+    assert!(Config::default().changes().is_empty());
+    let changes = load(&["run.environment=cartpole", "agent.batch=32"]).unwrap().changes();
+    assert_eq!(changes, ["agent.batch = 32 (default 64)"]);
+}
+
+#[test]
 fn a_misspelt_section_is_refused_with_the_near_one() {
     check_refused(load(&["agnet.batch=5"]), &["agnet: is not a section", "`agent`"]);
     check_refused(load(&["zzz.batch=5"]), &["the sections are run, data, synthetic"]);

@@ -9,6 +9,7 @@ use buffers::frames::Dataset;
 use memsys::nn::activations::ActivationMode;
 
 use crate::atomic_file::write_aside;
+use crate::console::{Verbosity, tells};
 use crate::envs::Environment;
 use crate::error::Result;
 use crate::memory::limit::{self, Applied};
@@ -107,7 +108,7 @@ where
     write_aside(&folder.config(), config_toml.as_bytes())?;
     let state = RunState {
         greedy: Actor::new(network()),
-        progress: Progress::new(parts.run.environment_steps, false),
+        progress: Progress::new(parts.run.environment_steps, !tells(Verbosity::Usual)),
         window: Window::new(counters.environment_steps),
         seconds_before: counters.wall_seconds,
         began,

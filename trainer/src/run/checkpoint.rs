@@ -102,7 +102,8 @@ pub fn save<E: Environment>(
     let learner = &*learner;
     let part = beside(folder, "part");
     remove(&part)?;
-    fs::create_dir_all(&part).map_err(Error::io(&part))?;
+    // Not the folders above it: a run whose folder was removed must not bring it back.
+    fs::create_dir(&part).map_err(Error::io(&part))?;
     save_weights(&part.join("weights.safetensors"), learner)?;
     let (first_moment, second_moment, _) = learner.learner().adam().state();
     let mut tensors = vec![

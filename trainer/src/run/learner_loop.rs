@@ -17,7 +17,7 @@ use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
 
-use crate::console::say;
+use crate::console::say_always;
 use crate::error::{Error, Result};
 use crate::run::actor_loop::{Observation, VectorStep};
 
@@ -277,7 +277,7 @@ impl LearnerLoop {
         self.state = state;
         let opened = self.state.replay.reattach(&self.options.replay, dataset).map_err(refused)?;
         if opened.torn_bytes > 0 || !opened.damages.is_empty() {
-            say(&format!("the replay's file: {opened}"));
+            say_always(&format!("the replay's file: {opened}"));
         }
         Ok(())
     }
@@ -297,7 +297,7 @@ fn sample_readable(
                 if n_excluded == 0 {
                     return Err(refused(error));
                 }
-                say(&format!("{error}: {n_excluded} transitions are not drawn any more"));
+                say_always(&format!("{error}: {n_excluded} transitions are not drawn any more"));
             }
             other => return other.map_err(refused),
         }

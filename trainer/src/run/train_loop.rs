@@ -23,8 +23,10 @@ use memsys::os::processor_seconds;
 use memsys::system::MemoryOptimizationSystem;
 use tch::Tensor;
 
+use crate::console::{Verbosity, tells};
 use crate::envs::Environment;
 use crate::error::{Error, Result};
+use crate::format;
 use crate::resolve::Parts;
 use crate::run::actor_loop::{ActorLoop, ActorState, VectorStep};
 use crate::run::checkpoint::{self, BestScore, Counters};
@@ -396,6 +398,10 @@ impl RunState {
             &mut self.learner,
             self.best.as_ref(),
         )?;
+        if tells(Verbosity::Verbose) {
+            let steps = format::count(self.counters.environment_steps);
+            self.progress.say(&format!("checkpoint at environment step {steps}"));
+        }
         if let Some(system) = &self.system {
             system.notify("checkpoint");
         }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::bench::replay::row::Row;
 use crate::bench::replay::{BenchReplayArgs, median};
-use crate::console::say;
+use crate::console::say_always;
 use crate::error::{Error, Result};
 
 const SCRIPT: &str = include_str!("../../../../tests/peers/replay_peers.py");
@@ -86,7 +86,7 @@ impl PeerRun {
         let mut child = match started {
             Ok(child) => child,
             Err(error) => {
-                say(&format!("{}: skipped: {}: {error}", self.name, python.display()));
+                say_always(&format!("{}: skipped: {}: {error}", self.name, python.display()));
                 return Ok(Vec::new());
             }
         };
@@ -101,7 +101,7 @@ impl PeerRun {
         let failed =
             (!output.status.success()).then(|| said.lines().last().unwrap_or("it failed").to_owned());
         if let Some(reason) = skipped.or(failed) {
-            say(&format!("{}: skipped: {reason}", self.name));
+            say_always(&format!("{}: skipped: {reason}", self.name));
         }
         Ok(printed.iter().filter_map(|line| self.line(line)).collect())
     }

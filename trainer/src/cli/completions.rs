@@ -1,0 +1,38 @@
+//! `plimsoll completions`.
+
+use clap::{Args, CommandFactory, ValueEnum};
+use clap_complete::{Shell, generate};
+
+/// A shell that completes command lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum CompletingShell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+/// Print the completions of a shell, for its own folder of them.
+///
+/// `make install` puts those of all three shells in place.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  plimsoll completions bash > ~/.local/share/bash-completion/completions/plimsoll\n  \
+                        plimsoll completions zsh > ~/.zfunc/_plimsoll\n  plimsoll completions fish > \
+                        ~/.config/fish/completions/plimsoll.fish"
+)]
+pub(super) struct CompletionsArgs {
+    /// The shell that is to read them.
+    shell: CompletingShell,
+}
+
+/// Prints them as told.
+pub(super) fn run(args: &CompletionsArgs) {
+    let shell = match args.shell {
+        CompletingShell::Bash => Shell::Bash,
+        CompletingShell::Zsh => Shell::Zsh,
+        CompletingShell::Fish => Shell::Fish,
+    };
+    let mut script = Vec::new();
+    generate(shell, &mut super::Cli::command(), "plimsoll", &mut script);
+    print(&String::from_utf8_lossy(&script));
+}

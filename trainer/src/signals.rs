@@ -1,0 +1,147 @@
+//! What signals mean to the program: save and stop, or end at once.
+//!
+//! Whoever asks a run to stop often asks more than once. SLURM signals every process of a step, torchrun passes on what
+//! it gets, and a terminal sends SIGINT to all that runs in the foreground. So any number of SIGTERM, SIGUSR1 and SIGHUP
+//! is one request. Only a person who presses Ctrl-C again, after more than [`INSIST_AFTER`], ends the program at once.
+//!
+//! ```text
+//! signal, time ──> decide (pure) ──> Request ──> what the command does about it
+//! ```
+//!
+//! A program that this one starts begins with the default handlers: `exec` resets every signal that was caught, and
+//! this module neither ignores nor blocks one.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::iterator::Signals;
+
+/// A SIGINT that comes later than this after the first one is meant; an earlier one may be an echo of it.
+const INSIST_AFTER: Duration = Duration::from_secs(1);
+
+/// What a signal asks of the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// Save and stop.
+    Stop,
+    /// Save and stop, as was asked before.
+    StopAgain,
+    /// End now, without a save.
+    EndAtOnce,
+}
+
+/// The requests so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Past {
+    is_stopping: bool,
+    first_interrupt: Option<Duration>,
+}
+
+/// What a signal that came at this time asks for, and what is then past. Times have any common origin.
+fn decide(past: Past, signal: i32, at: Duration) -> (Past, Request) {
+    let is_interrupt = signal == SIGINT;
+    let is_meant = past.first_interrupt.is_some_and(|first| at.saturating_sub(first) > INSIST_AFTER);
+    let request = match past.is_stopping {
+        _ if is_interrupt && is_meant => Request::EndAtOnce,
+        true => Request::StopAgain,
+        false => Request::Stop,
+    };
+    let first_interrupt = past.first_interrupt.or(is_interrupt.then_some(at));
+    (Past { is_stopping: true, first_interrupt }, request)
+}
+
+/// Signals that are caught from now on. They wait until [`act`](Self::act) says what is done about them.
+#[derive(Debug)]
+pub(crate) struct Caught(Signals);
+
+/// Catches SIGINT, SIGTERM, SIGUSR1 and SIGHUP. A SIGHUP that the program was started to ignore, as by `nohup`, stays
+/// ignored.
+///
+/// # Errors
+/// Where the system refuses.
+pub(crate) fn catch() -> io::Result<Caught> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let is_left = |signal: &i32| *signal == SIGHUP && is_ignored(&status, SIGHUP);
+    let signals = [SIGHUP, SIGINT, SIGTERM, SIGUSR1].into_iter().filter(|signal| !is_left(signal));
+    Signals::new(signals).map(Caught)
+}
+
+impl Caught {
+    /// Calls `act` for every signal, on a thread of its own, until the program ends.
+    ///
+    /// # Errors
+    /// Where there can be no further thread.
+    pub(crate) fn act(self, mut act: impl FnMut(Request) + Send + 'static) -> io::Result<()> {
+        let Self(mut signals) = self;
+        let began = Instant::now();
+        let watching = move || {
+            let mut past = Past::default();
+            for signal in signals.forever() {
+                let request;
+                (past, request) = decide(past, signal, began.elapsed());
+                act(request);
+            }
+        };
+        std::thread::Builder::new().name("signals".to_owned()).spawn(watching).map(drop)
+    }
+}
+
+/// Whether a process ignores a signal, by its `/proc/self/status`.
+fn is_ignored(status: &str, signal: i32) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Request::{EndAtOnce, Stop, StopAgain};
+    use super::*;
+
+    /// Signals at these milliseconds ask for these requests.
+    fn check(signals: &[(i32, u64, Request)]) {
+        let mut past = Past::default();
+        for (i, &(signal, millis, expected)) in signals.iter().enumerate() {
+            let request;
+            (past, request) = decide(past, signal, Duration::from_millis(millis));
+            assert_eq!(request, expected, "signal {i} of {signals:?}");
+        }
+    }
+
+    #[test]
+    fn any_number_of_other_signals_is_one_request() {
+        for signal in [SIGTERM, SIGUSR1, SIGHUP] {
+            check(&[(signal, 0, Stop), (signal, 5, StopAgain), (signal, 90_000, StopAgain)]);
+        }
+        check(&[(SIGUSR1, 0, Stop), (SIGTERM, 30_000, StopAgain), (SIGHUP, 60_000, StopAgain)]);
+    }
+
+    #[test]
+    fn an_interrupt_ends_at_once_where_another_came_more_than_a_second_before() {
+        check(&[
+            (SIGINT, 7, Stop),
+            (SIGINT, 12, StopAgain),
+            (SIGINT, 1007, StopAgain),
+            (SIGINT, 1008, EndAtOnce),
+        ]);
+    }
+
+    #[test]
+    fn the_first_interrupt_is_no_second_one_whatever_came_before() {
+        check(&[
+            (SIGTERM, 0, Stop),
+            (SIGINT, 5000, StopAgain),
+            (SIGTERM, 9000, StopAgain),
+            (SIGINT, 9001, EndAtOnce),
+        ]);
+    }
+
+    #[test]
+    fn what_nohup_ignores_is_read_from_the_mask() {
+        let status = "SigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\nSigCgt:\t0000000000004002\n";
+        assert!(is_ignored(status, SIGHUP));
+        assert!(!is_ignored(status, SIGINT));
+        assert!(!is_ignored("", SIGHUP));
+    }
+}
