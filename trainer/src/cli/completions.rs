@@ -1,5 +1,6 @@
 //! `plimsoll completions`.
 
+use crate::console::print;
 use clap::{Args, CommandFactory, ValueEnum};
 use clap_complete::{Shell, generate};
 

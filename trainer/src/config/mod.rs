@@ -213,7 +213,7 @@ impl Config {
         let pairs = self.values().into_iter().zip(defaults);
         pairs
             .filter(|((_, mine), (_, default))| mine != default)
-            .map(|((key, mine), _)| format!("{key} = {mine}"))
+            .map(|((key, mine), (_, default))| format!("{key} = {mine} (default {default})"))
             .collect()
     }
 
