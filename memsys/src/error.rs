@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use crate::ledger::budget::Refusal;
+use crate::ledger::refusal::Refusal;
 
 /// An error of the memory system.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// libtorch refused a call.
+    #[cfg(feature = "libtorch")]
     #[error("libtorch could not {what}: {message}")]
     Libtorch {
         /// What was asked of it.
@@ -17,9 +18,11 @@ pub enum Error {
         message: String,
     },
     /// tch refused a call.
+    #[cfg(feature = "libtorch")]
     #[error(transparent)]
     Tch(#[from] tch::TchError),
     /// The loaded libtorch is of another version.
+    #[cfg(feature = "libtorch")]
     #[error("libtorch {wanted} is needed, but {} holds {found}: run `make setup`", folder.display())]
     WrongLibtorch {
         /// Where it was loaded from.
@@ -49,6 +52,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// No file for spilled activations can be made.
+    #[cfg(feature = "libtorch")]
     #[error("cannot spill activations into {}: {source}", folder.display())]
     SpillFolder {
         /// The folder.
@@ -57,6 +61,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A kind of number that autocast does not cast to on a device.
+    #[cfg(feature = "libtorch")]
     #[error("autocast on {device} casts to bfloat16, and on CUDA to float16 too, but not to {kind:?}")]
     AutocastKind {
         /// The kind asked for.

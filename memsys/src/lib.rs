@@ -10,12 +10,17 @@
 //! system/   `MemoryOptimizationSystem`: snapshot, policy, directive, collector, leaks, recommendations
 //! ```
 //!
-//! Read the rooms in this order. The crate knows no other crate of the project.
+//! Read the rooms in this order. The crate knows no other crate of the project. Without the feature `libtorch` (which is
+//! on by default) `libtorch/`, `nn/` and `step::retry` are left out, and the crate needs no libtorch.
+
+#![cfg_attr(not(feature = "libtorch"), allow(dead_code, reason = "what counts and refuses tensors has no caller"))]
 
 pub mod error;
 pub mod ledger;
+#[cfg(feature = "libtorch")]
 pub mod libtorch;
 pub mod limit;
+#[cfg(feature = "libtorch")]
 pub mod nn;
 pub mod os;
 pub mod step;

@@ -117,7 +117,21 @@ impl fmt::Display for MemoryLimit {
     }
 }
 
-/// As text, in the spelling of its `Display`.
+/// Bytes as a person reads them: whole numbers where they are few, KiB, MiB or GiB with decimals else.
+pub(crate) struct Readable(pub(crate) u64);
+
+impl fmt::Display for Readable {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.0 as f64;
+        match self.0 {
+            0..10_000 => write!(formatter, "{} B", self.0),
+            10_000..1_048_576 => write!(formatter, "{:.1} KiB", bytes / 1024.0),
+            1_048_576..1_073_741_824 => write!(formatter, "{:.1} MiB", bytes / 1_048_576.0),
+            _ => write!(formatter, "{:.2} GiB", bytes / 1_073_741_824.0),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -11,12 +11,11 @@
 //! error, and [`take_refusal`] tells it from other errors.
 
 use std::cell::Cell;
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
 
-use crate::ledger::{self, Owner, OwnerBytes};
-use crate::libtorch;
+use crate::ledger::refusal::Refusal;
+use crate::ledger::{self, Owner};
 
 static LIMIT_BYTES: AtomicU64 = AtomicU64::new(u64::MAX);
 static RESIDUAL_BYTES: AtomicU64 = AtomicU64::new(0);
@@ -25,78 +24,32 @@ static N_COLLECTIONS: AtomicU64 = AtomicU64::new(0);
 static LAST_REFUSAL: Mutex<Option<Refusal>> = Mutex::new(None);
 static REFUSE_EVERY: AtomicU64 = AtomicU64::new(0);
 
-/// Gives back up to so many bytes and says how many it gave.
+/// Gives back up to the given number of bytes and returns how many bytes of the process it gave. Asked for 0 bytes, it
+/// gives back nothing of the process.
 pub type Collect = dyn Fn(u64) -> u64 + Send + Sync;
 
-static COLLECTORS: RwLock<Vec<Box<Collect>>> = RwLock::new(Vec::new());
+/// Forgets the peaks of the work so far.
+pub type ForgetPeaks = dyn Fn() + Send + Sync;
+
+/// The order in which a collection asks the collectors: what is cheapest to fill again comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CollectOrder {
+    /// Freed blocks of tensors.
+    TensorBlocks,
+    /// The caches of devices.
+    DeviceCaches,
+    /// Every other cache.
+    OtherCaches,
+}
+
+static COLLECTORS: RwLock<Vec<(CollectOrder, Box<Collect>)>> = RwLock::new(Vec::new());
+static PEAKS: RwLock<Vec<Box<ForgetPeaks>>> = RwLock::new(Vec::new());
 
 thread_local! {
     static REFUSED: Cell<Option<Refusal>> = const { Cell::new(None) };
     static COLLECTING: Cell<bool> = const { Cell::new(false) };
     static IN_COMMIT: Cell<bool> = const { Cell::new(false) };
     static INJECTION: Cell<Option<Injection>> = const { Cell::new(None) };
-}
-
-/// An allocation that the memory limit had no room for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refusal {
-    /// Who asked.
-    pub owner: Owner,
-    /// For how much.
-    pub wanted_bytes: u64,
-    /// What was left under the memory limit, after caches were collected.
-    pub left_bytes: u64,
-    /// The memory limit.
-    pub limit_bytes: u64,
-}
-
-impl Refusal {
-    pub(crate) fn of(self, owner: Owner) -> Self {
-        Self { owner, ..self }
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { owner, wanted_bytes, left_bytes, limit_bytes } = self;
-        write!(
-            formatter,
-            "{} asked for {} and the memory limit of {} has {} left; the largest owners are",
-            owner.path(),
-            Readable(*wanted_bytes),
-            Readable(*limit_bytes),
-            Readable(*left_bytes)
-        )?;
-        for (rank, OwnerBytes { path, bytes, .. }) in largest_owners(5).iter().enumerate() {
-            write!(formatter, "{} {path} {}", if rank == 0 { "" } else { "," }, Readable(*bytes))?;
-        }
-        Ok(())
-    }
-}
-
-/// Bytes as a person reads them: whole numbers where they are few, KiB, MiB or GiB with decimals else.
-pub(crate) struct Readable(pub(crate) u64);
-
-impl fmt::Display for Readable {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bytes = self.0 as f64;
-        match self.0 {
-            0..10_000 => write!(formatter, "{} B", self.0),
-            10_000..1_048_576 => write!(formatter, "{:.1} KiB", bytes / 1024.0),
-            1_048_576..1_073_741_824 => write!(formatter, "{:.1} MiB", bytes / 1_048_576.0),
-            _ => write!(formatter, "{:.2} GiB", bytes / 1_073_741_824.0),
-        }
-    }
-}
-
-/// The `n` owners that hold most, largest first.
-#[must_use]
-pub fn largest_owners(n: usize) -> Vec<OwnerBytes> {
-    let mut owners = Vec::new();
-    ledger::read_owners(&mut owners);
-    owners.sort_by(|a, b| b.bytes.cmp(&a.bytes).then(a.path.cmp(b.path)));
-    owners.truncate(n);
-    owners
 }
 
 /// Sets the memory limit at so many bytes of the whole process.
@@ -139,28 +92,34 @@ pub fn n_collections() -> u64 {
     N_COLLECTIONS.load(Relaxed)
 }
 
-/// Adds someone who can give bytes back. It runs on whatever thread asks for memory, maybe while that thread holds
-/// locks: it must take its own locks by trying, and allocate no tensor.
-pub fn add_collector(collect: Box<Collect>) {
-    COLLECTORS.write().unwrap_or_else(std::sync::PoisonError::into_inner).push(collect);
+/// Adds a cache that can give bytes back. Collectors of the same order are asked in the order in which they were added.
+///
+/// `collect` runs on whatever thread asks for memory, possibly while that thread holds locks: it must only try its own
+/// locks, and must not allocate a tensor.
+pub fn add_collector(order: CollectOrder, collect: Box<Collect>) {
+    let mut collectors = COLLECTORS.write().unwrap_or_else(PoisonError::into_inner);
+    let position = collectors.partition_point(|(other, _)| *other <= order);
+    collectors.insert(position, (order, collect));
 }
 
-/// Gives back what is only cached, up to `bytes`: freed blocks of tensors first, then what collectors hold. Returns
-/// how many bytes it gave.
+/// Adds what [`begin_anew`] calls after its collection, for caches that size themselves by a peak.
+pub fn add_peaks(forget: Box<ForgetPeaks>) {
+    PEAKS.write().unwrap_or_else(PoisonError::into_inner).push(forget);
+}
+
+/// Gives back up to `bytes` of what is only cached and returns how many bytes it gave. Every collector is asked, in
+/// order, for the bytes that are still missing; once nothing is missing, it is asked for 0.
+///
+/// A collection that runs within another one on the same thread gives nothing.
 pub fn collect(bytes: u64) -> u64 {
     if COLLECTING.replace(true) {
         return 0;
     }
     N_COLLECTIONS.fetch_add(1, Relaxed);
-    let mut given = libtorch::release_cached_blocks(bytes);
-    // A device's bytes are not the process's: they do not count as given.
-    libtorch::empty_device_caches();
+    let mut given = 0;
     if let Ok(collectors) = COLLECTORS.try_read() {
-        for collector in collectors.iter() {
-            if given >= bytes {
-                break;
-            }
-            given += collector(bytes - given);
+        for (_, collect) in collectors.iter() {
+            given += collect(bytes.saturating_sub(given));
         }
     }
     COLLECTING.set(false);
@@ -170,7 +129,9 @@ pub fn collect(bytes: u64) -> u64 {
 /// Gives back all that is cached and forgets how much was: what follows is of another size.
 pub fn begin_anew() {
     collect(u64::MAX);
-    libtorch::forget_peak_of_blocks();
+    for forget in PEAKS.read().unwrap_or_else(PoisonError::into_inner).iter() {
+        forget();
+    }
 }
 
 /// Sees that `bytes` more fit under the memory limit, collecting what is cached where they do not.

@@ -17,6 +17,7 @@
 //! allocators themselves can count. It decides nothing: the memory limit is [`crate::ledger::budget`]'s.
 
 pub mod budget;
+pub mod refusal;
 pub mod reservation;
 
 use std::cell::Cell;
@@ -192,6 +193,16 @@ pub fn read_owners(out: &mut Vec<OwnerBytes>) {
             out.push(OwnerBytes { path, bytes, tensor_bytes: owner.tensor_bytes(), peak_bytes });
         }
     }
+}
+
+/// The `n` owners that hold most, largest first.
+#[must_use]
+pub fn largest_owners(n: usize) -> Vec<OwnerBytes> {
+    let mut owners = Vec::new();
+    read_owners(&mut owners);
+    owners.sort_by(|a, b| b.bytes.cmp(&a.bytes).then(a.path.cmp(b.path)));
+    owners.truncate(n);
+    owners
 }
 
 /// Bytes that have an owner: the sum over all of them.

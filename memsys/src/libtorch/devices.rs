@@ -1,9 +1,11 @@
 //! GPUs: what their caching allocator holds, and what it may be asked.
 
 use std::ffi::CString;
+use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::error::{Error, Result};
+use crate::ledger::budget::{self, CollectOrder};
 use crate::libtorch::{checked, raw};
 
 /// Whether a GPU is used: until then nothing of CUDA is asked, for asking may start it.
@@ -34,7 +36,16 @@ pub struct DeviceStatistics {
 /// # Errors
 /// Where libtorch does not take a setting.
 pub fn use_devices(fraction: f64) -> Result<()> {
+    static ONCE: Once = Once::new();
     IN_USE.store(true, Relaxed);
+    ONCE.call_once(|| {
+        let collect = |_| {
+            empty_device_caches();
+            // A device's bytes are not the process's: they do not count as given.
+            0
+        };
+        budget::add_collector(CollectOrder::DeviceCaches, Box::new(collect));
+    });
     let settings = format!("expandable_segments:True,per_process_memory_fraction:{fraction}");
     let settings = CString::new(settings).map_err(|_| Error::Libtorch {
         what: "set up the devices",
@@ -73,7 +84,7 @@ pub(crate) fn n_refused_by_devices() -> u64 {
 }
 
 /// Gives the cached blocks of every GPU back and says how many bytes of GPU 0 those were; 0 where none is used.
-pub(crate) fn empty_device_caches() -> u64 {
+fn empty_device_caches() -> u64 {
     if !IN_USE.load(Relaxed) {
         return 0;
     }

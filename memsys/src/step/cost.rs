@@ -11,7 +11,7 @@
 //! between activation modes alone, and bytes, which are the same in every run, decide the micro-batch. One seed stays one
 //! result.
 
-use crate::nn::activations::ActivationMode;
+use crate::step::activation_mode::ActivationMode;
 
 /// The micro-batches of the ladder: shapes come from few sizes, so that kernels prepared for a shape are not prepared
 /// without end.

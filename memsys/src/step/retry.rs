@@ -14,10 +14,10 @@ use std::sync::Arc;
 
 use crate::ledger;
 use crate::ledger::budget;
-use crate::ledger::budget::Refusal;
+use crate::ledger::refusal::Refusal;
 use crate::libtorch;
 use crate::nn::activations;
-use crate::nn::activations::ActivationMode;
+use crate::step::activation_mode::ActivationMode;
 use crate::step::ceiling::StepCeiling;
 use crate::step::cost::{StepConfig, StepCosts};
 

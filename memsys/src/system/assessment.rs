@@ -1,10 +1,10 @@
 //! What one reading after another amounts to: levels, trend and directives, without a thread, a clock or I/O.
 
 use crate::step::ceiling::StepConfigRange;
-use crate::system::alerts::{Level, Levels};
 use crate::system::directive::Directive;
+use crate::system::level::{Level, Levels, Thresholds};
 use crate::system::policy;
-use crate::system::policy::{Condition, Thresholds};
+use crate::system::policy::Condition;
 use crate::system::snapshot::Snapshot;
 use crate::system::trend::Readings;
 

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::ledger::budget::Readable;
+use crate::limit::Readable;
 use crate::system::collector::Generation;
 
 /// Something to be done.

@@ -18,6 +18,7 @@ pub mod assessment;
 pub mod collector;
 pub mod directive;
 pub mod leaks;
+pub mod level;
 pub mod monitor;
 pub mod policy;
 pub mod reclaimable;
@@ -32,18 +33,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
-use crate::ledger::OwnerBytes;
 use crate::ledger::budget;
+use crate::ledger::{self, OwnerBytes};
 use crate::limit::MemoryLimit;
 use crate::os::probe;
 use crate::os::probe::{DeviceBytes, Probe, ReadDevice};
 use crate::step::ceiling::StepCeiling;
-use crate::system::alerts::{Alert, AlertCounts, Callbacks, Level, OnAlert};
+use crate::system::alerts::{Alert, AlertCounts, Callbacks, OnAlert};
 use crate::system::assessment::Watch;
 use crate::system::directive::{Carried, Directive};
 use crate::system::leaks::step_boundaries::{FEWEST_MARKS, Leak, StepMarks};
+use crate::system::level::{Level, Thresholds};
 use crate::system::monitor::{Monitor, MonitorHealth};
-use crate::system::policy::Thresholds;
 use crate::system::reclaimable::Buffer;
 use crate::system::recommend::{Recommendation, RunSettings, recommend};
 use crate::system::snapshot::Snapshot;
@@ -202,7 +203,7 @@ impl MemoryOptimizationSystem {
     /// The `n` owners that hold most, largest first.
     #[must_use]
     pub fn top_owners(&self, n: usize) -> Vec<OwnerBytes> {
-        budget::largest_owners(n)
+        ledger::largest_owners(n)
     }
 
     /// Where the resident bytes are heading; `None` before there are three readings.

@@ -15,57 +15,10 @@
 //! A level alone lowers no step configuration: a run that is planned to fill its memory limit lives near it, and its step configuration was measured to fit.
 
 use crate::step::ceiling::StepConfigRange;
-use crate::system::alerts::Level;
 use crate::system::collector::Generation;
 use crate::system::directive::{Directive, Reason};
+use crate::system::level::{Level, Thresholds};
 use crate::system::snapshot::Snapshot;
-
-/// Where policies and alerts set in. Fractions are of the memory limit.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Thresholds {
-    /// From here on: [`Level::Warning`].
-    pub warning_fraction: f64,
-    /// From here on: [`Level::Critical`].
-    pub critical_fraction: f64,
-    /// A level is left when the fraction is this much below its threshold.
-    pub hysteresis_fraction: f64,
-    /// Between two alerts of one level, and between two reliefs of one pressure, in milliseconds.
-    pub cooldown_millis: u64,
-    /// Pressure from which caches are collected, in percent of the last ten seconds.
-    pub pressure_percent: f64,
-    /// The residual's budget, as a fraction of the resident bytes…
-    pub residual_fraction: f64,
-    /// … and at least so many bytes.
-    pub residual_floor_bytes: u64,
-    /// Between two trims of the heap, in milliseconds.
-    pub trim_interval_millis: u64,
-    /// Calm after which the step configuration is raised, in milliseconds.
-    pub calm_millis: u64,
-}
-
-impl Default for Thresholds {
-    fn default() -> Self {
-        Self {
-            warning_fraction: 0.75,
-            critical_fraction: 0.90,
-            hysteresis_fraction: 0.05,
-            cooldown_millis: 30_000,
-            pressure_percent: 10.0,
-            residual_fraction: 0.05,
-            residual_floor_bytes: 32 << 20,
-            trim_interval_millis: 60_000,
-            calm_millis: 60_000,
-        }
-    }
-}
-
-impl Thresholds {
-    /// Bytes that may be resident without an owner before something is done about it.
-    #[must_use]
-    pub fn residual_budget_bytes(&self, resident_bytes: u64) -> u64 {
-        ((resident_bytes as f64 * self.residual_fraction) as u64).max(self.residual_floor_bytes)
-    }
-}
 
 /// What is known beside the snapshot.
 #[derive(Debug, Clone, Copy, PartialEq)]

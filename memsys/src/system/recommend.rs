@@ -8,9 +8,9 @@
 
 use std::fmt;
 
-use crate::ledger::budget::Readable;
 use crate::limit::MemoryLimit;
-use crate::nn::activations::ActivationMode;
+use crate::limit::Readable;
+use crate::step::activation_mode::ActivationMode;
 use crate::system::snapshot::Snapshot;
 
 /// Owners of the replay.

@@ -27,30 +27,7 @@ pub use spill::{SpilledBytes, spilled_bytes};
 
 use crate::error::Result;
 use crate::libtorch;
-
-/// What becomes of saved tensors between forward and backward.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ActivationMode {
-    /// They stay: the fastest.
-    #[default]
-    Keep,
-    /// Chains of stages ([`sequential`]) keep the inputs of groups of stages alone, and backward runs each group again.
-    Recompute,
-    /// Storages are written to a file in forward and read in backward.
-    Spill,
-}
-
-impl ActivationMode {
-    /// Its name in a configuration.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Keep => "keep",
-            Self::Recompute => "recompute",
-            Self::Spill => "spill",
-        }
-    }
-}
+pub use crate::step::activation_mode::ActivationMode;
 
 /// An activation mode and its particulars.
 #[derive(Debug, Clone, PartialEq, Eq)]

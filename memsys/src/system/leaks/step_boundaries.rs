@@ -8,8 +8,8 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use crate::ledger::budget::Readable;
 use crate::ledger::{self, OwnerBytes};
+use crate::limit::Readable;
 
 /// The fewest marks that a leak is told from.
 pub const FEWEST_MARKS: usize = 20;
