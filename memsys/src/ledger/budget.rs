@@ -1,14 +1,18 @@
-//! The budget: the memory limit as the allocators know it, and what happens to an allocation that would pass it.
+//! The budget: enforces the memory limit on every counted allocation.
 //!
 //! ```text
 //! counted + residual + wanted <= limit ?  ── yes ──> granted
-//!          no ──> give back cached blocks ──> wake the collectors ──> asked again ──> granted, or refused
+//!                    │ no
+//!                    └──> the collectors give back caches ──> checked again ──> granted, or refused
 //! ```
 //!
-//! `residual` is what is resident and not counted, at its highest so far ([`allow_residual`]): code that was touched
-//! since the start, a library's own scratch memory, what the C library's heap holds in fragments. Collectors run on
-//! the thread that asks and must allocate no tensors; a refused allocation throws in libtorch and comes back as an
-//! error, and [`take_refusal`] tells it from other errors.
+//! `residual` is an allowance for bytes that are resident and not counted ([`allow_residual`]): code pages touched since
+//! the start, scratch memory inside libraries, fragments of the C library's heap. A refused allocation of a tensor
+//! throws in libtorch and reaches Rust as an error; [`take_refusal`] tells it from other errors.
+//!
+//! The budget knows no cache by name: whoever caches something registers it with [`add_collector`]. Collectors run on
+//! the thread that asks for memory. The limit holds for the whole process, at every allocation, whether or not a
+//! [`MemoryOptimizationSystem`](crate::system::MemoryOptimizationSystem) runs.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -52,18 +56,18 @@ thread_local! {
     static INJECTION: Cell<Option<Injection>> = const { Cell::new(None) };
 }
 
-/// Sets the memory limit at so many bytes of the whole process.
+/// Sets the memory limit of the whole process, in bytes.
 pub fn set_limit(bytes: u64) {
     LIMIT_BYTES.store(bytes, Relaxed);
 }
 
-/// The memory limit; `u64::MAX` where none was set.
+/// The memory limit in bytes; `u64::MAX` if none is set.
 #[must_use]
 pub fn limit_bytes() -> u64 {
     LIMIT_BYTES.load(Relaxed)
 }
 
-/// Sets so many bytes under the memory limit aside for what is resident and not counted.
+/// Sets `bytes` under the memory limit aside for what is resident and not counted.
 pub fn allow_residual(bytes: u64) {
     RESIDUAL_BYTES.store(bytes, Relaxed);
 }
@@ -74,19 +78,19 @@ pub fn residual_allowance_bytes() -> u64 {
     RESIDUAL_BYTES.load(Relaxed)
 }
 
-/// Bytes that can still be had without collecting anything.
+/// Bytes that can be allocated before a collection is needed.
 #[must_use]
 pub fn headroom_bytes() -> u64 {
     limit_bytes().saturating_sub(RESIDUAL_BYTES.load(Relaxed)).saturating_sub(ledger::counted_bytes())
 }
 
-/// Allocations refused so far.
+/// Number of allocations refused so far.
 #[must_use]
 pub fn n_denied() -> u64 {
     N_DENIED.load(Relaxed)
 }
 
-/// Collections so far, of whatever kind.
+/// Number of collections so far.
 #[must_use]
 pub fn n_collections() -> u64 {
     N_COLLECTIONS.load(Relaxed)
@@ -126,7 +130,8 @@ pub fn collect(bytes: u64) -> u64 {
     given
 }
 
-/// Gives back all that is cached and forgets how much was: what follows is of another size.
+/// Gives back all caches and forgets their peaks. Call it between two phases whose tensors differ in size, such as the
+/// memory profile and the run.
 pub fn begin_anew() {
     collect(u64::MAX);
     for forget in PEAKS.read().unwrap_or_else(PoisonError::into_inner).iter() {
@@ -134,7 +139,7 @@ pub fn begin_anew() {
     }
 }
 
-/// Sees that `bytes` more fit under the memory limit, collecting what is cached where they do not.
+/// Checks that `bytes` more fit under the memory limit, and collects caches if they do not.
 pub(crate) fn make_room(bytes: u64) -> Result<(), Refusal> {
     if bytes <= headroom_bytes() || IN_COMMIT.get() {
         return Ok(());
@@ -158,19 +163,19 @@ fn refuse(wanted_bytes: u64) -> Refusal {
     refusal
 }
 
-/// The last refusal on any thread.
+/// The latest refusal on any thread.
 pub(crate) fn last_refusal() -> Option<Refusal> {
     LAST_REFUSAL.lock().map_or(None, |last| *last)
 }
 
-/// The last refusal on this thread since it was last asked: what tells a refused allocation from other errors.
+/// Takes the latest refusal on this thread. After an error, `Some` means that the cause was a refused allocation.
 #[must_use]
 pub fn take_refusal() -> Option<Refusal> {
     REFUSED.take()
 }
 
-/// Runs the part of a step that must not fail: nothing in it is refused. It may allocate a few small tensors, for
-/// which the memory limit keeps room.
+/// Runs the part of a step that must not fail: the budget refuses nothing within `work`. `work` may allocate a few
+/// small tensors, for which the memory limit keeps room.
 pub fn commit<T>(work: impl FnOnce() -> T) -> T {
     struct Ends(bool);
     impl Drop for Ends {
@@ -182,51 +187,52 @@ pub fn commit<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// The count of a thread's allocations towards the next one to be refused on purpose.
+/// Counts a thread's allocations towards the next injected refusal.
 #[derive(Debug, Clone, Copy)]
 struct Injection {
     n_allocations: u64,
-    /// Each attempt at one and the same step is let go four times as far as the one before.
+    /// How often the step was tried before; `u32::MAX` outside of a step.
     attempt: u32,
 }
 
-/// Refuses every `every`-th allocation made in a rehearsed step, as though the memory limit had no room; 0: none. A step that
-/// is tried again is let go four times as far before the next refusal, so that it ends.
+/// Refuses every `every`-th allocation within a step, as if the memory limit had no room, so that tests can exercise
+/// refusals; 0 refuses none. Each retry of a step gets four times as many allocations before the next refusal, so that
+/// every step ends.
 pub fn inject_refusals(every: u64) {
     REFUSE_EVERY.store(every, Relaxed);
 }
 
-/// Runs an attempt at a step, counting this thread's allocations for [`inject_refusals`]; `attempt` is how often the
-/// step has been tried before.
+/// Runs one attempt at a step and counts this thread's allocations for [`inject_refusals`]. `attempt` is how often the
+/// step was tried before.
 pub(crate) fn with_injected_refusals<T>(attempt: u32, work: impl FnOnce() -> T) -> T {
     struct Ends;
     impl Drop for Ends {
         fn drop(&mut self) {
-            INJECTION.set(INJECTION.get().map(|rehearsal| Injection { attempt: u32::MAX, ..rehearsal }));
+            INJECTION.set(INJECTION.get().map(|injection| Injection { attempt: u32::MAX, ..injection }));
         }
     }
-    let n_allocations = INJECTION.get().map_or(0, |rehearsal| rehearsal.n_allocations);
+    let n_allocations = INJECTION.get().map_or(0, |injection| injection.n_allocations);
     INJECTION.set(Some(Injection { n_allocations, attempt }));
     let _ends = Ends;
     work()
 }
 
-/// Whether this allocation of `bytes` is one to be refused on purpose.
+/// Whether [`inject_refusals`] refuses this allocation of `bytes`.
 pub(crate) fn injected_refusal(bytes: u64) -> bool {
     let every = REFUSE_EVERY.load(Relaxed);
     if every == 0 || IN_COMMIT.get() {
         return false;
     }
-    let Some(mut rehearsal) = INJECTION.get().filter(|rehearsal| rehearsal.attempt < u32::MAX) else {
+    let Some(mut injection) = INJECTION.get().filter(|injection| injection.attempt < u32::MAX) else {
         return false;
     };
-    rehearsal.n_allocations += 1;
-    let distance = every.saturating_mul(4u64.saturating_pow(rehearsal.attempt));
-    let refuses = rehearsal.n_allocations >= distance;
+    injection.n_allocations += 1;
+    let distance = every.saturating_mul(4u64.saturating_pow(injection.attempt));
+    let refuses = injection.n_allocations >= distance;
     if refuses {
-        rehearsal.n_allocations = 0;
+        injection.n_allocations = 0;
     }
-    INJECTION.set(Some(rehearsal));
+    INJECTION.set(Some(injection));
     if refuses {
         let _ = refuse(bytes);
     }

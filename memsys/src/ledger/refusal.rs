@@ -8,14 +8,14 @@ use std::fmt;
 use crate::ledger::{Owner, OwnerBytes, largest_owners};
 use crate::limit::Readable;
 
-/// An allocation that the memory limit had no room for.
+/// An allocation for which the memory limit had no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
-    /// Who asked.
+    /// The owner that asked.
     pub owner: Owner,
-    /// For how much.
+    /// The bytes that it asked for.
     pub wanted_bytes: u64,
-    /// What was left under the memory limit, after caches were collected.
+    /// The bytes that were left under the memory limit after caches were collected.
     pub left_bytes: u64,
     /// The memory limit.
     pub limit_bytes: u64,

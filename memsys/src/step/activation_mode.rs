@@ -1,21 +1,21 @@
-//! The activation modes: what can become of the tensors that forward saves for backward.
+//! Activation modes: what becomes of the tensors that forward saves for backward.
 //!
-//! This is the choice alone. `nn::activations` carries it out in libtorch.
+//! This is the choice alone, which needs no libtorch. `nn::activations` carries it out.
 
-/// What becomes of saved tensors between forward and backward.
+/// What becomes of saved tensors between forward and backward. Every mode gives the same gradients to the bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ActivationMode {
-    /// They stay: the fastest.
+    /// They stay in memory: the fastest mode.
     #[default]
     Keep,
-    /// Chains of stages keep the inputs of groups of stages alone, and backward runs each group again.
+    /// Of each group of stages only the input stays; backward runs the group again.
     Recompute,
-    /// Storages are written to a file in forward and read in backward.
+    /// Forward writes the storages to a file, and backward reads them.
     Spill,
 }
 
 impl ActivationMode {
-    /// Its name in a configuration.
+    /// The mode's name in a configuration.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! A learner step under the memory limit: what each way to compute it costs, and how a refused one is retried.
+//! A learner step under the memory limit: what each step configuration costs, and how a refused step is tried again.
 //!
 //! Reading order: [`activation_mode`], [`cost`], `retry`, [`ceiling`].
 

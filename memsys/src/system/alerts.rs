@@ -1,15 +1,9 @@
-//! Alerts: when to say that the memory limit is near, and saying it where it can do no harm.
+//! Alerts: callbacks that run when the process reaches a [level](crate::system::level), on a thread where they can do no
+//! harm.
 //!
-//! ```text
-//!         fraction of the memory limit held       0.70   0.75          0.85   0.90
-//! Normal ───────────────────────────────────────> Warning ─────────────> Critical      an alert each
-//!        <──────────────────────────────── Warning    <────────── Critical             silent
-//! ```
-//!
-//! A level is told once a crossing: it is left only when the fraction has fallen by a margin below its threshold, and
-//! the same level is not told again within a cool-down; what was crossed meanwhile is told at its end if it still holds.
-//! Callbacks run one after another on a thread of their own, fed by a bounded queue. One that panics is caught and
-//! counted; one that blocks delays later callbacks alone, and alerts that find the queue full are counted as dropped.
+//! Callbacks run one after another on a separate thread, which a bounded queue feeds. A callback that panics is caught
+//! and counted. A callback that blocks delays only later callbacks; alerts that find the queue full are dropped and
+//! counted. This module does not decide when to alert.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,15 +17,15 @@ use crate::limit::Readable;
 use crate::system::level::Level;
 use crate::system::snapshot::Snapshot;
 
-/// Alerts that can wait for callbacks.
+/// Number of alerts that can wait for callbacks.
 const QUEUE_LENGTH: usize = 16;
-/// How long the end of a system waits for callbacks that are still running.
+/// How long a drop waits for callbacks that are still running.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// A level that was reached.
+/// The process has reached a level.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Alert {
-    /// The level.
+    /// The level that was reached.
     pub level: Level,
     /// The reading that reached it.
     pub snapshot: Snapshot,
@@ -50,19 +44,19 @@ impl fmt::Display for Alert {
     }
 }
 
-/// Told of each alert.
+/// A callback that runs once for each alert.
 pub type OnAlert = dyn Fn(&Alert) + Send;
 
-/// What became of alerts.
+/// What happened to the alerts so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct AlertCounts {
     /// Alerts that were queued for the callbacks.
     pub n_queued: u64,
-    /// Alerts that every callback has been told of.
+    /// Alerts for which every callback has run.
     pub n_told: u64,
-    /// Alerts that found the queue full, because a callback blocks.
+    /// Alerts that were dropped because the queue was full.
     pub n_dropped: u64,
-    /// Callbacks that panicked, once each time.
+    /// Panics of callbacks.
     pub n_panics: u64,
 }
 
@@ -74,12 +68,12 @@ struct Counters {
     n_panics: AtomicU64,
 }
 
-/// The thread of the callbacks.
+/// The thread that runs the callbacks.
 #[derive(Debug)]
 pub(crate) struct Callbacks {
-    /// `None` once it ends.
+    /// `None` once the drop has begun.
     queue: Option<SyncSender<Alert>>,
-    /// Disconnected when the thread ends; nothing is ever sent.
+    /// Disconnects when the thread ends; nothing is ever sent.
     end: Mutex<Receiver<()>>,
     counters: Arc<Counters>,
 }
@@ -130,11 +124,11 @@ impl Callbacks {
 }
 
 impl Drop for Callbacks {
-    /// Waits a moment for the alerts that are queued; a callback that blocks is left behind.
+    /// Waits briefly for the queued alerts. A callback that blocks longer keeps its thread, which nobody joins.
     fn drop(&mut self) {
         self.queue = None;
         let end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
-        // Both outcomes will do: the thread has ended, or it is left behind.
+        // Both outcomes are fine: the thread has ended, or it still runs and is left alone.
         let _ = end.recv_timeout(PATIENCE);
     }
 }

@@ -2,25 +2,26 @@
 //!
 //! ```text
 //!         fraction of the memory limit held       0.70   0.75          0.85   0.90
-//! Normal ───────────────────────────────────────> Warning ─────────────> Critical      told once each
+//! Normal ───────────────────────────────────────> Warning ─────────────> Critical      announced once each
 //!        <──────────────────────────────── Warning    <────────── Critical             silent
 //! ```
 //!
 //! The process leaves a level only when the fraction falls by a margin below the level's threshold. The same level is
-//! not told again within a cool-down; a crossing that happens meanwhile is told at its end if it still holds. This is a
-//! plain state machine: the caller gives it the time, and tells people itself ([`alerts`](crate::system::alerts)).
+//! not announced again within a cool-down; a crossing that happens meanwhile is announced when the cool-down ends, if it
+//! still holds. This is a plain state machine: the caller passes the time in, and [`alerts`](crate::system::alerts)
+//! calls back.
 
 use std::fmt;
 
 /// How near the memory limit is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Level {
-    /// Far enough.
+    /// Below the warning level.
     #[default]
     Normal,
-    /// 75 % of the memory limit are held.
+    /// At least [`Thresholds::warning_fraction`] of the memory limit is held.
     Warning,
-    /// 90 % of the memory limit are held.
+    /// At least [`Thresholds::critical_fraction`] of the memory limit is held.
     Critical,
 }
 
@@ -34,26 +35,26 @@ impl fmt::Display for Level {
     }
 }
 
-/// Where policies and alerts set in. Fractions are of the memory limit.
+/// The thresholds of policies and alerts. Fractions are of the memory limit unless stated otherwise.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Thresholds {
-    /// From here on: [`Level::Warning`].
+    /// [`Level::Warning`] begins here.
     pub warning_fraction: f64,
-    /// From here on: [`Level::Critical`].
+    /// [`Level::Critical`] begins here.
     pub critical_fraction: f64,
-    /// A level is left when the fraction is this much below its threshold.
+    /// A level ends when the held fraction is this much below the level's threshold.
     pub hysteresis_fraction: f64,
-    /// Between two alerts of one level, and between two reliefs of one pressure, in milliseconds.
+    /// The shortest time between two alerts of one level, and between two reliefs, in milliseconds.
     pub cooldown_millis: u64,
-    /// Pressure from which caches are collected, in percent of the last ten seconds.
+    /// The pressure from which caches are collected, in percent of the last ten seconds.
     pub pressure_percent: f64,
-    /// The residual's budget, as a fraction of the resident bytes…
+    /// The residual's budget as a fraction of the resident bytes.
     pub residual_fraction: f64,
-    /// … and at least so many bytes.
+    /// The lowest budget of the residual, in bytes.
     pub residual_floor_bytes: u64,
-    /// Between two trims of the heap, in milliseconds.
+    /// The shortest time between two trims of the heap, in milliseconds.
     pub trim_interval_millis: u64,
-    /// Calm after which the step configuration is raised, in milliseconds.
+    /// How long it must be calm before the step configuration is raised, in milliseconds.
     pub calm_millis: u64,
 }
 
@@ -74,49 +75,50 @@ impl Default for Thresholds {
 }
 
 impl Thresholds {
-    /// Bytes that may be resident without an owner before something is done about it.
+    /// Bytes that may be resident and not counted before the heap is trimmed.
     #[must_use]
     pub fn residual_budget_bytes(&self, resident_bytes: u64) -> u64 {
         ((resident_bytes as f64 * self.residual_fraction) as u64).max(self.residual_floor_bytes)
     }
 }
 
-/// The level over time: a plain state machine.
+/// The level over time.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Levels {
     level: Level,
-    /// A crossing that was not told yet.
+    /// Whether a crossing was not announced yet.
     is_due: bool,
-    /// When the warning and the critical level were last told.
-    told_at_millis: [Option<u64>; 2],
+    /// When the warning and the critical level were last announced.
+    announced_at_millis: [Option<u64>; 2],
 }
 
 impl Levels {
-    /// The level of the last step.
+    /// The level after the latest [`step`](Self::step).
     #[must_use]
     pub fn level(&self) -> Level {
         self.level
     }
 
-    /// Takes the fraction of the memory limit that is held at `now_millis`; returns the level where it is to be told now.
+    /// Updates the level with the fraction of the memory limit that is held at `now_millis`. Returns the level if it is to
+    /// be announced now.
     pub fn step(&mut self, fraction: f64, now_millis: u64, thresholds: &Thresholds) -> Option<Level> {
         let level = self.next(fraction, thresholds);
         if level != self.level {
             self.is_due = level > self.level;
             self.level = level;
         }
-        let told_at_millis = match level {
+        let announced_at_millis = match level {
             Level::Normal => return None,
-            Level::Warning => &mut self.told_at_millis[0],
-            Level::Critical => &mut self.told_at_millis[1],
+            Level::Warning => &mut self.announced_at_millis[0],
+            Level::Critical => &mut self.announced_at_millis[1],
         };
         let is_cool =
-            told_at_millis.is_none_or(|told| now_millis.saturating_sub(told) >= thresholds.cooldown_millis);
+            announced_at_millis.is_none_or(|at| now_millis.saturating_sub(at) >= thresholds.cooldown_millis);
         if !(self.is_due && is_cool) {
             return None;
         }
         self.is_due = false;
-        *told_at_millis = Some(now_millis);
+        *announced_at_millis = Some(now_millis);
         Some(level)
     }
 
@@ -142,7 +144,7 @@ mod tests {
     use super::Level::{Critical, Normal, Warning};
     use super::*;
 
-    fn check(fractions: &[f64], told: &[Option<Level>]) {
+    fn check(fractions: &[f64], announced: &[Option<Level>]) {
         let (mut levels, thresholds) = (Levels::default(), Thresholds::default());
         // A minute apart: the cool-down is over at each.
         let seen: Vec<Option<Level>> = fractions
@@ -150,11 +152,11 @@ mod tests {
             .enumerate()
             .map(|(index, fraction)| levels.step(*fraction, index as u64 * 60_000, &thresholds))
             .collect();
-        assert_eq!(seen, told);
+        assert_eq!(seen, announced);
     }
 
     #[test]
-    fn a_level_is_told_once_a_crossing() {
+    fn a_level_is_announced_once_per_crossing() {
         check(&[0.5, 0.75, 0.8, 0.8, 0.9, 0.99], &[None, Some(Warning), None, None, Some(Critical), None]);
         check(&[0.5, 0.95, 0.95], &[None, Some(Critical), None]);
     }
@@ -169,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crossing_within_the_cool_down_is_told_at_its_end_if_it_still_holds() {
+    fn a_crossing_within_the_cool_down_is_announced_at_its_end_if_it_still_holds() {
         let (mut levels, thresholds) = (Levels::default(), Thresholds::default());
         assert_eq!(levels.step(0.8, 0, &thresholds), Some(Warning));
         assert_eq!(levels.step(0.1, 5_000, &thresholds), None);

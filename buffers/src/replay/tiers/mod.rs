@@ -15,7 +15,7 @@ use std::time::SystemTime;
 
 use memsys::ledger::Owner;
 use memsys::ledger::reservation::Reservation;
-use memsys::system::reclaimable::Buffer;
+use memsys::system::reclaimable::Reclaimable;
 
 use crate::error::{Error, Result};
 use crate::frames::{FrameStream, TierBytes};
@@ -83,7 +83,7 @@ pub struct ReplayBuffer {
     file: Mutex<Option<Arc<ChunkFile>>>,
 }
 
-impl Buffer for ReplayBuffer {
+impl Reclaimable for ReplayBuffer {
     fn name(&self) -> &'static str {
         "replay"
     }
