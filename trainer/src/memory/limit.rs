@@ -11,7 +11,7 @@ use memsys::os::probe::DeviceBytes;
 use memsys::step::cost::StepCosts;
 use memsys::step::retry::StepRunner;
 use memsys::system::MemoryOptimizationSystem;
-use memsys::system::policy::Thresholds;
+use memsys::system::level::Thresholds;
 use memsys::system::recommend;
 use memsys::{ledger, libtorch};
 use tch::Device;

@@ -16,7 +16,7 @@ use std::time::SystemTime;
 
 use memsys::ledger::Owner;
 use memsys::ledger::reservation::Reservation;
-use memsys::system::reclaimable::Buffer;
+use memsys::system::reclaimable::Reclaimable;
 
 use crate::error::{Error, Result};
 use crate::frames::{FrameStream, TierBytes};
@@ -84,7 +84,7 @@ pub struct ReplayBuffer {
     file: Mutex<Option<Arc<ChunkFile>>>,
 }
 
-impl Buffer for ReplayBuffer {
+impl Reclaimable for ReplayBuffer {
     fn name(&self) -> &'static str {
         "replay"
     }
