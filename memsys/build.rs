@@ -1,4 +1,5 @@
-//! Compiles the C++ shim against the libtorch that `LIBTORCH` names (set in `.cargo/config.toml`).
+//! Compiles the C++ shim against the libtorch that `LIBTORCH` names (set in `.cargo/config.toml`). Without the feature
+//! `libtorch` there is nothing to compile.
 
 use std::path::Path;
 
@@ -15,6 +16,9 @@ const SOURCES: [&str; 9] = [
 ];
 
 fn main() {
+    if std::env::var_os("CARGO_FEATURE_LIBTORCH").is_none() {
+        return;
+    }
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     println!("cargo:rerun-if-changed=csrc");
     let libtorch = std::env::var("LIBTORCH").unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What can go wrong in this crate.
+//! The errors of this crate.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -9,57 +9,57 @@ use crate::store::{DATA_OFFSET, Damage};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The border to libtorch refused a call.
+    /// `memsys` refused a call: the memory limit, libtorch or the system.
     #[error(transparent)]
     Libtorch(#[from] memsys::Error),
     /// tch refused a call.
     #[error(transparent)]
     Tch(#[from] tch::TchError),
-    /// A batch was asked of a replay that holds no transition.
+    /// The replay holds no transition to sample.
     #[error("the replay holds no transition yet")]
     Empty,
-    /// A saved state does not belong to this replay.
+    /// The saved replay does not fit the run that restores it.
     #[error("the saved replay has {what} {found}, this run has {wanted}")]
     Mismatch {
         /// The quantity that differs.
         what: &'static str,
-        /// What was saved.
+        /// Its value in the saved replay.
         found: usize,
-        /// What is needed.
+        /// Its value in this run.
         wanted: usize,
     },
-    /// A ratio of samples to inserts that no run can keep.
+    /// The ratio of samples to inserts is not a finite number above 0.
     #[error("samples per insert of {found}: a finite number above 0 is needed")]
     SamplesPerInsert {
-        /// What was asked for.
+        /// The requested ratio.
         found: f64,
     },
-    /// Sampling waits for more transitions than the replay ever holds.
+    /// Sampling would wait for more transitions than the replay can hold.
     #[error("sampling waits for {wanted} transitions, and the replay holds {capacity} at most")]
     NeverSamples {
         /// Transitions that sampling waits for.
         wanted: u64,
-        /// Transitions that the replay holds.
+        /// Transitions that the replay holds at most.
         capacity: u64,
     },
-    /// Within this band inserting and sampling can wait for each other.
+    /// The error buffer is so small that inserting and sampling can wait for each other.
     #[error(
         "an error buffer of {found} samples: below {least} (half of what one insertion and one batch move) inserting \
          and sampling can wait for each other"
     )]
     ErrorBuffer {
-        /// What was asked for.
+        /// The requested error buffer.
         found: f64,
-        /// The least that never stands still.
+        /// The smallest error buffer that cannot block.
         least: f64,
     },
-    /// A compressed chunk holds what no encoder writes.
+    /// The bytes of a compressed chunk are not what an encoder writes.
     #[error("a compressed chunk cannot be read: {what}")]
     Undecodable {
         /// What is wrong with it.
         what: &'static str,
     },
-    /// A part of a replay file is not what was written. The rest of the file can be read.
+    /// A part of a replay file differs from what was written. The rest of the file can be read.
     #[error("{}: {damage}", path.display())]
     Damaged {
         /// The file.
@@ -67,35 +67,35 @@ pub enum Error {
         /// What is damaged, and where.
         damage: Damage,
     },
-    /// A replay file of another version of this program.
+    /// Another version of this program wrote the replay file.
     #[error("{}: a replay file of version {found}, this program reads version {wanted}", path.display())]
     WrongVersion {
         /// The file.
         path: PathBuf,
-        /// Its version.
+        /// The version of the file.
         found: u32,
-        /// The version of this program.
+        /// The version that this program reads.
         wanted: u32,
     },
-    /// A replay file whose numbers are big-endian.
+    /// The numbers of the replay file are big-endian.
     #[error("{}: a replay file with big-endian numbers, replay files are little-endian", path.display())]
     WrongEndianness {
         /// The file.
         path: PathBuf,
     },
-    /// Some other file.
+    /// The file is not a replay file.
     #[error("{}: not a replay file", path.display())]
     NotAReplayFile {
         /// The file.
         path: PathBuf,
     },
-    /// Another process (or another writer of this one) writes the file.
+    /// Another process, or another writer of this process, writes the file.
     #[error("{}: the replay file is being written by another process", path.display())]
     Locked {
         /// The file.
         path: PathBuf,
     },
-    /// A replay file that ends before what was committed.
+    /// The replay file ends before the end of what was committed.
     #[error(
         "{}: the replay file was cut off: it has {found_bytes} bytes, {committed_bytes} were committed; {}",
         path.display(),
@@ -106,36 +106,36 @@ pub enum Error {
         path: PathBuf,
         /// Its length.
         found_bytes: u64,
-        /// The least length that it must have.
+        /// The length up to which it was committed.
         committed_bytes: u64,
     },
-    /// There is no room for what was to be written. What was committed before is kept.
+    /// The disk, a quota or a limit on the size of files leaves no room for a write. What was committed before stays.
     #[error("{}: cannot {action}: {source}; what was committed before is kept", path.display())]
     DiskFull {
         /// The file.
         path: PathBuf,
-        /// What was asked.
+        /// The refused action.
         action: &'static str,
-        /// What the system said: no space, a quota, or a limit on the size of files.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// A replay whose chunks may go to a file was given none.
+    /// The options of a mapped replay name no file.
     #[error("a mapped replay needs a file to map")]
     NoFile,
-    /// The system refused something of a file.
+    /// The system refused an action on a file.
     #[error("{}: cannot {action}: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What was asked.
+        /// The refused action.
         action: &'static str,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
 }
 
 impl Error {
-    /// What the system's refusal means for a file.
+    /// The error for an action on a file that the system refused.
     pub(crate) fn io(path: &Path, action: &'static str, source: std::io::Error) -> Self {
         let path = path.to_owned();
         match source.kind() {

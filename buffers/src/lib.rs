@@ -1,16 +1,17 @@
-//! Frame streams and replay: each feature row is stored once, a transition holds positions in the streams.
+//! Frame streams and replay: each feature row is stored once, and a transition holds positions in the streams.
 //!
 //! ```text
-//! FrameStream   rows of one width, appended once                         (a market's feature rows; an
-//!      ▲                                                                  environment's local numbers)
+//! FrameStream   rows of one width, appended once          (a market's feature rows; an environment's local rows)
+//!      ▲
 //!      │ windows (stream, end, length, stride)
-//! Scenes        what all environments share: the streams of each instrument
+//! Dataset       what all environments share: the streams of each instrument
 //!      ▲
 //!      │ ObservationRef (instrument, environment, t, local) = an observation in 12 bytes
-//! Replay        transitions, priorities, and the environments' local streams ──sample──> Batch (tensors)
+//! Replay        transitions, priorities, and the environments' local streams ──sample──> Batch
 //! ```
 //!
-//! Reading order: [`frames`], [`store`] (chunks of rows, and the file that outlives the process), then [`replay`]. The crate knows nothing of markets or of learning.
+//! Reading order: [`frames`], then [`store`] (chunks of rows, and the file that outlives the process), then [`replay`].
+//! The crate knows nothing of markets or of learning.
 
 pub mod error;
 pub mod frames;

@@ -1,6 +1,7 @@
-//! What one reading of the monitor costs: at the median by criterion, and at the 99.9th percentile over 100,000, each
-//! after a pause as the monitor's are. The percentile is the clock's on the wall: on a machine whose cores are all busy
-//! it is that of the scheduler.
+//! The cost of one reading of the monitor: the median by criterion, and percentiles over 100,000 readings.
+//!
+//! A pause comes before each reading, because the monitor pauses too and finds cold caches. The percentiles are of
+//! wall-clock time: on a machine whose cores are all busy they show the scheduler's delays.
 #![allow(missing_docs, reason = "criterion's macros write undocumented functions")]
 
 use std::hint::black_box;
@@ -13,7 +14,7 @@ use memsys::limit::MemoryLimit;
 use memsys::system::MemoryOptimizationSystem;
 use memsys::system::snapshot::Snapshot;
 
-/// Owners of a run, a few more than one has.
+/// A few more owners than a run has.
 const OWNERS: [&str; 24] = [
     "bench/0", "bench/1", "bench/2", "bench/3", "bench/4", "bench/5", "bench/6", "bench/7", "bench/8",
     "bench/9", "bench/10", "bench/11", "bench/12", "bench/13", "bench/14", "bench/15", "bench/16",
@@ -29,7 +30,7 @@ fn reading(criterion: &mut Criterion) {
         reservation
     });
     let builder = MemoryOptimizationSystem::builder().limit(MemoryLimit::Percent(60.0));
-    // The bench takes the turns; the monitor's own thread sleeps.
+    // The bench takes the turns, and the monitor's thread sleeps.
     let system = match builder.interval(Duration::from_secs(1 << 20)).on_alert(|_| ()).start() {
         Ok(system) => system,
         Err(failure) => panic!("{failure}"),

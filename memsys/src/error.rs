@@ -1,28 +1,31 @@
-//! What can go wrong in this crate.
+//! The errors of this crate.
 
 use std::path::PathBuf;
 
-use crate::ledger::budget::Refusal;
+use crate::ledger::refusal::Refusal;
 
 /// An error of the memory system.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// libtorch refused a call.
+    /// A call to libtorch failed.
+    #[cfg(feature = "libtorch")]
     #[error("libtorch could not {what}: {message}")]
     Libtorch {
-        /// What was asked of it.
+        /// What the call was for.
         what: &'static str,
-        /// What it said.
+        /// What libtorch said.
         message: String,
     },
-    /// tch refused a call.
+    /// A call to tch failed.
+    #[cfg(feature = "libtorch")]
     #[error(transparent)]
     Tch(#[from] tch::TchError),
-    /// The loaded libtorch is of another version.
+    /// The loaded libtorch has another version than this program is built for.
+    #[cfg(feature = "libtorch")]
     #[error("libtorch {wanted} is needed, but {} holds {found}: run `make setup`", folder.display())]
     WrongLibtorch {
-        /// Where it was loaded from.
+        /// The folder that libtorch was loaded from.
         folder: PathBuf,
         /// The version found.
         found: String,
@@ -32,7 +35,7 @@ pub enum Error {
     /// The memory limit has no room for an allocation.
     #[error("out of memory: {0}")]
     Refused(Refusal),
-    /// The system does not tell what was asked.
+    /// The operating system does not tell a quantity.
     #[error("cannot read {what} from {}", path.display())]
     Probe {
         /// The quantity.
@@ -40,23 +43,25 @@ pub enum Error {
         /// The file that should hold it.
         path: PathBuf,
     },
-    /// The system starts no thread.
+    /// The operating system does not start a thread.
     #[error("cannot start the thread of the {what}: {source}")]
     Thread {
-        /// What it is for.
+        /// What the thread is for.
         what: &'static str,
-        /// What the system said.
+        /// What the operating system said.
         source: std::io::Error,
     },
-    /// No file for spilled activations can be made.
+    /// A file for spilled activations cannot be made.
+    #[cfg(feature = "libtorch")]
     #[error("cannot spill activations into {}: {source}", folder.display())]
     SpillFolder {
         /// The folder.
         folder: PathBuf,
-        /// What the system said.
+        /// What the operating system said.
         source: std::io::Error,
     },
-    /// A kind of number that autocast does not cast to on a device.
+    /// Autocast does not cast to this kind of number on this device.
+    #[cfg(feature = "libtorch")]
     #[error("autocast on {device} casts to bfloat16, and on CUDA to float16 too, but not to {kind:?}")]
     AutocastKind {
         /// The kind asked for.

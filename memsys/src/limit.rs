@@ -1,8 +1,11 @@
-//! The memory limit, how many bytes a run may hold resident, as the user writes it: `2GiB`, `1.5GB`, `1073741824` or `60%`.
+//! The memory limit as the user writes it (`2GiB`, `1.5GB`, `1073741824` or `60%`), and bytes as people read them.
+//!
+//! The limit is for the whole resident set of the process. This module reads and prints it;
+//! [`budget`](crate::ledger::budget) enforces it.
 
 use std::fmt;
 
-/// Units of bytes, the longer spelling of the same ending first.
+/// Units of bytes.
 const UNITS: [(&str, u64); 9] = [
     ("KiB", 1 << 10),
     ("MiB", 1 << 20),
@@ -15,25 +18,25 @@ const UNITS: [(&str, u64); 9] = [
     ("B", 1),
 ];
 
-/// What a memory line looks like, for the faults that say so.
+/// The accepted spellings, for error messages.
 const FORMS: &str = "write a size such as 2GiB, 512MiB or 1.5GB, a number of bytes, or a share such as 60%";
 
-/// The memory limit that the process does not load past: its whole resident set.
+/// How many bytes the process may hold resident.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum MemoryLimit {
     /// This many bytes; 1 or more.
     Bytes(u64),
-    /// This share of what the machine or its control group allows, in percent; above 0, up to 100.
+    /// This share, in percent, of what the machine or its control group allows; above 0, up to 100.
     Percent(f64),
 }
 
 impl MemoryLimit {
-    /// Reads `2GiB` (powers of 1,024), `1.5GB` (powers of 1,000), a plain number of bytes, or `60%`. Case does
-    /// not matter, and a space may stand before the unit. Part of a byte is cut off.
+    /// Reads `2GiB` (powers of 1,024), `1.5GB` (powers of 1,000), a plain number of bytes, or `60%`. Case does not
+    /// matter, and spaces may stand before the unit. A fraction of a byte is cut off.
     ///
     /// # Errors
-    /// A sentence that says what is wrong with `text` and what to write: not a number, an unknown unit, nothing
-    /// or less than nothing, more than 100 %, or more bytes than a `u64` counts.
+    /// A sentence that says what is wrong with `text` and what to write instead: `text` is not a number, has an unknown
+    /// unit, is zero or negative, exceeds 100 %, or is more bytes than a `u64` counts.
     pub fn parse(text: &str) -> Result<Self, String> {
         let trimmed = text.trim();
         if trimmed.starts_with('-') {
@@ -59,7 +62,7 @@ impl MemoryLimit {
                         "`{unit}` is not a unit of bytes (B, KB, MB, GB, TB, KiB, MiB, GiB, TiB): {FORMS}"
                     )
                 })?;
-                // Whole numbers stay whole numbers: f64 holds no more than 2^53 of them.
+                // An f64 holds whole numbers exactly up to 2^53 only, so a whole number stays a u64.
                 whole.map_or_else(|_| cut_to_bytes(number, factor), |whole| whole.checked_mul(factor))
             }
         };
@@ -70,8 +73,8 @@ impl MemoryLimit {
         }
     }
 
-    /// The memory limit in bytes, where the machine or its control group allows `available_bytes`. A size may lie above
-    /// what is available: whether that is a fault is not decided here.
+    /// The memory limit in bytes, where the machine or its control group allows `available_bytes`. A size may exceed
+    /// `available_bytes`; the caller decides whether that is an error.
     #[must_use]
     pub fn limit_bytes(self, available_bytes: u64) -> u64 {
         match self {
@@ -156,6 +159,21 @@ impl<'de> serde::Deserialize<'de> for MemoryLimit {
             }
         }
         deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// Prints bytes for people: a whole number below 10,000, else KiB, MiB or GiB with decimals.
+pub(crate) struct Readable(pub(crate) u64);
+
+impl fmt::Display for Readable {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.0 as f64;
+        match self.0 {
+            0..10_000 => write!(formatter, "{} B", self.0),
+            10_000..1_048_576 => write!(formatter, "{:.1} KiB", bytes / 1024.0),
+            1_048_576..1_073_741_824 => write!(formatter, "{:.1} MiB", bytes / 1_048_576.0),
+            _ => write!(formatter, "{:.2} GiB", bytes / 1_073_741_824.0),
+        }
     }
 }
 

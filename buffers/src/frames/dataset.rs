@@ -1,4 +1,5 @@
-//! What an observation is: a place, and the views that are windows at that place.
+//! An observation is a reference and the views: each view is a window over a stream, and the reference says where the
+//! windows end.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,32 +9,32 @@ use crate::error::{Error, Result};
 use crate::frames::stream::{FrameStream, TierBytes};
 use crate::store::{ChunkCache, ChunkWriter, Durability, StoreOptions, Tier};
 
-/// Bytes of decompressed chunks that the streams of all instruments keep together.
+/// Bytes of decompressed chunks that the streams of all instruments cache together.
 const CACHE_BYTES: u64 = 16 << 20;
 
-/// Which of a place's numbers says where a view's window ends.
+/// Which clock says where a view's window ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Clock {
-    /// The step: one row for each step of the instrument.
+    /// The decision clock: the window ends with row `t` of the instrument.
     Decision,
-    /// The row of a slower clock that was visible at the step ([`Instrument::slow_row`]).
+    /// A slower clock: the window ends with the row that was visible at `t` ([`Instrument::slow_row`]).
     Slow,
-    /// The environment's local position, in its local stream.
+    /// The environment's own steps: the window ends with row `local` of the environment's local stream.
     Local,
 }
 
 /// One part of an observation: a window of `length` rows, `stride` apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct View {
-    /// What it shows.
+    /// The name, for messages.
     pub name: &'static str,
     /// Rows of the window.
     pub length: usize,
-    /// Numbers in a row.
+    /// Numbers per row.
     pub width: usize,
-    /// Rows from one row of the window to the next.
+    /// Distance between neighbouring rows of the window, in rows of the stream.
     pub stride: usize,
-    /// Where it ends.
+    /// The clock that says where the window ends.
     pub clock: Clock,
 }
 
@@ -45,14 +46,14 @@ impl View {
     }
 }
 
-/// Where an observation lies. Two steps of an environment differ in it; all rows are stored once.
+/// Where the windows of an observation end. The rows themselves are stored once, in the streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ObservationRef {
-    /// Which instrument.
+    /// The instrument's number in the [`Dataset`].
     pub instrument: u16,
-    /// Which environment saw it.
+    /// The number of the environment that made the observation.
     pub environment: u16,
-    /// Step of the instrument.
+    /// Step on the decision clock.
     pub t: u32,
     /// Row of the environment's local stream.
     pub local: u32,
@@ -61,7 +62,7 @@ pub struct ObservationRef {
 /// The streams of one instrument.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Instrument {
-    /// One for each view of the instruments, in order; views with [`Clock::Local`] have an empty one.
+    /// One stream per view, in the views' order. The stream of a view with [`Clock::Local`] is empty.
     pub streams: Vec<FrameStream>,
     /// For each step the newest row of the slow clock that was visible.
     pub slow_row: Vec<u32>,
@@ -69,27 +70,27 @@ pub struct Instrument {
     pub first_step: usize,
 }
 
-/// All instruments and the views over them: what environments, actors and the replay share.
+/// All instruments and the views over them. Environments, actors and the replay share it.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Dataset {
     views: Vec<View>,
-    dataset: Vec<Instrument>,
+    instruments: Vec<Instrument>,
 }
 
 impl Dataset {
-    /// Puts instruments under views.
+    /// A dataset of these instruments under these views.
     ///
     /// # Panics
-    /// Where an instrument's streams do not fit the views.
+    /// If the streams of an instrument do not fit the views.
     #[must_use]
-    pub fn new(views: Vec<View>, dataset: Vec<Instrument>) -> Self {
-        for instrument in &dataset {
-            assert_eq!(instrument.streams.len(), views.len(), "one stream a view");
+    pub fn new(views: Vec<View>, instruments: Vec<Instrument>) -> Self {
+        for instrument in &instruments {
+            assert_eq!(instrument.streams.len(), views.len(), "one stream per view");
             for (stream, view) in instrument.streams.iter().zip(&views) {
                 assert_eq!(stream.width(), view.width, "{}: a stream of another width", view.name);
             }
         }
-        Self { views, dataset }
+        Self { views, instruments }
     }
 
     /// The views, in the order of an observation's tensors.
@@ -98,63 +99,63 @@ impl Dataset {
         &self.views
     }
 
-    /// Rows of an environment's local stream that an observation shows at most, counted back from its local row.
+    /// The most rows of an environment's local stream that one observation can show, its own local row included.
     #[must_use]
     pub fn local_reach(&self) -> usize {
         let local = self.views.iter().filter(|view| view.clock == Clock::Local);
         local.map(|view| (view.length - 1) * view.stride + 1).max().unwrap_or(0)
     }
 
-    /// How many instruments there are.
+    /// Number of instruments.
     #[must_use]
     pub fn n_instruments(&self) -> usize {
-        self.dataset.len()
+        self.instruments.len()
     }
 
-    /// Steps of an instrument.
+    /// Number of an instrument's steps on the decision clock.
     #[must_use]
     pub fn n_steps(&self, instrument: u16) -> usize {
-        self.dataset[instrument as usize].slow_row.len()
+        self.instruments[instrument as usize].slow_row.len()
     }
 
     /// The first step of an instrument at which every window is full.
     #[must_use]
     pub fn first_step(&self, instrument: u16) -> usize {
-        self.dataset[instrument as usize].first_step
+        self.instruments[instrument as usize].first_step
     }
 
-    /// The row of the slow clock visible at a step.
+    /// The newest row of the slow clock that is visible at step `t`.
     #[must_use]
     pub fn slow_row(&self, instrument: u16, t: u32) -> u32 {
-        self.dataset[instrument as usize].slow_row[t as usize]
+        self.instruments[instrument as usize].slow_row[t as usize]
     }
 
-    /// The stream of a view in an instrument.
+    /// The stream of an instrument for a view.
     #[must_use]
     pub fn stream(&self, view: usize, instrument: u16) -> &FrameStream {
-        &self.dataset[instrument as usize].streams[view]
+        &self.instruments[instrument as usize].streams[view]
     }
 
-    /// The streams of a view, an instrument each.
+    /// The streams of all instruments for a view.
     pub(crate) fn streams_of(&self, view: usize) -> impl Iterator<Item = &FrameStream> {
-        self.dataset.iter().map(move |instrument| &instrument.streams[view])
+        self.instruments.iter().map(move |instrument| &instrument.streams[view])
     }
 
-    /// Bytes of all streams and maps.
+    /// Bytes of all streams and of the maps to the slow clock.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let of = |instrument: &Instrument| {
             instrument.streams.iter().map(FrameStream::bytes).sum::<u64>()
                 + instrument.slow_row.capacity() as u64 * 4
         };
-        self.dataset.iter().map(of).sum()
+        self.instruments.iter().map(of).sum()
     }
 
     /// Bytes of the streams by tier.
     #[must_use]
     pub fn tier_bytes(&self) -> TierBytes {
         let streams =
-            self.dataset.iter().flat_map(|instrument| &instrument.streams).map(FrameStream::tier_bytes);
+            self.instruments.iter().flat_map(|instrument| &instrument.streams).map(FrameStream::tier_bytes);
         streams.fold(TierBytes::default(), |sum, of| TierBytes {
             hot: sum.hot + of.hot,
             compressed: sum.compressed + of.compressed,
@@ -162,15 +163,15 @@ impl Dataset {
         })
     }
 
-    /// Moves the streams' full chunks down, the largest stream's first, until they take no more memory than the
-    /// options say. To be called once, before the instruments are shared. A file is made anew: streams are computed from
-    /// the data at each start.
+    /// Moves the full chunks of the streams down the tiers, the largest stream first, until they fit the budget of
+    /// `options`. Call it once, before the instruments are shared. It writes a new file, because each start of the
+    /// program computes the streams from the data again.
     ///
     /// # Errors
-    /// [`Error::NoFile`], or where the file cannot be written.
+    /// [`Error::NoFile`], or if the file cannot be written.
     pub fn enforce_budget(&mut self, options: &StoreOptions) -> Result<()> {
         let mut streams: Vec<&mut FrameStream> =
-            self.dataset.iter_mut().flat_map(|instrument| &mut instrument.streams).collect();
+            self.instruments.iter_mut().flat_map(|instrument| &mut instrument.streams).collect();
         let mut held: u64 = streams.iter().map(|stream| stream.bytes()).sum();
         if held <= options.begin_bytes() {
             return Ok(());
@@ -205,13 +206,13 @@ impl Dataset {
         })
     }
 
-    /// Copies the window of view `view` at a step into `out` (`length × width` numbers).
+    /// Copies the window of view `view` at step `t` into `out` (`length × width` numbers).
     ///
     /// # Panics
-    /// Where the view is the environment's own, or the window reaches over the stream's beginning.
+    /// If the view is on [`Clock::Local`], or the window begins before the stream.
     pub fn copy_window(&self, view: usize, instrument: u16, t: u32, out: &mut [f32]) {
         let View { length, stride, clock, .. } = self.views[view];
-        let instrument = &self.dataset[instrument as usize];
+        let instrument = &self.instruments[instrument as usize];
         let end = match clock {
             Clock::Decision => t,
             Clock::Slow => instrument.slow_row[t as usize],

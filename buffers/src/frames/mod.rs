@@ -1,4 +1,4 @@
-//! Streams of rows, and windows over them.
+//! Streams of rows, windows over them, and references to observations.
 
 mod dataset;
 mod stream;

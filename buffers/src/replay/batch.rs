@@ -1,4 +1,4 @@
-//! A batch: what was drawn, in tensors that are filled again and again.
+//! A batch of transitions in tensors, which are filled again and again.
 
 use memsys::libtorch::exclusive_tensor_data;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -9,16 +9,16 @@ use crate::frames::{ObservationRef, View};
 use crate::replay::sampler::Drawn;
 use crate::replay::transitions::Slot;
 
-/// A batch, ready for the learner. `B` transitions; observations are one `B × length × width` tensor a view.
+/// A batch of `B` transitions. Observations are one `B × length × width` f32 tensor per view.
 #[derive(Debug)]
 pub struct Batch {
-    /// What was acted on, a tensor a view.
+    /// The observations in which the actions were taken, one tensor per view.
     pub observations: Vec<Tensor>,
-    /// What is bootstrapped from, a tensor a view.
+    /// The observations to bootstrap from, one tensor per view.
     pub next_observations: Vec<Tensor>,
-    /// Where the observations lie.
+    /// References to the observations.
     pub observation_refs: Vec<ObservationRef>,
-    /// Where the next observations lie.
+    /// References to the observations to bootstrap from.
     pub next_observation_refs: Vec<ObservationRef>,
     /// Actions, i64, `B`.
     pub actions: Tensor,
@@ -30,14 +30,14 @@ pub struct Batch {
     pub weights: Tensor,
     /// For [`Replay::update_priorities`](crate::replay::Replay::update_priorities).
     pub slots: Vec<Slot>,
-    /// The bytes of `actions`, which is a view of it: so it can be told whether anything else holds them.
+    /// The storage that `actions` is a view of. Holding it shows whether anything else holds the actions.
     action_bytes: Tensor,
-    /// Room to draw in, kept from batch to batch.
+    /// The columns that are drawn into, kept from batch to batch.
     drawn: Drawn,
 }
 
 impl Default for Batch {
-    /// Without transitions, to be sampled into.
+    /// An empty batch to sample into.
     fn default() -> Self {
         Self {
             observations: Vec::new(),
@@ -97,7 +97,7 @@ impl Batch {
 
     /// Puts what was drawn into the batch, beside the observations.
     pub(super) fn put_columns(&mut self, mut drawn: Drawn) -> Result<()> {
-        // The view goes first, so that it is not what holds its bytes.
+        // The old view is dropped first, or it would count as another holder of the storage.
         self.actions = Tensor::new();
         let n_halves = 2 * drawn.actions.len() as i64;
         let halves: &[f32] = bytemuck::cast_slice(&drawn.actions);
@@ -124,7 +124,7 @@ fn put(tensor: &mut Tensor, shape: &[i64], numbers: &[f32]) -> Result<()> {
     Ok(())
 }
 
-/// A tensor that does not fit, or that something else holds, gives way to a fresh one.
+/// Replaces a tensor that has another shape, or that something else holds, by a new one.
 fn make_writable(tensor: &mut Tensor, shape: &[i64]) -> Result<()> {
     if exclusive_tensor_data(tensor, shape)?.is_none() {
         *tensor = Tensor::f_empty(shape, (Kind::Float, Device::Cpu))?;
@@ -136,9 +136,9 @@ fn numbers_of<'a>(tensor: &'a mut Tensor, shape: &[i64]) -> Result<&'a mut [f32]
     Ok(exclusive_tensor_data(tensor, shape)?.expect("a fresh tensor is held once"))
 }
 
-/// A batch as part of a saved state: numbers and shapes.
+/// A batch as part of a saved state.
 #[derive(Serialize, Deserialize)]
-struct Saved {
+struct BatchSnapshot {
     views: [Vec<([i64; 3], Vec<f32>)>; 2],
     observation_refs: [Vec<ObservationRef>; 2],
     actions: Vec<i64>,
@@ -157,8 +157,8 @@ impl Serialize for Batch {
             };
             tensors.iter().map(view).collect::<std::result::Result<Vec<_>, _>>()
         };
-        let saved = || -> std::result::Result<Saved, tch::TchError> {
-            Ok(Saved {
+        let saved = || -> std::result::Result<BatchSnapshot, tch::TchError> {
+            Ok(BatchSnapshot {
                 views: [views(&self.observations)?, views(&self.next_observations)?],
                 observation_refs: [self.observation_refs.clone(), self.next_observation_refs.clone()],
                 actions: Vec::try_from(&self.actions)?,
@@ -174,8 +174,8 @@ impl Serialize for Batch {
 
 impl<'de> Deserialize<'de> for Batch {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        let Saved { views, observation_refs, actions, rewards, discounts, weights, slots } =
-            Saved::deserialize(deserializer)?;
+        let BatchSnapshot { views, observation_refs, actions, rewards, discounts, weights, slots } =
+            BatchSnapshot::deserialize(deserializer)?;
         let restore = || -> Result<Self> {
             let mut batch = Self::default();
             for (views, tensors) in views.iter().zip([&mut batch.observations, &mut batch.next_observations])

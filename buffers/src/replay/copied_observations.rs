@@ -1,17 +1,17 @@
-//! Whole observations copied into the replay, both of each transition: the usual way, kept to compare with.
+//! A replay that copies both whole observations of each transition. This is the usual design, kept for comparison.
 
 use crate::frames::View;
 
 /// The two observations of every transition, side by side.
 #[derive(Debug, Default)]
-pub(super) struct Copies {
-    /// Where each view begins in an observation; the last is its length.
+pub(super) struct CopiedObservations {
+    /// Where each view begins in an observation. The last offset is the observation's length.
     offsets: Vec<usize>,
     numbers: Vec<f32>,
 }
 
-impl Copies {
-    /// Room for `capacity` transitions over `views`.
+impl CopiedObservations {
+    /// Empty, for `capacity` transitions over `views`.
     pub(super) fn new(views: &[View], capacity: usize) -> Self {
         let mut offsets = vec![0];
         for view in views {
@@ -25,12 +25,12 @@ impl Copies {
         self.offsets[self.offsets.len() - 1]
     }
 
-    /// Bytes held.
+    /// Bytes of the copied numbers.
     pub(super) fn bytes(&self) -> u64 {
         self.numbers.len() as u64 * 4
     }
 
-    /// Room for the two observations of the transition at `index`, which is at most one past the last.
+    /// The two observations of the transition at `index`, to be written. `index` is at most one past the last.
     pub(super) fn at_mut(&mut self, index: usize) -> [&mut [f32]; 2] {
         let len = self.observation_len();
         let end = (index + 1) * 2 * len;
@@ -41,8 +41,8 @@ impl Copies {
         [observation, next]
     }
 
-    /// Copies the windows of a view, and the next ones, of the transitions at `indices` into `now` and `next`, which
-    /// have room for them.
+    /// Copies the windows of a view of the transitions at `indices` into `now`, and the windows to bootstrap from into
+    /// `next`.
     pub(super) fn gather(&self, view: usize, indices: &[usize], [now, next]: [&mut [f32]; 2]) {
         let len = self.observation_len();
         let (start, end) = (self.offsets[view], self.offsets[view + 1]);

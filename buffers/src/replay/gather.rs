@@ -1,28 +1,26 @@
-//! Copies the windows of many places, those of a view side by side.
+//! Copies the windows of many observations, those of one view side by side.
 //!
-//! Scattered windows are bound by waits for memory, not by the copying. So of a block of windows it is first found
-//! out where they all end, then they are read ahead, then copied: the waits of a block overlap.
+//! Memory latency and not copying bounds the speed of scattered windows. So gathering works in blocks: it finds where all
+//! windows of a block end, prefetches them, and then copies them. The latencies of a block overlap.
 
 use crate::error::Result;
 use crate::frames::{Clock, Dataset, FrameStream, ObservationRef, View};
 
-/// Windows whose waits for memory overlap.
+/// Windows per block.
 const BLOCK: usize = 16;
 
 /// A window's stream and its last row.
 type End<'a> = (&'a FrameStream, usize);
 
-/// Copies the windows of one of the instruments' views at `observation_refs` and at `next_observation_refs` (as many, each a little later than
-/// its place) into `now` and `next`, which have room for `n × length × width` numbers. The two windows of a transition
-/// are copied together, as they mostly share their rows. Room that is filled again and again is faster than fresh
-/// memory. Nothing is allocated.
+/// Copies the windows of view number `view` at `observation_refs` into `now` and those at `next_observation_refs` into
+/// `next`. Each output has `n × length × width` numbers. The two windows of a transition mostly share their rows, so they
+/// are copied together. Allocates nothing; outputs that are reused are faster than fresh memory.
 ///
 /// # Errors
-/// Where a mapped chunk cannot be read.
+/// If a mapped chunk cannot be read.
 ///
 /// # Panics
-/// Where a window reaches outside its stream, there are not as many next places as places, or room is of
-/// another size.
+/// If a window reaches outside its stream, the two lists differ in length, or an output has another size.
 pub fn gather(
     dataset: &Dataset,
     local: &[FrameStream],
@@ -30,7 +28,11 @@ pub fn gather(
     [observation_refs, next_observation_refs]: [&[ObservationRef]; 2],
     [now, next]: [&mut [f32]; 2],
 ) -> Result<()> {
-    assert_eq!(observation_refs.len(), next_observation_refs.len(), "a next place for each place");
+    assert_eq!(
+        observation_refs.len(),
+        next_observation_refs.len(),
+        "a next observation for each observation"
+    );
     let (index, view) = (view, &dataset.views()[view]);
     let n_numbers = view.n_numbers();
     assert_eq!([now.len(), next.len()], [observation_refs.len() * n_numbers; 2], "room of another size");
@@ -39,27 +41,23 @@ pub fn gather(
     for ((observation_refs, next_observation_refs), (now, next)) in observation_refs.zip(rooms) {
         let first = end(dataset, local, index, &observation_refs[0]);
         let mut ends = [[first; 2]; BLOCK];
-        for (ends, (observation, next_observation_ref)) in
-            ends.iter_mut().zip(observation_refs.iter().zip(next_observation_refs))
-        {
-            *ends =
-                [end(dataset, local, index, observation), end(dataset, local, index, next_observation_ref)];
+        for (ends, (now, next)) in ends.iter_mut().zip(observation_refs.iter().zip(next_observation_refs)) {
+            *ends = [now, next].map(|observation_ref| end(dataset, local, index, observation_ref));
         }
         copy_block(view, &ends[..observation_refs.len()], now, next)?;
     }
     Ok(())
 }
 
-/// Has the system begin to read from files what the windows at these places will need.
+/// Asks the system to begin reading the parts of files that the windows of these observations need.
 pub fn will_need(dataset: &Dataset, local: &[FrameStream], observation_refs: [&[ObservationRef]; 2]) {
     for (index, view) in dataset.views().iter().enumerate() {
-        for (observation, next_observation_ref) in observation_refs[0].iter().zip(observation_refs[1]) {
-            let ends = [observation, next_observation_ref]
-                .map(|observation| end(dataset, local, index, observation));
+        for (now, next) in observation_refs[0].iter().zip(observation_refs[1]) {
+            let ends = [now, next].map(|observation_ref| end(dataset, local, index, observation_ref));
             let [(stream, row), (next_stream, next_row)] = ends;
             let apart = next_row.abs_diff(row);
             if std::ptr::eq(stream, next_stream) && view.stride == 1 && apart <= view.length.max(8) {
-                // The two mostly lie in the same pages.
+                // The two windows mostly lie in the same pages.
                 stream.will_need(row.max(next_row), view.length + apart, 1);
             } else {
                 ends.iter().for_each(|(stream, row)| stream.will_need(*row, view.length, view.stride));
@@ -92,15 +90,13 @@ fn end<'a>(
     dataset: &'a Dataset,
     local: &'a [FrameStream],
     view: usize,
-    observation: &ObservationRef,
+    observation_ref: &ObservationRef,
 ) -> End<'a> {
+    let ObservationRef { instrument, environment, t, local: row } = *observation_ref;
     match dataset.views()[view].clock {
-        Clock::Decision => (dataset.stream(view, observation.instrument), observation.t as usize),
-        Clock::Slow => (
-            dataset.stream(view, observation.instrument),
-            dataset.slow_row(observation.instrument, observation.t) as usize,
-        ),
-        Clock::Local => (&local[usize::from(observation.environment)], observation.local as usize),
+        Clock::Decision => (dataset.stream(view, instrument), t as usize),
+        Clock::Slow => (dataset.stream(view, instrument), dataset.slow_row(instrument, t) as usize),
+        Clock::Local => (&local[usize::from(environment)], row as usize),
     }
 }
 
@@ -129,7 +125,7 @@ mod tests {
                 view("fast", 60, 7, 1, Clock::Decision),
                 view("strided", 20, 8, 6, Clock::Decision),
                 view("row", 1, 5, 1, Clock::Decision),
-                view("own", 1, narrow, 1, Clock::Local),
+                view("local", 1, narrow, 1, Clock::Local),
             ];
             let stream = |view: &View, n_rows| numbered(if view.clock == Clock::Local { 0 } else { n_rows }, view.width);
             let instrument = |n_rows: usize| Instrument {
@@ -158,11 +154,11 @@ mod tests {
             }
             for (observation_refs, gathered) in observation_refs.iter().zip(&gathered) {
                 for (index, view) in views.iter().enumerate() {
-                    let plain: Vec<f32> = observation_refs.iter().flat_map(|observation| {
+                    let plain: Vec<f32> = observation_refs.iter().flat_map(|observation_ref| {
                         let end = match view.clock {
-                            Clock::Decision => observation.t,
-                            Clock::Slow => observation.t / 3,
-                            Clock::Local => observation.local,
+                            Clock::Decision => observation_ref.t,
+                            Clock::Slow => observation_ref.t / 3,
+                            Clock::Local => observation_ref.local,
                         } as usize;
                         (0..view.length).flat_map(move |i| {
                             let row = end - (view.length - 1 - i) * view.stride;

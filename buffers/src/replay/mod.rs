@@ -1,17 +1,16 @@
 //! Prioritized replay over positions in the streams.
 //!
 //! ```text
-//! accumulator ──> Transition ──> Sampler: ring of transitions, priorities, sum tree ──> Drawn (places, weights)
+//! Accumulator ──> Transition ──> Sampler: ring of transitions, priorities, sum tree ──> Drawn (references, weights)
 //!   n-step                          │                                                      │
-//!                                   └ Sequences: the same for recurrent learners        windows
+//!                                   └ Sequences: the same for recurrent learners         gather
 //!                                                                                          ▼
-//!                                Replay = Sampler + the environments' local rows ────────> Batch (tensors)
+//!                                Replay = Sampler + the environments' local rows ────────> Batch
 //! ```
 //!
-//! Reading order: [`accumulator`], [`transitions`], [`sum_tree`], [`priorities`], [`sampler`], [`windows`],
-//! `tiers`, [`Replay`]; then [`sequences`], [`rate_limiter`] and [`shared`] (the same for many threads). Nothing here
-//! copies an observation until a batch is
-//! built, and of all this only [`Replay`] knows of tensors.
+//! Reading order: [`n_step`], [`transitions`], [`sum_tree`], [`priorities`], [`sampler`], [`gather`](mod@gather), `tiers`,
+//! [`Replay`]; then [`sequences`], [`rate_limiter`] and [`shared`] (a replay for many threads). No observation is copied
+//! before a batch is gathered.
 
 mod batch;
 pub mod config;
@@ -42,25 +41,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::frames::ObservationRef;
 
-/// An n-step transition: from an observation, by an action, to the observation that is bootstrapped from.
+/// An n-step transition: an observation, the action taken there, and the observation to bootstrap from.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Transition {
-    /// The observation acted on.
+    /// The observation in which the action was taken.
     pub from: ObservationRef,
-    /// Step of the observation bootstrapped from (of the same instrument and environment).
+    /// `t` of the observation to bootstrap from, which has the same instrument and environment.
     pub to_t: u32,
-    /// Local position of the observation bootstrapped from.
+    /// Local row of the observation to bootstrap from.
     pub to_local: u32,
-    /// The action taken.
+    /// The action's number.
     pub action: u8,
-    /// Σ γᵏ rₖ over the steps between.
+    /// The n-step reward: Σ γᵏ rₖ over the steps between.
     pub reward: f32,
-    /// γⁿ (1 − terminated): the weight of the bootstrapped value.
+    /// γⁿ (1 − terminated), the weight of the bootstrapped value.
     pub discount: f32,
 }
 
 impl Transition {
-    /// The observation bootstrapped from.
+    /// The observation to bootstrap from.
     #[must_use]
     pub fn to(&self) -> ObservationRef {
         ObservationRef { t: self.to_t, local: self.to_local, ..self.from }

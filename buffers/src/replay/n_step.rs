@@ -1,11 +1,11 @@
-//! The n-step accumulator: turns an environment's steps into transitions.
+//! The n-step accumulator turns the steps of an environment into transitions.
 //!
 //! ```text
 //! reward = Σ_{k<n} γᵏ r_{t+k}        discount = γⁿ (1 − terminated)
 //! ```
 //!
-//! At the end of an episode what has gathered is given out with fewer steps: bootstrapped from the last
-//! observation where it was truncated, not at all where it terminated.
+//! At the end of an episode the remaining transitions have fewer steps. They bootstrap from the last observation if the
+//! episode was truncated, and do not bootstrap if it terminated.
 
 use std::collections::VecDeque;
 
@@ -14,18 +14,18 @@ use serde::{Deserialize, Serialize};
 use crate::frames::ObservationRef;
 use crate::replay::Transition;
 
-/// What ended with a step.
+/// Whether and how a step ended the episode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// Nothing: the episode goes on.
+    /// The episode goes on.
     Goes,
-    /// The episode, by its own rules: nothing follows.
+    /// The environment's rules ended the episode; nothing follows.
     Terminated,
-    /// The episode, from outside: it could have gone on.
+    /// The episode was cut off and could have gone on.
     Truncated,
 }
 
-/// Gathers the steps of one environment.
+/// Accumulates the steps of one environment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Accumulator {
     n_step: usize,
@@ -37,14 +37,14 @@ impl Accumulator {
     /// An accumulator of `n_step ≥ 1` steps with discount γ.
     ///
     /// # Panics
-    /// Where `n_step` is 0.
+    /// If `n_step` is 0.
     #[must_use]
     pub fn new(n_step: usize, discount: f64) -> Self {
         assert!(n_step > 0, "a transition has at least one step");
         Self { n_step, discount, steps: VecDeque::with_capacity(n_step) }
     }
 
-    /// Takes the step from `from` by `action` with `reward` to `to`, and gives out what is complete.
+    /// Adds the step from `from` by `action` with `reward` to `to`, and calls `give` for each transition that is complete.
     pub fn push(
         &mut self,
         from: ObservationRef,
@@ -159,7 +159,7 @@ mod tests {
                 );
                 local += 1;
             }
-            // The row of the episode's last observation, where no step begins.
+            // The last observation of an episode has a row, and no step begins there.
             local += 1;
             let first = local - n_steps - 1;
             let rewards: Vec<f64> = (first..first + n_steps).map(f64::from).collect();

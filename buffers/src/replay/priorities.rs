@@ -4,8 +4,8 @@
 //! p_i = |td error| + 1e-6        P(i) = p_i^α / Σ p^α        w_i = (N P(i))^−β / max w
 //! ```
 //!
-//! Priorities are unbounded. Draws are stratified: one from each of `n` equal shares of the sum. As N and Σ
-//! p^α cancel, a weight is `(p_i^α / min p^α)^−β`.
+//! Priorities are unbounded. Draws are stratified: one from each of `n` equal shares of the sum. N and Σ p^α cancel, so
+//! that a weight is `(p_i^α / min p^α)^−β`.
 
 use rand::Rng;
 use rand_pcg::Pcg64Mcg;
@@ -13,21 +13,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::replay::sum_tree::SumTree;
 
-/// Added to a TD error, so that no transition is forgotten.
+/// Added to the absolute TD error, so that every transition can be drawn.
 const LEAST_PRIORITY: f64 = 1e-6;
 
-/// `p^α` of what lies at each index; 0 where nothing may be drawn.
+/// `p^α` at each index, or 0 at an index that may not be drawn.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Priorities {
     exponent: f64,
     tree: SumTree,
     largest: f64,
-    /// `largest^α`: what a new transition gets.
+    /// `largest^α`, the power that a new transition gets.
     largest_power: f64,
 }
 
 impl Priorities {
-    /// Priorities of `capacity` indices with exponent α, all 0.
+    /// Priorities of `capacity` indices with exponent α, all of them 0.
     #[must_use]
     pub fn new(capacity: usize, exponent: f64) -> Self {
         Self { exponent, tree: SumTree::new(capacity), largest: 1.0, largest_power: 1.0 }
@@ -51,7 +51,7 @@ impl Priorities {
         self.tree.sum()
     }
 
-    /// Bytes held.
+    /// Bytes of memory.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.tree.bytes()
@@ -62,24 +62,24 @@ impl Priorities {
         self.tree.set(index, self.largest_power);
     }
 
-    /// Gives many indices the largest priority seen so far; `powers` is room to work in.
+    /// Gives many indices the largest priority seen so far. `powers` is scratch space.
     pub fn set_largest_many(&mut self, indices: &[usize], powers: &mut Vec<f64>) {
         powers.clear();
         powers.resize(indices.len(), self.largest_power);
         self.tree.set_many(indices, powers);
     }
 
-    /// Lets an index not be drawn.
+    /// Sets the priority of an index to 0, so that it cannot be drawn.
     pub fn clear(&mut self, index: usize) {
         if self.tree.get(index) > 0.0 {
             self.tree.set(index, 0.0);
         }
     }
 
-    /// Sets the priorities of indices by their TD errors; `powers` is room to work in.
+    /// Sets the priorities of indices from their TD errors. `powers` is scratch space.
     ///
     /// # Panics
-    /// Where an error is not finite: the learner has diverged and must say so first.
+    /// If a TD error is not finite. The learner must report its divergence first.
     pub fn set_by_errors(&mut self, indices: &[usize], td_errors: &[f32], powers: &mut Vec<f64>) {
         assert!(td_errors.iter().all(|td_error| td_error.is_finite()), "a TD error that is not finite");
         let priority = |td_error: f32| f64::from(td_error.abs()) + LEAST_PRIORITY;
@@ -93,8 +93,7 @@ impl Priorities {
         }
     }
 
-    /// Draws `n` indices, one from each of `n` equal shares of the sum, in ascending order; `masses` is room
-    /// to work in.
+    /// Draws `n` indices, one from each of `n` equal shares of the sum, in ascending order. `masses` is scratch space.
     pub fn draw(&self, n: usize, rng: &mut Pcg64Mcg, masses: &mut Vec<f64>, indices: &mut Vec<usize>) {
         let share = self.tree.sum() / n as f64;
         masses.clear();
@@ -102,7 +101,7 @@ impl Priorities {
         self.tree.find_many(masses, indices);
     }
 
-    /// Importance weights of indices, in (0, 1].
+    /// Computes the importance weights of indices, in (0, 1].
     pub fn weights(&self, indices: &[usize], importance_sampling_exponent: f64, weights: &mut Vec<f32>) {
         let least = self.tree.minimum();
         weights.clear();
@@ -113,18 +112,19 @@ impl Priorities {
     }
 }
 
-/// `t^exponent` for a normal number above zero: relative error at most 1e-9 for exponents up to 15, the same on every
-/// machine, and 1 of 1. Powers past 2^±1000 stay there. Without a branch or a call, so that a loop takes several numbers at once.
+/// `t^exponent` for a normal number above zero. The relative error is at most 1e-9 for exponents up to 15, the result is
+/// the same on every machine, and 1 gives 1. Results are limited to 2^±1000. The code has no branch and no call, so that
+/// the compiler can vectorize a loop over it.
 ///
-/// With `t = 2^k z` and z around 1, the logarithm is `k + 2 artanh((z − 1) / (z + 1)) / ln 2`, by its series. The
-/// power's whole part goes into the exponent of the result, the rest through the series of exp.
+/// With `t = 2^k z` and z around 1, the logarithm is `k + 2 artanh((z − 1) / (z + 1)) / ln 2`, by its series. The whole
+/// part of the power goes into the exponent of the result, the rest through the series of exp.
 #[inline]
 fn power(t: f64, exponent: f64) -> f64 {
     const ONE: u64 = 1f64.to_bits();
     const SQRT_HALF: u64 = std::f64::consts::FRAC_1_SQRT_2.to_bits();
-    /// Added to a number below 2⁵¹ it leaves the nearest whole number in the lowest bits.
+    /// Adding it to a number below 2⁵¹ leaves the nearest whole number in the lowest bits.
     const ROUND: f64 = (3u64 << 51) as f64;
-    /// The bits of 2⁵²; or-ed with a whole number below that, they are 2⁵² plus that number.
+    /// Its bits, or-ed with a whole number below 2⁵², are 2⁵² plus that number.
     const WHOLE: f64 = (1u64 << 52) as f64;
 
     let shifted = t.to_bits().wrapping_add(ONE - SQRT_HALF);

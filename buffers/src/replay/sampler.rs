@@ -1,7 +1,7 @@
-//! What is drawn from a replay, without tensors: the ring of transitions and their priorities.
+//! The sampler: the transitions and their priorities, without observations.
 //!
-//! With α = 0 all transitions are alike: no priorities are kept, draws are stratified over the ring and
-//! weights are 1.
+//! With α = 0 all transitions are alike: the sampler keeps no priorities, draws stratified over the ring, and gives
+//! weights of 1.
 
 use rand::Rng;
 use rand_pcg::Pcg64Mcg;
@@ -20,25 +20,26 @@ pub struct Sampler {
     transitions: Transitions,
     priorities: Option<Priorities>,
     #[serde(skip)]
-    room: Room,
+    scratch: Scratch,
 }
 
-/// Room to work in, kept from call to call.
+/// Scratch space, kept from call to call.
 #[derive(Debug, Default)]
-struct Room {
+struct Scratch {
     indices: Vec<usize>,
     td_errors: Vec<f32>,
     powers: Vec<f64>,
 }
 
-/// What was drawn: a column a quantity, `n` long, in the ring's order. Made to be drawn into again and again.
+/// The drawn transitions, one column of length `n` per quantity, in the ring's order. Draw into the same value again to
+/// reuse its memory.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Drawn {
     /// For [`Sampler::update_priorities`].
     pub slots: Vec<Slot>,
-    /// Where the observations lie.
+    /// References to the observations.
     pub observation_refs: Vec<ObservationRef>,
-    /// Where the observations lie that are bootstrapped from.
+    /// References to the observations to bootstrap from.
     pub next_observation_refs: Vec<ObservationRef>,
     /// Actions.
     pub actions: Vec<i64>,
@@ -48,10 +49,10 @@ pub struct Drawn {
     pub discounts: Vec<f32>,
     /// Importance weights, in (0, 1].
     pub weights: Vec<f32>,
-    /// Where they lie in the ring.
+    /// The transitions' indices in the ring.
     pub(super) indices: Vec<usize>,
     pub(super) masses: Vec<f64>,
-    /// Whether the system is told what will be read before it is.
+    /// Whether to ask the system to read ahead from files.
     pub(super) reads_ahead: bool,
 }
 
@@ -62,11 +63,11 @@ impl Sampler {
         Self::over(Transitions::new(capacity), priority_exponent)
     }
 
-    /// An empty sampler over these transitions.
+    /// A sampler over transitions that are still empty.
     pub(super) fn over(transitions: Transitions, priority_exponent: f64) -> Self {
         let priorities =
             (priority_exponent != 0.0).then(|| Priorities::new(transitions.capacity(), priority_exponent));
-        Self { transitions, priorities, room: Room::default() }
+        Self { transitions, priorities, scratch: Scratch::default() }
     }
 
     /// The transitions.
@@ -75,7 +76,7 @@ impl Sampler {
         &self.transitions
     }
 
-    /// The transitions, to move between tiers.
+    /// The transitions, for moving them between tiers.
     pub(super) fn transitions_mut(&mut self) -> &mut Transitions {
         &mut self.transitions
     }
@@ -85,26 +86,25 @@ impl Sampler {
         self.priorities.as_ref().map_or(0, Priorities::bytes)
     }
 
-    /// The priorities; none where draws are uniform.
+    /// The priorities, or `None` if draws are uniform.
     #[must_use]
     pub fn priorities(&self) -> Option<&Priorities> {
         self.priorities.as_ref()
     }
 
-    /// Bytes held: transitions and priorities.
+    /// Bytes of the transitions and priorities.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.transitions.bytes() + self.priorities_bytes()
     }
 
-    /// Bytes of a prioritized sampler over `capacity` transitions.
+    /// Bytes of a prioritized sampler over a ring of `capacity` transitions.
     #[must_use]
     pub fn planned_bytes(capacity: usize) -> u64 {
         Transitions::planned_bytes(capacity) + SumTree::planned_bytes(capacity)
     }
 
-    /// Inserts a transition with the largest priority seen so far; gives its index and the one that it
-    /// overwrote.
+    /// Inserts a transition with the largest priority seen so far. Returns its index and the transition that it overwrote.
     pub fn insert(&mut self, transition: Transition) -> (usize, Option<Transition>) {
         let (index, old) = self.transitions.push(transition);
         if let Some(priorities) = &mut self.priorities {
@@ -113,13 +113,14 @@ impl Sampler {
         (index, old)
     }
 
-    /// Inserts many at once, faster and with the same result; `overwritten` is told each one that goes.
+    /// Inserts many transitions at once, which is faster than [`Self::insert`] and has the same result. Calls `overwritten`
+    /// for each transition that is overwritten.
     pub fn insert_many(
         &mut self,
         transitions: impl IntoIterator<Item = Transition>,
         mut overwritten: impl FnMut(&Transition),
     ) {
-        let Room { indices, powers, .. } = &mut self.room;
+        let Scratch { indices, powers, .. } = &mut self.scratch;
         indices.clear();
         for transition in transitions {
             let (index, old) = self.transitions.push(transition);
@@ -136,7 +137,7 @@ impl Sampler {
     /// Draws `n` transitions by priority, one from each of `n` equal shares of the sum.
     ///
     /// # Errors
-    /// [`Error::Empty`], or where a file that holds transitions cannot be read.
+    /// [`Error::Empty`], or if a file that holds transitions cannot be read.
     pub fn draw(
         &self,
         n: usize,
@@ -186,7 +187,8 @@ impl Sampler {
         })
     }
 
-    /// Lets those at `indices` not be drawn any more, and returns how many could be before; 0 where draws are uniform.
+    /// Excludes the transitions at `indices` from draws, and returns how many could be drawn before. If draws are uniform,
+    /// it excludes none and returns 0.
     pub(super) fn exclude(&mut self, indices: &[usize]) -> usize {
         let Some(priorities) = &mut self.priorities else { return 0 };
         let drawable = indices.iter().filter(|index| priorities.at(**index) > 0.0).count();
@@ -194,14 +196,13 @@ impl Sampler {
         drawable
     }
 
-    /// Sets the priorities of drawn transitions by their TD errors. A slot that has been overwritten since is
-    /// passed over.
+    /// Sets the priorities of drawn transitions from their TD errors. Ignores slots that were overwritten since.
     ///
     /// # Panics
-    /// Where an error is not finite: the learner has diverged and must say so first.
+    /// If a TD error is not finite. The learner must report its divergence first.
     pub fn update_priorities(&mut self, slots: &[Slot], td_errors: &[f32]) {
         let Some(priorities) = &mut self.priorities else { return };
-        let Room { indices, td_errors: live, powers } = &mut self.room;
+        let Scratch { indices, td_errors: live, powers } = &mut self.scratch;
         indices.clear();
         live.clear();
         for (slot, td_error) in slots.iter().zip(td_errors) {
@@ -256,15 +257,15 @@ mod tests {
         errors.iter().map(|error| (f64::from(*error) + 1e-6).powf(exponent)).collect()
     }
 
-    /// How far counts lie from what is expected: 99 degrees of freedom, of which 149 is passed by chance once
-    /// in a thousand; stratified draws vary less.
+    /// A chi-square test of the counts. With 99 degrees of freedom chance passes 149 once in a thousand runs; stratified
+    /// draws vary less.
     fn check_frequencies(sampler: &Sampler, shares: &[f64]) {
         let mut rng = Pcg64Mcg::seed_from_u64(2);
         let mut drawn = Drawn::default();
         let mut counts = vec![0f64; shares.len()];
         for _ in 0..8000 {
             sampler.draw(16, 1.0, &mut rng, &mut drawn).unwrap();
-            drawn.observation_refs.iter().for_each(|observation| counts[observation.local as usize] += 1.0);
+            drawn.observation_refs.iter().for_each(|of| counts[of.local as usize] += 1.0);
         }
         let sum: f64 = shares.iter().sum();
         let expected = shares.iter().map(|share| share / sum * 8000.0 * 16.0);
@@ -281,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_exponent_all_are_alike_and_no_priority_is_kept() {
+    fn without_an_exponent_draws_are_uniform_and_no_priority_is_kept() {
         let mut sampler = sampler(1000, 100, 0.0);
         sampler.update_priorities(&slots(&sampler), &[1e6; 100]);
         assert!(sampler.priorities().is_none());
@@ -303,14 +304,14 @@ mod tests {
             let raw: Vec<f64> = powers.iter().map(|p| (50.0 * p / sum).powf(-exponent)).collect();
             let largest = raw.iter().copied().fold(0.0, f64::max);
             sampler.draw(64, exponent, &mut Pcg64Mcg::seed_from_u64(3), &mut drawn).unwrap();
-            for (observation, weight) in drawn.observation_refs.iter().zip(&drawn.weights) {
-                assert!((f64::from(*weight) - raw[observation.local as usize] / largest).abs() < 1e-6);
+            for (observation_ref, weight) in drawn.observation_refs.iter().zip(&drawn.weights) {
+                assert!((f64::from(*weight) - raw[observation_ref.local as usize] / largest).abs() < 1e-6);
             }
         }
     }
 
     #[test]
-    fn what_is_drawn_are_columns_of_the_transitions() {
+    fn drawn_columns_are_those_of_the_transitions() {
         let sampler = sampler(64, 200, 0.6);
         let mut drawn = Drawn::default();
         let mut rng = Pcg64Mcg::seed_from_u64(4);
@@ -356,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn many_at_once_are_as_many_one_by_one() {
+    fn inserting_many_at_once_equals_inserting_one_by_one() {
         let (mut one, mut many) = (sampler(77, 0, 0.6), sampler(77, 0, 0.6));
         let mut gone = [Vec::new(), Vec::new()];
         for block in 0..20u32 {
@@ -393,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_sampler_says_so() {
+    fn an_empty_sampler_is_an_error() {
         let sampler = sampler(50, 0, 0.6);
         let outcome = sampler.draw(1, 0.4, &mut Pcg64Mcg::seed_from_u64(1), &mut Drawn::default());
         assert!(matches!(outcome, Err(Error::Empty)));

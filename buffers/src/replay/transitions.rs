@@ -1,15 +1,16 @@
-//! The newest transitions, 27 bytes each, and the numbers by which they are called.
+//! The newest transitions, 27 bytes each, and the slots that name them.
 //!
 //! ```text
-//! instrument │ environment │ t       │ local   │ to_t    │ to_local − local │ action │ reward  │ discount
-//! 2     │ 2           │ 4       │ 4       │ 4       │ 2, signed    │ 1      │ 4       │ 4          little-endian
+//! instrument │ environment │ t │ local │ to_t │ to_local − local │ action │ reward │ discount
+//! 2          │ 2           │ 4 │ 4     │ 4    │ 2, signed        │ 1      │ 4      │ 4           bytes, little-endian
 //! ```
 //!
-//! Nothing is rounded. An environment appends its local rows in order, so the one bootstrapped from lies n steps further,
-//! and 16 bits hold the way there; steps may lie anywhere, and are held whole.
+//! Nothing is rounded. An environment appends its local rows in order, so that the row to bootstrap from lies about n
+//! rows further and 16 bits hold the distance; `to_t` may be anywhere and is stored whole.
 //!
-//! So they lie in a ring in memory. Where chunks of a replay may be packed or go to a file they lie in a stream whose
-//! positions are their numbers, as eight words each, of which packing leaves few bits.
+//! This is the layout of a ring in memory. If the chunks of a replay may be compressed or go to a file, the transitions
+//! lie in a stream instead, as eight words each, which pack to few bits. A transition's position in the stream is its
+//! number.
 
 use std::fmt;
 use std::hint::black_box;
@@ -22,23 +23,23 @@ use crate::frames::{FrameStream, ObservationRef};
 use crate::replay::Transition;
 use crate::store::RowKind;
 
-/// Which transition: its number since the beginning. A number that has been overwritten is told from the
-/// newer one at its place, so a late priority never lands on a newer transition.
+/// Names a transition by its number since the beginning. The slot of an overwritten transition differs from that of the
+/// newer one at the same index, so that a late priority never reaches a newer transition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Slot(u64);
 
 impl Slot {
-    /// Transitions that were inserted before it.
+    /// Number of transitions inserted before it.
     pub(super) fn number(self) -> usize {
         self.0 as usize
     }
 }
 
-/// Bytes of a transition.
-const ROW_BYTES: usize = 27;
+/// Bytes of a transition in the ring.
+const RING_BYTES: usize = 27;
 
-/// A transition's bytes, as in the picture above.
-type Row = [u8; ROW_BYTES];
+/// A transition's bytes in the ring, as in the picture above.
+type RingBytes = [u8; RING_BYTES];
 
 /// Bytes of a transition in a stream.
 const WORDS_BYTES: usize = 32;
@@ -46,30 +47,30 @@ const WORDS_BYTES: usize = 32;
 /// A transition as the row of a stream.
 type Words = [u8; WORDS_BYTES];
 
-/// A stream for transitions, of which `1 << chunk_shift` go into a chunk.
+/// An empty stream for transitions, with `1 << chunk_shift` of them per chunk.
 pub(super) fn transition_stream(chunk_shift: u32) -> FrameStream {
     FrameStream::by_row(RowKind::U8, WORDS_BYTES, chunk_shift)
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-enum Rows {
-    /// At `number % capacity`.
+enum Storage {
+    /// A transition lies at its number modulo the capacity.
     Ring(Ring),
-    /// At `number`.
+    /// A transition lies at its number.
     Stream(Box<FrameStream>),
 }
 
-/// Rows that are saved as one run of bytes.
+/// Transitions that serialize as one run of bytes.
 #[derive(Debug, Clone, PartialEq)]
-struct Ring(Vec<Row>);
+struct Ring(Vec<RingBytes>);
 
-/// The newest `capacity` transitions; the oldest is overwritten.
+/// The newest `capacity` transitions. A new transition overwrites the oldest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Transitions {
     capacity: usize,
-    rows: Rows,
+    storage: Storage,
     n_inserted: u64,
-    /// Where the next one goes: `n_inserted` modulo `capacity`.
+    /// Index of the next transition: `n_inserted` modulo `capacity`.
     next: usize,
 }
 
@@ -77,30 +78,30 @@ impl Transitions {
     /// An empty ring.
     ///
     /// # Panics
-    /// Where `capacity` is 0.
+    /// If `capacity` is 0.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         assert!(capacity > 0, "a ring holds at least one transition");
-        Self { capacity, rows: Rows::Ring(Ring(Vec::with_capacity(capacity))), n_inserted: 0, next: 0 }
+        Self { capacity, storage: Storage::Ring(Ring(Vec::with_capacity(capacity))), n_inserted: 0, next: 0 }
     }
 
-    /// The same, in a stream of [`transition_stream`].
+    /// Empty, in a stream that [`transition_stream`] made.
     ///
     /// # Panics
-    /// Where `capacity` is 0.
+    /// If `capacity` is 0.
     #[must_use]
     pub(super) fn streamed(capacity: usize, stream: FrameStream) -> Self {
         assert!(capacity > 0, "a ring holds at least one transition");
-        Self { capacity, rows: Rows::Stream(Box::new(stream)), n_inserted: 0, next: 0 }
+        Self { capacity, storage: Storage::Stream(Box::new(stream)), n_inserted: 0, next: 0 }
     }
 
-    /// Transitions that it holds at most.
+    /// The most transitions that it holds.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// Transitions held.
+    /// Number of transitions held.
     #[must_use]
     pub fn len(&self) -> usize {
         (self.n_inserted as usize).min(self.capacity)
@@ -112,61 +113,61 @@ impl Transitions {
         self.n_inserted == 0
     }
 
-    /// Transitions ever inserted.
+    /// Number of transitions ever inserted.
     #[must_use]
     pub fn n_inserted(&self) -> u64 {
         self.n_inserted
     }
 
-    /// Bytes of memory held.
+    /// Bytes of memory.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        match &self.rows {
-            Rows::Ring(Ring(rows)) => (rows.capacity() * ROW_BYTES) as u64,
-            Rows::Stream(stream) => stream.bytes(),
+        match &self.storage {
+            Storage::Ring(Ring(rows)) => (rows.capacity() * RING_BYTES) as u64,
+            Storage::Stream(stream) => stream.bytes(),
         }
     }
 
     /// Bytes of a ring of `capacity` transitions.
     #[must_use]
     pub fn planned_bytes(capacity: usize) -> u64 {
-        (capacity * ROW_BYTES) as u64
+        (capacity * RING_BYTES) as u64
     }
 
-    /// The stream, where they lie in one.
+    /// The stream, if the transitions lie in one.
     pub(super) fn stream_mut(&mut self) -> Option<&mut FrameStream> {
-        match &mut self.rows {
-            Rows::Ring(_) => None,
-            Rows::Stream(stream) => Some(stream),
+        match &mut self.storage {
+            Storage::Ring(_) => None,
+            Storage::Stream(stream) => Some(stream),
         }
     }
 
-    /// The stream, where they lie in one.
+    /// The stream, if the transitions lie in one.
     pub(super) fn stream(&self) -> Option<&FrameStream> {
-        match &self.rows {
-            Rows::Ring(_) => None,
-            Rows::Stream(stream) => Some(stream),
+        match &self.storage {
+            Storage::Ring(_) => None,
+            Storage::Stream(stream) => Some(stream),
         }
     }
 
-    /// Inserts a transition; gives its index and, of a ring, the one that it overwrote. In a stream that goes with its
-    /// chunk.
+    /// Inserts a transition. Returns its index and, for a ring, the transition that it overwrote; a stream evicts
+    /// overwritten transitions a chunk at a time ([`Transitions::evict`]).
     ///
     /// # Panics
-    /// Where `to_local` lies 2¹⁵ local rows or more from the row that was acted on.
+    /// For a ring, if `to_local` lies 2¹⁵ or more rows from `from.local`.
     pub fn push(&mut self, transition: Transition) -> (usize, Option<Transition>) {
         let index = self.next;
-        let old = match &mut self.rows {
-            Rows::Ring(Ring(rows)) if index < rows.len() => {
+        let old = match &mut self.storage {
+            Storage::Ring(Ring(rows)) if index < rows.len() => {
                 Some(of_bytes(&std::mem::replace(&mut rows[index], to_bytes(&transition))))
             }
-            Rows::Ring(Ring(rows)) => {
-                // A restored ring has room for its local rows alone; growing by doubling would pass the capacity.
+            Storage::Ring(Ring(rows)) => {
+                // A restored ring has capacity for its transitions alone; growth by doubling would pass the capacity.
                 rows.reserve_exact(self.capacity - rows.len());
                 rows.push(to_bytes(&transition));
                 None
             }
-            Rows::Stream(stream) => {
+            Storage::Stream(stream) => {
                 stream.append_bytes(&to_words(&transition));
                 None
             }
@@ -176,12 +177,12 @@ impl Transitions {
         (index, old)
     }
 
-    /// Gives back the chunks of a stream whose transitions have all been overwritten, and tells `gone` of each.
+    /// Evicts the chunks of a stream whose transitions are all overwritten, and calls `gone` for each transition.
     ///
     /// # Errors
-    /// Where the file cannot be read; what was not given back yet stays.
+    /// If the file cannot be read. The remaining chunks stay.
     pub(super) fn evict(&mut self, mut gone: impl FnMut(&Transition)) -> Result<()> {
-        let Rows::Stream(stream) = &mut self.rows else { return Ok(()) };
+        let Storage::Stream(stream) = &mut self.storage else { return Ok(()) };
         let first_live = self.n_inserted.saturating_sub(self.capacity as u64) as usize;
         while stream.first_row() + stream.chunk_rows() <= first_live {
             let n_rows = stream.chunk_rows();
@@ -189,7 +190,7 @@ impl Transitions {
             let mut rows = vec![0; n_rows * WORDS_BYTES];
             match stream.copy_window_bytes(end - 1, n_rows, 1, &mut rows) {
                 Ok(()) => rows.as_chunks().0.iter().for_each(|row| gone(&of_words(row))),
-                // Nobody needs them any more; what they pointed to goes with the next chunk.
+                // No one needs these transitions any more; the local rows that they refer to go with the next chunk.
                 Err(Error::Damaged { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -198,43 +199,43 @@ impl Transitions {
         Ok(())
     }
 
-    /// The transition at an index of a ring in memory.
+    /// The transition at an index of a ring.
     ///
     /// # Panics
-    /// Where none lies there, or they lie in a stream.
+    /// If there is none, or the transitions lie in a stream.
     #[must_use]
     pub fn at(&self, index: usize) -> Transition {
-        match &self.rows {
-            Rows::Ring(Ring(rows)) => of_bytes(&rows[index]),
-            Rows::Stream(_) => panic!("transitions in a file are read, which can fail"),
+        match &self.storage {
+            Storage::Ring(Ring(rows)) => of_bytes(&rows[index]),
+            Storage::Stream(_) => panic!("transitions in a file are read, which can fail"),
         }
     }
 
-    /// Has the system begin to read those at `indices` that lie in a file.
+    /// Asks the system to begin reading the transitions at `indices` that lie in a file.
     pub(super) fn will_need(&self, indices: &[usize]) {
-        if let Rows::Stream(stream) = &self.rows {
+        if let Storage::Stream(stream) = &self.storage {
             indices.iter().for_each(|index| stream.will_need(self.slot(*index).0 as usize, 1, 1));
         }
     }
 
-    /// Gives `take` the transitions at `indices`, in order.
+    /// Calls `take` for the transitions at `indices`, in order.
     ///
     /// # Errors
-    /// Where a file holds them that cannot be read.
+    /// If the file that holds them cannot be read.
     ///
     /// # Panics
-    /// Where none lies at an index.
+    /// If there is no transition at an index.
     pub fn read(&self, indices: &[usize], mut take: impl FnMut(Slot, &Transition)) -> Result<()> {
-        match &self.rows {
-            Rows::Ring(Ring(rows)) => {
-                // Rows lie scattered: fetched before any is used, the waits for memory overlap.
+        match &self.storage {
+            Storage::Ring(Ring(rows)) => {
+                // The transitions lie scattered: touching all of them before any is used lets the memory latencies overlap.
                 black_box(indices.iter().fold(0u8, |sum, index| {
                     let row = &rows[*index];
-                    sum.wrapping_add(row[0]).wrapping_add(row[ROW_BYTES - 1])
+                    sum.wrapping_add(row[0]).wrapping_add(row[RING_BYTES - 1])
                 }));
                 indices.iter().for_each(|index| take(self.slot(*index), &of_bytes(&rows[*index])));
             }
-            Rows::Stream(stream) => {
+            Storage::Stream(stream) => {
                 let mut row = [0; WORDS_BYTES];
                 indices.iter().for_each(|index| stream.prefetch(self.slot(*index).0 as usize, 1, 1));
                 for index in indices {
@@ -247,19 +248,19 @@ impl Transitions {
         Ok(())
     }
 
-    /// The number of the transition at an index.
+    /// The slot of the transition at an index.
     ///
     /// # Panics
-    /// Where none lies there.
+    /// If there is none.
     #[must_use]
     pub fn slot(&self, index: usize) -> Slot {
         assert!(index < self.len(), "no transition lies at {index}");
-        let round = self.n_inserted - self.next as u64;
-        let before = if index < self.next { 0 } else { self.capacity as u64 };
-        Slot(round - before + index as u64)
+        let begin_of_lap = self.n_inserted - self.next as u64;
+        let back = if index < self.next { 0 } else { self.capacity as u64 };
+        Slot(begin_of_lap - back + index as u64)
     }
 
-    /// Where a transition lies, if it has not been overwritten.
+    /// The index of a transition that was not overwritten.
     #[must_use]
     pub fn index(&self, slot: Slot) -> Option<usize> {
         let age = self.n_inserted.checked_sub(slot.0)?;
@@ -271,8 +272,7 @@ impl Transitions {
     }
 }
 
-/// Eight words, little-endian. Where an observation is bootstrapped from is told as a distance, which is short, so that
-/// it packs to few bits.
+/// Eight little-endian words. `to_t` and `to_local` become distances, which are short and so pack to few bits.
 fn to_words(transition: &Transition) -> Words {
     let Transition { from, to_t, to_local, action, reward, discount } = transition;
     let words = [
@@ -292,22 +292,22 @@ fn to_words(transition: &Transition) -> Words {
 
 fn of_words(row: &Words) -> Transition {
     let words: [u32; 8] = std::array::from_fn(|i| u32::from_le_bytes(row.as_chunks().0[i]));
-    let [who, t, after_base, local, after_local, action, reward, discount] = words;
+    let [who, t, t_distance, local, local_distance, action, reward, discount] = words;
     Transition {
         from: ObservationRef { instrument: who as u16, environment: (who >> 16) as u16, t, local },
-        to_t: t.wrapping_add(after_base),
-        to_local: local.wrapping_add(after_local),
+        to_t: t.wrapping_add(t_distance),
+        to_local: local.wrapping_add(local_distance),
         action: action as u8,
         reward: f32::from_bits(reward),
         discount: f32::from_bits(discount),
     }
 }
 
-fn to_bytes(transition: &Transition) -> Row {
+fn to_bytes(transition: &Transition) -> RingBytes {
     let Transition { from, to_t, to_local, action, reward, discount } = transition;
     let distance = i16::try_from(to_local.wrapping_sub(from.local).cast_signed());
     let distance = distance.unwrap_or_else(|_| panic!("from local row {} to row {to_local}", from.local));
-    let mut row = [0; ROW_BYTES];
+    let mut row = [0; RING_BYTES];
     row[..2].copy_from_slice(&from.instrument.to_le_bytes());
     row[2..4].copy_from_slice(&from.environment.to_le_bytes());
     row[4..8].copy_from_slice(&from.t.to_le_bytes());
@@ -320,7 +320,7 @@ fn to_bytes(transition: &Transition) -> Row {
     row
 }
 
-fn of_bytes(row: &Row) -> Transition {
+fn of_bytes(row: &RingBytes) -> Transition {
     let half = |at: usize| u16::from_le_bytes([row[at], row[at + 1]]);
     let word = |at: usize| u32::from_le_bytes([row[at], row[at + 1], row[at + 2], row[at + 3]]);
     let local = word(8);
@@ -347,7 +347,7 @@ impl<'de> Deserialize<'de> for Ring {
             type Value = Ring;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "transitions of {ROW_BYTES} bytes")
+                write!(f, "transitions of {RING_BYTES} bytes")
             }
 
             fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> std::result::Result<Ring, E> {
@@ -391,12 +391,12 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "from local row 5 to row 32773")]
-    fn an_own_row_too_far_away_is_refused() {
+    fn a_local_row_too_far_away_is_refused() {
         Transitions::new(2).push(transition(5, 5 + (1 << 15)));
     }
 
     #[test]
-    fn a_restored_ring_takes_no_more_bytes_and_goes_on_in_the_same_place() {
+    fn a_restored_ring_takes_no_more_bytes_and_goes_on_at_the_same_index() {
         for n in [0, 3, 7, 20] {
             let mut ring = Transitions::new(7);
             (0..n).for_each(|local| {
@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_finds_its_transition_until_that_is_overwritten() {
+    fn a_slot_finds_its_transition_until_that_is_overwritten() {
         for (capacity, new) in [1usize, 2, 7, 16]
             .map(|n| {
                 let streamed: fn(usize) -> _ = |n| Transitions::streamed(n, transition_stream(3).filed());

@@ -88,7 +88,7 @@ impl Encoder {
     }
 
     /// Gives the rooms that are kept back.
-    pub(crate) fn give_rooms_back(&mut self) {
+    pub(crate) fn free_spare(&mut self) {
         self.spare = Vec::new();
     }
 

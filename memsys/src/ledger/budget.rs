@@ -1,22 +1,25 @@
-//! The budget: the memory limit as the allocators know it, and what happens to an allocation that would pass it.
+//! The budget: enforces the memory limit on every counted allocation.
 //!
 //! ```text
 //! counted + residual + wanted <= limit ?  ── yes ──> granted
-//!          no ──> give back cached blocks ──> wake the collectors ──> asked again ──> granted, or refused
+//!                    │ no
+//!                    └──> the collectors give back caches ──> checked again ──> granted, or refused
 //! ```
 //!
-//! `residual` is what is resident and not counted, at its highest so far ([`allow_residual`]): code that was touched
-//! since the start, a library's own scratch memory, what the C library's heap holds in fragments. Collectors run on
-//! the thread that asks and must allocate no tensors; a refused allocation throws in libtorch and comes back as an
-//! error, and [`take_refusal`] tells it from other errors.
+//! `residual` is an allowance for bytes that are resident and not counted ([`allow_residual`]): code pages touched since
+//! the start, scratch memory inside libraries, fragments of the C library's heap. A refused allocation of a tensor
+//! throws in libtorch and reaches Rust as an error; [`take_refusal`] tells it from other errors.
+//!
+//! The budget knows no cache by name: whoever caches something registers it with [`add_collector`]. Collectors run on
+//! the thread that asks for memory. The limit holds for the whole process, at every allocation, whether or not a
+//! [`MemoryOptimizationSystem`](crate::system::MemoryOptimizationSystem) runs.
 
 use std::cell::Cell;
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
 
-use crate::ledger::{self, Owner, OwnerBytes};
-use crate::libtorch;
+use crate::ledger::refusal::Refusal;
+use crate::ledger::{self, Owner};
 
 static LIMIT_BYTES: AtomicU64 = AtomicU64::new(u64::MAX);
 static RESIDUAL_BYTES: AtomicU64 = AtomicU64::new(0);
@@ -25,10 +28,26 @@ static N_COLLECTIONS: AtomicU64 = AtomicU64::new(0);
 static LAST_REFUSAL: Mutex<Option<Refusal>> = Mutex::new(None);
 static REFUSE_EVERY: AtomicU64 = AtomicU64::new(0);
 
-/// Gives back up to so many bytes and says how many it gave.
+/// Gives back up to the given number of bytes and returns how many bytes of the process it gave. Asked for 0 bytes, it
+/// gives back nothing of the process.
 pub type Collect = dyn Fn(u64) -> u64 + Send + Sync;
 
-static COLLECTORS: RwLock<Vec<Box<Collect>>> = RwLock::new(Vec::new());
+/// Forgets the peaks of the work so far.
+pub type ForgetPeaks = dyn Fn() + Send + Sync;
+
+/// The order in which a collection asks the collectors: what is cheapest to fill again comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CollectOrder {
+    /// Freed blocks of tensors.
+    TensorBlocks,
+    /// The caches of devices.
+    DeviceCaches,
+    /// Every other cache.
+    OtherCaches,
+}
+
+static COLLECTORS: RwLock<Vec<(CollectOrder, Box<Collect>)>> = RwLock::new(Vec::new());
+static PEAKS: RwLock<Vec<Box<ForgetPeaks>>> = RwLock::new(Vec::new());
 
 thread_local! {
     static REFUSED: Cell<Option<Refusal>> = const { Cell::new(None) };
@@ -37,80 +56,18 @@ thread_local! {
     static INJECTION: Cell<Option<Injection>> = const { Cell::new(None) };
 }
 
-/// An allocation that the memory limit had no room for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refusal {
-    /// Who asked.
-    pub owner: Owner,
-    /// For how much.
-    pub wanted_bytes: u64,
-    /// What was left under the memory limit, after caches were collected.
-    pub left_bytes: u64,
-    /// The memory limit.
-    pub limit_bytes: u64,
-}
-
-impl Refusal {
-    pub(crate) fn of(self, owner: Owner) -> Self {
-        Self { owner, ..self }
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { owner, wanted_bytes, left_bytes, limit_bytes } = self;
-        write!(
-            formatter,
-            "{} asked for {} and the memory limit of {} has {} left; the largest owners are",
-            owner.path(),
-            Readable(*wanted_bytes),
-            Readable(*limit_bytes),
-            Readable(*left_bytes)
-        )?;
-        for (rank, OwnerBytes { path, bytes, .. }) in largest_owners(5).iter().enumerate() {
-            write!(formatter, "{} {path} {}", if rank == 0 { "" } else { "," }, Readable(*bytes))?;
-        }
-        Ok(())
-    }
-}
-
-/// Bytes as a person reads them: whole numbers where they are few, KiB, MiB or GiB with decimals else.
-pub(crate) struct Readable(pub(crate) u64);
-
-impl fmt::Display for Readable {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bytes = self.0 as f64;
-        match self.0 {
-            0..10_000 => write!(formatter, "{} B", self.0),
-            10_000..1_048_576 => write!(formatter, "{:.1} KiB", bytes / 1024.0),
-            1_048_576..1_073_741_824 => write!(formatter, "{:.1} MiB", bytes / 1_048_576.0),
-            _ => write!(formatter, "{:.2} GiB", bytes / 1_073_741_824.0),
-        }
-    }
-}
-
-/// The `n` owners that hold most, largest first.
-#[must_use]
-pub fn largest_owners(n: usize) -> Vec<OwnerBytes> {
-    let mut owners = Vec::new();
-    ledger::read_owners(&mut owners);
-    owners.sort_by(|a, b| b.bytes.cmp(&a.bytes).then(a.path.cmp(b.path)));
-    owners.truncate(n);
-    owners
-}
-
-/// Sets the memory limit at so many bytes of the whole process.
+/// Sets the memory limit of the whole process, in bytes.
 pub fn set_limit(bytes: u64) {
     LIMIT_BYTES.store(bytes, Relaxed);
 }
 
-/// The memory limit; `u64::MAX` where none was set.
+/// The memory limit in bytes; `u64::MAX` if none is set.
 #[must_use]
 pub fn limit_bytes() -> u64 {
     LIMIT_BYTES.load(Relaxed)
 }
 
-/// Sets so many bytes under the memory limit aside for what is resident and not counted.
+/// Sets `bytes` under the memory limit aside for what is resident and not counted.
 pub fn allow_residual(bytes: u64) {
     RESIDUAL_BYTES.store(bytes, Relaxed);
 }
@@ -121,59 +78,68 @@ pub fn residual_allowance_bytes() -> u64 {
     RESIDUAL_BYTES.load(Relaxed)
 }
 
-/// Bytes that can still be had without collecting anything.
+/// Bytes that can be allocated before a collection is needed.
 #[must_use]
 pub fn headroom_bytes() -> u64 {
     limit_bytes().saturating_sub(RESIDUAL_BYTES.load(Relaxed)).saturating_sub(ledger::counted_bytes())
 }
 
-/// Allocations refused so far.
+/// Number of allocations refused so far.
 #[must_use]
 pub fn n_denied() -> u64 {
     N_DENIED.load(Relaxed)
 }
 
-/// Collections so far, of whatever kind.
+/// Number of collections so far.
 #[must_use]
 pub fn n_collections() -> u64 {
     N_COLLECTIONS.load(Relaxed)
 }
 
-/// Adds someone who can give bytes back. It runs on whatever thread asks for memory, maybe while that thread holds
-/// locks: it must take its own locks by trying, and allocate no tensor.
-pub fn add_collector(collect: Box<Collect>) {
-    COLLECTORS.write().unwrap_or_else(std::sync::PoisonError::into_inner).push(collect);
+/// Adds a cache that can give bytes back. Collectors of the same order are asked in the order in which they were added.
+///
+/// `collect` runs on whatever thread asks for memory, possibly while that thread holds locks: it must only try its own
+/// locks, and must not allocate a tensor.
+pub fn add_collector(order: CollectOrder, collect: Box<Collect>) {
+    let mut collectors = COLLECTORS.write().unwrap_or_else(PoisonError::into_inner);
+    let position = collectors.partition_point(|(other, _)| *other <= order);
+    collectors.insert(position, (order, collect));
 }
 
-/// Gives back what is only cached, up to `bytes`: freed blocks of tensors first, then what collectors hold. Returns
-/// how many bytes it gave.
+/// Adds what [`begin_anew`] calls after its collection, for caches that size themselves by a peak.
+pub fn add_peaks(forget: Box<ForgetPeaks>) {
+    PEAKS.write().unwrap_or_else(PoisonError::into_inner).push(forget);
+}
+
+/// Gives back up to `bytes` of what is only cached and returns how many bytes it gave. Every collector is asked, in
+/// order, for the bytes that are still missing; once nothing is missing, it is asked for 0.
+///
+/// A collection that runs within another one on the same thread gives nothing.
 pub fn collect(bytes: u64) -> u64 {
     if COLLECTING.replace(true) {
         return 0;
     }
     N_COLLECTIONS.fetch_add(1, Relaxed);
-    let mut given = libtorch::release_cached_blocks(bytes);
-    // A device's bytes are not the process's: they do not count as given.
-    libtorch::empty_device_caches();
+    let mut given = 0;
     if let Ok(collectors) = COLLECTORS.try_read() {
-        for collector in collectors.iter() {
-            if given >= bytes {
-                break;
-            }
-            given += collector(bytes - given);
+        for (_, collect) in collectors.iter() {
+            given += collect(bytes.saturating_sub(given));
         }
     }
     COLLECTING.set(false);
     given
 }
 
-/// Gives back all that is cached and forgets how much was: what follows is of another size.
+/// Gives back all caches and forgets their peaks. Call it between two phases whose tensors differ in size, such as the
+/// memory profile and the run.
 pub fn begin_anew() {
     collect(u64::MAX);
-    libtorch::forget_peak_of_blocks();
+    for forget in PEAKS.read().unwrap_or_else(PoisonError::into_inner).iter() {
+        forget();
+    }
 }
 
-/// Sees that `bytes` more fit under the memory limit, collecting what is cached where they do not.
+/// Checks that `bytes` more fit under the memory limit, and collects caches if they do not.
 pub(crate) fn make_room(bytes: u64) -> Result<(), Refusal> {
     if bytes <= headroom_bytes() || IN_COMMIT.get() {
         return Ok(());
@@ -197,19 +163,19 @@ fn refuse(wanted_bytes: u64) -> Refusal {
     refusal
 }
 
-/// The last refusal on any thread.
+/// The latest refusal on any thread.
 pub(crate) fn last_refusal() -> Option<Refusal> {
     LAST_REFUSAL.lock().map_or(None, |last| *last)
 }
 
-/// The last refusal on this thread since it was last asked: what tells a refused allocation from other errors.
+/// Takes the latest refusal on this thread. After an error, `Some` means that the cause was a refused allocation.
 #[must_use]
 pub fn take_refusal() -> Option<Refusal> {
     REFUSED.take()
 }
 
-/// Runs the part of a step that must not fail: nothing in it is refused. It may allocate a few small tensors, for
-/// which the memory limit keeps room.
+/// Runs the part of a step that must not fail: the budget refuses nothing within `work`. `work` may allocate a few
+/// small tensors, for which the memory limit keeps room.
 pub fn commit<T>(work: impl FnOnce() -> T) -> T {
     struct Ends(bool);
     impl Drop for Ends {
@@ -221,51 +187,52 @@ pub fn commit<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// The count of a thread's allocations towards the next one to be refused on purpose.
+/// Counts a thread's allocations towards the next injected refusal.
 #[derive(Debug, Clone, Copy)]
 struct Injection {
     n_allocations: u64,
-    /// Each attempt at one and the same step is let go four times as far as the one before.
+    /// How often the step was tried before; `u32::MAX` outside of a step.
     attempt: u32,
 }
 
-/// Refuses every `every`-th allocation made in a rehearsed step, as though the memory limit had no room; 0: none. A step that
-/// is tried again is let go four times as far before the next refusal, so that it ends.
+/// Refuses every `every`-th allocation within a step, as if the memory limit had no room, so that tests can exercise
+/// refusals; 0 refuses none. Each retry of a step gets four times as many allocations before the next refusal, so that
+/// every step ends.
 pub fn inject_refusals(every: u64) {
     REFUSE_EVERY.store(every, Relaxed);
 }
 
-/// Runs an attempt at a step, counting this thread's allocations for [`inject_refusals`]; `attempt` is how often the
-/// step has been tried before.
+/// Runs one attempt at a step and counts this thread's allocations for [`inject_refusals`]. `attempt` is how often the
+/// step was tried before.
 pub(crate) fn with_injected_refusals<T>(attempt: u32, work: impl FnOnce() -> T) -> T {
     struct Ends;
     impl Drop for Ends {
         fn drop(&mut self) {
-            INJECTION.set(INJECTION.get().map(|rehearsal| Injection { attempt: u32::MAX, ..rehearsal }));
+            INJECTION.set(INJECTION.get().map(|injection| Injection { attempt: u32::MAX, ..injection }));
         }
     }
-    let n_allocations = INJECTION.get().map_or(0, |rehearsal| rehearsal.n_allocations);
+    let n_allocations = INJECTION.get().map_or(0, |injection| injection.n_allocations);
     INJECTION.set(Some(Injection { n_allocations, attempt }));
     let _ends = Ends;
     work()
 }
 
-/// Whether this allocation of `bytes` is one to be refused on purpose.
+/// Whether [`inject_refusals`] refuses this allocation of `bytes`.
 pub(crate) fn injected_refusal(bytes: u64) -> bool {
     let every = REFUSE_EVERY.load(Relaxed);
     if every == 0 || IN_COMMIT.get() {
         return false;
     }
-    let Some(mut rehearsal) = INJECTION.get().filter(|rehearsal| rehearsal.attempt < u32::MAX) else {
+    let Some(mut injection) = INJECTION.get().filter(|injection| injection.attempt < u32::MAX) else {
         return false;
     };
-    rehearsal.n_allocations += 1;
-    let distance = every.saturating_mul(4u64.saturating_pow(rehearsal.attempt));
-    let refuses = rehearsal.n_allocations >= distance;
+    injection.n_allocations += 1;
+    let distance = every.saturating_mul(4u64.saturating_pow(injection.attempt));
+    let refuses = injection.n_allocations >= distance;
     if refuses {
-        rehearsal.n_allocations = 0;
+        injection.n_allocations = 0;
     }
-    INJECTION.set(Some(rehearsal));
+    INJECTION.set(Some(injection));
     if refuses {
         let _ = refuse(bytes);
     }

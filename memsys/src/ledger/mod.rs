@@ -1,4 +1,4 @@
-//! The ledger: who holds how many bytes, exactly.
+//! The ledger: how many bytes each owner holds, exactly.
 //!
 //! ```text
 //! allocator of tensors ──┐                     run/learner/activations      61 MiB
@@ -7,16 +7,18 @@
 //! pool, base ────────────┘                     runtime/cache                 8 MiB
 //! ```
 //!
-//! Owners form a tree by their paths. A tensor belongs to the owner that its thread had entered when it was allocated,
-//! for as long as it lives. Rust's heap is counted as a whole and belongs to [`HEAP`]; what a large structure holds of
-//! it is taken out of [`HEAP`] and given to that structure's owner by a [`Reservation`](crate::ledger::reservation::Reservation).
-//! What cannot be counted where it is made (mapped files, a library's own buffers) is declared by a reservation too.
-//! The sum over all owners is the counted bytes; resident bytes less those are the residual.
+//! Owners form a tree by their paths. When a tensor is allocated, it belongs to the owner that its thread has entered,
+//! and it stays with that owner for as long as it lives. Rust's heap is counted as a whole under [`HEAP`]. A
+//! [`Reservation`](crate::ledger::reservation::Reservation) moves the heap bytes of one large structure from [`HEAP`] to
+//! that structure's owner. Reservations also declare what no allocator here sees, such as mapped files and buffers
+//! inside a library. The counted bytes are the sum over all owners; the residual is the resident bytes less the counted
+//! ones.
 //!
-//! Counters are plain atomics: counting takes a few nanoseconds, allocates nothing and takes no lock, so that the
-//! allocators themselves can count. It decides nothing: the memory limit is [`crate::ledger::budget`]'s.
+//! Counters are plain atomics: counting takes a few nanoseconds, allocates nothing and takes no lock, so the allocators
+//! themselves can count. The ledger decides nothing: [`budget`](crate::ledger::budget) enforces the memory limit.
 
 pub mod budget;
+pub mod refusal;
 pub mod reservation;
 
 use std::cell::Cell;
@@ -24,21 +26,21 @@ use std::marker::PhantomData;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
-/// Owners there can be at most.
+/// The largest number of owners.
 const MOST_OWNERS: usize = 256;
 
-/// What the process allocated before anyone entered an owner.
+/// Tensors of threads that have not entered an owner.
 pub const OTHER: Owner = Owner(0);
-/// Rust's heap, but for what reservations have taken out of it.
+/// Rust's heap, less what reservations have moved to other owners.
 pub const HEAP: Owner = Owner(1);
-/// Freed blocks of tensors that are kept for reuse, and what blocks hold beyond the tensor's bytes.
+/// Freed blocks of tensors that are kept for reuse, and the bytes of live blocks beyond those of their tensors.
 pub const CACHE: Owner = Owner(2);
-/// What the runtime holds before any work: code, static data, libtorch's own structures.
+/// What the runtime holds before any work: code, static data and the structures inside libtorch. See [`set_base`].
 pub const BASE: Owner = Owner(3);
 
 const FIRST_NAMES: [&str; 4] = ["run/other", "run/heap", "runtime/cache", "runtime/base"];
 
-/// One who holds bytes. A small number; its path is its name.
+/// A part of the program that holds bytes: an index whose name is a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Owner(u16);
 
@@ -58,15 +60,15 @@ static COUNTERS: [Counters; MOST_OWNERS] = [const {
 }; MOST_OWNERS];
 static NAMES: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
 
-/// Bytes of Rust's heap that are allocated.
+/// Allocated bytes of Rust's heap.
 static HEAP_BYTES: AtomicI64 = AtomicI64::new(0);
-/// Of them, those that reservations have given to other owners.
+/// The part of [`HEAP_BYTES`] that reservations have moved to other owners.
 static HEAP_RESERVED_BYTES: AtomicI64 = AtomicI64::new(0);
-/// Bytes of tensors, as they were asked for.
+/// Bytes of live tensors, as libtorch asked for them.
 static TENSOR_BYTES: AtomicI64 = AtomicI64::new(0);
-/// Bytes of the blocks that hold them, cached ones included.
+/// Bytes of the blocks that hold tensors, cached blocks included.
 static BLOCK_BYTES: AtomicI64 = AtomicI64::new(0);
-/// Bytes declared by reservations that are not of Rust's heap.
+/// Bytes that reservations declare outside of Rust's heap.
 static DECLARED_BYTES: AtomicI64 = AtomicI64::new(0);
 static BASE_BYTES: AtomicI64 = AtomicI64::new(0);
 static PEAK_COUNTED_BYTES: AtomicI64 = AtomicI64::new(0);
@@ -77,11 +79,11 @@ thread_local! {
     static ENTERED: Cell<u16> = const { Cell::new(0) };
 }
 
-/// Makes the thread's tensors the entered owner's until it is dropped.
+/// While this guard lives, tensors that its thread allocates belong to the entered owner.
 #[derive(Debug)]
 pub struct Entered {
     before: u16,
-    /// A scope belongs to its thread.
+    /// Makes the guard neither `Send` nor `Sync`: it belongs to its thread.
     _thread: PhantomData<*const ()>,
 }
 
@@ -92,10 +94,11 @@ impl Drop for Entered {
 }
 
 impl Owner {
-    /// The owner of this path, made at its first mention. Paths are `/`-separated, such as `run/learner/activations`.
+    /// The owner with this path, which the first call creates. A path is `/`-separated, such as
+    /// `run/learner/activations`.
     ///
     /// # Panics
-    /// Where there are 256 owners already: owners name parts of a program, not its data.
+    /// If there are 256 owners already: owners name parts of a program, not its data.
     #[must_use]
     pub fn named(path: &'static str) -> Self {
         let mut names = names();
@@ -107,25 +110,25 @@ impl Owner {
         Self(names.len() as u16 - 1)
     }
 
-    /// Its path.
+    /// The owner's path.
     #[must_use]
     pub fn path(self) -> &'static str {
         names()[usize::from(self.0)]
     }
 
-    /// Makes this thread's tensors its own until the scope is dropped.
+    /// Gives this owner every tensor that the thread allocates while the returned guard lives. Guards nest.
     #[must_use]
     pub fn enter(self) -> Entered {
         Entered { before: ENTERED.replace(self.0), _thread: PhantomData }
     }
 
-    /// The owner that this thread has entered.
+    /// The owner that this thread has entered; [`OTHER`] if none.
     #[must_use]
     pub fn entered() -> Self {
         Self(ENTERED.get())
     }
 
-    /// Bytes that it holds now.
+    /// Bytes that the owner holds now.
     #[must_use]
     pub fn bytes(self) -> u64 {
         unsigned(match self {
@@ -136,13 +139,13 @@ impl Owner {
         })
     }
 
-    /// Bytes of tensors among them.
+    /// Bytes of live tensors that the owner holds.
     #[must_use]
     pub fn tensor_bytes(self) -> u64 {
         unsigned(COUNTERS[usize::from(self.0)].tensor_bytes.load(Relaxed))
     }
 
-    /// The most bytes of tensors and reservations that it ever held at once.
+    /// The most bytes of tensors and reservations that the owner ever held at once.
     #[must_use]
     pub fn peak_bytes(self) -> u64 {
         let counters = &COUNTERS[usize::from(self.0)];
@@ -168,20 +171,20 @@ impl Counters {
     }
 }
 
-/// What an owner holds, as a reading has it.
+/// What an owner held at one reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OwnerBytes {
-    /// Its path.
+    /// The owner's path.
     pub path: &'static str,
-    /// Bytes that it holds.
+    /// Bytes that the owner holds.
     pub bytes: u64,
-    /// Bytes of tensors among them.
+    /// The part of `bytes` that is live tensors.
     pub tensor_bytes: u64,
-    /// The most that it ever held.
+    /// The most bytes that the owner ever held at once.
     pub peak_bytes: u64,
 }
 
-/// Every owner that holds or held bytes, into `out` (cleared first), in the order in which they were named.
+/// Writes every owner that holds or held bytes into `out` (cleared first), in the order in which they were first named.
 pub fn read_owners(out: &mut Vec<OwnerBytes>) {
     out.clear();
     let names = names();
@@ -194,52 +197,62 @@ pub fn read_owners(out: &mut Vec<OwnerBytes>) {
     }
 }
 
-/// Bytes that have an owner: the sum over all of them.
+/// The `n` owners that hold the most bytes now, the largest first.
+#[must_use]
+pub fn largest_owners(n: usize) -> Vec<OwnerBytes> {
+    let mut owners = Vec::new();
+    read_owners(&mut owners);
+    owners.sort_by(|a, b| b.bytes.cmp(&a.bytes).then(a.path.cmp(b.path)));
+    owners.truncate(n);
+    owners
+}
+
+/// Bytes that have an owner: the sum over all owners.
 #[must_use]
 pub fn counted_bytes() -> u64 {
     unsigned(counted())
 }
 
-/// The most bytes counted at once since the start, or since [`restart_peak`].
+/// The most bytes that were counted at once since the start or since [`restart_peak`].
 #[must_use]
 pub fn peak_counted_bytes() -> u64 {
     unsigned(PEAK_COUNTED_BYTES.load(Relaxed))
 }
 
-/// Begins to look for the peak anew and returns the one before.
+/// Starts [`peak_counted_bytes`] again at what is counted now and returns the peak before.
 pub fn restart_peak() -> u64 {
     unsigned(PEAK_COUNTED_BYTES.swap(counted(), Relaxed))
 }
 
-/// Sees that the peak is at least `bytes`: what it was before it was begun anew.
+/// Raises the peak to `bytes` if it is lower. Give it what [`restart_peak`] returned to restore the peak.
 pub fn raise_peak_to(bytes: u64) {
     PEAK_COUNTED_BYTES.fetch_max(signed(bytes), Relaxed);
 }
 
-/// Bytes of live tensors, as they were asked for.
+/// Bytes of live tensors, as libtorch asked for them: without headers and rounding.
 #[must_use]
 pub fn tensor_bytes() -> u64 {
     unsigned(TENSOR_BYTES.load(Relaxed))
 }
 
-/// The most bytes of tensors live at once since the start, or since [`restart_tensor_peak`].
+/// The most bytes of tensors that lived at once since the start or since [`restart_tensor_peak`].
 #[must_use]
 pub fn peak_tensor_bytes() -> u64 {
     unsigned(PEAK_TENSOR_BYTES.load(Relaxed))
 }
 
-/// Begins to look for the peak of tensors anew and returns the one before.
+/// Starts [`peak_tensor_bytes`] again at what lives now and returns the peak before.
 pub fn restart_tensor_peak() -> u64 {
     unsigned(PEAK_TENSOR_BYTES.swap(TENSOR_BYTES.load(Relaxed), Relaxed))
 }
 
-/// Tensors allocated so far.
+/// Number of tensors allocated so far.
 #[must_use]
 pub fn n_allocations() -> u64 {
     N_ALLOCATIONS.load(Relaxed)
 }
 
-/// Declares what the runtime holds before any work.
+/// Declares how many bytes the runtime holds before any work, for [`BASE`].
 pub fn set_base(bytes: u64) {
     BASE_BYTES.store(signed(bytes), Relaxed);
     raise_peak();
@@ -259,7 +272,7 @@ pub(crate) fn forget_tensor(owner: Owner, bytes: u64) {
     TENSOR_BYTES.fetch_sub(signed(bytes), Relaxed);
 }
 
-/// A block of the pool was taken from the system (or given back, where negative).
+/// Counts a block that was taken from the operating system, or given back where `bytes` is negative.
 pub(crate) fn count_blocks(bytes: i64) {
     BLOCK_BYTES.fetch_add(bytes, Relaxed);
     if bytes > 0 {
@@ -267,10 +280,10 @@ pub(crate) fn count_blocks(bytes: i64) {
     }
 }
 
-/// Rust's heap grew (or shrank).
+/// Counts a change of Rust's heap; `bytes` is negative where it shrank.
 pub(crate) fn count_heap(bytes: i64) {
     HEAP_BYTES.fetch_add(bytes, Relaxed);
-    // A large block may be the peak; small ones are seen at the next tensor or reservation.
+    // Looking for the peak at every small block costs too much: the next tensor or reservation sees those.
     if bytes > 1 << 16 {
         raise_peak();
     }
@@ -308,7 +321,8 @@ fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-/// Counters of two threads may be read between their two halves; a sum is then off for a moment, never for long.
+/// A reading may fall between the two halves of another thread's change. The difference is then briefly negative, and
+/// counts as 0.
 fn unsigned(bytes: i64) -> u64 {
     u64::try_from(bytes).unwrap_or(0)
 }

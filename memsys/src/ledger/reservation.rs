@@ -1,15 +1,15 @@
-//! Reservations: bytes that are held only for as long as the reservation lives.
+//! Reservations: bytes that an owner holds for as long as the reservation lives.
 //!
-//! Two kinds. A *heap* reservation says whose bytes of Rust's heap those of a large structure are (they are counted
-//! already, under [`ledger::HEAP`]). A *declared* one counts what no allocator of ours sees:
-//! mapped files, a library's own buffers, pinned memory. Growth is asked for before the bytes are used, and refused
-//! where the memory limit has no room.
+//! There are two kinds. A *heap* reservation moves the bytes of a large structure from [`ledger::HEAP`], where they are
+//! counted already, to the structure's owner. A *declared* reservation counts what no allocator here sees: mapped
+//! files, buffers inside a library, pinned memory. A holder asks for more before it uses the bytes, and the budget
+//! refuses where the memory limit has no room. A reservation allocates nothing itself.
 
 use crate::error::{Error, Result};
 use crate::ledger::budget;
 use crate::ledger::{self, Owner};
 
-/// Bytes held in the ledger under an owner's name; given back when dropped.
+/// Bytes that the ledger counts under an owner until the reservation is dropped.
 #[derive(Debug)]
 pub struct Reservation {
     owner: Owner,
@@ -18,13 +18,13 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// Bytes of Rust's heap, none yet.
+    /// A reservation of 0 bytes of Rust's heap.
     #[must_use]
     pub fn of_heap(owner: Owner) -> Self {
         Self { owner, is_heap: true, bytes: 0 }
     }
 
-    /// Bytes that no allocator counts, none yet.
+    /// A reservation of 0 bytes that no allocator counts.
     #[must_use]
     pub fn declared(owner: Owner) -> Self {
         Self { owner, is_heap: false, bytes: 0 }
@@ -36,10 +36,11 @@ impl Reservation {
         self.bytes
     }
 
-    /// Holds `bytes` in all from now on. Call it before the bytes are used.
+    /// Changes the reservation to `bytes` in all. Call it before you use the bytes.
     ///
     /// # Errors
-    /// [`Error::Refused`] where the memory limit has no room for more, after caches were collected; nothing has changed then.
+    /// [`Error::Refused`] where the memory limit has no room for the growth even after caches are collected; the
+    /// reservation then stays as it was.
     pub fn try_set(&mut self, bytes: u64) -> Result<()> {
         if let Some(more) = bytes.checked_sub(self.bytes).filter(|more| *more > 0) {
             budget::make_room(more).map_err(|refusal| Error::Refused(refusal.of(self.owner)))?;
@@ -48,7 +49,7 @@ impl Reservation {
         Ok(())
     }
 
-    /// States that it holds `bytes` in all, which are there already.
+    /// Changes the reservation to `bytes` in all without asking the budget, for bytes that are in use already.
     pub fn set(&mut self, bytes: u64) {
         let difference =
             i64::try_from(bytes).unwrap_or(i64::MAX) - i64::try_from(self.bytes).unwrap_or(i64::MAX);

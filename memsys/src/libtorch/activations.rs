@@ -1,4 +1,4 @@
-//! Scopes of saved-tensor hooks, and groups of stages that backward runs again.
+//! Scopes of saved-tensor hooks, and groups of stages that backward runs again: the safe side of `csrc/activations.cpp`.
 
 use std::ffi::{CString, c_char, c_void};
 use std::marker::PhantomData;
@@ -12,34 +12,34 @@ use tch::Tensor;
 use crate::error::Result;
 use crate::libtorch::{checked, raw, shared};
 
-/// Makes libtorch ask this crate how to save tensors for backward. Only the first call does something.
+/// Makes libtorch ask this crate how to save tensors for backward. Later calls do nothing.
 pub(crate) fn install_engine() -> Result<()> {
     // SAFETY: no arguments; the C++ side calls once, and the engine it sets is never destroyed.
     checked("install the engine", unsafe { raw::memsys_install_engine() })
 }
 
-/// Makes this thread's engine drop what a failed backward left in its queue.
+/// Makes libtorch's engine drop what a failed backward left in this thread's queue.
 pub(crate) fn release_failed_backward() -> Result<()> {
     // SAFETY: no arguments; the C++ side makes and frees what it needs.
     checked("release a failed backward", unsafe { raw::memsys_release_failed_backward() })
 }
 
-/// Where a scope spills to.
+/// The file into which a scope spills.
 pub(crate) struct Spill<'a> {
-    /// An empty file, taken over.
+    /// An empty file, which the scope takes over.
     pub(crate) file: OwnedFd,
-    /// Its folder, for messages.
+    /// The file's folder, for error messages.
     pub(crate) folder: &'a Path,
-    /// Storages below it stay in memory.
+    /// Storages of fewer bytes stay in memory.
     pub(crate) threshold_bytes: u64,
 }
 
-/// A scope of the thread that made it.
+/// A scope of the thread that entered it.
 #[derive(Debug)]
 pub(crate) struct Scope {
     id: u64,
-    // Scopes are the thread's own: the guard must not leave it.
-    here: PhantomData<*const ()>,
+    // Makes the guard neither `Send` nor `Sync`: a scope belongs to its thread.
+    _thread: PhantomData<*const ()>,
 }
 
 impl Scope {
@@ -57,7 +57,7 @@ impl Scope {
         checked("enter a scope", unsafe {
             raw::memsys_enter_scope(n_segments, file, folder.as_ptr(), threshold_bytes, &raw mut id)
         })?;
-        Ok(Self { id, here: PhantomData })
+        Ok(Self { id, _thread: PhantomData })
     }
 }
 
@@ -68,7 +68,7 @@ impl Drop for Scope {
     }
 }
 
-/// In how many groups a chain of stages from `input` is to be cut; 0 where it runs plainly.
+/// The number of groups into which to cut a chain of stages that begins at `input`; 0 to run it without recomputation.
 pub(crate) fn begin_chain(input: &Tensor) -> Result<u64> {
     let mut n_segments = 0;
     // SAFETY: `input` is a live tch tensor for the length of the call; `n_segments` is ours to be written.
@@ -78,11 +78,11 @@ pub(crate) fn begin_chain(input: &Tensor) -> Result<u64> {
     Ok(n_segments)
 }
 
-/// What runs a group of stages again from its input. libtorch calls it from the thread that runs backward.
+/// Runs a group of stages again from its input. libtorch calls it on the thread that runs backward.
 pub(crate) type RunAgain = Box<dyn Fn(&Tensor) -> std::result::Result<(), String> + Send>;
 
-/// The first run of a group of stages, under way on this thread. Dropped without [`Recording::finish`], what it
-/// saved cannot be recomputed.
+/// The first run of a group of stages on this thread. If it is dropped without [`Recording::finish`], what the run saved
+/// cannot be recomputed.
 #[derive(Debug)]
 pub(crate) struct Recording(*mut c_void);
 
@@ -97,7 +97,7 @@ impl Recording {
         Ok(Self(recording))
     }
 
-    /// Ends the first run: backward will call `again`.
+    /// Ends the first run. Backward then calls `again`.
     pub(crate) fn finish(mut self, again: RunAgain) -> Result<()> {
         let recording = std::mem::replace(&mut self.0, ptr::null_mut());
         let stages: *mut RunAgain = Box::into_raw(Box::new(again));
@@ -143,11 +143,11 @@ unsafe extern "C" fn run_stages(stages: *const c_void, input: *mut c_void) -> *m
 unsafe extern "C" fn drop_stages(stages: *mut c_void) {
     // SAFETY: `stages` came from `Box::into_raw` in `Recording::finish` and is given back once.
     let stages = unsafe { Box::from_raw(stages.cast::<RunAgain>()) };
-    // A panic while it is let go must not unwind into C++, and is of no consequence to the gradients.
+    // A panic in a drop must not unwind into C++. It has no effect on the gradients.
     let _ = catch_unwind(AssertUnwindSafe(|| drop(stages)));
 }
 
-/// Bytes that all spill files hold, and the length of those files.
+/// The live bytes in all spill files, and the total length of those files.
 pub(crate) fn spilled_bytes() -> (u64, u64) {
     let (mut live_bytes, mut file_bytes) = (0, 0);
     // SAFETY: both are ours to be written.

@@ -15,9 +15,9 @@
 
 use std::collections::BTreeMap;
 use std::ffi::c_void;
-use std::sync::Mutex;
+use std::sync::{Mutex, Once};
 
-use crate::ledger::budget;
+use crate::ledger::budget::{self, CollectOrder};
 use crate::ledger::{self, Owner};
 
 const HEADER_BYTES: usize = 64;
@@ -103,8 +103,17 @@ impl Pool {
     }
 }
 
+/// Lets the budget collect the kept mappings. Only the first call does something.
+pub(crate) fn register_cache() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        budget::add_collector(CollectOrder::TensorBlocks, Box::new(release));
+        budget::add_peaks(Box::new(forget_peak));
+    });
+}
+
 /// Gives kept mappings back to the system until `bytes` are given or none is left; returns how many bytes were.
-pub(crate) fn release(bytes: u64) -> u64 {
+fn release(bytes: u64) -> u64 {
     let mut given = 0;
     while given < bytes {
         let Some((address, size)) = pool().take_oldest() else { break };
@@ -137,7 +146,7 @@ pub fn untouched() -> u64 {
 }
 
 /// Forgets how much was live at once so far: what follows is of another size.
-pub(crate) fn forget_peak() {
+fn forget_peak() {
     let mut pool = pool();
     pool.peak_live_bytes = pool.live_bytes;
 }

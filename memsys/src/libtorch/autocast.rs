@@ -1,4 +1,4 @@
-//! libtorch's autocast state of a thread.
+//! A thread's autocast state in libtorch.
 
 use std::ffi::{c_int, c_void};
 use std::ptr;
@@ -6,12 +6,12 @@ use std::ptr;
 use crate::error::Result;
 use crate::libtorch::{checked, raw};
 
-/// What autocast was before, to be put back. Not `Send`: the state is the thread's own.
+/// The autocast state before a scope, which the drop restores. Not `Send`: the state belongs to the thread.
 #[derive(Debug)]
 pub(crate) struct Autocast(*mut c_void);
 
 impl Autocast {
-    /// `kind`: 0 none, 1 bfloat16, 2 float16.
+    /// Enters a scope. `kind` is 0 for no casts, 1 for bfloat16, 2 for float16.
     pub(crate) fn enter(cuda: bool, kind: c_int) -> Result<Self> {
         let mut found = ptr::null_mut();
         // SAFETY: plain numbers; `found` is ours to be written.
@@ -24,7 +24,7 @@ impl Drop for Autocast {
     fn drop(&mut self) {
         // SAFETY: the pointer came from `memsys_enter_autocast` on this thread and is given back once.
         let message = unsafe { raw::memsys_leave_autocast(self.0) };
-        // Setting thread-local state fails for no reason that a caller could act on.
+        // A drop cannot return an error, and a caller could not act on this one.
         let _ = checked("leave autocast", message);
     }
 }

@@ -1,40 +1,52 @@
-//! GPUs: what their caching allocator holds, and what it may be asked.
+//! GPUs: statistics and settings of libtorch's caching allocator.
 
 use std::ffi::CString;
+use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::error::{Error, Result};
+use crate::ledger::budget::{self, CollectOrder};
 use crate::libtorch::{checked, raw};
 
-/// Whether a GPU is used: until then nothing of CUDA is asked, for asking may start it.
+/// Whether a GPU is in use. Until then nothing is asked of CUDA, because a question may start it.
 static IN_USE: AtomicBool = AtomicBool::new(false);
 
-/// What a GPU's caching allocator says.
+/// Statistics of a GPU's caching allocator, under libtorch's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DeviceStatistics {
     /// Bytes of live tensors.
     pub allocated_bytes: u64,
-    /// Bytes taken from the device, cached blocks included.
+    /// Bytes taken from the device, free cached blocks included.
     pub reserved_bytes: u64,
-    /// The most bytes of live tensors so far.
+    /// The most bytes of live tensors at once so far.
     pub peak_allocated_bytes: u64,
-    /// The most bytes taken so far.
+    /// The most bytes taken from the device at once so far.
     pub peak_reserved_bytes: u64,
-    /// Allocations that found no room, after its cache was emptied.
+    /// Number of allocations that failed even after the cache was emptied.
     pub n_refused: u64,
-    /// Bytes of the device that nobody has.
+    /// Bytes of the device that no process has taken.
     pub free_bytes: u64,
-    /// Bytes of the device.
+    /// Bytes of the device in all.
     pub total_bytes: u64,
 }
 
-/// Begins to use GPUs: blocks grow in place where the driver can (`expandable_segments`), and the process takes at most
-/// `fraction` of each device. Call it before the first tensor on a GPU.
+/// Begins to use GPUs. The process takes at most `fraction` (above 0, up to 1) of each device, blocks grow in place if the
+/// driver supports it (`expandable_segments`), and collections of the budget also empty the devices' caches. Call it
+/// before the first tensor on a GPU.
 ///
 /// # Errors
-/// Where libtorch does not take a setting.
+/// If libtorch does not accept a setting.
 pub fn use_devices(fraction: f64) -> Result<()> {
+    static ONCE: Once = Once::new();
     IN_USE.store(true, Relaxed);
+    ONCE.call_once(|| {
+        let collect = |_| {
+            empty_device_caches();
+            // A device's bytes are not the process's: they do not count as given.
+            0
+        };
+        budget::add_collector(CollectOrder::DeviceCaches, Box::new(collect));
+    });
     let settings = format!("expandable_segments:True,per_process_memory_fraction:{fraction}");
     let settings = CString::new(settings).map_err(|_| Error::Libtorch {
         what: "set up the devices",
@@ -44,10 +56,10 @@ pub fn use_devices(fraction: f64) -> Result<()> {
     checked("set up the devices", unsafe { raw::memsys_device_settings(settings.as_ptr()) })
 }
 
-/// Asks the caching allocator of GPU `index`.
+/// Reads the statistics of GPU `index`.
 ///
 /// # Errors
-/// Where there is no such device.
+/// If there is no such device.
 pub fn device_statistics(index: usize) -> Result<DeviceStatistics> {
     let mut numbers = [0i64; 7];
     // SAFETY: `numbers` is room for the seven numbers that are written, and outlives the call.
@@ -67,13 +79,14 @@ pub fn device_statistics(index: usize) -> Result<DeviceStatistics> {
     })
 }
 
-/// Allocations that GPU 0 refused so far; 0 where none is used. It tells out of memory from other errors.
+/// Number of allocations that GPU 0 refused so far; 0 if no GPU is in use. If it rises during a call, an error of that
+/// call means out of memory.
 pub(crate) fn n_refused_by_devices() -> u64 {
     if IN_USE.load(Relaxed) { device_statistics(0).map_or(0, |statistics| statistics.n_refused) } else { 0 }
 }
 
-/// Gives the cached blocks of every GPU back and says how many bytes of GPU 0 those were; 0 where none is used.
-pub(crate) fn empty_device_caches() -> u64 {
+/// Gives the cached blocks of every GPU back and returns how many bytes of GPU 0 that freed; 0 if no GPU is in use.
+fn empty_device_caches() -> u64 {
     if !IN_USE.load(Relaxed) {
         return 0;
     }

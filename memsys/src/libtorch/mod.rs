@@ -19,10 +19,9 @@ pub(crate) use activations::{
     Recording, Scope, Spill, begin_chain, install_engine, release_failed_backward, spilled_bytes,
 };
 pub use allocator::untouched as untouched_bytes;
-pub(crate) use allocator::{forget_peak as forget_peak_of_blocks, release as release_cached_blocks};
 pub(crate) use autocast::Autocast;
+pub(crate) use devices::n_refused_by_devices;
 pub use devices::{DeviceStatistics, device_statistics, use_devices};
-pub(crate) use devices::{empty_device_caches, n_refused_by_devices};
 pub use runtime::{LIBTORCH_VERSION, Runtime, open, resident_libtorch};
 pub use scalar_ops::ScalarOps;
 pub(crate) use shared_tensors::SharedTensors;
@@ -62,7 +61,9 @@ fn exclusive(tensor: &mut Tensor) -> *mut c_void {
 /// Where libtorch refuses another allocator.
 pub fn count_tensors() -> Result<()> {
     // SAFETY: takes no pointers; installing twice installs the same allocator.
-    checked("install the counting allocator", unsafe { raw::memsys_install_allocator() })
+    checked("install the counting allocator", unsafe { raw::memsys_install_allocator() })?;
+    allocator::register_cache();
+    Ok(())
 }
 
 /// Makes attention the plain product, which holds every probability: the way without a budget.

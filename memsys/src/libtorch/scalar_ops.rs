@@ -1,7 +1,7 @@
-//! Operations of a tensor with a number.
+//! Operations of a tensor with a number that return their errors.
 //!
-//! tch 0.24 has them too, but frees the number before it has read the error of the operation, and panics where there
-//! is one: a refused allocation would end the program. These return it.
+//! tch 0.24 has these operations too, but it frees the number before it reads the error of the operation, and panics if
+//! there is one. A refused allocation would then end the program.
 
 use std::ffi::CStr;
 use std::ptr::null_mut;
@@ -9,9 +9,9 @@ use std::ptr::null_mut;
 use tch::{TchError, Tensor};
 use torch_sys::{C_scalar, C_tensor, c_generated};
 
-/// Operations of a tensor with numbers. Each is libtorch's of the same name, and fails where libtorch refuses: the
-/// memory, shapes or kinds.
-#[allow(clippy::missing_errors_doc, reason = "told once, above")]
+/// Operations of a tensor with numbers. Each one is libtorch's operation of the same name. It fails if the memory is
+/// refused or if shapes or kinds do not fit.
+#[allow(clippy::missing_errors_doc, reason = "stated once, on the trait")]
 pub trait ScalarOps {
     /// `self × number`.
     fn mul_scalar(&self, number: f64) -> Result<Tensor, TchError>;
@@ -21,11 +21,11 @@ pub trait ScalarOps {
     fn div_scalar(&self, number: f64) -> Result<Tensor, TchError>;
     /// `self + number`.
     fn add_scalar(&self, number: f64) -> Result<Tensor, TchError>;
-    /// Where `self ≥ number`, of integers.
+    /// `self ≥ number` for integers, as a tensor of booleans.
     fn ge_scalar(&self, number: i64) -> Result<Tensor, TchError>;
     /// `self + weight (end − self)`, in place.
     fn lerp_scalar_(&mut self, end: &Tensor, weight: f64) -> Result<(), TchError>;
-    /// `beta self + alpha (batch1 batch2)`, of B × N × P: B × N × M by B × M × P.
+    /// `beta self + alpha (batch1 batch2)`, where `self` is B × N × P, `batch1` B × N × M and `batch2` B × M × P.
     fn baddbmm_scalars(
         &self,
         batch1: &Tensor,
@@ -33,14 +33,14 @@ pub trait ScalarOps {
         beta: f64,
         alpha: f64,
     ) -> Result<Tensor, TchError>;
-    /// The Euclidean length along `dim`, which goes.
+    /// The Euclidean norm along `dim`, which the result no longer has.
     fn length_along(&self, dim: i64) -> Result<Tensor, TchError>;
 }
 
-/// A number of libtorch's, freed after the error of its operation was read.
-struct Number(*mut C_scalar);
+/// A libtorch scalar, which is freed after the error of its operation has been read.
+struct Scalar(*mut C_scalar);
 
-impl Number {
+impl Scalar {
     fn float(number: f64) -> Result<Self, TchError> {
         // SAFETY: takes no pointers.
         let number = Self(unsafe { torch_sys::ats_float(number) });
@@ -54,14 +54,14 @@ impl Number {
     }
 }
 
-impl Drop for Number {
+impl Drop for Scalar {
     fn drop(&mut self) {
         // SAFETY: made by `ats_float` or `ats_int` and freed once; null, where that failed, may be freed.
         unsafe { torch_sys::ats_free(self.0) };
     }
 }
 
-/// What libtorch's last call on this thread failed with.
+/// The error of libtorch's last call on this thread, if it failed.
 fn last_error() -> Result<(), TchError> {
     // SAFETY: hands over a NUL-terminated string from `strdup`, or null; it is read and freed once.
     unsafe {
@@ -75,7 +75,7 @@ fn last_error() -> Result<(), TchError> {
     }
 }
 
-/// The tensor that `call` writes.
+/// The tensor that `call` writes, or its error.
 fn written(call: impl FnOnce(*mut *mut C_tensor)) -> Result<Tensor, TchError> {
     let mut tensors = [null_mut(); 1];
     call(tensors.as_mut_ptr());
@@ -90,38 +90,38 @@ fn pointer(tensor: &Tensor) -> *mut C_tensor {
 
 impl ScalarOps for Tensor {
     fn mul_scalar(&self, number: f64) -> Result<Tensor, TchError> {
-        let number = Number::float(number)?;
+        let number = Scalar::float(number)?;
         // SAFETY: tensors and numbers live for the call, which keeps handles of its own and writes one tensor.
         written(|out| unsafe { c_generated::atg_mul_scalar(out, pointer(self), number.0) })
     }
 
     fn mul_scalar_(&mut self, number: f64) -> Result<(), TchError> {
-        let number = Number::float(number)?;
+        let number = Scalar::float(number)?;
         // SAFETY: tensors and numbers live for the call, which keeps handles of its own and writes one tensor;
         // `self`, which it changes, is borrowed exclusively.
         written(|out| unsafe { c_generated::atg_mul_scalar_(out, self.as_mut_ptr(), number.0) }).map(drop)
     }
 
     fn div_scalar(&self, number: f64) -> Result<Tensor, TchError> {
-        let number = Number::float(number)?;
+        let number = Scalar::float(number)?;
         // SAFETY: tensors and numbers live for the call, which keeps handles of its own and writes one tensor.
         written(|out| unsafe { c_generated::atg_div_scalar(out, pointer(self), number.0) })
     }
 
     fn add_scalar(&self, number: f64) -> Result<Tensor, TchError> {
-        let number = Number::float(number)?;
+        let number = Scalar::float(number)?;
         // SAFETY: tensors and numbers live for the call, which keeps handles of its own and writes one tensor.
         written(|out| unsafe { c_generated::atg_add_scalar(out, pointer(self), number.0) })
     }
 
     fn ge_scalar(&self, number: i64) -> Result<Tensor, TchError> {
-        let number = Number::int(number)?;
+        let number = Scalar::int(number)?;
         // SAFETY: tensors and numbers live for the call, which keeps handles of its own and writes one tensor.
         written(|out| unsafe { c_generated::atg_ge(out, pointer(self), number.0) })
     }
 
     fn lerp_scalar_(&mut self, end: &Tensor, weight: f64) -> Result<(), TchError> {
-        let weight = Number::float(weight)?;
+        let weight = Scalar::float(weight)?;
         // SAFETY: tensors and numbers live for the call, which keeps handles of its own and writes one tensor;
         // `self`, which it changes, is borrowed exclusively.
         written(|out| unsafe { c_generated::atg_lerp_(out, self.as_mut_ptr(), pointer(end), weight.0) })
@@ -135,7 +135,7 @@ impl ScalarOps for Tensor {
         beta: f64,
         alpha: f64,
     ) -> Result<Tensor, TchError> {
-        let (beta, alpha) = (Number::float(beta)?, Number::float(alpha)?);
+        let (beta, alpha) = (Scalar::float(beta)?, Scalar::float(alpha)?);
         let (batch1, batch2) = (pointer(batch1), pointer(batch2));
         // SAFETY: tensors and numbers live for the call, which keeps handles of its own and writes one tensor.
         written(|out| unsafe {
@@ -144,7 +144,7 @@ impl ScalarOps for Tensor {
     }
 
     fn length_along(&self, dim: i64) -> Result<Tensor, TchError> {
-        let square = Number::int(2)?;
+        let square = Scalar::int(2)?;
         let dims = [dim];
         // SAFETY: tensors and numbers live for the call, which keeps handles of its own and writes one tensor.
         written(|out| unsafe {

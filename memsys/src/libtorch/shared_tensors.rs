@@ -1,11 +1,11 @@
-//! Tensors in one allocation that several owners, on several threads, read.
+//! A slice of tensors that several owners on several threads read.
 
 use std::ops::Deref;
 use std::sync::Arc;
 
 use tch::Tensor;
 
-/// A counted slice of tensors; a clone is another handle of the same.
+/// A reference-counted slice of tensors. A clone is another handle of the same slice.
 #[derive(Debug, Clone)]
 pub(crate) struct SharedTensors(Arc<[Tensor]>);
 

@@ -1,16 +1,16 @@
-//! The numbers of a tensor, written in place.
+//! Access to the numbers of a tensor, to write them in place.
 
 use tch::Tensor;
 
 use crate::error::Result;
 use crate::libtorch::{checked, exclusive, raw};
 
-/// The numbers of a contiguous f32 tensor of `shape` on the CPU, to be written. None where it is of another kind or
-/// shape, where autograd records it, or where anything else holds it or its storage: another handle, a view, the
-/// graph. Nothing is allocated.
+/// The numbers of a contiguous f32 tensor of `shape` on the CPU, for writing. `None` if the tensor has another kind or
+/// shape, if it requires gradients, or if anything else holds it or its storage: another handle, a view, the graph.
+/// Nothing is allocated.
 ///
 /// # Errors
-/// Where libtorch refuses.
+/// If a call to libtorch fails.
 pub fn exclusive_tensor_data<'a>(tensor: &'a mut Tensor, shape: &[i64]) -> Result<Option<&'a mut [f32]>> {
     let mut numbers = std::ptr::null_mut();
     // SAFETY: `tensor` is a live tch tensor, borrowed exclusively; `shape` is a slice of as many numbers as

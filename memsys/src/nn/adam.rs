@@ -1,5 +1,7 @@
-//! Adam over flat buffers (Kingma & Ba 2015, algorithm 1): the step is one pass, and its state is two tensors and
-//! a count, so that it can be saved, restored and undone.
+//! Adam over flat buffers (Kingma & Ba 2015, algorithm 1).
+//!
+//! A step is one pass over the flat buffers. The state is two tensors and a count, which can be saved and restored.
+//! There is no weight decay and no learning-rate schedule.
 
 use tch::Tensor;
 
@@ -17,10 +19,10 @@ pub struct Adam {
 }
 
 impl Adam {
-    /// Moments of zero. β₁ = 0.9, β₂ = 0.999, ε = 1e-8, PyTorch's defaults.
+    /// Moments of zero, with PyTorch's defaults β₁ = 0.9, β₂ = 0.999 and ε = 1e-8.
     ///
     /// # Errors
-    /// Where libtorch refuses the memory.
+    /// If the memory for the moments is refused.
     pub fn new(weights: &Weights, learning_rate: f64) -> Result<Self> {
         let constants = AdamConstants { learning_rate, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
         let first_moment = weights.flat().f_zeros_like()?;
@@ -28,11 +30,11 @@ impl Adam {
         Ok(Self { constants, first_moment, second_moment, n_steps: 0 })
     }
 
-    /// One step along `gradients` (flat, of the weights' layout, of norm `norm`), scaled down beforehand so that their
-    /// norm is at most `largest_norm`. Leaves the gradients zero.
+    /// Takes one step and sets `gradients` to zero. `gradients` is flat, in the weights' layout, and `norm` is its
+    /// Euclidean norm. The step scales the gradients down first if `norm` exceeds `largest_norm`.
     ///
     /// # Errors
-    /// Where libtorch refuses a call.
+    /// If a call to libtorch fails.
     pub fn step(
         &mut self,
         weights: &mut Weights,
@@ -56,15 +58,15 @@ impl Adam {
         Ok(())
     }
 
-    /// The two moments and the number of steps taken.
+    /// The first moment, the second moment and the number of steps taken.
     pub fn state(&self) -> (&Tensor, &Tensor, u64) {
         (&self.first_moment, &self.second_moment, self.n_steps)
     }
 
-    /// Takes a state that [`Adam::state`] gave.
+    /// Restores a state that [`Adam::state`] returned.
     ///
     /// # Errors
-    /// Where sizes differ.
+    /// If the sizes differ.
     pub fn restore(&mut self, first_moment: &Tensor, second_moment: &Tensor, n_steps: u64) -> Result<()> {
         self.first_moment.f_copy_(first_moment)?;
         self.second_moment.f_copy_(second_moment)?;
@@ -101,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_gradient_is_cut_to_the_largest_norm() {
+    fn a_long_gradient_is_scaled_to_the_largest_norm() {
         let mut layout = Layout::new();
         layout.add("w", &[4], Init::Constant(0.0));
         let mut weights = Weights::initial(&layout, 0, Device::Cpu).unwrap();

@@ -1,4 +1,5 @@
-//! Gradients that leave the device during backward, each as soon as it is whole: the device never holds all of them.
+//! Gradients that move to the host during backward, each as soon as it is complete, so the device never holds all of
+//! them.
 
 use tch::{Device, Kind, Tensor};
 
@@ -6,18 +7,18 @@ use crate::error::Result;
 use crate::libtorch;
 use crate::nn::parameters::Weights;
 
-/// The gradients of one set of weights, in the host's memory. Until it is dropped, every backward adds to them.
+/// The gradients of one set of weights, in host memory. Every backward adds to them until this is dropped.
 #[derive(Debug)]
 pub struct HostGradients {
     flat: Tensor,
     recording: Weights,
 }
 
-/// Starts to record gradients as [`Weights::record_gradients`] does, but in a flat buffer of the host, zero at
-/// first and pinned where the weights are on a GPU. The sums are those of that buffer, to the bit.
+/// Starts to record gradients as [`Weights::record_gradients`] does, but in a flat buffer in host memory. The buffer is
+/// zero at first, and pinned if the weights are on a GPU. The sums equal those of `record_gradients` to the bit.
 ///
 /// # Errors
-/// Where libtorch refuses the memory.
+/// If the memory for the buffer is refused.
 pub fn offload(weights: &mut Weights) -> Result<HostGradients> {
     let device = weights.flat().device();
     let mut flat = Tensor::f_zeros(weights.flat().size(), (Kind::Float, Device::Cpu))?;
@@ -26,20 +27,20 @@ pub fn offload(weights: &mut Weights) -> Result<HostGradients> {
     }
     weights.require_gradients()?;
     let gradients = HostGradients { recording: weights.share(), flat };
-    let observation_refs = weights.layout().views(&gradients.flat)?;
-    for ((_, parameter), place) in weights.named().zip(observation_refs) {
-        libtorch::offload_gradient(parameter, &place)?;
+    let host_views = weights.layout().views(&gradients.flat)?;
+    for ((_, parameter), host_view) in weights.named().zip(host_views) {
+        libtorch::offload_gradient(parameter, &host_view)?;
     }
     Ok(gradients)
 }
 
 impl HostGradients {
-    /// The sums, in the weights' layout.
+    /// The summed gradients, in the weights' layout.
     pub fn flat(&self) -> &Tensor {
         &self.flat
     }
 
-    /// The sums, to be scaled or set to zero between steps.
+    /// The summed gradients, for the caller to scale or set to zero between steps.
     pub fn flat_mut(&mut self) -> &mut Tensor {
         &mut self.flat
     }
@@ -48,7 +49,7 @@ impl HostGradients {
 impl Drop for HostGradients {
     fn drop(&mut self) {
         for (_, parameter) in self.recording.named() {
-            // A hook that stays adds to a buffer that nobody reads.
+            // If this fails, the hook adds to a buffer that nobody reads, which does no harm.
             let _ = libtorch::stop_offload(parameter);
         }
     }
@@ -66,7 +67,7 @@ mod tests {
         (Weights::initial(&layout, 5, Device::Cpu).unwrap(), [first, last])
     }
 
-    /// Two micro-batches; the first parameter is used twice.
+    /// Two micro-batches. Each uses the first parameter twice.
     fn backward_twice(weights: &Weights, [first, last]: [ParameterId; 2]) {
         for phase in [0.3, 0.7] {
             let x = (Tensor::arange(24 * 5, (Kind::Float, Device::Cpu)) * phase).sin().view([5, 24]);

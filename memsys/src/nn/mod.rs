@@ -1,4 +1,7 @@
-//! Networks in flat buffers: parameters, their optimizer, the precision of products, and what becomes of activations.
+//! What a network needs to train inside a memory limit: flat parameters, their optimizer, the precision of matrix
+//! products, and what becomes of activations and gradients.
+//!
+//! It defines no layers and no losses.
 //!
 //! Reading order: [`parameters`], [`adam`], [`precision`], [`activations`], [`gradient_offload`].
 

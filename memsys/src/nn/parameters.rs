@@ -1,13 +1,13 @@
 //! Flat parameters: all weights of a network in one buffer, all gradients in another.
 //!
 //! ```text
-//! Layout   name, shape, first values, offset of each parameter          (what the network is)
-//! Weights  one flat f32 tensor + a view of it per parameter             (one set of values: online, target)
+//! Layout   name, shape, initial values and offset of each parameter     (what the network is)
+//! Weights  one flat f32 tensor and a view of it for each parameter      (one set of values: online, target)
 //! ```
 //!
-//! A network holds [`ParameterId`]s and is given the [`Weights`] at each call, so that the online and the target
-//! network are one network and two buffers; the clip, the optimizer step, the snapshot, the target's update and
-//! the checkpoint are each one pass over one buffer. Values are f32.
+//! A network holds [`ParameterId`]s and receives the [`Weights`] at each call. The online and the target network are thus
+//! one network with two buffers. Gradient clipping, the optimizer step, the snapshot, the update of the target network
+//! and the checkpoint are each one pass over one buffer. Values are f32; there are no buffers that are not trained.
 
 use std::ops::Index;
 use std::sync::Arc;
@@ -19,33 +19,33 @@ use tch::{Device, Kind, Tensor};
 use crate::error::Result;
 use crate::libtorch::{self, ScalarOps as _, SharedTensors};
 
-/// Parameters begin at multiples of this many numbers (64 bytes), so that vector loads are aligned. The numbers
-/// between two parameters are zero and stay zero.
+/// Parameters begin at multiples of this many numbers (64 bytes), so that vector loads are aligned. The numbers in the
+/// gaps are zero and stay zero.
 const ALIGNMENT: i64 = 16;
 
-/// How a parameter's first values are drawn.
+/// How the initial values of a parameter are drawn.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Init {
-    /// All the same.
+    /// All values are equal.
     Constant(f64),
-    /// Uniform in ±bound.
+    /// Uniform between −bound and bound.
     Uniform {
-        /// The largest value.
+        /// The bound, above 0.
         bound: f64,
     },
-    /// Normal around 0.
+    /// Normal with mean 0.
     Normal {
-        /// Standard deviation.
+        /// The standard deviation.
         std: f64,
     },
 }
 
-/// One parameter of a [`Layout`].
+/// Identifies one parameter of a [`Layout`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ParameterId(usize);
 
 impl Init {
-    /// Draws by a generator of our own: libtorch's is shared by all threads of the process.
+    /// Draws from the given generator, because all threads of the process share libtorch's.
     fn draw(self, numbers: &mut [f32], rng: &mut Pcg64Mcg) {
         for number in numbers {
             *number = match self {
@@ -75,7 +75,7 @@ impl Entry {
     }
 }
 
-/// The parameters of a network: names, shapes, first values and places in the flat buffer.
+/// The parameters of a network: names, shapes, initial values and offsets in the flat buffer.
 #[derive(Debug, Clone, Default)]
 pub struct Layout {
     entries: Vec<Entry>,
@@ -89,10 +89,10 @@ impl Layout {
         Self::default()
     }
 
-    /// Adds a parameter. `name` is what a checkpoint calls it, in PyTorch's dotted form.
+    /// Adds a parameter. `name` identifies it in a checkpoint and has PyTorch's dotted form, such as `linear.weight`.
     ///
     /// # Panics
-    /// Where `name` is taken: two parameters under one name are a fault of the network's author.
+    /// If another parameter has this name, which is a mistake in the network's code.
     pub fn add(&mut self, name: impl Into<String>, shape: &[i64], init: Init) -> ParameterId {
         let name = name.into();
         assert!(self.entries.iter().all(|entry| entry.name != name), "two parameters named {name}");
@@ -102,24 +102,24 @@ impl Layout {
         ParameterId(self.entries.len() - 1)
     }
 
-    /// How many numbers the network learns (without the gaps of alignment).
+    /// Number of trained values, without the gaps of the alignment.
     #[must_use]
     pub fn n_parameters(&self) -> u64 {
         self.entries.iter().map(|entry| entry.n_numbers() as u64).sum()
     }
 
-    /// Bytes of one flat buffer.
+    /// Bytes of one flat buffer, with the gaps.
     #[must_use]
     pub fn flat_bytes(&self) -> u64 {
         self.end as u64 * 4
     }
 
-    /// Names and shapes, in order.
+    /// The parameters' names and shapes, in the order in which they were added.
     pub fn names(&self) -> impl Iterator<Item = (&str, &[i64])> {
         self.entries.iter().map(|entry| (entry.name.as_str(), entry.shape.as_slice()))
     }
 
-    /// A view of `flat` for each parameter.
+    /// A view of `flat` for each parameter, in order.
     pub(crate) fn views(&self, flat: &Tensor) -> Result<Vec<Tensor>> {
         let view = |entry: &Entry| {
             Ok(flat
@@ -148,10 +148,10 @@ impl Index<ParameterId> for Weights {
 }
 
 impl Weights {
-    /// Draws first values. The same seed gives the same values, to the bit.
+    /// Weights with drawn initial values. The same seed gives the same values to the bit.
     ///
     /// # Errors
-    /// Where libtorch refuses the memory.
+    /// If the memory is refused.
     pub fn initial(layout: &Layout, seed: u64, device: Device) -> Result<Self> {
         let mut rng = Pcg64Mcg::seed_from_u64(seed);
         let mut flat = vec![0f32; layout.end as usize];
@@ -164,28 +164,29 @@ impl Weights {
         Ok(weights)
     }
 
-    /// All zero.
+    /// Weights that are all zero.
     ///
     /// # Errors
-    /// Where libtorch refuses the memory.
+    /// If the memory is refused.
     pub fn zeros(layout: &Layout, device: Device) -> Result<Self> {
         let flat = Tensor::f_zeros([layout.end], (Kind::Float, device))?;
         let views = layout.views(&flat)?;
         Ok(Self { layout: Arc::new(layout.clone()), flat, views: views.into() })
     }
 
-    /// Another handle of the same values and gradients, for what must own them (a stage of a chain). What one
-    /// writes the other reads. Gradients recorded later are recorded for the handle that asks.
+    /// Another handle of the same values and gradients, for code that must own its weights, such as a
+    /// [`Stage`](crate::nn::activations::Stage). A write through one handle is visible through the other. A later
+    /// [`record_gradients`](Self::record_gradients) affects only the handle on which it is called.
     #[must_use]
     pub fn share(&self) -> Self {
         let layout = Arc::clone(&self.layout);
         Self { layout, flat: self.flat.shallow_clone(), views: self.views.clone() }
     }
 
-    /// Starts to record gradients: returns the flat buffer in which they accumulate, zero at first.
+    /// Starts to record gradients and returns the flat buffer in which backward accumulates them, zero at first.
     ///
     /// # Errors
-    /// Where libtorch refuses the memory.
+    /// If the memory is refused.
     pub fn record_gradients(&mut self) -> Result<Tensor> {
         let gradients = self.flat.f_zeros_like()?;
         self.require_gradients()?;
@@ -195,7 +196,7 @@ impl Weights {
         Ok(gradients)
     }
 
-    /// Begins anew with parameters that require gradients and have none yet.
+    /// Replaces the views by new ones that require gradients and have none yet.
     pub(crate) fn require_gradients(&mut self) -> Result<()> {
         let views = self.layout.views(&self.flat)?;
         let views = views.iter().map(|view| view.f_set_requires_grad(true));
@@ -203,19 +204,19 @@ impl Weights {
         Ok(())
     }
 
-    /// Takes the values of `other`, which has the same layout.
+    /// Copies the values of `other`, which has the same layout.
     ///
     /// # Errors
-    /// Where the layouts differ in size.
+    /// If the layouts differ in size.
     pub fn copy_from(&mut self, other: &Weights) -> Result<()> {
         tch::no_grad(|| self.flat.f_copy_(&other.flat))?;
         Ok(())
     }
 
-    /// Moves a fraction `tau` of the way to `other`: `w += tau (other − w)`.
+    /// Polyak update: `w += tau (other − w)`, with `tau` in [0, 1].
     ///
     /// # Errors
-    /// Where the layouts differ in size.
+    /// If the layouts differ in size.
     pub fn move_towards(&mut self, other: &Weights, tau: f64) -> Result<()> {
         tch::no_grad(|| self.flat.lerp_scalar_(&other.flat, tau))?;
         Ok(())
@@ -224,7 +225,7 @@ impl Weights {
     /// A copy of the flat buffer.
     ///
     /// # Errors
-    /// Where libtorch refuses the memory.
+    /// If the memory is refused.
     pub fn snapshot(&self) -> Result<Tensor> {
         let _no_grad = tch::no_grad_guard();
         let mut copy = self.flat.f_empty_like()?;
@@ -232,23 +233,23 @@ impl Weights {
         Ok(copy)
     }
 
-    /// The flat buffer. Writing into it writes the parameters.
+    /// The flat buffer of all parameters.
     pub fn flat(&self) -> &Tensor {
         &self.flat
     }
 
-    /// The flat buffer, to be written.
+    /// The flat buffer, for writing. A write changes the parameters.
     pub fn flat_mut(&mut self) -> &mut Tensor {
         &mut self.flat
     }
 
-    /// The layout.
+    /// The layout of the flat buffer.
     #[must_use]
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// Names and values, in the layout's order.
+    /// The parameters' names and values, in the layout's order.
     pub fn named(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.layout.entries.iter().map(|entry| entry.name.as_str()).zip(self.views.iter())
     }

@@ -1,26 +1,28 @@
-//! Mixed precision: within a scope libtorch computes matrix products in a narrower kind of number. Weights, their
-//! gradients and sums stay f32.
+//! Mixed precision: autocast scopes, and the loss scale that f16 gradients need.
+//!
+//! Within a scope libtorch computes matrix products in bf16 or f16. Weights, their gradients and sums stay f32.
 
 use tch::{Device, Kind};
 
 use crate::error::{Error, Result};
 use crate::libtorch;
 
-/// Autocast on one device for this thread, until it is dropped; the scope around it then holds again, and the
-/// outermost forgets its casts of weights.
+/// A scope of autocast on one device, for this thread, until it is dropped. The drop restores the outer scope. The drop
+/// of the outermost scope clears libtorch's cache of cast weights, because the optimizer may change the weights next.
 #[derive(Debug)]
 #[must_use = "autocast holds while the scope lives"]
 pub struct Autocast {
     _autocast: libtorch::Autocast,
 }
 
-/// Casts to `kind` where that is safe: [`Kind::BFloat16`] on a CPU or a GPU, [`Kind::Half`] on a GPU. `None` stops
-/// casting for the scope. Put it around forward; backward follows what forward did.
+/// Enters a scope in which libtorch casts to `kind` where that is safe. `kind` is [`Kind::BFloat16`] on a CPU or a GPU,
+/// or [`Kind::Half`] on a GPU; `None` stops casting for the scope. Put the scope around forward only: backward uses the
+/// kinds that forward used.
 ///
 /// # Errors
-/// [`Error::AutocastKind`] where `kind` is another.
+/// [`Error::AutocastKind`] if `kind` is another one.
 pub fn autocast(kind: Option<Kind>, device: Device) -> Result<Autocast> {
-    let number = match kind {
+    let kind_code = match kind {
         None => 0,
         Some(Kind::BFloat16) => 1,
         Some(Kind::Half) if device.is_cuda() => 2,
@@ -28,11 +30,12 @@ pub fn autocast(kind: Option<Kind>, device: Device) -> Result<Autocast> {
             return Err(Error::AutocastKind { kind, device: if device.is_cuda() { "CUDA" } else { "CPU" } });
         }
     };
-    Ok(Autocast { _autocast: libtorch::Autocast::enter(device.is_cuda(), number)? })
+    Ok(Autocast { _autocast: libtorch::Autocast::enter(device.is_cuda(), kind_code)? })
 }
 
-/// The factor by which a loss is multiplied before backward where gradients are f16, so that small ones do not vanish
-/// (Micikevicius et al. 2018, section 3.2): halved where one overflowed, doubled after 2,000 steps without.
+/// The factor by which the loss is multiplied before backward if gradients are f16, so that small gradients do not become
+/// zero (Micikevicius et al. 2018, section 3.2). The factor halves at each overflow and doubles after 2,000 steps
+/// without one, within [1, 2²⁴]. It begins at 65,536.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LossScale {
     factor: f64,
@@ -46,16 +49,17 @@ impl Default for LossScale {
 }
 
 impl LossScale {
-    /// Steps without an overflow after which the factor is doubled.
+    /// Number of steps without an overflow after which the factor doubles.
     const PATIENCE_STEPS: u32 = 2_000;
 
-    /// The factor.
+    /// The factor for the next step.
     #[must_use]
     pub fn factor(self) -> f64 {
         self.factor
     }
 
-    /// After a step: whether its gradients, of norm `norm`, can be used.
+    /// Updates the factor after backward and returns whether the gradients, of norm `norm`, can be used. They cannot if
+    /// `norm` is infinite or NaN.
     pub fn update(&mut self, norm: f64) -> bool {
         if !norm.is_finite() {
             *self = Self { factor: (self.factor / 2.0).max(1.0), n_clean: 0 };
@@ -68,13 +72,13 @@ impl LossScale {
         true
     }
 
-    /// Its state, to be saved.
+    /// The factor and the number of steps since it last changed, to be saved.
     #[must_use]
     pub fn state(self) -> (f64, u32) {
         (self.factor, self.n_clean)
     }
 
-    /// The scale of a saved state.
+    /// Restores what [`LossScale::state`] returned.
     #[must_use]
     pub fn of_state((factor, n_clean): (f64, u32)) -> Self {
         Self { factor, n_clean }

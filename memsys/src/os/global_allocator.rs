@@ -1,11 +1,11 @@
-//! Rust's heap, counted.
+//! The global allocator that counts Rust's heap.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
 use crate::ledger;
 
-/// The C library's heap, which is Rust's own choice too, with every byte counted. A program makes it its global
-/// allocator:
+/// Rust's default allocator with every byte counted in the ledger under [`ledger::HEAP`]. It counts only: it never
+/// refuses an allocation. A program makes it its global allocator:
 ///
 /// ```
 /// #[global_allocator]
@@ -18,8 +18,8 @@ use crate::ledger;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CountedHeap;
 
-// SAFETY: every call is passed on to `System` as it came, and its answer is returned as it is; counting touches
-// atomics alone, so it neither allocates nor unwinds.
+// SAFETY: every call goes to `System` unchanged and its result is returned unchanged; counting only changes atomics, so
+// it neither allocates nor unwinds.
 unsafe impl GlobalAlloc for CountedHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller keeps `alloc`'s contract.

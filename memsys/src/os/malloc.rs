@@ -1,8 +1,9 @@
-//! What the C library does with freed memory.
+//! Settings of the C library's `malloc` that make it give freed memory back.
 
-/// Makes glibc's `malloc` give freed memory back: blocks of 1 MiB and more are mappings of their own, the top of the
-/// heap is returned beyond 16 MiB, and threads share two arenas instead of fragmenting one each. Its own thresholds
-/// would move with what was freed. Returns false where glibc refuses a setting.
+/// Makes glibc's `malloc` give freed memory back to the kernel. Each block of 1 MiB or more gets a separate mapping, the
+/// top of the heap is returned beyond 16 MiB, and all threads share two arenas instead of fragmenting one each. Without
+/// these settings glibc moves its thresholds with the sizes that the program frees. Returns `false` if glibc refuses a
+/// setting.
 pub fn tune_malloc() -> bool {
     mallopt(libc::M_MMAP_THRESHOLD, 1 << 20)
         && mallopt(libc::M_TRIM_THRESHOLD, 16 << 20)
@@ -14,7 +15,7 @@ fn mallopt(parameter: libc::c_int, value: libc::c_int) -> bool {
     unsafe { libc::mallopt(parameter, value) == 1 }
 }
 
-/// Gives the free pages within glibc's heap back to the system and returns whether there were any. It walks the whole
+/// Gives the free pages within glibc's heap back to the kernel and returns whether there were any. It walks the whole
 /// heap, which takes milliseconds.
 pub fn trim_heap() -> bool {
     // SAFETY: `malloc_trim` may be called at any time.

@@ -1,32 +1,32 @@
-//! A part of a file as read-only memory.
+//! Parts of a file as read-only memory.
 
 use std::fs::File;
 use std::io::Result;
 
 use memmap2::{Advice, Mmap, MmapOptions};
 
-/// How mapped bytes will be read, told to the system.
+/// How mapped bytes will be read, as advice to the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Here and there: nothing is read ahead.
+    /// At random positions: the kernel reads nothing ahead.
     Random,
-    /// From front to back: the system reads ahead.
+    /// From front to back: the kernel reads ahead.
     Sequential,
 }
 
-/// Bytes of a file, mapped read-only. They are given back when it is dropped.
+/// A read-only mapping of a part of a file, which ends when it is dropped.
 #[derive(Debug)]
 pub struct Map(Mmap);
 
 impl Map {
     /// Maps `n_bytes` of `file` from `offset` on.
     ///
-    /// What the caller must keep to: the mapped bytes have been written and are never overwritten or cut off
-    /// while the map lives, by this process or by another. A file of append-only records under a writer's lock is
-    /// such a file, as long as what is mapped ends where its records end.
+    /// The caller must guarantee that the mapped bytes are written already, and that neither this process nor another one
+    /// overwrites or truncates them while the map lives. A file of append-only records under a writer's lock keeps to
+    /// this, as long as the mapping ends where the records end.
     ///
     /// # Errors
-    /// Where the system refuses the mapping.
+    /// The kernel's error if it refuses the mapping.
     pub fn of(file: &File, offset: u64, n_bytes: usize) -> Result<Self> {
         // SAFETY: the mapping is read-only and shared. Its bytes do not change while it lives: they are records
         // that are appended once and never rewritten, the mapping ends where the records end, and a writer, which
@@ -40,10 +40,10 @@ impl Map {
         &self.0
     }
 
-    /// Tells the system how the bytes will be read.
+    /// Tells the kernel how the bytes will be read.
     ///
     /// # Errors
-    /// Where the system refuses the advice.
+    /// The kernel's error if it refuses the advice.
     pub fn advise(&self, access: Access) -> Result<()> {
         self.0.advise(match access {
             Access::Random => Advice::Random,

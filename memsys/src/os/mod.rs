@@ -1,6 +1,6 @@
-//! The operating system: readings of memory, the global allocator, mapped files, the page cache, stacks.
+//! The operating system: readings of memory, the global allocator, mapped files, the page cache, thread stacks.
 //!
-//! Nothing here needs libtorch.
+//! These are thin, safe wrappers around the C library and `/proc`. They decide nothing and need no libtorch.
 #![allow(unsafe_code, reason = "the border to the C library; every block states why it is sound")]
 
 mod global_allocator;

@@ -1,18 +1,18 @@
-//! Bringing memory near before it is read.
+//! Hints to the processor to load memory into its cache before the program reads it.
 
-/// Bytes of a cache line.
-const LIMIT_BYTES: usize = 64;
+/// Size of the processor's cache lines.
+const CACHE_LINE_BYTES: usize = 64;
 
-/// Asks the processor to bring `bytes` into its cache, and does not wait: waits for scattered memory overlap where all
-/// of it is asked for before any is read. Elsewhere than on x86-64 nothing is done.
+/// Asks the processor to load `bytes` into its cache, and does not wait. Ask for all of several scattered ranges before
+/// you read the first one, so that their waits overlap. Does nothing on processors other than x86-64.
 #[inline]
 pub fn prefetch(bytes: &[u8]) {
-    for line in bytes.chunks(LIMIT_BYTES).chain([&bytes[bytes.len().saturating_sub(1)..]]) {
+    for line in bytes.chunks(CACHE_LINE_BYTES).chain([&bytes[bytes.len().saturating_sub(1)..]]) {
         hint(line.as_ptr());
     }
 }
 
-/// As [`prefetch`], of what a value begins with.
+/// As [`prefetch`], for the first cache line of a value.
 #[inline]
 pub fn prefetch_value<T>(value: &T) {
     hint(std::ptr::from_ref(value).cast());
@@ -23,7 +23,7 @@ fn hint(line: *const u8) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a hint, which reads nothing and faults at no address; SSE is part of x86-64.
+        // SAFETY: the instruction is a hint that cannot fault at any address; every x86-64 processor has SSE.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]

@@ -1,7 +1,7 @@
 //! Readings of memory: what this process holds, and what the machine and its control group allow.
 //!
-//! The functions open what they read and suit a question now and then. A [`Probe`] keeps its files open and reads them
-//! again in place: a few microseconds each and no allocation. Reads only; decides nothing.
+//! The functions open the files they read, so call them now and then. A [`Probe`] keeps its files open and reads them
+//! again in a few microseconds each without an allocation. This module only reads; it decides nothing.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 /// Bytes of this process that are resident now.
 ///
 /// # Errors
-/// Where `/proc/self/statm` cannot be read.
+/// [`Error::Probe`] if `/proc/self/statm` cannot be read.
 pub fn resident_bytes() -> Result<u64> {
     let path = Path::new("/proc/self/statm");
     let pages = std::fs::read_to_string(path)
@@ -26,24 +26,25 @@ pub fn resident_bytes() -> Result<u64> {
 /// The most bytes of this process that were ever resident at once.
 ///
 /// # Errors
-/// Where `/proc/self/status` cannot be read.
+/// [`Error::Probe`] if `/proc/self/status` cannot be read.
 pub fn peak_resident_bytes() -> Result<u64> {
     Ok(recent_peak_resident_bytes()?.max(PEAK_BEFORE_BYTES.load(Relaxed)))
 }
 
-/// Begins to look for a recent peak. Where the kernel does not let it be reset the recent peak is that of all time.
+/// Restarts [`recent_peak_resident_bytes`]. If the kernel refuses to reset its peak, the recent peak remains that since
+/// the start of the process.
 pub fn restart_peak_resident() {
     if let Ok(peak) = recent_peak_resident_bytes() {
         PEAK_BEFORE_BYTES.fetch_max(peak, Relaxed);
-        // Linux's proc(5): 5 resets the peak of resident pages to what is resident now.
+        // proc(5): the value 5 resets the peak of resident pages to what is resident now.
         let _ = std::fs::write("/proc/self/clear_refs", "5");
     }
 }
 
-/// The most bytes resident at once since the last [`restart_peak_resident`].
+/// The most bytes that were resident at once since the last [`restart_peak_resident`].
 ///
 /// # Errors
-/// Where `/proc/self/status` cannot be read.
+/// [`Error::Probe`] if `/proc/self/status` cannot be read.
 pub fn recent_peak_resident_bytes() -> Result<u64> {
     let path = Path::new("/proc/self/status");
     let kib = std::fs::read_to_string(path)
@@ -56,11 +57,11 @@ pub fn recent_peak_resident_bytes() -> Result<u64> {
     Ok(kib * 1024)
 }
 
-/// Bytes of memory that this process may use at most: the machine's, or its control group's (v1 and v2, every
-/// group up to the root) if that is less.
+/// The most bytes of memory that this process may use: those of the machine, or the lowest limit of its control groups
+/// if that is less. Reads control groups of version 1 and 2 and every group up to the root.
 ///
 /// # Errors
-/// Where the machine's own memory cannot be read.
+/// [`Error::Probe`] if the size of the machine's memory cannot be read.
 pub fn allowed_bytes() -> Result<u64> {
     let mut system = sysinfo::System::new();
     system.refresh_memory();
@@ -71,8 +72,8 @@ pub fn allowed_bytes() -> Result<u64> {
     Ok(narrowest_group(machine).map_or(machine, |(_, limit_bytes)| limit_bytes))
 }
 
-/// The limit file of the control group that allows least, and what it allows; `None` where none allows less than
-/// `machine_bytes`.
+/// The limit file of the control group with the lowest limit, and that limit in bytes; `None` if no group has a limit
+/// below `machine_bytes`.
 fn narrowest_group(machine_bytes: u64) -> Option<(String, u64)> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let limits = group_limit_files(&groups).into_iter().filter_map(|file| {
@@ -82,8 +83,8 @@ fn narrowest_group(machine_bytes: u64) -> Option<(String, u64)> {
     limits.min_by_key(|(_, bytes)| *bytes)
 }
 
-/// The files that may hold a limit, for the contents of `/proc/self/cgroup`: the group's own and those of every
-/// group above it. Inside a container the group's path is often not visible and its root holds the limit.
+/// The files that may hold a limit, given the contents of `/proc/self/cgroup`: one for the group itself and one for
+/// every group above it. Inside a container the group's path is often not visible, and the root holds the limit.
 fn group_limit_files(groups: &str) -> Vec<String> {
     let mut files = Vec::new();
     for line in groups.lines() {
@@ -114,32 +115,32 @@ const PAGE_BYTES: u64 = 4096;
 
 static PEAK_BEFORE_BYTES: AtomicU64 = AtomicU64::new(0);
 
-/// What a control group holds and may hold. Use includes file pages, which the kernel drops by itself.
+/// The use and the limit of a control group. The use includes cached file pages, which the kernel drops when needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GroupBytes {
     /// Bytes charged to the group.
     pub used_bytes: u64,
-    /// Bytes that it may have.
+    /// The group's limit in bytes.
     pub limit_bytes: u64,
 }
 
-/// What a device holds for this process.
+/// What this process holds on a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceBytes {
-    /// Its name, such as `cuda:0`.
+    /// The device's name, such as `cuda:0`.
     pub name: &'static str,
     /// Bytes of live tensors.
     pub allocated_bytes: u64,
-    /// Bytes taken from the device, cached blocks included.
+    /// Bytes taken from the device, free cached blocks included.
     pub reserved_bytes: u64,
-    /// Bytes that the process may have there.
+    /// The most bytes that the process may take from the device.
     pub limit_bytes: u64,
 }
 
-/// Reads one device. It runs at every reading: it must be quick and allocate nothing.
+/// Reads one device. It runs at every reading, so it must be quick and allocate nothing.
 pub type ReadDevice = dyn Fn() -> DeviceBytes + Send + Sync;
 
-/// Open files that tell how memory stands, of this process and around it.
+/// Open files that tell the memory use of this process, its control group and the machine.
 pub struct Probe {
     statm: File,
     meminfo: Option<File>,
@@ -154,10 +155,10 @@ struct Group {
 }
 
 impl Probe {
-    /// Opens what there is: of all the files this process's own is the only one that must be there.
+    /// Opens the files that exist. Only `/proc/self/statm` is required.
     ///
     /// # Errors
-    /// Where `/proc/self/statm` cannot be opened.
+    /// [`Error::Probe`] if `/proc/self/statm` cannot be opened.
     pub fn open() -> Result<Self> {
         let path = Path::new("/proc/self/statm");
         let statm =
@@ -177,7 +178,7 @@ impl Probe {
         Ok(Self { statm, meminfo, pressure, group, devices: Vec::new() })
     }
 
-    /// The same with one more device to read.
+    /// Adds a device to read.
     #[must_use]
     pub fn with_device(mut self, read: Box<ReadDevice>) -> Self {
         self.devices.push(read);
@@ -187,14 +188,14 @@ impl Probe {
     /// Bytes of this process that are resident now.
     ///
     /// # Errors
-    /// Where the kernel does not answer.
+    /// [`Error::Probe`] if the kernel does not answer.
     pub fn resident_bytes(&self) -> Result<u64> {
         let pages = with_text(&self.statm, |text| text.split_ascii_whitespace().nth(1)?.parse::<u64>().ok());
         let missing = || Error::Probe { what: "resident pages", path: "/proc/self/statm".into() };
         Ok(pages.ok_or_else(missing)? * PAGE_BYTES)
     }
 
-    /// What the control group with the narrowest limit holds, where one limits this process.
+    /// The control group with the lowest limit; `None` if no group limits this process.
     #[must_use]
     pub fn group(&self) -> Option<GroupBytes> {
         let Group { usage, limit } = self.group.as_ref()?;
@@ -202,7 +203,7 @@ impl Probe {
         Some(GroupBytes { used_bytes: number(usage)?, limit_bytes: number(limit)? })
     }
 
-    /// Bytes that the machine could give to programs without swapping.
+    /// Bytes that the machine could give to programs without swapping (`MemAvailable`).
     #[must_use]
     pub fn available_bytes(&self) -> Option<u64> {
         with_text(self.meminfo.as_ref()?, |text| {
@@ -211,14 +212,14 @@ impl Probe {
         })
     }
 
-    /// The share of the last ten seconds, in percent, in which a task waited for memory: of the group where it says
-    /// so, of the machine else.
+    /// The share of the last ten seconds, in percent, in which some task waited for memory (pressure stall information):
+    /// of the control group if it tells, else of the machine.
     #[must_use]
     pub fn pressure_percent(&self) -> Option<f64> {
         with_text(self.pressure.as_ref()?, parse_pressure)
     }
 
-    /// Every device, into `out` (cleared first).
+    /// Reads every device into `out` (cleared first).
     pub fn read_devices(&self, out: &mut Vec<DeviceBytes>) {
         out.clear();
         out.extend(self.devices.iter().map(|read| read()));
@@ -239,20 +240,20 @@ impl std::fmt::Debug for Probe {
     }
 }
 
-/// The beginning of a file, read anew into the stack.
+/// Parses the first 192 bytes of a file, which are read anew into a buffer on the stack.
 fn with_text<T>(file: &File, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
     let mut buffer = [0; 192];
     let n_read = file.read_at(&mut buffer, 0).ok()?;
     parse(str::from_utf8(&buffer[..n_read]).ok()?)
 }
 
-/// `avg10` of the line `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`.
+/// The value of `avg10` in the line `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`.
 fn parse_pressure(text: &str) -> Option<f64> {
     let fields = text.lines().next()?.strip_prefix("some ")?;
     fields.split_ascii_whitespace().find_map(|field| field.strip_prefix("avg10="))?.parse().ok()
 }
 
-/// The file of a group's use beside that of its limit.
+/// The file that holds a group's use, in the same folder as the file of its limit.
 fn usage_file(limit_file: &str) -> Option<String> {
     let (folder, name) = limit_file.rsplit_once('/')?;
     let usage = if name == "memory.max" { "memory.current" } else { "memory.usage_in_bytes" };

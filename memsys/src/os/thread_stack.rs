@@ -1,12 +1,12 @@
-//! Threads' stacks.
+//! Counts the resident bytes of thread stacks.
 
 use crate::ledger::Owner;
 use crate::ledger::reservation::Reservation;
 
 const PAGE_BYTES: usize = 4096;
 
-/// Counts what is resident of this thread's stack, for as long as the reservation lives: hold it for the thread's life.
-/// Libraries' own threads are not known here; theirs is in the residual.
+/// Counts what is resident of this thread's stack now, under `runtime/threads`, for as long as the reservation lives.
+/// Hold the reservation until the thread ends. The stacks of threads that libraries start are part of the residual.
 #[must_use]
 pub fn count_stack() -> Reservation {
     let mut reservation = Reservation::declared(Owner::named("runtime/threads"));

@@ -1,54 +1,55 @@
-//! The ceiling of the learner's step configurations: the training optimizer's share in keeping to the memory limit.
+//! The ceiling of the learner's step configurations, through which the memory system makes the learner use fewer bytes.
 //!
-//! The learner knows its [`step_configs`](crate::step::cost), here counted from the leanest, 0; the system knows how memory stands.
-//! Between them is one number, the ceiling: the system moves it, the learner asks for it before a step and uses no step configuration
-//! above it. Neither waits for the other.
+//! The learner knows its [step configurations](crate::step::cost), numbered here from 0, the leanest. The memory system
+//! knows how memory stands. One number lies between them, the ceiling: the system moves it; the learner reads it before
+//! a step and uses no step configuration above it. Neither waits for the other.
 //!
-//! The ceiling moves by the clock. A learner whose seed must give one result lets it choose among activation modes of one
-//! micro-batch alone, which give the same bits.
+//! The ceiling moves with the time of readings, which differs from run to run. A learner that must give one result for
+//! one seed therefore declares only activation modes of one micro-batch size, which give the same bits.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Where the step configurations stand.
+/// The step configurations of a learner, by number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StepConfigRange {
-    /// The dearest step configuration that there is; 0 is the cheapest.
+    /// The step configuration that needs the most bytes; 0 needs the fewest.
     pub highest: u32,
-    /// The dearest step configuration that may be used.
+    /// The highest step configuration that the learner may use.
     pub ceiling: u32,
-    /// Bytes that the step configuration above the ceiling needs on top of the ceiling's.
+    /// Bytes that the step configuration above the ceiling needs beyond those of the ceiling.
     pub raise_bytes: u64,
 }
 
-/// The ceiling, shared between the learner and the system.
+/// The ceiling, shared between the learner and the memory system.
 #[derive(Debug, Default)]
 pub struct StepCeiling {
-    /// Highest and ceiling in one word, so that they change together; 0 in its upper half: no learner yet.
-    step_configs: AtomicU64,
+    /// The number of step configurations (upper half) and the ceiling (lower half) in one word, so that they change
+    /// together. 0 configurations: no learner has declared any.
+    packed: AtomicU64,
     raise_bytes: AtomicU64,
 }
 
 impl StepCeiling {
-    /// The learner has `n_step_configs` step configurations (1 or more) and may use all of them for now.
+    /// States that the learner has `n_step_configs` step configurations (1 or more), all of which it may use for now.
     pub fn declare(&self, n_step_configs: u32) {
-        self.step_configs.store(packed(n_step_configs, n_step_configs.saturating_sub(1)), Relaxed);
+        self.packed.store(pack(n_step_configs, n_step_configs.saturating_sub(1)), Relaxed);
     }
 
-    /// The learner's measure of what the step configuration above the ceiling needs on top.
+    /// Sets how many more bytes the step configuration above the ceiling needs.
     pub fn set_raise_bytes(&self, bytes: u64) {
         self.raise_bytes.store(bytes, Relaxed);
     }
 
-    /// The dearest step configuration that may be used.
+    /// The highest step configuration that the learner may use.
     #[must_use]
     pub fn ceiling(&self) -> u32 {
-        unpacked(self.step_configs.load(Relaxed)).1
+        unpack(self.packed.load(Relaxed)).1
     }
 
-    /// Where the step configurations stand; `None` where no learner declared any.
+    /// The declared step configurations; `None` if no learner has declared any.
     #[must_use]
     pub fn range(&self) -> Option<StepConfigRange> {
-        let (n_step_configs, ceiling) = unpacked(self.step_configs.load(Relaxed));
+        let (n_step_configs, ceiling) = unpack(self.packed.load(Relaxed));
         let highest = n_step_configs.checked_sub(1)?;
         Some(StepConfigRange { highest, ceiling, raise_bytes: self.raise_bytes.load(Relaxed) })
     }
@@ -62,20 +63,20 @@ impl StepCeiling {
     }
 
     fn change(&self, next: impl Fn(u32, u32) -> u32) {
-        // The closure always answers, so the update always happens.
-        let _ = self.step_configs.fetch_update(Relaxed, Relaxed, |step_configs| {
-            let (n_step_configs, ceiling) = unpacked(step_configs);
-            Some(packed(n_step_configs, next(n_step_configs, ceiling)))
+        // The closure never returns `None`, so the update cannot fail.
+        let _ = self.packed.fetch_update(Relaxed, Relaxed, |word| {
+            let (n_step_configs, ceiling) = unpack(word);
+            Some(pack(n_step_configs, next(n_step_configs, ceiling)))
         });
     }
 }
 
-fn packed(n_step_configs: u32, ceiling: u32) -> u64 {
+fn pack(n_step_configs: u32, ceiling: u32) -> u64 {
     u64::from(n_step_configs) << 32 | u64::from(ceiling)
 }
 
-fn unpacked(step_configs: u64) -> (u32, u32) {
-    ((step_configs >> 32) as u32, step_configs as u32)
+fn unpack(word: u64) -> (u32, u32) {
+    ((word >> 32) as u32, word as u32)
 }
 
 #[cfg(test)]
@@ -83,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ceiling_stays_among_the_rungs() {
+    fn the_ceiling_stays_among_the_step_configs() {
         let ceiling = StepCeiling::default();
         assert_eq!((ceiling.range(), ceiling.ceiling()), (None, 0));
         ceiling.raise();

@@ -1,28 +1,29 @@
-//! Rungs: how a learner step may be computed in fewer bytes, and which way fits.
+//! What each step configuration costs, and which one to use under a memory limit.
 //!
 //! ```text
-//! step configuration = micro-batch size (8, 16 … 512) × what becomes of activations (keep | recompute | spill)
-//! peak of a step configuration = base + bytes a sample × micro-batch            a line for each activation mode, measured at two sizes
+//! step configuration = micro-batch size (8, 16 … 512) × activation mode (keep | recompute | spill)
+//! peak bytes = base + bytes per sample × micro-batch size      one straight line for each mode, measured at two sizes
 //! ```
 //!
-//! The choice is a pure function of what was measured. It prefers the largest micro-batch whose activations can be
-//! kept; where not even the smallest can keep them, the largest at which another activation mode fits, and of several activation modes
-//! the fastest. Policies give the same bits, micro-batches the same result but for rounding: therefore clocks decide
-//! between activation modes alone, and bytes, which are the same in every run, decide the micro-batch. One seed stays one
-//! result.
+//! The choice is a pure function of what was measured. It takes the largest micro-batch size whose activations can be
+//! kept. Where no size can keep them, it takes the largest size at which another activation mode fits, and of several
+//! modes the fastest.
+//!
+//! Activation modes give the same bits; micro-batch sizes differ in rounding. Times differ from run to run, so they only
+//! decide between modes. Bytes are the same in every run, so they decide the micro-batch size. In this way one seed
+//! gives one result.
 
-use crate::nn::activations::ActivationMode;
+use crate::step::activation_mode::ActivationMode;
 
-/// The micro-batches of the ladder: shapes come from few sizes, so that kernels prepared for a shape are not prepared
-/// without end.
-pub const LADDER: [usize; 7] = [8, 16, 32, 64, 128, 256, 512];
+/// The micro-batch sizes to choose from. They are few because libraries prepare kernels for each shape they meet.
+pub const MICRO_BATCH_SIZES: [usize; 7] = [8, 16, 32, 64, 128, 256, 512];
 
 /// One way to compute a learner step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StepConfig {
-    /// Transitions that go through the network at once.
+    /// Number of transitions that go through the network at once.
     pub micro_batch: usize,
-    /// What becomes of their activations.
+    /// What becomes of the activations.
     pub mode: ActivationMode,
 }
 
@@ -32,21 +33,22 @@ impl std::fmt::Display for StepConfig {
     }
 }
 
-/// What an activation mode costs, as a straight line over the micro-batch.
+/// The cost of an activation mode as a straight line over the micro-batch size.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ModeCost {
     /// The activation mode.
     pub mode: ActivationMode,
-    /// Bytes of tensors at the peak of a step beyond those before it, at a micro-batch of none.
+    /// Peak bytes of tensors in a step, beyond those before it, at a micro-batch size of 0.
     pub base_bytes: f64,
-    /// Bytes that each sample of a micro-batch adds.
+    /// Bytes that each sample adds to the peak.
     pub bytes_per_sample: f64,
-    /// Microseconds a sample at the larger of the sizes measured.
+    /// Microseconds per sample at the larger of the two measured sizes.
     pub micros_per_sample: f64,
 }
 
 impl ModeCost {
-    /// The line through the peaks at two micro-batches.
+    /// The line through the peaks at two micro-batch sizes: pairs of size and bytes. Neither the slope nor the base is
+    /// below 0.
     #[must_use]
     pub fn through(mode: ActivationMode, [small, large]: [(usize, u64); 2], micros_per_sample: f64) -> Self {
         let slope = (large.1 as f64 - small.1 as f64) / (large.0 as f64 - small.0 as f64);
@@ -55,29 +57,29 @@ impl ModeCost {
         Self { mode, base_bytes, bytes_per_sample, micros_per_sample }
     }
 
-    /// Bytes at the peak of a step at a micro-batch.
+    /// Peak bytes of a step at this micro-batch size.
     #[must_use]
     pub fn peak_bytes(&self, micro_batch: usize) -> u64 {
         (self.base_bytes + self.bytes_per_sample * micro_batch as f64) as u64
     }
 }
 
-/// What the choice rests on.
+/// The measurements that the choice rests on.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct StepCosts {
-    /// The smallest micro-batch allowed.
+    /// The smallest micro-batch size allowed.
     pub smallest: usize,
-    /// The largest micro-batch allowed: the batch itself, or less.
+    /// The largest micro-batch size allowed: at most the batch size.
     pub largest: usize,
     /// The activation modes allowed and what they cost.
     pub costs: Vec<ModeCost>,
-    /// Rungs whose own peak was measured: it stands before the line through other sizes.
+    /// Step configurations whose peak was measured itself; it takes precedence over the line.
     pub measured: Vec<(StepConfig, u64)>,
 }
 
 impl StepCosts {
-    /// Every step configuration with its peak, the preferred first: larger micro-batches before smaller, of one size the faster
-    /// activation mode before the slower, `keep` before both.
+    /// Every step configuration with its peak bytes, the preferred first: larger micro-batch sizes before smaller ones; at
+    /// one size `keep` first, then the other modes by their time per sample.
     #[must_use]
     pub fn step_configs(&self) -> Vec<(StepConfig, u64)> {
         let mut costs = self.costs.clone();
@@ -95,7 +97,7 @@ impl StepCosts {
         sizes.into_iter().flat_map(of_size).collect()
     }
 
-    /// The step configuration to begin with where `headroom_bytes` are free, or none where not even the leanest fits.
+    /// The step configuration to begin with if `headroom_bytes` are free; `None` if not even the leanest fits.
     #[must_use]
     pub fn choose(&self, headroom_bytes: u64) -> Option<StepConfig> {
         let step_configs = self.step_configs();
@@ -105,13 +107,13 @@ impl StepCosts {
         chosen.map(|(step_config, _)| *step_config)
     }
 
-    /// The leanest step configuration and its peak.
+    /// The step configuration with the lowest peak, and that peak in bytes.
     #[must_use]
     pub fn leanest(&self) -> Option<(StepConfig, u64)> {
         self.step_configs().into_iter().min_by_key(|(_, peak)| *peak)
     }
 
-    /// The peak of a step configuration.
+    /// Peak bytes of a step configuration; `None` if its activation mode was not measured.
     #[must_use]
     pub fn peak_bytes(&self, step_config: StepConfig) -> Option<u64> {
         if let Some((_, bytes)) = self.measured.iter().find(|(measured, _)| *measured == step_config) {
@@ -121,8 +123,8 @@ impl StepCosts {
         Some(cost.peak_bytes(step_config.micro_batch))
     }
 
-    /// The next step configuration down: the preferred one of those that need less than `from`. Another activation mode at the same size
-    /// comes first, as it gives the same bits.
+    /// The preferred step configuration of those that need fewer bytes than `from` and have no larger micro-batch size.
+    /// Another activation mode at the same size comes first, as it gives the same bits.
     #[must_use]
     pub fn lower(&self, from: StepConfig) -> Option<StepConfig> {
         let peak = self.peak_bytes(from)?;
@@ -134,11 +136,11 @@ impl StepCosts {
     }
 }
 
-/// Sizes of the ladder from the largest allowed to the smallest. A largest size that is none of the ladder's stands at
-/// its top.
+/// The allowed [`MICRO_BATCH_SIZES`], the largest first. `largest` itself always comes first, whether or not it is one
+/// of them.
 #[must_use]
 pub fn sizes(smallest: usize, largest: usize) -> Vec<usize> {
-    let within = LADDER.into_iter().rev().filter(|size| *size < largest && *size >= smallest);
+    let within = MICRO_BATCH_SIZES.into_iter().rev().filter(|size| *size < largest && *size >= smallest);
     std::iter::once(largest).chain(within).collect()
 }
 
@@ -182,14 +184,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_measured_stands_before_the_line() {
+    fn a_measured_peak_takes_precedence_over_the_line() {
         let costs = StepCosts { measured: vec![(step_config(128, ActivationMode::Keep), 12_000)], ..costs() };
         assert_eq!(costs.choose(12_500), Some(step_config(128, ActivationMode::Keep)));
         assert_eq!(costs.peak_bytes(step_config(64, ActivationMode::Keep)), Some(7400));
     }
 
     #[test]
-    fn every_way_down_ends_at_the_leanest_step_config_and_needs_less_at_each_step() {
+    fn lowering_ends_at_the_leanest_step_config_and_needs_less_each_time() {
         let costs = costs();
         let (mut at, mut seen) = (step_config(128, ActivationMode::Keep), 1);
         while let Some(next) = costs.lower(at) {
@@ -203,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_that_is_no_power_of_two_stands_at_the_top() {
+    fn the_largest_size_comes_first_even_if_it_is_not_listed() {
         assert_eq!(sizes(8, 100), [100, 64, 32, 16, 8]);
         assert_eq!(sizes(8, 5), [5]);
         assert_eq!(sizes(128, 128), [128]);

@@ -1,7 +1,9 @@
-//! A learner step under the memory limit: what each way to compute it costs, and how a refused one is retried.
+//! A learner step under the memory limit: what each step configuration costs, and how a refused step is tried again.
 //!
-//! Reading order: [`cost`], [`retry`], [`ceiling`].
+//! Reading order: [`activation_mode`], [`cost`], `retry`, [`ceiling`].
 
+pub mod activation_mode;
 pub mod ceiling;
 pub mod cost;
+#[cfg(feature = "libtorch")]
 pub mod retry;

@@ -1,41 +1,40 @@
-//! The step as a transaction: an attempt that the memory limit has no room for is made again, with nothing changed, in fewer
-//! bytes.
+//! A learner step as a transaction: if the memory limit refuses an attempt, the step is tried again in fewer bytes.
 //!
 //! ```text
-//! attempt on the step configuration ── refused ──> collect what is cached, same step configuration ── refused ──> one step configuration lower ── … ──> error
-//! after many steps without a refusal, and room for it: one step configuration up, at most to the one chosen at first
+//! attempt ── refused ──> collect caches, same step configuration ── refused ──> the next lower one ── … ──> error
+//! after 200 clean steps, if there is room: a higher step configuration, at most the one chosen at first
 //! ```
 //!
-//! Undoing an attempt is its maker's part: a learner's step draws from generators seeded for it, adds gradients into
-//! a buffer of its own and changes weights and moments only in its last part, where nothing is refused
-//! ([`budget::commit`]).
+//! This module does not undo an attempt: a refused attempt must have changed nothing. A learner keeps to this because it
+//! seeds its generators for each step, adds gradients into a separate buffer, and changes weights and moments only in
+//! its last part, where nothing is refused ([`budget::commit`]).
 
 use std::sync::Arc;
 
 use crate::ledger;
 use crate::ledger::budget;
-use crate::ledger::budget::Refusal;
+use crate::ledger::refusal::Refusal;
 use crate::libtorch;
 use crate::nn::activations;
-use crate::nn::activations::ActivationMode;
+use crate::step::activation_mode::ActivationMode;
 use crate::step::ceiling::StepCeiling;
 use crate::step::cost::{StepConfig, StepCosts};
 
-/// Steps without a refusal after which a higher step configuration is tried.
+/// Number of steps without a refusal after which a higher step configuration is tried.
 const PATIENCE_STEPS: u64 = 200;
-/// Attempts on the leanest step configuration before the step is given up.
+/// Number of attempts at the leanest step configuration before the step fails.
 const LAST_ATTEMPTS: u32 = 8;
 
 /// Why a step failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure<E> {
-    /// The memory limit has no room for it on any step configuration.
+    /// The memory limit has no room for the step at any step configuration.
     Refused(Refusal),
-    /// It failed for another reason.
+    /// The step failed for another reason.
     Other(E),
 }
 
-/// Makes steps, on the step configuration that fits.
+/// Runs learner steps at a step configuration that fits under the memory limit.
 #[derive(Debug)]
 pub struct StepRunner {
     costs: StepCosts,
@@ -48,14 +47,14 @@ pub struct StepRunner {
 }
 
 impl StepRunner {
-    /// Begins on `first`, a step configuration of `costs`.
+    /// Begins at `first`, a step configuration of `costs`.
     #[must_use]
     pub fn new(costs: StepCosts, first: StepConfig) -> Self {
         Self { costs, first, step_config: first, ceiling: None, n_clean: 0, n_retried: 0, peak_bytes: 0 }
     }
 
-    /// Keeps under a ceiling that the memory system moves. It chooses among the activation modes of one micro-batch, which give
-    /// the same bits: readings come by the clock, and what they lead to must not change a result.
+    /// Keeps under a ceiling that the memory system moves. It declares the activation modes of the first micro-batch size
+    /// only: the ceiling moves with the time of readings, and that must not change a result.
     pub fn follow(&mut self, ceiling: Arc<StepCeiling>) {
         let modes = self.modes();
         if let [.., (_, above), (_, highest)] = modes.as_slice() {
@@ -65,7 +64,7 @@ impl StepRunner {
         }
     }
 
-    /// The step configurations of the first one's micro-batch, the leanest first.
+    /// The step configurations with the micro-batch size of the first one, the leanest first.
     fn modes(&self) -> Vec<(StepConfig, u64)> {
         let mut step_configs = self.costs.step_configs();
         step_configs.retain(|(step_config, _)| step_config.micro_batch == self.first.micro_batch);
@@ -73,7 +72,7 @@ impl StepRunner {
         step_configs
     }
 
-    /// Comes down where the ceiling has.
+    /// Lowers the step configuration to the ceiling if it lies above.
     fn keep_under_ceiling(&mut self) {
         let Some(ceiling) = self.ceiling.as_ref().map(|ceiling| ceiling.ceiling() as usize) else { return };
         let modes = self.modes();
@@ -86,7 +85,7 @@ impl StepRunner {
         }
     }
 
-    /// Steps at one micro-batch, activations kept: nothing is measured and there is no step configuration below.
+    /// Runs every step at one micro-batch size and keeps activations: there is no other step configuration.
     #[must_use]
     pub fn fixed(micro_batch: usize) -> Self {
         let step_config = StepConfig { micro_batch, mode: ActivationMode::Keep };
@@ -102,7 +101,7 @@ impl StepRunner {
         self.step_config
     }
 
-    /// The step configuration it began on, and goes up to at most.
+    /// The step configuration of the first step, which is also the highest that the runner uses.
     #[must_use]
     pub fn first(&self) -> StepConfig {
         self.first
@@ -114,23 +113,24 @@ impl StepRunner {
         &self.costs
     }
 
-    /// Steps that were attempted more than once.
+    /// Number of steps that took more than one attempt.
     #[must_use]
     pub fn n_retried(&self) -> u64 {
         self.n_retried
     }
 
-    /// The most bytes of tensors that a step held beyond those before it.
+    /// The most bytes of tensors that any step held beyond those before it.
     #[must_use]
     pub fn peak_bytes(&self) -> u64 {
         self.peak_bytes
     }
 
-    /// Makes one step. `attempt` is called with a step configuration, and again where it was refused memory; an attempt that fails
-    /// must have changed nothing.
+    /// Runs one step. Calls `attempt` with a step configuration, and again after each refused allocation. An attempt that
+    /// fails must have changed nothing.
     ///
     /// # Errors
-    /// [`Failure::Refused`] where the leanest step configuration is refused too, [`Failure::Other`] as `attempt` failed.
+    /// [`Failure::Refused`] if the leanest step configuration is refused too; [`Failure::Other`] with the error of
+    /// `attempt` if it failed for another reason.
     pub fn step<T, E>(
         &mut self,
         mut attempt: impl FnMut(StepConfig) -> Result<T, E>,
@@ -154,14 +154,14 @@ impl StepRunner {
                 }
                 Err(error) => error,
             };
-            // A thread of libtorch's own may have been refused in this one's place.
+            // The refused allocation may have been on one of libtorch's threads instead of this one.
             let refusal = budget::take_refusal();
             let refusal =
                 refusal.or_else(|| (budget::n_denied() > denied_before).then(budget::last_refusal).flatten());
             if refusal.is_none() && libtorch::n_refused_by_devices() == refused_before {
                 return Err(Failure::Other(error));
             }
-            // What a failed backward pass left in the engine's queue would live until the next one.
+            // Tensors that a failed backward leaves in the engine's queue would live until the next backward.
             if let Err(unreleased) = activations::release_failed_backward() {
                 debug_assert!(false, "{unreleased}");
             }
@@ -195,7 +195,7 @@ impl StepRunner {
         ) else {
             return;
         };
-        // The nearest step configuration above that fits with a tenth to spare.
+        // A tenth to spare, so that the higher step configuration is not refused again at once.
         let fits = |(_, peak): &&(StepConfig, u64)| peak + peak / 10 <= room;
         if let Some((higher, _)) = step_configs[top..at].iter().rev().find(fits) {
             self.step_config = *higher;

@@ -1,15 +1,9 @@
-//! Alerts: when to say that the memory limit is near, and saying it where it can do no harm.
+//! Alerts: callbacks that run when the process reaches a [level](crate::system::level), on a thread where they can do no
+//! harm.
 //!
-//! ```text
-//!         fraction of the memory limit held       0.70   0.75          0.85   0.90
-//! Normal ───────────────────────────────────────> Warning ─────────────> Critical      an alert each
-//!        <──────────────────────────────── Warning    <────────── Critical             silent
-//! ```
-//!
-//! A level is told once a crossing: it is left only when the fraction has fallen by a margin below its threshold, and
-//! the same level is not told again within a cool-down; what was crossed meanwhile is told at its end if it still holds.
-//! Callbacks run one after another on a thread of their own, fed by a bounded queue. One that panics is caught and
-//! counted; one that blocks delays later callbacks alone, and alerts that find the queue full are counted as dropped.
+//! Callbacks run one after another on a separate thread, which a bounded queue feeds. A callback that panics is caught
+//! and counted. A callback that blocks delays only later callbacks; alerts that find the queue full are dropped and
+//! counted. This module does not decide when to alert.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,98 +13,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::ledger::budget::Readable;
-use crate::system::policy::Thresholds;
+use crate::limit::Readable;
+use crate::system::level::Level;
 use crate::system::snapshot::Snapshot;
 
-/// Alerts that can wait for callbacks.
+/// Number of alerts that can wait for callbacks.
 const QUEUE_LENGTH: usize = 16;
-/// How long the end of a system waits for callbacks that are still running.
+/// How long a drop waits for callbacks that are still running.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// How near the memory limit is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub enum Level {
-    /// Far enough.
-    #[default]
-    Normal,
-    /// 75 % of the memory limit are held.
-    Warning,
-    /// 90 % of the memory limit are held.
-    Critical,
-}
-
-/// The level over time: a plain state machine.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Levels {
-    level: Level,
-    /// A crossing that was not told yet.
-    is_due: bool,
-    /// When the warning and the critical level were last told.
-    told_at_millis: [Option<u64>; 2],
-}
-
-impl Levels {
-    /// The level of the last step.
-    #[must_use]
-    pub fn level(&self) -> Level {
-        self.level
-    }
-
-    /// Takes the fraction of the memory limit that is held at `now_millis`; returns the level where it is to be told now.
-    pub fn step(&mut self, fraction: f64, now_millis: u64, thresholds: &Thresholds) -> Option<Level> {
-        let level = self.next(fraction, thresholds);
-        if level != self.level {
-            self.is_due = level > self.level;
-            self.level = level;
-        }
-        let told_at_millis = match level {
-            Level::Normal => return None,
-            Level::Warning => &mut self.told_at_millis[0],
-            Level::Critical => &mut self.told_at_millis[1],
-        };
-        let is_cool =
-            told_at_millis.is_none_or(|told| now_millis.saturating_sub(told) >= thresholds.cooldown_millis);
-        if !(self.is_due && is_cool) {
-            return None;
-        }
-        self.is_due = false;
-        *told_at_millis = Some(now_millis);
-        Some(level)
-    }
-
-    fn next(&self, fraction: f64, thresholds: &Thresholds) -> Level {
-        let Thresholds { warning_fraction, critical_fraction, hysteresis_fraction, .. } = *thresholds;
-        let leave = |level, threshold| {
-            if self.level >= level { threshold - hysteresis_fraction } else { threshold }
-        };
-        if fraction >= leave(Level::Critical, critical_fraction) {
-            Level::Critical
-        } else if fraction >= leave(Level::Warning, warning_fraction) {
-            Level::Warning
-        } else {
-            Level::Normal
-        }
-    }
-}
-
-/// A level that was reached.
+/// The process has reached a level.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Alert {
-    /// The level.
+    /// The level that was reached.
     pub level: Level,
     /// The reading that reached it.
     pub snapshot: Snapshot,
-}
-
-impl fmt::Display for Level {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Normal => "normal",
-            Self::Warning => "warning",
-            Self::Critical => "critical",
-        })
-    }
 }
 
 impl fmt::Display for Alert {
@@ -126,19 +44,19 @@ impl fmt::Display for Alert {
     }
 }
 
-/// Told of each alert.
+/// A callback that runs once for each alert.
 pub type OnAlert = dyn Fn(&Alert) + Send;
 
-/// What became of alerts.
+/// What happened to the alerts so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct AlertCounts {
     /// Alerts that were queued for the callbacks.
     pub n_queued: u64,
-    /// Alerts that every callback has been told of.
+    /// Alerts for which every callback has run.
     pub n_told: u64,
-    /// Alerts that found the queue full, because a callback blocks.
+    /// Alerts that were dropped because the queue was full.
     pub n_dropped: u64,
-    /// Callbacks that panicked, once each time.
+    /// Panics of callbacks.
     pub n_panics: u64,
 }
 
@@ -150,12 +68,12 @@ struct Counters {
     n_panics: AtomicU64,
 }
 
-/// The thread of the callbacks.
+/// The thread that runs the callbacks.
 #[derive(Debug)]
 pub(crate) struct Callbacks {
-    /// `None` once it ends.
+    /// `None` once the drop has begun.
     queue: Option<SyncSender<Alert>>,
-    /// Disconnected when the thread ends; nothing is ever sent.
+    /// Disconnects when the thread ends; nothing is ever sent.
     end: Mutex<Receiver<()>>,
     counters: Arc<Counters>,
 }
@@ -206,80 +124,19 @@ impl Callbacks {
 }
 
 impl Drop for Callbacks {
-    /// Waits a moment for the alerts that are queued; a callback that blocks is left behind.
+    /// Waits briefly for the queued alerts. A callback that blocks longer keeps its thread, which nobody joins.
     fn drop(&mut self) {
         self.queue = None;
         let end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
-        // Both outcomes will do: the thread has ended, or it is left behind.
+        // Both outcomes are fine: the thread has ended, or it still runs and is left alone.
         let _ = end.recv_timeout(PATIENCE);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
-    use super::Level::{Critical, Normal, Warning};
     use super::*;
-
-    fn check(fractions: &[f64], told: &[Option<Level>]) {
-        let (mut levels, thresholds) = (Levels::default(), Thresholds::default());
-        // A minute apart: the cool-down is over at each.
-        let seen: Vec<Option<Level>> = fractions
-            .iter()
-            .enumerate()
-            .map(|(index, fraction)| levels.step(*fraction, index as u64 * 60_000, &thresholds))
-            .collect();
-        assert_eq!(seen, told);
-    }
-
-    #[test]
-    fn a_level_is_told_once_a_crossing() {
-        check(&[0.5, 0.75, 0.8, 0.8, 0.9, 0.99], &[None, Some(Warning), None, None, Some(Critical), None]);
-        check(&[0.5, 0.95, 0.95], &[None, Some(Critical), None]);
-    }
-
-    #[test]
-    fn a_level_is_left_five_points_below_where_it_was_reached() {
-        check(&[0.76, 0.74, 0.71, 0.76], &[Some(Warning), None, None, None]);
-        check(&[0.76, 0.69, 0.76], &[Some(Warning), None, Some(Warning)]);
-        check(&[0.91, 0.86, 0.91], &[Some(Critical), None, None]);
-        check(&[0.91, 0.84, 0.91], &[Some(Critical), None, Some(Critical)]);
-        check(&[0.91, 0.10, 0.76], &[Some(Critical), None, Some(Warning)]);
-    }
-
-    #[test]
-    fn a_crossing_within_the_cool_down_is_told_at_its_end_if_it_still_holds() {
-        let (mut levels, thresholds) = (Levels::default(), Thresholds::default());
-        assert_eq!(levels.step(0.8, 0, &thresholds), Some(Warning));
-        assert_eq!(levels.step(0.1, 5_000, &thresholds), None);
-        assert_eq!(levels.step(0.8, 10_000, &thresholds), None);
-        assert_eq!(levels.level(), Warning);
-        assert_eq!(levels.step(0.8, 29_999, &thresholds), None);
-        assert_eq!(levels.step(0.8, 30_000, &thresholds), Some(Warning));
-        assert_eq!(levels.step(0.8, 90_000, &thresholds), None);
-        assert_eq!(levels.step(0.1, 95_000, &thresholds), None);
-        assert_eq!(levels.level(), Normal);
-    }
-
-    proptest! {
-        #[test]
-        fn alerts_of_a_level_are_a_cool_down_apart(
-            fractions in proptest::collection::vec(0.5_f64..1.1, 1..200),
-        ) {
-            let (mut levels, thresholds) = (Levels::default(), Thresholds::default());
-            let mut last = [None::<u64>; 2];
-            for (index, fraction) in fractions.iter().enumerate() {
-                let now = index as u64 * 5000;
-                let Some(level) = levels.step(*fraction, now, &thresholds) else { continue };
-                let floor = if level == Critical { 0.85 } else { 0.70 };
-                prop_assert!(*fraction >= floor);
-                let last = &mut last[usize::from(level == Critical)];
-                prop_assert!(last.is_none_or(|last| now - last >= 30_000));
-                *last = Some(now);
-            }
-        }
-    }
+    use crate::system::level::Level::Warning;
 
     fn alert(at_millis: u64) -> Alert {
         Alert { level: Warning, snapshot: Snapshot { at_millis, ..Snapshot::default() } }

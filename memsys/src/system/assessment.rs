@@ -1,28 +1,31 @@
-//! What one reading after another amounts to: levels, trend and directives, without a thread, a clock or I/O.
+//! The assessment of a series of readings: the level, the trend, and the directives that follow.
+//!
+//! It remembers what the [policy](crate::system::policy) must know beside one snapshot. It has no thread, reads no clock
+//! and does no I/O, so a test can replay a run from plain snapshots.
 
 use crate::step::ceiling::StepConfigRange;
-use crate::system::alerts::{Level, Levels};
 use crate::system::directive::Directive;
+use crate::system::level::{Level, Levels, Thresholds};
 use crate::system::policy;
-use crate::system::policy::{Condition, Thresholds};
+use crate::system::policy::Condition;
 use crate::system::snapshot::Snapshot;
 use crate::system::trend::Readings;
 
-/// What is remembered from reading to reading.
+/// What is remembered from one reading to the next.
 #[derive(Debug)]
-pub struct Watch {
+pub struct Assessment {
     thresholds: Thresholds,
     levels: Levels,
     readings: Readings,
-    /// `None` before the first reading: what was refused by then is nobody's news.
+    /// Refusals at the latest reading. `None` before the first one: earlier refusals lower no step configuration.
     n_denied: Option<u64>,
     calm_since_millis: u64,
     relieved_at_millis: Option<u64>,
     trimmed_at_millis: Option<u64>,
 }
 
-impl Watch {
-    /// Before the first reading; the trend looks over `n_readings`.
+impl Assessment {
+    /// An assessment without a reading yet, whose trend covers the latest `n_readings`.
     #[must_use]
     pub fn new(thresholds: Thresholds, n_readings: usize) -> Self {
         Self {
@@ -48,12 +51,13 @@ impl Watch {
         self.levels.level()
     }
 
-    /// Takes the next reading, with what buffers could give and where the step configurations stand. What is to be done goes into
-    /// `directives` (cleared first) and counts as done; returned is the level that is to be told, if any.
+    /// Assesses the next reading. `reclaimable_bytes` is what holders could give back, and `step_configs` those of the
+    /// learner. Writes the directives that follow into `directives` (cleared first) and assumes that they are carried
+    /// out. Returns the level if it is to be announced now.
     pub fn observe(
         &mut self,
         snapshot: &Snapshot,
-        buffer_bytes: u64,
+        reclaimable_bytes: u64,
         step_configs: Option<StepConfigRange>,
         directives: &mut Vec<Directive>,
     ) -> Option<Level> {
@@ -61,7 +65,7 @@ impl Watch {
         let since = |at_millis: Option<u64>| at_millis.map(|at| now_millis.saturating_sub(at));
         self.readings.push(snapshot);
         let level_before = self.levels.level();
-        let told = self.levels.step(snapshot.held_fraction(), now_millis, &self.thresholds);
+        let announced = self.levels.step(snapshot.held_fraction(), now_millis, &self.thresholds);
         let level = self.levels.level();
         let n_newly_denied = snapshot.n_denied.saturating_sub(self.n_denied.unwrap_or(snapshot.n_denied));
         self.n_denied = Some(snapshot.n_denied);
@@ -75,7 +79,7 @@ impl Watch {
             since_trim_millis: since(self.trimmed_at_millis),
             calm_millis: now_millis.saturating_sub(self.calm_since_millis),
             n_newly_denied,
-            buffer_bytes,
+            reclaimable_bytes,
             step_configs,
         };
         policy::decide(snapshot, &condition, &self.thresholds, directives);
@@ -90,7 +94,7 @@ impl Watch {
                 }
             }
         }
-        told
+        announced
     }
 }
 
@@ -99,7 +103,7 @@ mod tests {
     use super::*;
 
     const MIB: u64 = 1 << 20;
-    const RUNGS: Option<StepConfigRange> =
+    const STEP_CONFIGS: Option<StepConfigRange> =
         Some(StepConfigRange { highest: 3, ceiling: 1, raise_bytes: 10 * MIB });
 
     fn snapshot(at_seconds: u64, held_bytes: u64, n_denied: u64) -> Snapshot {
@@ -126,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_run_through_a_tight_place_is_relieved_at_once_and_recovers_slowly() {
-        let mut watch = Watch::new(Thresholds::default(), 10);
+        let mut assessment = Assessment::new(Thresholds::default(), 10);
         let mut directives = Vec::new();
         let mut seen = Vec::new();
         for (at_seconds, held_mib, n_denied) in [
@@ -140,8 +144,8 @@ mod tests {
             (105, 600, 2),
         ] {
             let snapshot = snapshot(at_seconds, held_mib * MIB, n_denied);
-            let told = watch.observe(&snapshot, 70 * MIB, RUNGS, &mut directives);
-            seen.push((at_seconds, told, words(&directives)));
+            let announced = assessment.observe(&snapshot, 70 * MIB, STEP_CONFIGS, &mut directives);
+            seen.push((at_seconds, announced, words(&directives)));
         }
         let all = vec!["collect", "shrink"];
         assert_eq!(
@@ -157,16 +161,16 @@ mod tests {
                 (105, None, vec!["raise"]),
             ]
         );
-        assert_eq!(watch.readings().iter().count(), 8);
+        assert_eq!(assessment.readings().iter().count(), 8);
     }
 
     #[test]
     fn what_was_raised_waits_for_another_calm() {
-        let mut watch = Watch::new(Thresholds::default(), 10);
+        let mut assessment = Assessment::new(Thresholds::default(), 10);
         let mut directives = Vec::new();
         let mut raised_at = Vec::new();
         for at_seconds in (0..200).step_by(5) {
-            watch.observe(&snapshot(at_seconds, 500 * MIB, 0), 0, RUNGS, &mut directives);
+            assessment.observe(&snapshot(at_seconds, 500 * MIB, 0), 0, STEP_CONFIGS, &mut directives);
             if words(&directives) == ["raise"] {
                 raised_at.push(at_seconds);
             }

@@ -6,7 +6,7 @@ use documented::{Documented, DocumentedFields};
 use serde::{Deserialize, Serialize};
 
 use crate::limit::MemoryLimit;
-use crate::nn::activations::ActivationMode;
+use crate::step::activation_mode::ActivationMode;
 use crate::settings::{Check, Settings, above, above_up_to, optional, size};
 
 /// Which activation modes a run may use.

@@ -1,44 +1,45 @@
-//! Directives: what policies want done about memory, each with the numbers that it rests on.
+//! Directives: what the policies want done about memory, each with the numbers that it rests on.
 //!
-//! A directive is an order, not an act: whoever holds the bytes carries it out at a safe point of its own.
+//! A directive is plain data and does nothing. [`MemoryOptimizationSystem`](crate::system::MemoryOptimizationSystem)
+//! carries it out, and whoever holds the bytes gives them back at a safe point.
 
 use std::fmt;
 
-use crate::ledger::budget::Readable;
+use crate::limit::Readable;
 use crate::system::collector::Generation;
 
-/// Something to be done.
+/// A measure against high memory use, or the end of one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Directive {
     /// Give caches back, up to `bytes`.
     Collect {
-        /// How deep to reach.
+        /// How much the collection covers.
         generation: Generation,
-        /// How much.
+        /// The bytes to give back.
         bytes: u64,
-        /// Why.
+        /// The numbers that it rests on.
         reason: Reason,
     },
-    /// Give the free pages within the C library's heap back.
+    /// Give the free pages within the C library's heap back to the kernel.
     TrimHeap {
-        /// Why.
+        /// The numbers that it rests on.
         reason: Reason,
     },
-    /// Hold less data: compress it, move it to disk, or let the oldest go, as the buffer can.
+    /// Hold less data: compress it, move it to disk, or evict the oldest.
     Shrink {
-        /// By how much.
+        /// The bytes to give back.
         bytes: u64,
-        /// Why.
+        /// The numbers that it rests on.
         reason: Reason,
     },
-    /// Learn with fewer bytes from the next step on.
+    /// Use a step configuration with fewer bytes from the next learner step on.
     LowerStepConfig {
-        /// Why.
+        /// The numbers that it rests on.
         reason: Reason,
     },
-    /// Learn faster, with more bytes.
+    /// Allow a faster step configuration, which uses more bytes.
     RaiseStepConfig {
-        /// Why.
+        /// The numbers that it rests on.
         reason: Reason,
     },
 }
@@ -46,54 +47,54 @@ pub enum Directive {
 /// The numbers that a directive rests on.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Reason {
-    /// The process lies deep.
+    /// The process holds much of the memory limit.
     Held {
-        /// What it holds.
+        /// The bytes that it holds.
         held_bytes: u64,
-        /// The memory limit.
+        /// The memory limit in bytes.
         limit_bytes: u64,
     },
-    /// Tasks wait for memory.
+    /// Tasks wait for memory, in this process or another one.
     Pressure {
-        /// The share of the last ten seconds in which one did, in percent.
+        /// The share of the last ten seconds in which some task waited, in percent.
         percent: f64,
     },
-    /// More is resident than has an owner.
+    /// More is resident and not counted than the residual's budget allows.
     Residual {
-        /// How much more.
+        /// Resident bytes less counted bytes.
         residual_bytes: u64,
-        /// How much more is as it should be.
+        /// The residual's budget.
         budget_bytes: u64,
     },
     /// Allocations were refused.
     Denied {
-        /// How many since the last reading.
+        /// How many were refused since the last reading.
         n_denied: u64,
     },
-    /// There has been room for long.
+    /// Memory has been calm for long enough.
     Calm {
-        /// For how long.
+        /// How long it has been calm, in milliseconds.
         calm_millis: u64,
-        /// What is left under the memory limit, caches given back.
+        /// The bytes between what is held and the warning level.
         room_bytes: u64,
-        /// What the next step configuration needs on top.
+        /// The additional bytes that the next step configuration needs.
         wanted_bytes: u64,
     },
 }
 
-/// A directive that was carried out.
+/// A directive and what came of it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Carried {
-    /// When it was decided, in milliseconds since the system was started.
+pub struct DirectiveRecord {
+    /// When the directive was decided, in milliseconds since the memory system started.
     pub at_millis: u64,
-    /// What was to be done.
+    /// The directive.
     pub directive: Directive,
-    /// Bytes that it gave back; `None` where that shows later, or where the system only watches.
+    /// Bytes that it gave back; `None` if they are given back later, if it failed, or if the system only watches.
     pub given_bytes: Option<u64>,
 }
 
 impl Directive {
-    /// The numbers that it rests on.
+    /// The numbers that the directive rests on.
     #[must_use]
     pub fn reason(&self) -> Reason {
         match *self {
@@ -148,7 +149,7 @@ impl fmt::Display for Reason {
     }
 }
 
-impl fmt::Display for Carried {
+impl fmt::Display for DirectiveRecord {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{:.1} s: {}", self.at_millis as f64 / 1e3, self.directive)?;
         match self.given_bytes {
@@ -166,9 +167,9 @@ mod tests {
     fn the_log_line_states_the_numbers() {
         let reason = Reason::Held { held_bytes: 1900 << 20, limit_bytes: 2 << 30 };
         let directive = Directive::Collect { generation: Generation::Caches, bytes: 364 << 20, reason };
-        let carried = Carried { at_millis: 12_340, directive, given_bytes: Some(300 << 20) };
+        let record = DirectiveRecord { at_millis: 12_340, directive, given_bytes: Some(300 << 20) };
         assert_eq!(
-            carried.to_string(),
+            record.to_string(),
             "12.3 s: collect generation 1 up to 364.0 MiB: 1.86 GiB are held, 93 % of the memory limit of 2.00 GiB (gave 300.0 MiB)"
         );
     }

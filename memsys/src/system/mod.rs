@@ -1,17 +1,17 @@
-//! The memory optimization system: what watches over memory, under one object.
+//! The memory optimization system: one object that watches the memory of the process and acts on what it sees.
 //!
 //! ```text
-//! ledger ─┐                                    ┌─> alerts ──> callbacks (a thread of their own)
-//! probe ──┼─> snapshot ─> watch (pure) ────────┼─> directives ─> collector, buffers, the step configurations' ceiling
+//! ledger ─┐                                    ┌─> alerts ──> callbacks (on a separate thread)
+//! probe ──┼─> snapshot ─> assessment (pure) ───┼─> directives ─> collector, reclaimable holders, step ceiling
 //! budget ─┘   monitor's thread, every 5 s      └─> trend
 //! step marks ─────────────────────────────────────> leaks
 //! ```
 //!
-//! It observes everything and decides; it never reaches into another's data. Caches are collected on the monitor's
-//! thread, buffers are asked to give, and the learner asks for its ceiling by itself. The refusal of an allocation is
-//! not its business: the memory limit holds ([`crate::ledger::budget`]) between any two readings and without them.
+//! It collects caches on the monitor's thread and asks holders of data to give bytes back; the learner reads its ceiling
+//! before each step. It never touches another component's data, and it does not refuse allocations: the
+//! [budget](crate::ledger::budget) enforces the memory limit at every allocation, with or without this system.
 //!
-//! The ledger and the memory limit are the process's. A second system in one process sees the same bytes.
+//! Ledger and memory limit belong to the process: a second memory system in one process sees the same bytes.
 
 pub mod alerts;
 pub mod assessment;
@@ -19,6 +19,7 @@ pub mod collector;
 pub mod config;
 pub mod directive;
 pub mod leaks;
+pub mod level;
 pub mod monitor;
 pub mod policy;
 pub mod reclaimable;
@@ -33,39 +34,40 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
-use crate::ledger::OwnerBytes;
 use crate::ledger::budget;
+use crate::ledger::{self, OwnerBytes};
 use crate::limit::MemoryLimit;
 use crate::os::probe;
 use crate::os::probe::{DeviceBytes, Probe, ReadDevice};
 use crate::step::ceiling::StepCeiling;
-use crate::system::alerts::{Alert, AlertCounts, Callbacks, Level, OnAlert};
-use crate::system::assessment::Watch;
-use crate::system::directive::{Carried, Directive};
+use crate::system::alerts::{Alert, AlertCounts, Callbacks, OnAlert};
+use crate::system::assessment::Assessment;
+use crate::system::directive::{Directive, DirectiveRecord};
 use crate::system::leaks::step_boundaries::{FEWEST_MARKS, Leak, StepMarks};
+use crate::system::level::{Level, Thresholds};
 use crate::system::monitor::{Monitor, MonitorHealth};
-use crate::system::policy::Thresholds;
-use crate::system::reclaimable::Buffer;
+use crate::system::reclaimable::Reclaimable;
 use crate::system::recommend::{Recommendation, RunSettings, recommend};
 use crate::system::snapshot::Snapshot;
 use crate::system::trend::Trend;
 
-/// Readings that the trend looks over: ten minutes at the usual interval.
+/// Number of readings that the trend covers: ten minutes at the default interval.
 const N_READINGS: usize = 120;
-/// Directives that are remembered.
-const N_CARRIED: usize = 64;
+/// Number of the latest directives that are remembered.
+const N_DIRECTIVE_RECORDS: usize = 64;
 
-/// Watches over the memory of this process until it is dropped.
+/// Watches the memory of this process until it is dropped.
 ///
 /// ```
-/// use memsys::{ledger::Owner, line::Line, reservation::Reservation, system::MemoryOptimizationSystem};
+/// use memsys::ledger::{Owner, reservation::Reservation};
+/// use memsys::{limit::MemoryLimit, system::MemoryOptimizationSystem};
 ///
 /// let system = MemoryOptimizationSystem::builder()
-///     .limit(Line::Percent(60.0))
+///     .limit(MemoryLimit::Percent(60.0))
 ///     .on_alert(|alert| eprintln!("{alert}"))
 ///     .start()?;
 /// let mut table = Reservation::declared(Owner::named("run/table"));
-/// table.try_set(64 << 20)?; // refused where the memory limit has no room
+/// table.try_set(64 << 20)?; // refused if the memory limit has no room
 /// let snapshot = system.snapshot()?;
 /// assert!(snapshot.resident_bytes > 0 && snapshot.counted_bytes >= 64 << 20);
 /// assert!(system.top_owners(10).iter().any(|owner| owner.path == "run/table"));
@@ -77,7 +79,7 @@ pub struct MemoryOptimizationSystem {
     shared: Arc<Shared>,
 }
 
-/// How a system is to be; see [`MemoryOptimizationSystem::builder`].
+/// The options of a memory system; see [`MemoryOptimizationSystem::builder`].
 pub struct Builder {
     limit: Option<MemoryLimit>,
     thresholds: Thresholds,
@@ -85,37 +87,37 @@ pub struct Builder {
     is_watching_only: bool,
     n_step_marks: usize,
     callbacks: Vec<Box<OnAlert>>,
-    buffers: Vec<Arc<dyn Buffer>>,
+    reclaimables: Vec<Arc<dyn Reclaimable>>,
     devices: Vec<Box<ReadDevice>>,
 }
 
-/// How the system itself fares.
+/// The health of the memory system itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Health {
     /// Whether the monitor's thread is alive.
     pub is_running: bool,
-    /// Its turns and panics.
+    /// The monitor's turns and panics.
     pub monitor: MonitorHealth,
-    /// What became of alerts.
+    /// What happened to alerts.
     pub alerts: AlertCounts,
-    /// Readings that failed.
+    /// Number of readings that failed.
     pub n_failed_readings: u64,
-    /// Directives that failed.
+    /// Number of directives that failed.
     pub n_failed_directives: u64,
-    /// What the last failure said.
+    /// The message of the latest failure.
     pub last_failure: Option<String>,
 }
 
-/// What the monitor's thread and the callers share.
+/// The state that the monitor's thread and the callers share.
 struct Shared {
     started: Instant,
     probe: Probe,
     is_watching_only: bool,
     state: Mutex<State>,
-    /// The reading of the turn that is under way, apart from the state: what blocks while it is read blocks turns alone.
+    /// The reading of the current turn. It is apart from `state` so that a slow reading blocks other turns only.
     reading: Mutex<Snapshot>,
     marks: Mutex<StepMarks>,
-    buffers: Mutex<Vec<Arc<dyn Buffer>>>,
+    reclaimables: Mutex<Vec<Arc<dyn Reclaimable>>>,
     step_configs: Arc<StepCeiling>,
     callbacks: Option<Callbacks>,
     peak_loaded_bytes: AtomicU64,
@@ -123,15 +125,15 @@ struct Shared {
 
 struct State {
     latest: Snapshot,
-    watch: Watch,
-    carried: VecDeque<Carried>,
+    assessment: Assessment,
+    records: VecDeque<DirectiveRecord>,
     n_failed_readings: u64,
     n_failed_directives: u64,
     last_failure: Option<String>,
 }
 
 impl MemoryOptimizationSystem {
-    /// A system with the usual thresholds, a reading every 5 seconds, and the memory limit as it is.
+    /// Options with the default thresholds, a reading every 5 seconds, and the memory limit unchanged.
     #[must_use]
     pub fn builder() -> Builder {
         Builder {
@@ -141,25 +143,25 @@ impl MemoryOptimizationSystem {
             is_watching_only: false,
             n_step_marks: FEWEST_MARKS,
             callbacks: Vec::new(),
-            buffers: Vec::new(),
+            reclaimables: Vec::new(),
             devices: Vec::new(),
         }
     }
 
-    /// Reads how memory stands now, on this thread.
+    /// Reads the state of memory now, on this thread.
     ///
     /// # Errors
-    /// Where the kernel does not say what is resident.
+    /// [`Error::Probe`](crate::Error::Probe) if the kernel does not tell the resident bytes.
     pub fn snapshot(&self) -> Result<Snapshot> {
         let mut snapshot = Snapshot::default();
         self.read_into(&mut snapshot)?;
         Ok(snapshot)
     }
 
-    /// The same into `out`, whose room is used again.
+    /// As [`snapshot`](Self::snapshot), but reuses the vectors of `out`.
     ///
     /// # Errors
-    /// Where the kernel does not say what is resident; `out` is as it was then.
+    /// [`Error::Probe`](crate::Error::Probe) if the kernel does not tell the resident bytes; `out` then stays as it was.
     pub fn read_into(&self, out: &mut Snapshot) -> Result<()> {
         self.shared.read(None, out)
     }
@@ -170,46 +172,46 @@ impl MemoryOptimizationSystem {
         self.shared.state().latest.clone()
     }
 
-    /// Asks the monitor for a reading now, because of `event`. Never waits.
+    /// Asks the monitor for a reading now, because of `event`, and does not wait for it.
     pub fn notify(&self, event: &'static str) {
         self.monitor.notify(event);
     }
 
-    /// Takes the monitor's turn on this thread: a reading, and whatever follows from it.
+    /// Takes a turn on this thread instead of the monitor's: a reading and whatever follows from it.
     pub fn turn(&self, event: &'static str) {
         self.shared.turn(Some(event));
     }
 
-    /// How near the memory limit is, as of the monitor's latest reading.
+    /// The level at the latest reading of a turn.
     #[must_use]
     pub fn level(&self) -> Level {
-        self.shared.state().watch.level()
+        self.shared.state().assessment.level()
     }
 
-    /// The directives of late with what they gave, oldest first.
+    /// The latest directives with what they gave back, oldest first; at most 64.
     #[must_use]
-    pub fn directives(&self) -> Vec<Carried> {
-        self.shared.state().carried.iter().copied().collect()
+    pub fn directives(&self) -> Vec<DirectiveRecord> {
+        self.shared.state().records.iter().copied().collect()
     }
 
-    /// What the numbers say about the settings.
+    /// What a snapshot now recommends for `settings`.
     ///
     /// # Errors
-    /// Where the kernel does not say what is resident.
+    /// [`Error::Probe`](crate::Error::Probe) if the kernel does not tell the resident bytes.
     pub fn recommendations(&self, settings: &RunSettings) -> Result<Vec<Recommendation>> {
         Ok(recommend(&self.snapshot()?, settings))
     }
 
-    /// The `n` owners that hold most, largest first.
+    /// The `n` owners that hold the most bytes now, the largest first.
     #[must_use]
     pub fn top_owners(&self, n: usize) -> Vec<OwnerBytes> {
-        budget::largest_owners(n)
+        ledger::largest_owners(n)
     }
 
-    /// Where the resident bytes are heading; `None` before there are three readings.
+    /// The trend of the resident bytes; `None` before there are three readings.
     #[must_use]
     pub fn trend(&self) -> Option<Trend> {
-        self.shared.state().watch.readings().trend(budget::limit_bytes())
+        self.shared.state().assessment.readings().trend(budget::limit_bytes())
     }
 
     /// Marks the boundary of a learner step, for [`leaks`](Self::leaks).
@@ -217,24 +219,24 @@ impl MemoryOptimizationSystem {
         self.shared.marks().mark();
     }
 
-    /// Owners whose tensors only grew over the latest step marks.
+    /// Owners whose tensors only grew over the latest step marks, the fastest first.
     #[must_use]
     pub fn leaks(&self) -> Vec<Leak> {
         self.shared.marks().leaks()
     }
 
-    /// The ceiling that the learner asks for before a step.
+    /// The ceiling that the learner reads before a step.
     #[must_use]
     pub fn step_configs(&self) -> Arc<StepCeiling> {
         Arc::clone(&self.shared.step_configs)
     }
 
-    /// Adds a buffer that can give bytes back, in the order in which they are asked.
-    pub fn add_buffer(&self, buffer: Arc<dyn Buffer>) {
-        self.shared.buffers().push(buffer);
+    /// Adds a holder of data that can give bytes back. Holders are asked in the order in which they were added.
+    pub fn add_reclaimable(&self, holder: Arc<dyn Reclaimable>) {
+        self.shared.reclaimables().push(holder);
     }
 
-    /// How the system itself fares.
+    /// The health of the memory system itself.
     #[must_use]
     pub fn health(&self) -> Health {
         let state = self.shared.state();
@@ -250,66 +252,67 @@ impl MemoryOptimizationSystem {
 }
 
 impl Builder {
-    /// Draws the process's line.
+    /// Sets the memory limit of the process when the system starts.
     #[must_use]
     pub fn limit(mut self, limit: MemoryLimit) -> Self {
         self.limit = Some(limit);
         self
     }
 
-    /// Where policies and alerts set in.
+    /// Sets the thresholds of policies and alerts.
     #[must_use]
     pub fn thresholds(mut self, thresholds: Thresholds) -> Self {
         self.thresholds = thresholds;
         self
     }
 
-    /// From one reading to the next.
+    /// Sets the time from one reading to the next.
     #[must_use]
     pub fn interval(mut self, interval: Duration) -> Self {
         self.interval = interval;
         self
     }
 
-    /// Notes directives and carries none of them out.
+    /// Records directives and carries none of them out.
     #[must_use]
     pub fn watch_only(mut self) -> Self {
         self.is_watching_only = true;
         self
     }
 
-    /// Marks that a leak is told from; 20 or more.
+    /// Sets the number of step marks from which a leak is inferred; 20 or more.
     #[must_use]
     pub fn step_marks(mut self, n_marks: usize) -> Self {
         self.n_step_marks = n_marks;
         self
     }
 
-    /// Has `callback` told of each alert, on a thread where it may take its time.
+    /// Calls `callback` for each alert, on a separate thread, where it may take its time.
     #[must_use]
     pub fn on_alert(mut self, callback: impl Fn(&Alert) + Send + 'static) -> Self {
         self.callbacks.push(Box::new(callback));
         self
     }
 
-    /// Adds a buffer that can give bytes back, in the order in which they are asked.
+    /// Adds a holder of data that can give bytes back. Holders are asked in the order in which they were added.
     #[must_use]
-    pub fn buffer(mut self, buffer: Arc<dyn Buffer>) -> Self {
-        self.buffers.push(buffer);
+    pub fn reclaimable(mut self, holder: Arc<dyn Reclaimable>) -> Self {
+        self.reclaimables.push(holder);
         self
     }
 
-    /// Adds a device to each reading.
+    /// Adds a device to every reading.
     #[must_use]
     pub fn device(mut self, read: impl Fn() -> DeviceBytes + Send + Sync + 'static) -> Self {
         self.devices.push(Box::new(read));
         self
     }
 
-    /// Sets the memory limit and starts to watch.
+    /// Sets the memory limit and starts the monitor.
     ///
     /// # Errors
-    /// Where the kernel does not tell how memory stands, or no thread can be started.
+    /// [`Error::Probe`](crate::Error::Probe) if the kernel does not tell the resident bytes or the size of memory,
+    /// [`Error::Thread`](crate::Error::Thread) if a thread cannot be started.
     pub fn start(self) -> Result<MemoryOptimizationSystem> {
         let probe = self.devices.into_iter().fold(Probe::open()?, Probe::with_device);
         if let Some(limit) = self.limit {
@@ -319,8 +322,8 @@ impl Builder {
             if self.callbacks.is_empty() { None } else { Some(Callbacks::start(self.callbacks)?) };
         let state = State {
             latest: Snapshot::default(),
-            watch: Watch::new(self.thresholds, N_READINGS),
-            carried: VecDeque::with_capacity(N_CARRIED),
+            assessment: Assessment::new(self.thresholds, N_READINGS),
+            records: VecDeque::with_capacity(N_DIRECTIVE_RECORDS),
             n_failed_readings: 0,
             n_failed_directives: 0,
             last_failure: None,
@@ -332,7 +335,7 @@ impl Builder {
             state: Mutex::new(state),
             reading: Mutex::new(Snapshot::default()),
             marks: Mutex::new(StepMarks::new(self.n_step_marks)),
-            buffers: Mutex::new(self.buffers),
+            reclaimables: Mutex::new(self.reclaimables),
             step_configs: Arc::new(StepCeiling::default()),
             callbacks,
             peak_loaded_bytes: AtomicU64::new(0),
@@ -352,8 +355,8 @@ impl Shared {
         self.marks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn buffers(&self) -> MutexGuard<'_, Vec<Arc<dyn Buffer>>> {
-        self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn reclaimables(&self) -> MutexGuard<'_, Vec<Arc<dyn Reclaimable>>> {
+        self.reclaimables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read(&self, event: Option<&'static str>, out: &mut Snapshot) -> Result<()> {
@@ -365,7 +368,7 @@ impl Shared {
         Ok(())
     }
 
-    /// One reading and whatever follows from it. No lock is held while a directive is carried out.
+    /// Takes one reading and does what follows from it. No lock is held while a directive is carried out.
     fn turn(&self, event: Option<&'static str>) {
         let mut directives = Vec::new();
         let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
@@ -377,27 +380,28 @@ impl Shared {
         }
         self.allow_residual(&reading);
         let at_millis = reading.at_millis;
-        self.follow(&mut reading, &mut directives);
+        self.assess(&mut reading, &mut directives);
         drop(reading);
         for directive in directives {
             let given = if self.is_watching_only { Ok(None) } else { self.carry_out(&directive) };
-            self.note(Carried { at_millis, directive, given_bytes: None }, given);
+            self.record(DirectiveRecord { at_millis, directive, given_bytes: None }, given);
         }
     }
 
-    /// What follows from a reading, which becomes the latest in exchange for the room of the one before: alerts are
-    /// told, directives come back.
-    fn follow(&self, reading: &mut Snapshot, directives: &mut Vec<Directive>) {
-        let buffer_bytes = self.buffers().iter().map(|buffer| buffer.bytes()).sum();
+    /// Assesses a reading: queues an alert if one is due and writes the directives that follow. The reading becomes the
+    /// latest one; `reading` receives the one before, so that its vectors are used again.
+    fn assess(&self, reading: &mut Snapshot, directives: &mut Vec<Directive>) {
+        let reclaimable_bytes = self.reclaimables().iter().map(|holder| holder.bytes()).sum();
         let mut state = self.state();
-        let told = state.watch.observe(reading, buffer_bytes, self.step_configs.range(), directives);
-        if let (Some(level), Some(callbacks)) = (told, &self.callbacks) {
+        let announced =
+            state.assessment.observe(reading, reclaimable_bytes, self.step_configs.range(), directives);
+        if let (Some(level), Some(callbacks)) = (announced, &self.callbacks) {
             callbacks.tell(Alert { level, snapshot: reading.clone() });
         }
         std::mem::swap(&mut state.latest, reading);
     }
 
-    /// Keeps the room for the residual at the highest that it was, so that the memory limit holds with it.
+    /// Raises the allowance for the residual to the highest residual so far, so that the memory limit covers it too.
     fn allow_residual(&self, snapshot: &Snapshot) {
         let residual_bytes = u64::try_from(snapshot.residual_bytes).unwrap_or(0);
         if !self.is_watching_only && residual_bytes > snapshot.residual_allowance_bytes {
@@ -405,7 +409,7 @@ impl Shared {
         }
     }
 
-    /// Bytes that were given back, where that is known at once.
+    /// Carries a directive out and returns the bytes given back, if that is known at once.
     fn carry_out(&self, directive: &Directive) -> Result<Option<u64>> {
         match *directive {
             Directive::Collect { generation, bytes, .. } => collector::collect(generation, bytes).map(Some),
@@ -423,28 +427,28 @@ impl Shared {
     }
 
     fn shrink(&self, bytes: u64) -> u64 {
-        // A copy, so that a buffer may call the system.
-        let buffers = self.buffers().clone();
+        // A copy, so that no lock is held while a holder calls the memory system.
+        let holders = self.reclaimables().clone();
         let mut given = 0;
-        for buffer in buffers {
+        for holder in holders {
             if given < bytes {
-                given += buffer.give_back(bytes - given);
+                given += holder.give_back(bytes - given);
             }
         }
         given
     }
 
-    fn note(&self, carried: Carried, given: Result<Option<u64>>) {
+    fn record(&self, record: DirectiveRecord, given: Result<Option<u64>>) {
         let mut state = self.state();
         let given_bytes = given.unwrap_or_else(|failure| {
             state.n_failed_directives += 1;
             state.last_failure = Some(failure.to_string());
             None
         });
-        if state.carried.len() == N_CARRIED {
-            state.carried.pop_front();
+        if state.records.len() == N_DIRECTIVE_RECORDS {
+            state.records.pop_front();
         }
-        state.carried.push_back(Carried { given_bytes, ..carried });
+        state.records.push_back(DirectiveRecord { given_bytes, ..record });
     }
 }
 
@@ -453,7 +457,7 @@ impl fmt::Debug for Builder {
         let Self { limit, thresholds, interval, is_watching_only, n_step_marks, .. } = self;
         formatter
             .debug_struct("Builder")
-            .field("line", limit)
+            .field("limit", limit)
             .field("thresholds", thresholds)
             .field("interval", interval)
             .field("is_watching_only", is_watching_only)

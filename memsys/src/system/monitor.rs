@@ -1,7 +1,7 @@
-//! The monitor: a thread that takes a turn every few seconds, and at once when something happens.
+//! The monitor: a thread that calls a function every few seconds, and at once when it is notified of an event.
 //!
-//! It does not know what a turn does. A turn that panics is counted and the next one is taken; a monitor that ends,
-//! ends at once, whatever is left of its interval.
+//! A call is a *turn*; the monitor does not know what a turn does. A panic in a turn is counted and does not end the
+//! thread. A drop ends the thread at once, however much of the interval is left.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,41 +12,41 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 
-/// Events that can wait; what does not fit is answered by the same turn.
+/// Number of events that can wait. The next turn answers all of them, so those beyond may be dropped.
 const QUEUE_LENGTH: usize = 16;
-/// Turns that events ask for are this far apart.
+/// The shortest time between two turns that events ask for.
 const SPACING: Duration = Duration::from_millis(100);
-/// How long a monitor's end waits for a turn that is under way.
+/// How long a drop waits for a turn that still runs.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// How the monitor fares.
+/// Counts of the monitor's turns and panics.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MonitorHealth {
-    /// Turns taken, those that panicked among them.
+    /// Turns so far, including those that panicked.
     pub n_turns: u64,
     /// Turns that panicked.
     pub n_panics: u64,
-    /// What the last panic said.
+    /// The message of the latest panic.
     pub last_panic: Option<String>,
 }
 
-/// A running monitor; dropped, it ends.
+/// A running monitor, which ends when it is dropped.
 #[derive(Debug)]
 pub struct Monitor {
-    /// `None` once ended.
+    /// `None` once the drop has begun.
     events: Option<SyncSender<&'static str>>,
-    /// Disconnected when the thread ends; nothing is ever sent.
+    /// Disconnects when the thread ends; nothing is ever sent.
     end: Mutex<Receiver<()>>,
     thread: JoinHandle<()>,
     health: Arc<Mutex<MonitorHealth>>,
 }
 
 impl Monitor {
-    /// Takes a turn now and every `interval` from then on, on a thread of its own. A turn is told the event that asked
-    /// for it, if one did.
+    /// Starts a thread that takes a turn now and every `interval` from then on. `turn` receives the event that asked for
+    /// it, or `None` if the interval has passed.
     ///
     /// # Errors
-    /// [`Error::Thread`] where the system starts none.
+    /// [`Error::Thread`] if the operating system does not start a thread.
     pub fn start(
         interval: Duration,
         mut turn: impl FnMut(Option<&'static str>) + Send + 'static,
@@ -67,7 +67,7 @@ impl Monitor {
                     Err(Ended) => break,
                 };
             }
-            // The turn goes first, so that what it held is free when the end is seen.
+            // In this order, what the turn holds is free by the time the drop sees the end.
             drop(turn);
             drop(running);
         };
@@ -78,21 +78,21 @@ impl Monitor {
         Ok(Self { events: Some(events), end: Mutex::new(end), thread, health })
     }
 
-    /// Asks for a turn now. Never waits: events that come faster than turns share one.
+    /// Asks for a turn now and does not wait for it. Events that come faster than turns share one.
     pub fn notify(&self, event: &'static str) {
         if let Some(events) = &self.events {
-            // A full queue is about to be answered.
+            // If the queue is full, the turn that answers it answers this event too.
             let _ = events.try_send(event);
         }
     }
 
-    /// Whether its thread is alive.
+    /// Whether the monitor's thread is alive.
     #[must_use]
     pub fn is_running(&self) -> bool {
         !self.thread.is_finished()
     }
 
-    /// How it fares.
+    /// Counts of turns and panics so far.
     #[must_use]
     pub fn health(&self) -> MonitorHealth {
         lock(&self.health).clone()
@@ -103,14 +103,14 @@ impl Drop for Monitor {
     fn drop(&mut self) {
         self.events = None;
         let end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
-        // Both outcomes will do: the thread has ended, or a turn that does not end is left behind.
+        // Both outcomes are fine: the thread has ended, or it is in a turn that does not end and is left alone.
         let _ = end.recv_timeout(PATIENCE);
     }
 }
 
 struct Ended;
 
-/// Waits for the next turn: the event that asks for it, or `None` where the clock does.
+/// Waits for the next turn. Returns the event that asks for it, or `None` once `interval` has passed since `began`.
 fn next_event(
     queue: &Receiver<&'static str>,
     began: Instant,
@@ -139,7 +139,7 @@ fn note(health: &mut MonitorHealth, outcome: std::thread::Result<()>) {
 fn text_of(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("a panic without words")
+        .unwrap_or("a panic without a message")
         .into()
 }
 

@@ -1,100 +1,56 @@
 //! Policies: what to do about memory, as pure functions of a snapshot.
 //!
-//! They read no clock, touch no device and hold no state: equal snapshots give equal directives. What is known beside
-//! the snapshot (the level with its hysteresis, how long it has been calm, what buffers could give) is a [`Condition`].
+//! They read no clock, touch no device and hold no state: equal snapshots give equal directives. What a policy needs
+//! beside the snapshot (the level with its hysteresis, how long it has been calm, what holders of data could give back)
+//! is a [`Condition`]. Policies do not carry anything out.
 //!
-//! | where | what |
+//! | condition | directive |
 //! |---|---|
-//! | the warning level is reached | collect caches, down to the warning level |
-//! | the critical level is reached, and every cool-down while it lasts | collect everything, shrink buffers |
-//! | tasks wait for memory, every cool-down while they do | collect caches |
-//! | more is resident than counted by more than the residual's budget | trim the heap, a minute apart |
+//! | the process reaches the warning level | collect caches, down to the warning level |
+//! | the process reaches the critical level, and again after every cool-down while it stays there | collect caches and the free pages of the heap, shrink holders of data |
+//! | tasks wait for memory, and again after every cool-down while they do | collect caches |
+//! | the residual exceeds its budget, at most once a minute | trim the heap |
 //! | allocations were refused since the last reading | lower the step configuration |
-//! | long calm, and room for the next step configuration below the warning level | raise the step configuration |
+//! | it has been calm for a minute and the next step configuration fits below the warning level | raise the step configuration |
 //!
-//! A level alone lowers no step configuration: a run that is planned to fill its memory limit lives near it, and its step configuration was measured to fit.
+//! A level alone does not lower the step configuration: a run that is planned to fill its memory limit stays near it, and
+//! its step configuration is measured to fit.
 
 use crate::step::ceiling::StepConfigRange;
-use crate::system::alerts::Level;
 use crate::system::collector::Generation;
 use crate::system::directive::{Directive, Reason};
+use crate::system::level::{Level, Thresholds};
 use crate::system::snapshot::Snapshot;
 
-/// Where policies and alerts set in. Fractions are of the memory limit.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Thresholds {
-    /// From here on: [`Level::Warning`].
-    pub warning_fraction: f64,
-    /// From here on: [`Level::Critical`].
-    pub critical_fraction: f64,
-    /// A level is left when the fraction is this much below its threshold.
-    pub hysteresis_fraction: f64,
-    /// Between two alerts of one level, and between two reliefs of one pressure, in milliseconds.
-    pub cooldown_millis: u64,
-    /// Pressure from which caches are collected, in percent of the last ten seconds.
-    pub pressure_percent: f64,
-    /// The residual's budget, as a fraction of the resident bytes…
-    pub residual_fraction: f64,
-    /// … and at least so many bytes.
-    pub residual_floor_bytes: u64,
-    /// Between two trims of the heap, in milliseconds.
-    pub trim_interval_millis: u64,
-    /// Calm after which the step configuration is raised, in milliseconds.
-    pub calm_millis: u64,
-}
-
-impl Default for Thresholds {
-    fn default() -> Self {
-        Self {
-            warning_fraction: 0.75,
-            critical_fraction: 0.90,
-            hysteresis_fraction: 0.05,
-            cooldown_millis: 30_000,
-            pressure_percent: 10.0,
-            residual_fraction: 0.05,
-            residual_floor_bytes: 32 << 20,
-            trim_interval_millis: 60_000,
-            calm_millis: 60_000,
-        }
-    }
-}
-
-impl Thresholds {
-    /// Bytes that may be resident without an owner before something is done about it.
-    #[must_use]
-    pub fn residual_budget_bytes(&self, resident_bytes: u64) -> u64 {
-        ((resident_bytes as f64 * self.residual_fraction) as u64).max(self.residual_floor_bytes)
-    }
-}
-
-/// What is known beside the snapshot.
+/// What the policies need to know beside the snapshot.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Condition {
-    /// The level, with its hysteresis.
+    /// The level with its hysteresis.
     pub level: Level,
-    /// Whether it rose at this reading.
+    /// Whether the level rose at this reading.
     pub has_risen: bool,
-    /// Milliseconds since the last relief (a collection or a shrinking); `None`: never.
+    /// Milliseconds since the last relief (a collection or a shrinking); `None` if there was none.
     pub since_relief_millis: Option<u64>,
-    /// Milliseconds since the heap was last trimmed; `None`: never.
+    /// Milliseconds since the last trim of the heap; `None` if there was none.
     pub since_trim_millis: Option<u64>,
-    /// Milliseconds since the last refusal, the last reading above [`Level::Normal`], or the last change of the step configuration.
+    /// Milliseconds since the latest of these: a refusal, a reading above [`Level::Normal`], a change of the step
+    /// configuration.
     pub calm_millis: u64,
     /// Allocations refused since the last reading.
     pub n_newly_denied: u64,
-    /// Bytes that buffers hold and could give.
-    pub buffer_bytes: u64,
-    /// Where the learner's step configurations stand, where a learner has said so.
+    /// Bytes that holders of data could give back.
+    pub reclaimable_bytes: u64,
+    /// The learner's step configurations, if a learner has declared any.
     pub step_configs: Option<StepConfigRange>,
 }
 
-/// Everything that the policies want done, into `out` (cleared first), the mildest first.
+/// Writes what the policies want done into `out` (cleared first), the mildest directive first.
 pub fn decide(snapshot: &Snapshot, condition: &Condition, thresholds: &Thresholds, out: &mut Vec<Directive>) {
     out.clear();
     out.extend(trim(snapshot, condition, thresholds));
     out.extend(collect(snapshot, condition, thresholds));
     out.extend(shrink(snapshot, condition, thresholds));
-    out.extend(move_step_config(snapshot, condition, thresholds));
+    out.extend(change_step_config(snapshot, condition, thresholds));
 }
 
 fn trim(snapshot: &Snapshot, condition: &Condition, thresholds: &Thresholds) -> Option<Directive> {
@@ -106,10 +62,10 @@ fn trim(snapshot: &Snapshot, condition: &Condition, thresholds: &Thresholds) -> 
 }
 
 fn collect(snapshot: &Snapshot, condition: &Condition, thresholds: &Thresholds) -> Option<Directive> {
-    let wait_is_over = wait_is_over(condition, thresholds);
+    let is_cooled_down = is_cooled_down(condition, thresholds);
     let (bytes, reason) = (excess_bytes(snapshot, thresholds), held(snapshot));
     match condition.level {
-        Level::Critical if condition.has_risen || wait_is_over => {
+        Level::Critical if condition.has_risen || is_cooled_down => {
             return Some(Directive::Collect { generation: Generation::Cold, bytes, reason });
         }
         Level::Warning if condition.has_risen => {
@@ -118,19 +74,19 @@ fn collect(snapshot: &Snapshot, condition: &Condition, thresholds: &Thresholds) 
         _ => {}
     }
     let percent = snapshot.pressure_percent.filter(|percent| *percent >= thresholds.pressure_percent)?;
-    // Others want memory: all kept blocks, or a twentieth where none are kept.
+    // Other processes need memory: give all kept blocks, and at least try for a twentieth of what is resident.
     let bytes = snapshot.cached_bytes.max(snapshot.resident_bytes / 20);
     let reason = Reason::Pressure { percent };
-    wait_is_over.then_some(Directive::Collect { generation: Generation::Caches, bytes, reason })
+    is_cooled_down.then_some(Directive::Collect { generation: Generation::Caches, bytes, reason })
 }
 
 fn shrink(snapshot: &Snapshot, condition: &Condition, thresholds: &Thresholds) -> Option<Directive> {
-    let bytes = excess_bytes(snapshot, thresholds).min(condition.buffer_bytes);
-    (is_dire(condition, thresholds) && bytes > 0)
+    let bytes = excess_bytes(snapshot, thresholds).min(condition.reclaimable_bytes);
+    (must_shrink(condition, thresholds) && bytes > 0)
         .then_some(Directive::Shrink { bytes, reason: held(snapshot) })
 }
 
-fn move_step_config(
+fn change_step_config(
     snapshot: &Snapshot,
     condition: &Condition,
     thresholds: &Thresholds,
@@ -148,12 +104,12 @@ fn move_step_config(
         .then_some(Directive::RaiseStepConfig { reason })
 }
 
-/// Whether the memory limit is so near that more than caches must go, now.
-fn is_dire(condition: &Condition, thresholds: &Thresholds) -> bool {
-    condition.level == Level::Critical && (condition.has_risen || wait_is_over(condition, thresholds))
+/// Whether the memory limit is so near that holders must give up data now.
+fn must_shrink(condition: &Condition, thresholds: &Thresholds) -> bool {
+    condition.level == Level::Critical && (condition.has_risen || is_cooled_down(condition, thresholds))
 }
 
-fn wait_is_over(condition: &Condition, thresholds: &Thresholds) -> bool {
+fn is_cooled_down(condition: &Condition, thresholds: &Thresholds) -> bool {
     condition.since_relief_millis.is_none_or(|since| since >= thresholds.cooldown_millis)
 }
 
@@ -161,7 +117,7 @@ fn held(snapshot: &Snapshot) -> Reason {
     Reason::Held { held_bytes: snapshot.held_bytes(), limit_bytes: snapshot.limit_bytes }
 }
 
-/// Held bytes above the warning level.
+/// Held bytes above the warning threshold.
 fn excess_bytes(snapshot: &Snapshot, thresholds: &Thresholds) -> u64 {
     snapshot.held_bytes().saturating_sub(limit_bytes(snapshot, thresholds.warning_fraction))
 }
@@ -193,7 +149,7 @@ mod tests {
             since_trim_millis: None,
             calm_millis: 0,
             n_newly_denied: 0,
-            buffer_bytes: 0,
+            reclaimable_bytes: 0,
             step_configs: Some(StepConfigRange { highest: 4, ceiling: 2, raise_bytes: 100 * MIB }),
         }
     }
@@ -229,7 +185,7 @@ mod tests {
             Directive::Collect { generation: Generation::Cold, bytes: 200 * MIB, reason },
             Directive::Shrink { bytes: 70 * MIB, reason },
         ];
-        let critical = Condition { buffer_bytes: 70 * MIB, ..condition(Level::Critical) };
+        let critical = Condition { reclaimable_bytes: 70 * MIB, ..condition(Level::Critical) };
         check(&snapshot, &Condition { has_risen: true, ..critical }, &measures);
         check(&snapshot, &Condition { since_relief_millis: Some(29_999), ..critical }, &[]);
         check(&snapshot, &Condition { since_relief_millis: Some(30_000), ..critical }, &measures);

@@ -1,38 +1,37 @@
-//! Recommendations: what the numbers say about the settings, in words.
+//! Recommendations: changes of settings that a snapshot's numbers suggest, in words.
 //!
-//! Pure functions of a snapshot and of a few facts about the run. Each recommendation states the number that it rests
-//! on and the memory limit to write into the settings; what cannot be told from numbers is not recommended.
+//! These are pure functions of a snapshot and the run's settings. Each recommendation states the number that it rests on
+//! and the setting to write. Nothing is recommended that the numbers do not show, and no setting is changed here.
 //!
-//! Owners are told apart by the beginnings of their paths: [`REPLAY`], [`ACTIVATIONS`], [`ENVIRONMENTS`],
-//! [`NETWORKS`].
+//! Owners are recognized by the beginnings of their paths: [`REPLAY`], [`ACTIVATIONS`], [`ENVIRONMENTS`], [`NETWORKS`].
 
 use std::fmt;
 
-use crate::ledger::budget::Readable;
 use crate::limit::MemoryLimit;
-use crate::nn::activations::ActivationMode;
+use crate::limit::Readable;
+use crate::step::activation_mode::ActivationMode;
 use crate::system::snapshot::Snapshot;
 
-/// Owners of the replay.
+/// The beginning of the owners of the replay.
 pub const REPLAY: &str = "run/replay";
-/// Owners of what a learner step keeps for its backward pass.
+/// The beginning of the owners of what a learner step keeps for its backward pass.
 pub const ACTIVATIONS: &str = "run/learner/activations";
-/// Owners of the environments and their actors.
+/// The beginning of the owners of environments and their actors.
 pub const ENVIRONMENTS: &str = "run/actor";
-/// Owners of networks and optimizer.
+/// The beginnings of the owners of networks and optimizer.
 pub const NETWORKS: [&str; 4] =
     ["run/learner/parameters", "run/learner/target", "run/learner/gradients", "run/learner/optimizer"];
 
-/// A peak below this fraction of the memory limit leaves most of it unused.
+/// A peak below this fraction of the memory limit suggests a lower limit.
 const UNUSED_BELOW_FRACTION: f64 = 0.5;
-/// What a memory limit should leave above the peak, as a fraction of the peak.
+/// How far a recommended limit lies above the peak or the limit before, as a fraction of it.
 const MARGIN_FRACTION: f64 = 0.25;
-/// Lines are recommended in whole multiples of this.
+/// Recommended limits are multiples of this.
 const LIMIT_STEP_BYTES: u64 = 64 << 20;
-/// An owner above this fraction of the counted bytes is named.
+/// Owners above this fraction of the counted bytes are worth a recommendation.
 const LARGE_FRACTION: f64 = 0.5;
 
-/// What is known about the run beside the snapshot. Zero: not known.
+/// The settings of the run that recommendations refer to. A number of 0 means that it is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RunSettings {
     /// `replay.capacity`, in transitions.
@@ -41,29 +40,29 @@ pub struct RunSettings {
     pub n_environments: u64,
     /// `agent.micro_batch`.
     pub micro_batch: u64,
-    /// `memory.activations`; `None`: `auto`.
+    /// `memory.activations`; `None` for `auto`.
     pub activations: Option<ActivationMode>,
-    /// Bytes that networks and optimizer would hold with `embedders.preset = compact`, where another preset is set.
+    /// Bytes that networks and optimizer would hold with `embedders.preset = compact`, if another preset is set.
     pub compact_preset_bytes: Option<u64>,
 }
 
-/// A number and what it measures.
+/// A number with what it measures.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Number {
-    /// What it measures, with its unit.
+    /// What the number measures, with its unit.
     pub what: &'static str,
-    /// The number.
+    /// The value.
     pub value: f64,
 }
 
-/// A setting that should be changed, and why.
+/// A setting to change, and the reason.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recommendation {
-    /// The whole sentence.
+    /// The whole recommendation as a sentence.
     pub text: String,
     /// The number that it rests on.
     pub rests_on: Number,
-    /// The line for the settings, `key = value`.
+    /// The setting to write, as `key = value`.
     pub setting: String,
 }
 
@@ -73,7 +72,7 @@ impl fmt::Display for Recommendation {
     }
 }
 
-/// Everything that the numbers recommend, the most pressing first.
+/// All recommendations for these numbers, the most urgent first.
 #[must_use]
 pub fn recommend(snapshot: &Snapshot, settings: &RunSettings) -> Vec<Recommendation> {
     let rules = [
@@ -109,7 +108,7 @@ fn higher_limit(snapshot: &Snapshot) -> Option<Recommendation> {
     let group_left = snapshot.group.map(|group| group.limit_bytes.saturating_sub(group.used_bytes));
     let left_bytes = snapshot.available_bytes?.min(group_left.unwrap_or(u64::MAX));
     (snapshot.resident_bytes.saturating_add(left_bytes) >= higher_bytes).then(|| {
-        let setting = line_setting(higher_bytes);
+        let setting = limit_setting(higher_bytes);
         let (limit, left) = (Readable(limit_bytes), Readable(left_bytes));
         let text = format!(
             "{n_denied} allocations were refused at the memory limit of {limit}, and {left} are unused around the process: \
@@ -129,7 +128,7 @@ fn lower_limit(snapshot: &Snapshot) -> Option<Recommendation> {
     let enough_bytes = with_margin(snapshot.peak_loaded_bytes)?;
     (is_unused && snapshot.peak_loaded_bytes > 0 && enough_bytes < snapshot.limit_bytes).then(|| {
         let percent = 100.0 * fraction;
-        let setting = line_setting(enough_bytes);
+        let setting = limit_setting(enough_bytes);
         Recommendation {
             text: format!("the peak is {percent:.0} % of the memory limit: {setting} would do"),
             rests_on: Number { what: "peak, percent of the memory limit", value: percent },
@@ -180,7 +179,7 @@ fn large_networks(snapshot: &Snapshot, settings: &RunSettings) -> Option<Recomme
     Some(Recommendation { text, rests_on: large.number(), setting: "embedders.preset = compact".into() })
 }
 
-/// Owners of some beginnings that hold most of the counted bytes.
+/// A group of owners that holds most of the counted bytes.
 #[derive(Debug, Clone, Copy)]
 struct Large {
     bytes: u64,
@@ -188,7 +187,8 @@ struct Large {
 }
 
 impl Large {
-    /// `at_peak`: what they held at most, for bytes that come and go within a step.
+    /// The owners whose paths begin with one of `beginnings`; `None` if they hold too little. `at_peak` takes the most that
+    /// they ever held, for bytes that come and go within a step.
     fn of(snapshot: &Snapshot, beginnings: &[&str], at_peak: bool) -> Option<Self> {
         let is_below = |path: &str| {
             let mut rests = beginnings.iter().filter_map(|beginning| path.strip_prefix(beginning));
@@ -198,7 +198,7 @@ impl Large {
         let (bytes, now_bytes) = owners.fold((0, 0), |(bytes, now_bytes), owner| {
             (bytes + if at_peak { owner.peak_bytes } else { owner.bytes }, now_bytes + owner.bytes)
         });
-        // At their peak the counted bytes were higher by what they hold no more.
+        // At the owners' peak the counted bytes were higher by what these owners have given back since.
         let counted_bytes = snapshot.counted_bytes + (bytes - now_bytes);
         let fraction = bytes as f64 / counted_bytes.max(1) as f64;
         (fraction > LARGE_FRACTION).then_some(Self { bytes, percent: 100.0 * fraction.min(1.0) })
@@ -208,7 +208,7 @@ impl Large {
         Number { what: "percent of the counted bytes", value: self.percent }
     }
 
-    /// Bytes that grow with a setting are halved with it.
+    /// Recommends a `setting` that halves a count, and with it these bytes.
     fn halved(self, who: &str, setting: String) -> Recommendation {
         let freed = Readable(self.bytes / 2);
         let text = format!("{who} {:.0} % of the counted bytes: {setting} would free {freed}", self.percent);
@@ -220,7 +220,7 @@ fn with_margin(bytes: u64) -> Option<u64> {
     bytes.checked_add((bytes as f64 * MARGIN_FRACTION) as u64)?.checked_next_multiple_of(LIMIT_STEP_BYTES)
 }
 
-fn line_setting(bytes: u64) -> String {
+fn limit_setting(bytes: u64) -> String {
     format!("memory.limit = {}", MemoryLimit::Bytes(bytes))
 }
 
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn activations_are_judged_at_their_peak() {
+    fn activations_are_assessed_at_their_peak() {
         let owners = vec![owner("run/learner/activations", 0, 2100 * MIB)];
         let large = Snapshot { owners, ..snapshot() };
         let text = "the activations of a learner step take up to 60 % of the counted bytes: \

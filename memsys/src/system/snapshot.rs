@@ -1,88 +1,89 @@
-//! A snapshot: how memory stands at one moment, in plain values.
+//! A snapshot: the state of memory at one moment, in plain values.
 //!
-//! Everything that decides anything about memory takes one of these and reads nothing else, so that it can be tested
-//! with values and repeated from a log. A snapshot is read into place: after the first few, reading allocates nothing.
+//! Everything that decides about memory takes a snapshot and reads nothing else, so a test can use made-up values and a
+//! log can be replayed. A reading reuses the snapshot's vectors: after the first few readings it allocates nothing.
 
 use crate::error::Result;
 use crate::ledger::budget;
 use crate::ledger::{self, CACHE, OwnerBytes};
 use crate::os::probe::{DeviceBytes, GroupBytes, Probe};
 
-/// One reading.
+/// One reading of memory.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Snapshot {
-    /// Milliseconds since the system was started.
+    /// Milliseconds since the memory system started.
     pub at_millis: u64,
-    /// What asked for this reading; `None`: the clock.
+    /// The event that asked for this reading; `None` if the monitor's interval had passed.
     pub event: Option<&'static str>,
-    /// The memory limit; `u64::MAX` where none was set.
+    /// The memory limit in bytes; `u64::MAX` if none is set.
     pub limit_bytes: u64,
     /// Bytes of the process that are resident.
     pub resident_bytes: u64,
     /// Bytes that have an owner.
     pub counted_bytes: u64,
-    /// Resident bytes less the counted ones. Below 0 where counted bytes are not resident (yet).
+    /// Resident bytes less counted bytes; negative while counted bytes are not resident yet.
     pub residual_bytes: i64,
     /// Bytes under the memory limit that are set aside for the residual.
     pub residual_allowance_bytes: u64,
     /// Bytes of live tensors.
     pub tensor_bytes: u64,
-    /// Bytes of tensors' blocks that are kept for reuse and given back at once where the memory limit needs them.
+    /// Bytes of free blocks of tensors that are kept for reuse. They are given back as soon as the memory limit needs the
+    /// room.
     pub cached_bytes: u64,
-    /// Bytes that can still be had without collecting anything.
+    /// Bytes that can be allocated before a collection is needed.
     pub headroom_bytes: u64,
-    /// The highest [`loaded_bytes`](Self::loaded_bytes) so far; between readings, of what is counted.
+    /// The highest [`loaded_bytes`](Self::loaded_bytes) so far. Between readings only counted bytes are tracked.
     pub peak_loaded_bytes: u64,
-    /// Allocations refused so far.
+    /// Number of allocations refused so far.
     pub n_denied: u64,
-    /// Collections so far.
+    /// Number of collections so far.
     pub n_collections: u64,
-    /// Who holds or held bytes, in the order in which they were named.
+    /// Every owner that holds or held bytes, in the order in which they were first named.
     pub owners: Vec<OwnerBytes>,
-    /// The control group with the narrowest limit, if one limits the process.
+    /// The control group with the lowest limit, if one limits the process.
     pub group: Option<GroupBytes>,
-    /// Bytes that the machine could give to programs without swapping, if it says so.
+    /// Bytes that the machine could give to programs without swapping, if the kernel tells.
     pub available_bytes: Option<u64>,
-    /// Share of the last ten seconds in which a task waited for memory, in percent, if the kernel says so.
+    /// Share of the last ten seconds in which some task waited for memory, in percent, if the kernel tells.
     pub pressure_percent: Option<f64>,
-    /// Devices.
+    /// What the process holds on each device.
     pub devices: Vec<DeviceBytes>,
 }
 
 impl Snapshot {
-    /// How deep the process lies: what is resident, or, where that is more, what the budget goes by (counted bytes and
-    /// the residual's allowance).
+    /// The bytes that the process uses: the resident bytes, or, if that is more, what the budget compares with the limit
+    /// (counted bytes plus the residual's allowance).
     #[must_use]
     pub fn loaded_bytes(&self) -> u64 {
         self.resident_bytes.max(self.counted_bytes.saturating_add(self.residual_allowance_bytes))
     }
 
-    /// What it is loaded with, but for the blocks that are only kept for reuse: they go as soon as the memory limit needs the
-    /// room, so that a full cache is no cause for alarm.
+    /// [`loaded_bytes`](Self::loaded_bytes) less [`cached_bytes`](Self::cached_bytes). Cached blocks are given back as soon
+    /// as the memory limit needs the room, so a full cache must not raise an alarm.
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
         self.loaded_bytes().saturating_sub(self.cached_bytes)
     }
 
-    /// Whether a memory limit was set.
+    /// Whether a memory limit is set.
     #[must_use]
     pub fn has_limit(&self) -> bool {
         (1..u64::MAX).contains(&self.limit_bytes)
     }
 
-    /// Held bytes as a fraction of the memory limit; 0 where none was set.
+    /// [`held_bytes`](Self::held_bytes) as a fraction of the memory limit; 0 if none is set.
     #[must_use]
     pub fn held_fraction(&self) -> f64 {
         if self.has_limit() { self.held_bytes() as f64 / self.limit_bytes as f64 } else { 0.0 }
     }
 }
 
-/// Reads everything into `out`, but for what a system adds (`at_millis`, `event` and the peak, which only rises).
+/// Reads everything into `out` except `at_millis` and `event`, which the memory system sets. The peak only rises.
 ///
 /// # Errors
-/// Where the kernel does not say what is resident; `out` is as it was then.
+/// [`Error::Probe`](crate::Error::Probe) if the kernel does not tell the resident bytes; `out` then stays as it was.
 pub fn read(probe: &Probe, out: &mut Snapshot) -> Result<()> {
-    // Bytes freed while `/proc` is read are in one of the two counts: they must not pass for a residual.
+    // The higher of the two counts: bytes freed while `/proc` is read must not appear as a residual.
     let counted_before = ledger::counted_bytes();
     out.resident_bytes = probe.resident_bytes()?;
     out.counted_bytes = ledger::counted_bytes().max(counted_before);

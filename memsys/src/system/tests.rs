@@ -1,4 +1,4 @@
-//! Tests of the system. Levels come from made-up readings, so that they need no memory limit: it is the process's.
+//! Tests of the memory system. Readings are made up, because the memory limit would hold for the whole test process.
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc::channel;
@@ -20,20 +20,20 @@ fn reading(at_millis: u64, held_bytes: u64, n_denied: u64) -> Snapshot {
 }
 
 impl Shared {
-    /// Takes a made-up reading as though the probe had read it.
+    /// Assesses a made-up reading as if the probe had read it.
     fn feed(&self, mut snapshot: Snapshot) -> Vec<Directive> {
         let mut directives = Vec::new();
-        self.follow(&mut snapshot, &mut directives);
+        self.assess(&mut snapshot, &mut directives);
         directives
     }
 }
 
-/// A buffer that gives all it has, a quarter of the wish at a time.
+/// A holder that gives a quarter of what it is asked for, until it holds nothing.
 struct Toy {
     bytes: AtomicU64,
 }
 
-impl Buffer for Toy {
+impl Reclaimable for Toy {
     fn name(&self) -> &'static str {
         "toy"
     }
@@ -49,7 +49,7 @@ impl Buffer for Toy {
     }
 }
 
-/// A system whose own readings are over: its first turn has been taken and no other will be.
+/// A memory system whose monitor has taken its first turn and takes no other.
 fn quiet(builder: Builder) -> MemoryOptimizationSystem {
     let system = builder.interval(NEVER).watch_only().start().unwrap();
     while system.health().monitor.n_turns == 0 {
@@ -59,7 +59,7 @@ fn quiet(builder: Builder) -> MemoryOptimizationSystem {
 }
 
 #[test]
-fn alerts_are_told_once_a_crossing_and_not_once_a_reading() {
+fn alerts_come_once_per_crossing_and_not_once_per_reading() {
     let (sender, told) = channel();
     let system = quiet(MemoryOptimizationSystem::builder().on_alert(move |alert| {
         sender.send((alert.snapshot.at_millis, alert.level)).unwrap();
@@ -74,10 +74,10 @@ fn alerts_are_told_once_a_crossing_and_not_once_a_reading() {
 }
 
 #[test]
-fn buffers_give_until_the_wish_is_met() {
+fn holders_give_until_the_request_is_met() {
     let toys = [300 * MIB, 100 * MIB].map(|bytes| Arc::new(Toy { bytes: AtomicU64::new(bytes) }));
-    let system = quiet(MemoryOptimizationSystem::builder().buffer(toys[0].clone()));
-    system.add_buffer(toys[1].clone());
+    let system = quiet(MemoryOptimizationSystem::builder().reclaimable(toys[0].clone()));
+    system.add_reclaimable(toys[1].clone());
     let directives = system.shared.feed(reading(0, 950 * MIB, 0));
     let shrink = directives.iter().find(|directive| matches!(directive, Directive::Shrink { .. })).unwrap();
     assert!(matches!(shrink, Directive::Shrink { bytes, .. } if *bytes == 200 * MIB), "{shrink}");
@@ -126,7 +126,7 @@ fn a_system_that_only_watches_notes_what_it_would_do() {
         ..Thresholds::default()
     }));
     system.turn("a test");
-    assert!(system.directives().iter().all(|carried| carried.given_bytes.is_none()));
+    assert!(system.directives().iter().all(|record| record.given_bytes.is_none()));
     assert!(!system.directives().is_empty());
 }
 

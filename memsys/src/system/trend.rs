@@ -1,18 +1,18 @@
-//! The trend: where memory is heading, from a bounded ring of readings.
+//! The trend of the resident bytes, fitted to a bounded ring of readings. It predicts; it decides nothing.
 
 use std::collections::VecDeque;
 
 use crate::system::snapshot::Snapshot;
 
-/// The fewest readings that a rise is told from.
+/// The fewest readings from which a rise is inferred.
 const FEWEST_READINGS: usize = 12;
-/// A slope this many times its own standard error is a rise.
+/// A slope of at least this many standard errors is a rise.
 const SURE_AT_ERRORS: f64 = 3.0;
 
-/// What is kept of a reading.
+/// The part of a snapshot that the trend keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reading {
-    /// Milliseconds since the system was started.
+    /// Milliseconds since the memory system started.
     pub at_millis: u64,
     /// Bytes resident.
     pub resident_bytes: u64,
@@ -29,29 +29,30 @@ pub struct Readings {
     capacity: usize,
 }
 
-/// The straight line through the readings that leaves the least squares.
+/// The least-squares straight line through the resident bytes of the readings.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Trend {
-    /// Readings that it rests on.
+    /// Number of readings that it rests on.
     pub n_readings: usize,
-    /// Milliseconds between the first and the last of them.
+    /// Milliseconds between the first and the last reading.
     pub span_millis: u64,
-    /// Its slope: growth of the resident bytes, below 0 where they shrink.
+    /// The slope: growth of the resident bytes, negative if they shrink.
     pub bytes_per_second: f64,
     /// The slope's standard error.
     pub error_bytes_per_second: f64,
-    /// Milliseconds from the last reading until the slope reaches the line; `None` where the bytes do not surely rise.
+    /// Milliseconds from the last reading until the line reaches the memory limit; `None` if the bytes do not rise
+    /// significantly.
     pub reaches_limit_in_millis: Option<u64>,
 }
 
 impl Readings {
-    /// Room for `capacity` readings.
+    /// An empty ring for `capacity` readings.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         Self { ring: VecDeque::with_capacity(capacity), capacity }
     }
 
-    /// Keeps what is needed of `snapshot`, in place of the oldest reading where there is no room.
+    /// Adds a reading. A full ring drops its oldest one.
     pub fn push(&mut self, snapshot: &Snapshot) {
         while !self.ring.is_empty() && self.ring.len() >= self.capacity {
             self.ring.pop_front();
@@ -65,7 +66,7 @@ impl Readings {
         self.ring.iter()
     }
 
-    /// The trend of the resident bytes towards a line of `limit_bytes`; `None` before there are three readings at
+    /// The trend of the resident bytes towards a memory limit of `limit_bytes`; `None` before there are three readings at
     /// different times.
     #[must_use]
     pub fn trend(&self, limit_bytes: u64) -> Option<Trend> {
@@ -75,7 +76,7 @@ impl Readings {
         if n_readings < 3 || span_millis == 0 {
             return None;
         }
-        // Relative to the first reading, so that squares lose no digits.
+        // Relative to the first reading, so that squares of large numbers do not lose digits.
         let points = || {
             self.ring.iter().map(|reading| {
                 let seconds = reading.at_millis.saturating_sub(first.at_millis) as f64 / 1e3;
@@ -98,7 +99,7 @@ impl Readings {
             span_millis,
             bytes_per_second: slope,
             error_bytes_per_second: error,
-            // The cast saturates: further off than anyone will wait.
+            // The cast saturates for times beyond 584 million years.
             reaches_limit_in_millis: (is_rising && limit_bytes < u64::MAX)
                 .then_some((left_bytes / slope * 1e3) as u64),
         })

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use memsys::limit::MemoryLimit;
 use memsys::nn::activations::{self, ActivationMode};
-use memsys::system::policy::Thresholds;
+use memsys::system::level::Thresholds;
 
 /// The memory limit of a run, and what may be done to stay under it.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use memsys::nn::activations;
 use memsys::system::config::ActivationChoice;
-use memsys::system::policy::Thresholds;
+use memsys::system::level::Thresholds;
 use memsys::system::recommend;
 
 use crate::config::Config;

@@ -102,7 +102,7 @@ where
         events = EventWriter::create(folder.root())?;
     }
     if let Some(system) = &system {
-        system.add_buffer(learner.buffer());
+        system.add_reclaimable(learner.buffer());
     }
     // Only now does the folder hold this run: nothing that the user gave can be refused any more.
     write_aside(&folder.config(), config_toml.as_bytes())?;

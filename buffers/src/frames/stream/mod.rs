@@ -1,8 +1,8 @@
 //! A frame stream: rows of one kind and width, appended once, read as windows.
 //!
-//! Rows lie in chunks, so that appending never moves a row, the oldest rows can be given back a chunk at a time, and
-//! a chunk can be kept in fewer bytes or in a file. A row's position counts from the stream's beginning and never
-//! changes, and a window reads the same whatever tiers it crosses:
+//! Rows lie in chunks. So appending never moves a row, the oldest rows are evicted one chunk at a time, and a chunk can
+//! be compressed or moved to a file. The position of a row counts from the beginning of the stream and never changes. A
+//! window reads the same in every tier:
 //!
 //! ```text
 //! evicted │ mapped … mapped │ compressed … compressed │ hot … hot ◄── append
@@ -17,21 +17,21 @@ use crate::store::{
     Chunk, ChunkCache, ChunkReader, Codec, Identity, MappedChunk, RefusedChunk, RowKind, RowShape,
 };
 
-/// The most rows of a chunk: of features, decoding 256 rows costs a third of what 1,024 do and compresses as well to
+/// The most rows of a chunk. For feature rows, 256 rows decode in a third of the time of 1,024 and compress as well to
 /// within 4 %.
 const MOST_CHUNK_ROWS: usize = 256;
 
-/// Wide rows come fewer to a chunk, as a stack of frames needs few: 4 frames of 84 × 84.
+/// Chunks of wide rows hold fewer rows, because a stack of frames needs few: 4 frames of 84 × 84.
 const CHUNK_BYTES: usize = 32 << 10;
 
-/// A codec is chosen anew after this many chunks.
+/// The codec is chosen again after this many chunks.
 const CHOOSE_EVERY: usize = 64;
 
-/// Bytes of decompressed chunks that a stream (with its clones) keeps where it was given no cache to share: what a
-/// processor's own cache holds beside other things. 1 MiB was 5 % slower over many chunks, which seldom are there again.
-const OWN_CACHE_BYTES: u64 = 256 << 10;
+/// Bytes of decompressed chunks that a stream and its clones cache where they share no other cache. It fits a
+/// processor's cache; 1 MiB was 5 % slower over many chunks, which are seldom read twice.
+const DEFAULT_CACHE_BYTES: u64 = 256 << 10;
 
-/// More chunks than this are not lost to damage: what lies before such a gap was evicted before it was written.
+/// A gap of more chunks than this is not damage: the rows before it were evicted before they were written.
 const LONGEST_GAP: usize = 1 << 20;
 
 /// Bytes that a stream holds, by tier.
@@ -45,12 +45,12 @@ pub struct TierBytes {
     pub mapped: u64,
 }
 
-/// A stream rebuilt from a file.
+/// A stream that was rebuilt from a file.
 #[derive(Debug)]
 pub struct Restored {
-    /// The stream; its chunks are mapped, an unfinished last one is hot. Reading a damaged chunk is an error.
+    /// The stream. Its chunks are mapped, an unfinished last chunk is hot. Reading a damaged chunk is an error.
     pub stream: FrameStream,
-    /// Why the stream ends before its unfinished last chunk, where it does.
+    /// Why the unfinished last chunk is lost, if it is.
     pub lost_tail: Option<Error>,
 }
 
@@ -61,43 +61,43 @@ pub struct FrameStream {
     /// A chunk has `1 << chunk_shift` rows.
     pub(super) chunk_shift: u32,
     pub(super) chunks: VecDeque<Chunk>,
-    /// Chunks evicted so far; the first that is left holds rows from `n_evicted << chunk_shift` on.
+    /// Chunks evicted so far. The first remaining chunk begins with row `n_evicted << chunk_shift`.
     pub(super) n_evicted: usize,
     pub(super) n_rows: usize,
-    /// Bytes of the compressed and the mapped chunks, so that they need not be summed again and again.
+    /// Bytes of the compressed and of the mapped chunks, kept up to date so that reading them costs no loop.
     pub(super) n_compressed_bytes: u64,
     pub(super) n_mapped_bytes: u64,
-    /// Whether its rows are saved in a file of chunks and not with the rest of a saved state.
+    /// Whether the rows are saved in a file of chunks instead of in the saved state.
     pub(super) is_filed: bool,
-    /// Rows of which the file has a record.
+    /// Rows that the file already holds.
     pub(super) n_filed: usize,
-    /// Whether single rows are read of it, so that a chunk must give them without the others.
+    /// Whether single rows are read, so that a chunk must give one row without decoding the others.
     is_read_by_row: bool,
-    /// How the next chunks are encoded.
+    /// The codec of the next chunks.
     codec: Option<Codec>,
     cache: Arc<ChunkCache>,
-    /// Who this stream is to the cache.
+    /// The stream's number in the cache.
     member: u64,
-    /// Room of a chunk that is not hot any more, for the next: large blocks that come and go between small ones that stay
-    /// would leave a heap of holes.
+    /// The allocation of a chunk that is not hot any more, kept for the next chunk. Allocating and freeing large blocks
+    /// between small long-lived ones would fragment the heap.
     spare: Vec<u8>,
 }
 
 impl FrameStream {
-    /// A stream of f32 rows, without rows yet.
+    /// An empty stream of f32 rows.
     #[must_use]
     pub fn new(width: usize) -> Self {
         Self::typed(RowKind::F32, width)
     }
 
-    /// A stream without rows yet.
+    /// An empty stream of rows of any kind.
     #[must_use]
     pub fn typed(kind: RowKind, width: usize) -> Self {
         Self::empty(RowShape { kind, width }, default_chunk_shift(RowShape { kind, width }))
     }
 
     pub(super) fn empty(shape: RowShape, chunk_shift: u32) -> Self {
-        let cache = Arc::new(ChunkCache::new(OWN_CACHE_BYTES));
+        let cache = Arc::new(ChunkCache::new(DEFAULT_CACHE_BYTES));
         let member = cache.join();
         Self {
             shape,
@@ -117,12 +117,12 @@ impl FrameStream {
         }
     }
 
-    /// A stream without rows yet, of whose rows `1 << chunk_shift` go into a chunk and single ones are read.
+    /// An empty stream for reading single rows, with `1 << chunk_shift` rows per chunk.
     pub(crate) fn by_row(kind: RowKind, width: usize, chunk_shift: u32) -> Self {
         Self { is_read_by_row: true, ..Self::empty(RowShape { kind, width }, chunk_shift) }
     }
 
-    /// The same stream, with its decompressed chunks kept in a cache that others may share.
+    /// The same stream with another cache for its decompressed chunks, which other streams may share.
     #[must_use]
     pub fn with_cache(mut self, cache: Arc<ChunkCache>) -> Self {
         self.share_cache(cache);
@@ -134,10 +134,10 @@ impl FrameStream {
         self.cache = cache;
     }
 
-    /// The stream that a file holds under the number `stream`. None where the file has no chunk of it.
+    /// The stream with the number `stream` of a file, or `None` if the file has no chunk of it.
     ///
     /// # Errors
-    /// [`Error::Io`] where the system refuses to map the file. Damage is not an error here.
+    /// [`Error::Io`] if the system refuses to map the file. Damage is not an error here.
     pub fn restore(from: &ChunkReader, stream: u32) -> Result<Option<Restored>> {
         let mut chunks = from.index().chunks(stream).peekable();
         let Some(first) = chunks.peek() else { return Ok(None) };
@@ -160,7 +160,7 @@ impl FrameStream {
             restored.n_rows = entry.first_row() as usize;
             let full = entry.n_rows == entry.identity.chunk_rows;
             if full || chunks.peek().is_some() {
-                // An unfinished chunk with others behind it was written again later, and that record is lost.
+                // An unfinished chunk that others follow was written again in full later, and that record is lost.
                 restored.chunks.push_back(if full { chunk } else { refused(entry.identity.number as usize) });
                 restored.n_rows += entry.identity.chunk_rows as usize;
                 continue;
@@ -178,7 +178,7 @@ impl FrameStream {
         Ok(Some(Restored { stream: restored, lost_tail }))
     }
 
-    /// Numbers in a row.
+    /// Numbers per row.
     #[must_use]
     pub fn width(&self) -> usize {
         self.shape.width
@@ -190,31 +190,31 @@ impl FrameStream {
         self.shape.kind
     }
 
-    /// Rows appended so far, evicted ones included: the position of the next.
+    /// Rows appended so far, evicted rows included. It is the position of the next row.
     #[must_use]
     pub fn n_rows(&self) -> usize {
         self.n_rows
     }
 
-    /// The first row that has not been evicted.
+    /// Position of the first row that was not evicted.
     #[must_use]
     pub fn first_row(&self) -> usize {
         self.n_evicted << self.chunk_shift
     }
 
-    /// Rows of a chunk.
+    /// Rows per full chunk.
     #[must_use]
     pub fn chunk_rows(&self) -> usize {
         1 << self.chunk_shift
     }
 
-    /// Bytes of memory held: hot and compressed chunks. The cache counts its own ([`ChunkCache::bytes`]).
+    /// Bytes of memory of the hot and compressed chunks. The cache counts its bytes itself ([`ChunkCache::bytes`]).
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.chunks.iter().map(Chunk::bytes).sum()
     }
 
-    /// Bytes held, by tier.
+    /// Bytes by tier.
     #[must_use]
     pub fn tier_bytes(&self) -> TierBytes {
         let mut bytes = TierBytes::default();
@@ -228,10 +228,10 @@ impl FrameStream {
         bytes
     }
 
-    /// Appends a row and returns its position. Numbers are rounded to the stream's kind.
+    /// Appends a row and returns its position. Rounds the numbers to the stream's kind.
     ///
     /// # Panics
-    /// Where `row` is not of the stream's width, or the stream is one of u8.
+    /// If `row` has another width, or the stream holds u8.
     pub fn append(&mut self, row: &[f32]) -> usize {
         assert_eq!(row.len(), self.shape.width, "a row of another width");
         let kind = self.shape.kind;
@@ -240,10 +240,10 @@ impl FrameStream {
         self.n_rows - 1
     }
 
-    /// Appends a row by its bytes (little-endian) and returns its position.
+    /// Appends a row given as little-endian bytes and returns its position.
     ///
     /// # Panics
-    /// Where they are not a row's.
+    /// If `row` has another length than a row.
     pub fn append_bytes(&mut self, row: &[u8]) -> usize {
         assert_eq!(row.len(), self.shape.row_bytes(), "a row of another width");
         self.room().extend_from_slice(row);
@@ -251,7 +251,7 @@ impl FrameStream {
         self.n_rows - 1
     }
 
-    /// Encodes the full chunks whose rows all lie before `position`, and returns the bytes given back.
+    /// Compresses the full hot chunks whose rows all lie before `position`, and returns the freed bytes.
     pub fn compress_before(&mut self, position: usize) -> u64 {
         let mut given_back = 0;
         for index in self.first_hot()..self.n_full_before(position) {
@@ -266,7 +266,7 @@ impl FrameStream {
         given_back
     }
 
-    /// Gives back the chunks whose rows all lie before `position`. Windows over them may not be read any more.
+    /// Evicts the chunks whose rows all lie before `position`. Windows must not reach into them afterwards.
     pub fn evict_before(&mut self, position: usize) {
         while (self.n_evicted + 1) << self.chunk_shift <= position.min(self.n_rows) {
             match self.chunks.pop_front() {
@@ -279,7 +279,7 @@ impl FrameStream {
         }
     }
 
-    /// The chunk that the next row goes to.
+    /// The hot chunk that the next row goes to.
     fn room(&mut self) -> &mut Vec<u8> {
         if self.n_rows.is_multiple_of(self.chunk_rows()) {
             self.chunks.push_back(Chunk::Hot(std::mem::take(&mut self.spare)));
@@ -287,7 +287,7 @@ impl FrameStream {
         let chunk_bytes = self.chunk_rows() * self.shape.row_bytes();
         match self.chunks.back_mut() {
             Some(Chunk::Hot(rows)) => {
-                // A chunk that was cloned, saved or restored has room for its rows alone.
+                // A cloned or restored chunk has capacity for its rows alone.
                 rows.reserve_exact(chunk_bytes - rows.len());
                 rows
             }
@@ -295,7 +295,7 @@ impl FrameStream {
         }
     }
 
-    /// How many of the chunks held are full and lie before `position`.
+    /// Number of full chunks before `position` that were not evicted.
     fn n_full_before(&self, position: usize) -> usize {
         (position.min(self.n_rows) >> self.chunk_shift).saturating_sub(self.n_evicted)
     }
@@ -308,7 +308,7 @@ impl FrameStream {
         self.chunks.partition_point(|chunk| !matches!(chunk, Chunk::Hot(_) | Chunk::Compressed(_)))
     }
 
-    /// How a hot chunk is encoded: as the one before, and chosen anew now and then.
+    /// The codec for a hot chunk: that of the chunk before, chosen again every [`CHOOSE_EVERY`] chunks.
     fn codec_for(&mut self, index: usize) -> Codec {
         if let Chunk::Hot(rows) = &self.chunks[index]
             && (self.codec.is_none() || (self.n_evicted + index).is_multiple_of(CHOOSE_EVERY))
@@ -319,7 +319,7 @@ impl FrameStream {
         self.codec.unwrap_or(Codec::STORED)
     }
 
-    /// Puts a hot chunk's encoded form in its place, and keeps its room.
+    /// Replaces a hot chunk by its encoded form and keeps its allocation as the spare one.
     fn put_compressed(&mut self, index: usize, encoded: Box<[u8]>) {
         if let Chunk::Hot(mut rows) = std::mem::replace(&mut self.chunks[index], Chunk::Compressed(encoded)) {
             rows.clear();
@@ -334,7 +334,7 @@ impl FrameStream {
 }
 
 impl Clone for FrameStream {
-    /// A stream of its own, which may go another way: it shares the cache and none of its chunks.
+    /// The clone shares the cache but is a separate member of it, because the two streams may differ later.
     fn clone(&self) -> Self {
         let Self { shape, chunk_shift, n_evicted, n_rows, n_compressed_bytes, n_mapped_bytes, .. } = *self;
         let Self { is_filed, is_read_by_row, codec, .. } = *self;
@@ -360,11 +360,11 @@ impl Clone for FrameStream {
 }
 
 impl PartialEq for FrameStream {
-    /// Streams of the same rows at the same positions, in whatever tiers. What cannot be read equals nothing.
+    /// Streams are equal if they hold the same rows at the same positions, in any tier. An unreadable chunk equals nothing.
     fn eq(&self, other: &Self) -> bool {
-        let facts = |of: &Self| (of.shape, of.chunk_shift, of.n_evicted, of.n_rows, of.chunks.len());
+        let layout = |of: &Self| (of.shape, of.chunk_shift, of.n_evicted, of.n_rows, of.chunks.len());
         let same = |(a, b): (&Chunk, &Chunk)| matches!((a.rows(), b.rows()), (Ok(a), Ok(b)) if a == b);
-        facts(self) == facts(other) && self.chunks.iter().zip(&other.chunks).all(same)
+        layout(self) == layout(other) && self.chunks.iter().zip(&other.chunks).all(same)
     }
 }
 

@@ -1,8 +1,8 @@
 //! Moving single chunks between tiers, and streams whose rows are saved in a file of chunks.
 //!
-//! A filed stream is appended to its file chunk by chunk and is saved as counts: where it begins and how many rows it
-//! has. The file may hold more than a saved state knows of, as it is committed first; rows are appended once and never
-//! change, so what it holds more is left aside, and replaced when those rows are appended again.
+//! A filed stream appends its chunks to the file, and a saved state holds its counts alone: where it begins and how many
+//! rows it has. The file is committed before the state is saved, so that it may hold more rows than the state counts. The
+//! stream ignores those rows and replaces them when it appends them again; a row never changes.
 
 use std::sync::Arc;
 
@@ -11,24 +11,24 @@ use crate::frames::stream::{FrameStream, TierBytes};
 use crate::store::{Chunk, ChunkWriter, MappedChunk, RefusedChunk, RowShape, codec};
 
 impl FrameStream {
-    /// Keeps the stream's rows in a file: [`FrameStream::file_all`] before it is saved, [`FrameStream::refill`] after
-    /// it was read back.
+    /// Keeps the rows in a file. Call [`FrameStream::file_all`] before saving the stream and [`FrameStream::refill`] after
+    /// reading it back.
     pub(crate) fn filed(mut self) -> Self {
         self.is_filed = true;
         self
     }
 
-    /// Whether its rows are kept in a file.
+    /// Whether the rows are kept in a file.
     pub(crate) fn is_filed(&self) -> bool {
         self.is_filed
     }
 
-    /// Whether all its chunks are hot, and it may be read without a look at where they are.
+    /// Whether all chunks are hot.
     pub(crate) fn is_hot(&self) -> bool {
         self.n_compressed_bytes == 0 && self.n_mapped_bytes == 0
     }
 
-    /// What its rows are.
+    /// Kind and width of the rows.
     pub(crate) fn shape(&self) -> RowShape {
         self.shape
     }
@@ -38,7 +38,7 @@ impl FrameStream {
         (self.chunk_rows() * self.shape.row_bytes()) as u64
     }
 
-    /// Bytes held by tier, without a look at every chunk; an unfinished chunk counts as a full one.
+    /// Bytes by tier without a loop over the chunks. An unfinished chunk counts as a full one.
     pub(crate) fn quick_bytes(&self) -> TierBytes {
         TierBytes {
             hot: (self.chunks.len() - self.first_hot()) as u64 * self.chunk_bytes(),
@@ -52,8 +52,8 @@ impl FrameStream {
         self.n_evicted + self.first_in_memory()..self.n_evicted + self.n_full_before(usize::MAX)
     }
 
-    /// What the file is worth for the oldest full chunk in memory: `age × bytes / frequency`. Age is the part of the stream
-    /// that was appended after it; all chunks are drawn alike. Negative where there is none.
+    /// How much moving the oldest full chunk in memory to the file is worth: `age × bytes`. Age is the share of the
+    /// stream that was appended after it; all chunks are sampled alike. Negative if there is no such chunk.
     pub(crate) fn oldest_worth(&self) -> f64 {
         let number = self.full_in_memory().start;
         if self.full_in_memory().is_empty() {
@@ -63,17 +63,17 @@ impl FrameStream {
         age * self.chunks[number - self.n_evicted].bytes() as f64
     }
 
-    /// Gives back the room that is kept for the next chunk.
-    pub(crate) fn give_room_back(&mut self) {
+    /// Frees the allocation that is kept for the next chunk.
+    pub(crate) fn free_spare(&mut self) {
         self.spare = Vec::new();
     }
 
-    /// Chunks that are in a file and not in memory.
+    /// Number of chunks that are in a file and not in memory.
     pub(crate) fn n_mapped(&self) -> usize {
         self.first_in_memory()
     }
 
-    /// Reads what is mapped from the file of `from` from now on, which holds the same.
+    /// From now on reads the mapped chunks from the file of `from`, which holds the same rows.
     pub(crate) fn point_to(&mut self, from: &ChunkWriter, stream: u32) {
         for (number, chunk) in (self.n_evicted..).zip(&mut self.chunks) {
             let Chunk::Mapped(mapped) = chunk else { continue };
@@ -87,7 +87,7 @@ impl FrameStream {
         }
     }
 
-    /// Chunks that are not hot any more.
+    /// Number of chunks that are not hot any more.
     pub(crate) fn n_cold(&self) -> usize {
         self.first_hot()
     }
@@ -105,7 +105,7 @@ impl FrameStream {
         }
     }
 
-    /// Puts a chunk that was encoded elsewhere in its place, where that is still hot, and returns the bytes given back.
+    /// Replaces a chunk that is still hot by its encoded form, and returns the freed bytes.
     pub(crate) fn put_encoded(&mut self, number: usize, encoded: Box<[u8]>) -> u64 {
         if self.hot_rows(number).is_none() {
             return 0;
@@ -116,11 +116,11 @@ impl FrameStream {
         given_back
     }
 
-    /// Moves the full chunks whose rows all lie before `position` to a file, encoded, as its stream `stream`, and returns
-    /// the bytes of memory given back. The caller commits.
+    /// Encodes the full chunks whose rows all lie before `position`, moves them to a file as its stream `stream`, and
+    /// returns the freed bytes of memory. The caller commits.
     ///
     /// # Errors
-    /// As [`ChunkWriter::append`]: chunks moved until then stay moved, the others where they are.
+    /// As [`ChunkWriter::append`]. Chunks that were moved before the error stay moved.
     pub fn map_before(
         &mut self,
         position: usize,
@@ -149,8 +149,8 @@ impl FrameStream {
         Ok(given_back)
     }
 
-    /// Appends to the file what it has no record of yet, the unfinished last chunk included: with a commit the file then
-    /// holds the whole stream. The next write of an unfinished chunk replaces its last one. The caller commits.
+    /// Appends to the file the chunks that it does not hold yet, the unfinished last one included. After a commit, which
+    /// the caller makes, the file holds the whole stream. Writing the unfinished chunk again replaces its last record.
     ///
     /// # Errors
     /// As [`ChunkWriter::append`].
@@ -164,10 +164,10 @@ impl FrameStream {
         Ok(())
     }
 
-    /// Gives a stream that was read back its rows from the file, as many as it had when it was saved.
+    /// Takes the rows of a stream that was read back from the file, as many as it had when it was saved.
     ///
     /// # Errors
-    /// [`Error::Damaged`](crate::Error::Damaged) where the file lacks one of them.
+    /// [`Error::Damaged`](crate::Error::Damaged) if the file lacks one of the rows.
     pub(crate) fn refill(&mut self, from: &ChunkWriter, stream: u32) -> Result<()> {
         self.chunks.clear();
         let (first, n_full) = (self.n_evicted, self.n_rows >> self.chunk_shift);
@@ -197,13 +197,13 @@ impl FrameStream {
         Ok(())
     }
 
-    /// Sums anew what [`FrameStream::quick_bytes`] tells.
+    /// Recomputes the sums that [`FrameStream::quick_bytes`] reads.
     pub(in crate::frames) fn count(&mut self) {
         let bytes = self.tier_bytes();
         (self.n_compressed_bytes, self.n_mapped_bytes) = (bytes.compressed, bytes.mapped);
     }
 
-    /// Appends the full chunks before chunk `number` that the file has no full record of.
+    /// Appends the full chunks before chunk `number` that the file does not hold in full yet.
     fn file_to(&mut self, number: usize, to: &mut ChunkWriter, stream: u32, stamp_millis: u64) -> Result<()> {
         let first = (self.n_filed >> self.chunk_shift).max(self.n_evicted);
         for number in first..number {
@@ -213,7 +213,7 @@ impl FrameStream {
         Ok(())
     }
 
-    /// Appends a chunk to the file, unless it is in one already. A full one is encoded from then on in memory too.
+    /// Appends a chunk to the file unless a file holds it already. A full hot chunk becomes a compressed one.
     fn append_to(
         &mut self,
         index: usize,

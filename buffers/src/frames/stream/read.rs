@@ -1,4 +1,4 @@
-//! Reading windows, whatever tiers they cross.
+//! Reading windows over chunks in any tier.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -9,15 +9,15 @@ use crate::error::Result;
 use crate::frames::stream::FrameStream;
 use crate::store::{Chunk, RowKind, codec};
 
-/// Windows that end no farther apart than this, or than they are long, are read as one.
+/// Two windows are read as one if their ends lie no farther apart than this, or than the windows' length.
 const NEAR_ROWS: usize = 8;
 
 thread_local! {
-    /// Room for rows on their way, kept from window to window.
+    /// A buffer for rows, kept from window to window.
     static ROWS: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Gives `take` room of `n_bytes`. The room of one call is not that of a call inside it.
+/// Calls `take` with a buffer of `n_bytes`. A call inside `take` gets another buffer.
 fn with_room<R>(n_bytes: usize, take: impl FnOnce(&mut [u8]) -> R) -> R {
     let mut room = ROWS.take();
     room.resize(n_bytes.max(room.len()), 0);
@@ -26,7 +26,7 @@ fn with_room<R>(n_bytes: usize, take: impl FnOnce(&mut [u8]) -> R) -> R {
     taken
 }
 
-/// Whether a chunk is decoded as a whole.
+/// Whether reading a row decodes the whole chunk.
 fn is_whole(chunk: &Chunk) -> bool {
     match chunk {
         Chunk::Hot(_) | Chunk::Refused(_) => false,
@@ -36,7 +36,8 @@ fn is_whole(chunk: &Chunk) -> bool {
 }
 
 impl FrameStream {
-    /// Has the processor fetch what says where a row lies in its chunk, before [`FrameStream::prefetch`] needs it.
+    /// Prefetches into the processor's cache what says where a row lies in its chunk, which [`FrameStream::prefetch`]
+    /// needs.
     pub(crate) fn prefetch_chunk(&self, row: usize) {
         match self.chunks.get((row >> self.chunk_shift).wrapping_sub(self.n_evicted)) {
             Some(Chunk::Mapped(mapped)) => mapped.prefetch_head(),
@@ -45,12 +46,12 @@ impl FrameStream {
         }
     }
 
-    /// Has the processor fetch a window of neighbouring rows (`stride` 1; other windows are left alone, and so are chunks
-    /// that are encoded as a whole and what lies outside a file's window). Over several windows in a row the waits for
-    /// memory overlap, which they hardly do between copies.
+    /// Prefetches a window of neighbouring rows (`stride` 1) into the processor's cache. Does nothing for other strides,
+    /// for chunks that are decoded as a whole, and for rows outside the file's mapped window. Prefetching several windows
+    /// before copying any of them lets their memory latencies overlap.
     ///
     /// # Panics
-    /// Where the window reaches over an end of the stream.
+    /// If the window reaches beyond the stream.
     pub fn prefetch(&self, end: usize, length: usize, stride: usize) {
         if stride != 1 {
             return;
@@ -72,10 +73,10 @@ impl FrameStream {
         .unwrap_or(());
     }
 
-    /// Has the system begin to read from the file what a window will need of it.
+    /// Asks the system to begin reading the part of the file that a window needs.
     ///
     /// # Panics
-    /// Where the window reaches over an end of the stream.
+    /// If the window reaches beyond the stream.
     pub(crate) fn will_need(&self, end: usize, length: usize, stride: usize) {
         if self.n_mapped_bytes == 0 {
             return;
@@ -89,7 +90,7 @@ impl FrameStream {
         self.parts(end, length, stride, need).unwrap_or(());
     }
 
-    /// Finds out whether the file of the stream's mapped chunks still has its length.
+    /// Checks that the file of the mapped chunks was not cut off.
     pub(crate) fn check_file(&self) -> Result<()> {
         match self.chunks.front() {
             Some(Chunk::Mapped(mapped)) => mapped.file.check_length(),
@@ -97,11 +98,11 @@ impl FrameStream {
         }
     }
 
-    /// Copies the window of `length` rows that ends with row `end`, `stride` rows apart, oldest first, into `out`.
+    /// Copies the window of `length` rows, `stride` rows apart, that ends with row `end`, oldest first, into `out`.
     ///
     /// # Panics
-    /// Where the window reaches over an end of the stream or into evicted rows, or `out` is not `length × width` long;
-    /// where a chunk cannot be read ([`FrameStream::try_copy_window`] says so instead).
+    /// If the window reaches beyond the stream or into evicted rows, if `out` is not `length × width` long, or if a chunk
+    /// cannot be read ([`FrameStream::try_copy_window`] returns that as an error).
     pub fn copy_window(&self, end: usize, length: usize, stride: usize, out: &mut [f32]) {
         self.try_copy_window(end, length, stride, out).unwrap_or_else(|error| panic!("{error}"));
     }
@@ -110,10 +111,10 @@ impl FrameStream {
     ///
     /// # Errors
     /// [`Error::Damaged`](crate::Error::Damaged), [`Error::Truncated`](crate::Error::Truncated),
-    /// [`Error::Io`](crate::Error::Io) where a mapped chunk cannot be read.
+    /// [`Error::Io`](crate::Error::Io) if a mapped chunk cannot be read.
     ///
     /// # Panics
-    /// Where the window reaches over an end of the stream or into evicted rows, or `out` is not `length × width` long.
+    /// If the window reaches beyond the stream or into evicted rows, or `out` is not `length × width` long.
     pub fn try_copy_window(&self, end: usize, length: usize, stride: usize, out: &mut [f32]) -> Result<()> {
         let kind = self.shape.kind;
         if kind == RowKind::F32 && cfg!(target_endian = "little") {
@@ -127,8 +128,8 @@ impl FrameStream {
         })
     }
 
-    /// Copies the windows that end with rows `end` and `next_end`, as [`FrameStream::try_copy_window`] does each: those
-    /// of a transition mostly share their rows, which are then read or decoded once.
+    /// Copies the windows that end with rows `end` and `next_end`. The two windows of a transition mostly share their
+    /// rows, which this reads and decodes once.
     ///
     /// # Errors
     /// As [`FrameStream::try_copy_window`].
@@ -151,7 +152,7 @@ impl FrameStream {
         self.try_copy_window(next_end, length, stride, next)
     }
 
-    /// Copies two windows as the bytes of their rows, little-endian; rows that they share are read or decoded once.
+    /// Copies two windows as little-endian bytes. Reads and decodes rows that the windows share once.
     ///
     /// # Errors
     /// As [`FrameStream::try_copy_window`].
@@ -183,7 +184,7 @@ impl FrameStream {
         })
     }
 
-    /// Copies two windows of neighbouring rows, taking each chunk once for both.
+    /// Copies two windows of neighbouring rows and decodes each chunk once for both.
     fn copy_from_whole_chunks(
         &self,
         ends: [usize; 2],
@@ -214,13 +215,13 @@ impl FrameStream {
         })
     }
 
-    /// Whether the chunk of a row is decoded as a whole, and then found in the cache.
+    /// Whether reading `row` decodes its whole chunk, which the cache then holds.
     fn gives_whole_chunks(&self, row: usize) -> bool {
         let index = (row >> self.chunk_shift).wrapping_sub(self.n_evicted);
         self.chunks.get(index).is_some_and(is_whole)
     }
 
-    /// Copies a window as the bytes of its rows, little-endian: frames of u8 as they are.
+    /// Copies a window as little-endian bytes.
     ///
     /// # Errors
     /// As [`FrameStream::try_copy_window`].
@@ -231,7 +232,7 @@ impl FrameStream {
         let row_bytes = self.shape.row_bytes();
         assert_eq!(out.len(), length * row_bytes, "room of another size than the window");
         if stride == 1 && end < self.n_rows && length <= end + 1 {
-            // Most windows: within one hot chunk.
+            // Most windows lie within one hot chunk.
             let start = end + 1 - length;
             let number = start >> self.chunk_shift;
             let at = (start - (number << self.chunk_shift)) * row_bytes;
@@ -251,8 +252,8 @@ impl FrameStream {
         })
     }
 
-    /// Gives `take` the parts of a window that lie in one chunk each: the chunk's number, the chunk unless it was
-    /// evicted, the first row in it, and how many there are, `stride` apart.
+    /// Calls `take` for the part of the window in each chunk, with the chunk's number, the chunk unless it was evicted,
+    /// the first row in it, and the number of rows, `stride` apart.
     #[inline]
     fn parts(
         &self,
@@ -277,7 +278,7 @@ impl FrameStream {
         Ok(())
     }
 
-    /// Copies rows of a chunk from `first` on, `stride` apart, until `out` is full.
+    /// Copies the rows of a chunk from `first` on, `stride` apart, until `out` is full.
     fn copy_rows(
         &self,
         number: usize,
@@ -305,7 +306,7 @@ impl FrameStream {
                 if stride == 1 {
                     return mapped.read_rows(first, out);
                 }
-                // A call costs more than the rows between.
+                // One read call costs less than a call per row, although it also reads the rows between.
                 let n_bytes = out.len() / row_bytes * stride * row_bytes - (stride - 1) * row_bytes;
                 return with_room(n_bytes, |rows| {
                     mapped.read_rows(first, rows)?;

@@ -1,7 +1,7 @@
 //! A stream as part of a saved state.
 //!
-//! Hot and compressed chunks are saved as they are. A mapped chunk is saved encoded, so that what is saved needs no
-//! file beside it. A stream that is kept in a file is saved as its place in it alone.
+//! Hot and compressed chunks are saved as they are. A mapped chunk is saved encoded, so that the state needs no file
+//! beside it. Of a filed stream the state holds the counts alone.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,24 +14,23 @@ use crate::frames::stream::FrameStream;
 use crate::store::{Chunk, Codec, RowShape, codec};
 
 #[derive(Serialize, Deserialize)]
-struct Saved<'a> {
+struct StreamSnapshot<'a> {
     shape: RowShape,
     chunk_shift: u32,
     n_evicted: u64,
     n_rows: u64,
-    /// The rows are in a file of chunks.
     is_filed: bool,
     #[serde(borrow)]
-    chunks: Vec<SavedChunk<'a>>,
+    chunks: Vec<ChunkSnapshot<'a>>,
 }
 
 #[derive(Serialize, Deserialize)]
-enum SavedChunk<'a> {
+enum ChunkSnapshot<'a> {
     Hot(#[serde(borrow)] Bytes<'a>),
     Encoded(#[serde(borrow)] Bytes<'a>),
 }
 
-impl<'a> SavedChunk<'a> {
+impl<'a> ChunkSnapshot<'a> {
     fn of(chunk: &'a Chunk, shape: RowShape) -> crate::Result<Self> {
         match chunk {
             Chunk::Hot(rows) => Ok(Self::Hot(Bytes(Cow::Borrowed(rows)))),
@@ -40,7 +39,7 @@ impl<'a> SavedChunk<'a> {
     }
 }
 
-/// Bytes that are saved at once and not one by one.
+/// Bytes that serialize as one run instead of one by one.
 struct Bytes<'a>(Cow<'a, [u8]>);
 
 impl Serialize for Bytes<'_> {
@@ -77,14 +76,14 @@ impl<'de: 'a, 'a> Deserialize<'de> for Bytes<'a> {
 
 impl Serialize for FrameStream {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let saved = |chunk| SavedChunk::of(chunk, self.shape).map_err(S::Error::custom);
+        let saved = |chunk| ChunkSnapshot::of(chunk, self.shape).map_err(S::Error::custom);
         if self.is_filed && self.n_filed != self.n_rows {
             return Err(S::Error::custom(
                 "a frame stream that is kept in a file and has rows that are not in it",
             ));
         }
         let n_saved = if self.is_filed { 0 } else { self.chunks.len() };
-        let saved = Saved {
+        let saved = StreamSnapshot {
             shape: self.shape,
             chunk_shift: self.chunk_shift,
             n_evicted: self.n_evicted as u64,
@@ -98,8 +97,8 @@ impl Serialize for FrameStream {
 
 impl<'de> Deserialize<'de> for FrameStream {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Saved { shape, chunk_shift, n_evicted, n_rows, is_filed, chunks } =
-            Saved::deserialize(deserializer)?;
+        let StreamSnapshot { shape, chunk_shift, n_evicted, n_rows, is_filed, chunks } =
+            StreamSnapshot::deserialize(deserializer)?;
         let wrong = || D::Error::custom("a saved frame stream whose chunks do not fit its rows");
         let rows_to = |number: u64| number.checked_mul(1u64.checked_shl(chunk_shift)?);
         let first = rows_to(n_evicted).ok_or_else(wrong)?;
@@ -109,14 +108,16 @@ impl<'de> Deserialize<'de> for FrameStream {
         stream.n_rows = n_rows as usize;
         stream.is_filed = is_filed;
         if is_filed && chunks.is_empty() {
-            // The file has them: they are put in their places before anything is read.
+            // `FrameStream::refill` takes the chunks from the file before anything is read.
             return Ok(stream);
         }
         for chunk in chunks {
             let n = left.min(1 << chunk_shift);
             let fits = match &chunk {
-                SavedChunk::Hot(rows) => n.checked_mul(shape.row_bytes() as u64) == Some(rows.0.len() as u64),
-                SavedChunk::Encoded(encoded) => {
+                ChunkSnapshot::Hot(rows) => {
+                    n.checked_mul(shape.row_bytes() as u64) == Some(rows.0.len() as u64)
+                }
+                ChunkSnapshot::Encoded(encoded) => {
                     let whole = codec::header(&encoded.0).map(|header| (header.shape, header.n_rows as u64));
                     n == 1 << chunk_shift && whole.is_ok_and(|whole| whole == (shape, n))
                 }
@@ -125,8 +126,8 @@ impl<'de> Deserialize<'de> for FrameStream {
                 return Err(wrong());
             }
             stream.chunks.push_back(match chunk {
-                SavedChunk::Hot(rows) => Chunk::Hot(rows.0.into_owned()),
-                SavedChunk::Encoded(encoded) => Chunk::Compressed(encoded.0.into()),
+                ChunkSnapshot::Hot(rows) => Chunk::Hot(rows.0.into_owned()),
+                ChunkSnapshot::Encoded(encoded) => Chunk::Compressed(encoded.0.into()),
             });
             left -= n;
         }

@@ -2,14 +2,14 @@ use super::*;
 use crate::store::{ChunkWriter, Durability};
 use proptest::prelude::*;
 
-/// Rows of any kind whose windows are known: a number that repeats for a while, and one that does not.
+/// The bytes of a row of any kind: some repeat for a while, others do not.
 fn row(kind: RowKind, width: usize, position: usize) -> Vec<u8> {
     (0..width * kind.number_bytes())
         .map(|at| if at % 3 == 0 { (position / 5) as u8 } else { (position * 31 + at * 7) as u8 })
         .collect()
 }
 
-/// What a stream should be, and the stream.
+/// A stream, and its rows in a plain vector.
 struct Both {
     stream: FrameStream,
     plain: Vec<Vec<u8>>,
@@ -28,7 +28,7 @@ impl Both {
         }
     }
 
-    /// Compares a window that the numbers pick, where one is left.
+    /// Compares one window, which `pick` chooses, if a whole window is left.
     fn check(&self, length: usize, stride: usize, pick: usize) {
         let first = self.stream.first_row() + (length - 1) * stride;
         if first >= self.plain.len() {
@@ -39,7 +39,7 @@ impl Both {
             let start = end - (length - 1) * stride;
             (0..length).flat_map(|i| self.plain[start + i * stride].clone()).collect()
         };
-        // One that lies near, before it or after it.
+        // A second window that ends near, before or after.
         let near = (end + pick % 19).saturating_sub(9).clamp(first, self.plain.len() - 1);
         let n_bytes = length * self.stream.shape.row_bytes();
         let (mut bytes, mut near_bytes) = (vec![0; n_bytes], vec![0; n_bytes]);

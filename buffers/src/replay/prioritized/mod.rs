@@ -1,4 +1,4 @@
-//! The replay: what is drawn by priority, with the observations gathered into tensors.
+//! Prioritized replay: draws transitions by priority and gathers their observations into a batch.
 
 mod split;
 
@@ -11,35 +11,35 @@ use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::frames::{Clock, Dataset, FrameStream, ObservationRef, TierBytes};
+use crate::frames::{Clock, Dataset, FrameStream, ObservationRef, TierBytes, View};
 use crate::replay::Transition;
 use crate::replay::batch::Batch;
-use crate::replay::copied_observations::Copies;
+use crate::replay::copied_observations::CopiedObservations;
 use crate::replay::sampler::Sampler;
 use crate::replay::tiers::{self, ReplayBuffer, Tiers, evict_local};
 use crate::replay::transitions::{Slot, Transitions};
 use crate::store::file::writer::Opened;
 use crate::store::{Damage, StoreOptions, Tier};
 
-/// What a replay is made for.
+/// Options of a replay.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReplayOptions {
-    /// Transitions kept; the oldest is overwritten.
+    /// The most transitions that it keeps. A new transition overwrites the oldest.
     pub capacity_transitions: usize,
     /// α, from 0 (uniform) to 1 (proportional).
     pub priority_exponent: f64,
-    /// Environments that write into it.
+    /// Number of environments that write into it.
     pub n_environments: usize,
-    /// Numbers in an environment's local row.
+    /// Numbers per local row of an environment.
     pub local_width: usize,
-    /// Copies whole observations into each transition, the usual way, instead of reading windows over the
+    /// Whether to copy whole observations into each transition, the usual design, instead of reading windows over the
     /// streams.
     pub copies_observations: bool,
-    /// In which tiers rows are kept.
+    /// The tiers that rows may go to, and the budget.
     pub store: StoreOptions,
 }
 
-/// Share of their bytes that compressed rows are planned to take.
+/// The share of their bytes that a plan assumes for compressed rows.
 const PLANNED_SHARE: f64 = 0.6;
 
 /// Prioritized replay.
@@ -49,25 +49,25 @@ pub struct Replay {
     dataset: Arc<Dataset>,
     sampler: Sampler,
     local: Vec<FrameStream>,
-    /// Local rows that an observation shows at most, counted back from its own.
+    /// The most local rows that one observation can show.
     #[serde(skip)]
     local_reach: usize,
-    /// Made anew from the streams when a saved replay is read back.
+    /// Rebuilt from the streams when a saved replay is read back.
     #[serde(skip)]
-    copies: Option<Copies>,
+    copies: Option<CopiedObservations>,
     #[serde(skip)]
     tiers: Tiers,
-    /// Whether the last batch waited for the disk: the next one has it read ahead.
+    /// Whether the last batch waited for the disk, so that the next one reads ahead.
     #[serde(skip)]
     is_cold: AtomicBool,
 }
 
 impl Replay {
-    /// An empty replay over `dataset`. A file of the mapped tier is made when rows first go there, in the place of an
-    /// older one.
+    /// An empty replay over `dataset`. The file of the mapped tier is created when rows first go there, and replaces an
+    /// older file.
     ///
     /// # Errors
-    /// [`memsys::Error::Refused`] where the memory limit has no room for its ring and its tree, [`Error::NoFile`].
+    /// [`memsys::Error::Refused`] if the memory limit has no room for the ring and the tree; [`Error::NoFile`].
     pub fn new(options: &ReplayOptions, dataset: Arc<Dataset>) -> Result<Self> {
         let mut tiers = Tiers::new(options.store.clone(), options.n_environments, dataset.local_reach());
         let (capacity, exponent) = (options.capacity_transitions, options.priority_exponent);
@@ -85,23 +85,27 @@ impl Replay {
         Ok(Self { local_reach: dataset.local_reach(), dataset, sampler, local, copies, tiers, is_cold })
     }
 
-    /// Gives a restored replay its instruments back, which are not saved with it, and the rows that its file keeps. What was
-    /// found on opening the file is returned.
+    /// Gives a restored replay what is not saved with it: the dataset, and the rows that its file keeps. Returns what was
+    /// found on opening the file.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] where the replay was saved by a run of another size or tier; where its file cannot be opened
-    /// or lacks what was committed; [`memsys::Error::Refused`].
+    /// [`Error::Mismatch`] if a run of another size or tier saved the replay; if the file cannot be opened or lacks what
+    /// was committed; [`memsys::Error::Refused`].
     pub fn reattach(&mut self, options: &ReplayOptions, dataset: Arc<Dataset>) -> Result<Opened> {
         let differs = |what, found, wanted| {
             if found == wanted { Ok(()) } else { Err(Error::Mismatch { what, found, wanted }) }
         };
         differs("capacity", self.sampler.transitions().capacity(), options.capacity_transitions)?;
         differs("environments", self.local.len(), options.n_environments)?;
-        let is_stored_so = self.local.iter().all(|local| local.kind() == options.store.local_kind);
-        differs("local rows stored as configured", usize::from(is_stored_so), 1)?;
-        differs("local numbers", self.local.first().map_or(0, FrameStream::width), options.local_width)?;
+        let n_of_kind = self.local.iter().filter(|local| local.kind() == options.store.local_kind).count();
+        differs("local streams of the configured kind", n_of_kind, options.n_environments)?;
+        differs(
+            "numbers per local row",
+            self.local.first().map_or(0, FrameStream::width),
+            options.local_width,
+        )?;
         let mut tiers = Tiers::new(options.store.clone(), options.n_environments, dataset.local_reach());
-        let opened = tiers.take_over(&mut self.sampler, &mut self.local)?;
+        let opened = tiers.adopt(&mut self.sampler, &mut self.local)?;
         self.tiers = tiers;
         self.is_cold = AtomicBool::new(true);
         self.copies = copies(options, &dataset);
@@ -114,7 +118,7 @@ impl Replay {
         Ok(opened)
     }
 
-    /// Transitions held.
+    /// Number of transitions held.
     #[must_use]
     pub fn len(&self) -> usize {
         self.sampler.transitions().len()
@@ -126,28 +130,28 @@ impl Replay {
         self.sampler.transitions().is_empty()
     }
 
-    /// Transitions ever inserted.
+    /// Number of transitions ever inserted.
     #[must_use]
     pub fn n_inserted(&self) -> u64 {
         self.sampler.transitions().n_inserted()
     }
 
-    /// Bytes held: transitions, priorities and local rows; the instruments' streams are shared and not counted.
+    /// Bytes of memory of the transitions, the priorities and the local rows. The dataset is shared and not counted.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.sampler.bytes() + self.own_bytes() + self.copies.as_ref().map_or(0, Copies::bytes)
+        self.sampler.bytes() + self.local_bytes() + self.copies.as_ref().map_or(0, CopiedObservations::bytes)
     }
 
-    /// Bytes that a replay of `capacity` will hold at most after `n_inserted` transitions, with local rows of
-    /// `local_width` numbers.
+    /// The most bytes of memory of a replay of `capacity` after `n_inserted` transitions, with all rows hot and local rows
+    /// of `local_width` numbers.
     #[must_use]
     pub fn planned_bytes(capacity: usize, n_inserted: u64, local_width: usize) -> u64 {
         let n_rows = n_inserted.min(capacity as u64);
         Sampler::planned_bytes(capacity) + n_rows * local_width as u64 * 4
     }
 
-    /// Bytes of memory of a replay in the tiers of `store`, at most; as [`Self::planned_bytes`] where all is hot. How
-    /// well rows compress is taken at a guess, to `PLANNED_SHARE`.
+    /// The most bytes of memory of a replay in the tiers of `store`; as [`Self::planned_bytes`] if all rows stay hot. It
+    /// assumes that rows compress to 0.6 of their bytes.
     #[must_use]
     pub fn planned_tier_bytes(
         store: &StoreOptions,
@@ -156,8 +160,8 @@ impl Replay {
         local_width: usize,
         n_environments: usize,
     ) -> u64 {
-        let own_bytes = (local_width * store.local_kind.number_bytes()) as u64;
-        let hot = Sampler::planned_bytes(capacity) + n_inserted.min(capacity as u64) * own_bytes;
+        let local_row_bytes = (local_width * store.local_kind.number_bytes()) as u64;
+        let hot = Sampler::planned_bytes(capacity) + n_inserted.min(capacity as u64) * local_row_bytes;
         let fixed = Sampler::planned_bytes(capacity);
         let tree = fixed - Transitions::planned_bytes(capacity);
         match store.tier {
@@ -172,12 +176,12 @@ impl Replay {
                 let rows = hot - tree;
                 let filed = (rows as f64 * PLANNED_SHARE) as u64;
                 let kept = rows.min(store.budget_bytes) + tiers::overhead_bytes(n_environments, local_width);
-                tree + kept + rows / tiers::ROWS_BYTES_A_MAPPED_BYTE + filed.min(store.window_bytes)
+                tree + kept + rows / tiers::ROW_BYTES_PER_MAPPED_BYTE + filed.min(store.window_bytes)
             }
         }
     }
 
-    /// Bytes of transitions and local rows by tier: in memory as they are, in memory encoded, in the file.
+    /// Bytes of transitions and local rows by tier.
     #[must_use]
     pub fn tier_bytes(&self) -> TierBytes {
         let filed = self.sampler.transitions().stream();
@@ -192,62 +196,62 @@ impl Replay {
         )
     }
 
-    /// Moves chunks down as far as the tier, its budget and wishes for bytes say, reserves what the next chunk of each
-    /// stream will take, and returns the bytes of memory given back. To be called often: rows appended since the last
-    /// time lie in memory, and only this encodes or maps them.
+    /// Moves chunks down the tiers until the budget and the requests for bytes are met, reserves the bytes of the next chunk
+    /// of each stream, and returns the freed bytes of memory. Call it often: appended rows stay hot until this compresses
+    /// or maps them.
     ///
     /// # Errors
-    /// [`memsys::Error::Refused`] where the memory limit has no room for the next rows even then; where the file cannot be
-    /// written. The replay can be used as before.
+    /// [`memsys::Error::Refused`] if the memory limit has no room for the next rows even then; if the file cannot be
+    /// written. The replay stays usable.
     pub fn enforce_budget(&mut self) -> Result<u64> {
         self.tiers.enforce_budget(&mut self.sampler, &mut self.local)
     }
 
-    /// Brings all rows to the file of the mapped tier and commits it, so that a state saved afterwards finds them
-    /// there. It costs time in proportion to what is new. In other tiers nothing is done: the state holds the rows.
+    /// Appends all new rows to the file of the mapped tier and commits it, so that a state saved afterwards finds them
+    /// there. In other tiers it does nothing, because the state itself holds the rows.
     ///
     /// # Errors
-    /// Where the file cannot be written; what was committed before is kept.
+    /// If the file cannot be written. What was committed before stays.
     pub fn commit(&mut self) -> Result<()> {
         self.tiers.commit(&mut self.sampler, &mut self.local)
     }
 
-    /// Writes the file anew as soon as half of it is of no use.
+    /// Compacts the file as soon as half of it is garbage.
     #[cfg(test)]
-    pub(super) fn waste_nothing(&mut self) {
-        self.tiers.waste_nothing();
+    pub(super) fn keep_no_garbage(&mut self) {
+        self.tiers.keep_no_garbage();
     }
 
-    /// Who can be asked for bytes on another thread.
+    /// The handle by which another thread can ask the replay for bytes.
     #[must_use]
     pub fn buffer(&self) -> Arc<ReplayBuffer> {
         self.tiers.buffer()
     }
 
-    /// The tier that its rows may go down to.
+    /// The lowest tier that its rows may go to.
     #[must_use]
     pub fn tier(&self) -> Tier {
         self.tiers.tier()
     }
 
-    /// Bytes of priorities among them.
+    /// Bytes of the priorities.
     #[must_use]
     pub fn priority_bytes(&self) -> u64 {
         self.sampler.priorities_bytes()
     }
 
-    /// Bytes of the environments' local rows among them.
+    /// Bytes of memory of the environments' local rows.
     #[must_use]
-    pub fn own_bytes(&self) -> u64 {
+    pub fn local_bytes(&self) -> u64 {
         self.local.iter().map(FrameStream::bytes).sum()
     }
 
-    /// Appends a row of an environment's local numbers and returns its position.
+    /// Appends a local row of an environment and returns its position.
     pub fn append_local(&mut self, environment: u16, row: &[f32]) -> u32 {
         self.local[usize::from(environment)].append(row) as u32
     }
 
-    /// Inserts a transition with the largest priority seen so far, over the oldest where the ring is full.
+    /// Inserts a transition with the largest priority seen so far. It overwrites the oldest if the replay is full.
     pub fn insert(&mut self, transition: Transition) {
         let (index, old) = self.sampler.insert(transition);
         if let Some(old) = old {
@@ -256,7 +260,7 @@ impl Replay {
         self.copy(index);
     }
 
-    /// [`Self::insert`] for many at once, faster and with the same result.
+    /// Inserts many transitions at once, which is faster than [`Self::insert`] and has the same result.
     pub fn insert_many(&mut self, transitions: impl IntoIterator<Item = Transition>) {
         if self.copies.is_some() {
             return transitions.into_iter().for_each(|transition| self.insert(transition));
@@ -268,19 +272,19 @@ impl Replay {
     /// Draws `n` transitions by priority and gathers their observations.
     ///
     /// # Errors
-    /// [`Error::Empty`], or where libtorch refuses the memory.
+    /// [`Error::Empty`], or if libtorch refuses the memory.
     pub fn sample(&self, n: usize, importance_sampling_exponent: f64, rng: &mut Pcg64Mcg) -> Result<Batch> {
         let mut batch = Batch::default();
         self.sample_into(n, importance_sampling_exponent, rng, &mut batch)?;
         Ok(batch)
     }
 
-    /// [`Self::sample`] into the memory of a batch that is not needed any more, where that fits and nothing
-    /// else holds its tensors: half the time of fresh memory. In the steady state nothing is allocated, but for chunks
-    /// that are decoded whole.
+    /// [`Self::sample`] into the memory of a batch that is not needed any more, which takes half the time of fresh memory.
+    /// Tensors that have another shape, or that something else holds, are replaced. In the steady state it allocates
+    /// nothing, except for chunks that are decoded as a whole.
     ///
     /// # Errors
-    /// As [`Self::sample`]; of the batch nothing may then be used.
+    /// As [`Self::sample`]. The batch must not be used then.
     pub fn sample_into(
         &self,
         n: usize,
@@ -292,18 +296,16 @@ impl Replay {
         self.gather_into(batch)
     }
 
-    /// Sets the priorities of sampled transitions by their TD errors. A slot that has been overwritten since
-    /// is passed over.
+    /// Sets the priorities of sampled transitions from their TD errors. Ignores slots that were overwritten since.
     ///
     /// # Panics
-    /// Where an error is not finite: the learner has diverged and must say so first.
+    /// If a TD error is not finite. The learner must report its divergence first.
     pub fn update_priorities(&mut self, slots: &[Slot], td_errors: &[f32]) {
         self.sampler.update_priorities(slots, td_errors);
     }
 
-    /// Lets no transition be drawn any more that needs a chunk which cannot be read, and returns how many these are: the
-    /// rest is served. Of 0 nothing can be excluded: draws are uniform, the chunk is no part of the replay's own file,
-    /// or none needs it.
+    /// Excludes the transitions that need an unreadable chunk from draws, and returns how many these are. 0 means that none
+    /// can be excluded: draws are uniform, the chunk is not in the replay's own file, or no transition needs it.
     pub fn exclude(&mut self, damage: &Damage) -> usize {
         let Some((stream, number)) = damage.chunk else { return 0 };
         let needs = |chunk_rows: usize, row: usize| (row / chunk_rows) as u64 == number;
@@ -318,7 +320,7 @@ impl Replay {
                     .is_some_and(|rows| needs(rows.chunk_rows(), slot.number())),
                 Some(environment) => {
                     let mut found = None;
-                    // One that cannot be read itself is excluded when it is drawn.
+                    // A transition that cannot be read itself is excluded when it is drawn.
                     let read =
                         self.sampler.transitions().read(&[index], |_, transition| found = Some(*transition));
                     found.filter(|_| read.is_ok()).is_some_and(|transition| {
@@ -341,60 +343,55 @@ impl Replay {
         self.sampler.exclude(&excluded)
     }
 
-    /// The priorities of the transitions held, in the ring's order; none where draws are uniform.
+    /// The priorities of the transitions held, in the ring's order, or `None` if draws are uniform.
     #[must_use]
     pub fn priorities(&self) -> Option<impl Iterator<Item = f64>> {
         let priorities = self.sampler.priorities()?;
         Some((0..self.len()).map(|index| priorities.priority(index)))
     }
 
-    /// The number of the transition at an index of the ring.
+    /// The slot of the transition at an index of the ring.
     ///
     /// # Panics
-    /// Where none lies there.
+    /// If there is none.
     #[must_use]
     pub fn slot(&self, index: usize) -> Slot {
         self.sampler.transitions().slot(index)
     }
 
-    /// Copies the observations of a transition, where whole observations are kept.
+    /// Copies the observations of a transition, if the replay copies observations.
     fn copy(&mut self, index: usize) {
         let Some(copies) = &mut self.copies else { return };
         let transition = self.sampler.transitions().at(index);
-        for (mut room, observation) in
-            copies.at_mut(index).into_iter().zip([transition.from, transition.to()])
-        {
+        let observation_refs = [transition.from, transition.to()];
+        for (mut out, observation_ref) in copies.at_mut(index).into_iter().zip(observation_refs) {
             for (view, shape) in self.dataset.views().iter().enumerate() {
-                let (now, rest) = room.split_at_mut(shape.n_numbers());
-                copy_view(&self.dataset, &self.local, view, &observation, now);
-                room = rest;
+                let (window, rest) = out.split_at_mut(shape.n_numbers());
+                copy_view(&self.dataset, &self.local, view, &observation_ref, window);
+                out = rest;
             }
         }
     }
 }
 
-fn copies(options: &ReplayOptions, dataset: &Dataset) -> Option<Copies> {
-    options.copies_observations.then(|| Copies::new(dataset.views(), options.capacity_transitions))
+fn copies(options: &ReplayOptions, dataset: &Dataset) -> Option<CopiedObservations> {
+    options
+        .copies_observations
+        .then(|| CopiedObservations::new(dataset.views(), options.capacity_transitions))
 }
 
 fn copy_view(
     dataset: &Dataset,
     local: &[FrameStream],
     view: usize,
-    observation: &ObservationRef,
-    room: &mut [f32],
+    observation_ref: &ObservationRef,
+    out: &mut [f32],
 ) {
-    let shape = dataset.views()[view];
-    match shape.clock {
-        Clock::Local => local[usize::from(observation.environment)].copy_window(
-            observation.local as usize,
-            shape.length,
-            shape.stride,
-            room,
-        ),
-        Clock::Decision | Clock::Slow => {
-            dataset.copy_window(view, observation.instrument, observation.t, room)
-        }
+    let View { length, stride, clock, .. } = dataset.views()[view];
+    let ObservationRef { instrument, environment, t, local: row } = *observation_ref;
+    match clock {
+        Clock::Local => local[usize::from(environment)].copy_window(row as usize, length, stride, out),
+        Clock::Decision | Clock::Slow => dataset.copy_window(view, instrument, t, out),
     }
 }
 

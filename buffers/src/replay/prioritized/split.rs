@@ -1,7 +1,7 @@
-//! A replay in two, while nothing is inserted: what draws, and what is gathered from.
+//! A replay split in two while nothing is inserted: one half draws, the other gathers.
 //!
-//! Draws and priorities change the tree and take turns; gathering changes nothing and takes most of the time. Threads
-//! that share a replay hold a lock for [`Draws`] alone, and none while they copy or decode rows:
+//! Draws and priorities use the tree and take turns. Gathering changes nothing and takes most of the time. Threads that
+//! share a replay hold a lock for [`Draws`] alone, and no lock while they copy or decode rows:
 //!
 //! ```text
 //! lock: draw_into ──> unlocked: gather_into ──> learner ──> lock: update_priorities
@@ -15,14 +15,14 @@ use rand_pcg::Pcg64Mcg;
 use crate::error::Result;
 use crate::frames::{Dataset, FrameStream};
 use crate::replay::batch::Batch;
-use crate::replay::copied_observations::Copies;
+use crate::replay::copied_observations::CopiedObservations;
 use crate::replay::gather::{gather, will_need};
 use crate::replay::prioritized::Replay;
 use crate::replay::sampler::Sampler;
 use crate::replay::transitions::Slot;
 use crate::store::Tier;
 
-/// Transitions and priorities of a replay: draws, and takes priorities.
+/// The half of a replay that draws transitions and updates priorities.
 #[derive(Debug)]
 pub struct Draws<'a> {
     sampler: &'a mut Sampler,
@@ -53,12 +53,12 @@ impl Draws<'_> {
     }
 }
 
-/// Rows of a replay: what was drawn is gathered from them, by many threads at once.
+/// The half of a replay that gathers drawn transitions. Many threads may gather at once.
 #[derive(Debug, Clone, Copy)]
 pub struct Rows<'a> {
     dataset: &'a Dataset,
     local: &'a [FrameStream],
-    copies: Option<&'a Copies>,
+    copies: Option<&'a CopiedObservations>,
     tier: Tier,
     is_cold: &'a AtomicBool,
 }
@@ -110,14 +110,14 @@ impl Rows<'_> {
         outcome
     }
 
-    /// Bytes that disks have read for this thread, where rows lie in files.
+    /// Bytes that disks have read for this thread, or 0 if no rows lie in a file.
     fn bytes_read(&self) -> u64 {
         if self.tier == Tier::Mapped { bytes_read_by_this_thread() } else { 0 }
     }
 }
 
 impl Replay {
-    /// The two halves, for threads that share the replay while nothing is inserted.
+    /// The two halves, for threads that share the replay.
     pub fn split(&mut self) -> (Draws<'_>, Rows<'_>) {
         let Self { dataset, sampler, local, copies, tiers, is_cold, .. } = self;
         let rows = Rows { dataset, local, copies: copies.as_ref(), tier: tiers.tier(), is_cold };
@@ -129,11 +129,11 @@ impl Replay {
         Rows { dataset, local, copies: copies.as_ref(), tier: tiers.tier(), is_cold }
     }
 
-    /// The first half of [`Self::sample_into`]: draws by the priorities as they are now. [`Self::gather_into`] must follow
-    /// before transitions are inserted.
+    /// The first half of [`Self::sample_into`]: draws by the current priorities. [`Self::gather_into`] must follow before
+    /// transitions are inserted.
     ///
     /// # Errors
-    /// [`Error::Empty`](crate::Error::Empty), or where a file that holds transitions cannot be read.
+    /// [`Error::Empty`](crate::Error::Empty), or if a file that holds transitions cannot be read.
     pub fn draw_into(
         &self,
         n: usize,
@@ -144,11 +144,11 @@ impl Replay {
         self.rows().draw(&self.sampler, n, importance_sampling_exponent, rng, batch)
     }
 
-    /// The second half of [`Self::sample_into`]: gathers the observations of what was drawn. It may run on another thread
-    /// while a learner step takes its time.
+    /// The second half of [`Self::sample_into`]: gathers the observations of the drawn transitions. It may run on another
+    /// thread during a learner step.
     ///
     /// # Errors
-    /// Where rows cannot be read from a file, or libtorch refuses the memory; of the batch nothing may then be used.
+    /// If rows cannot be read from a file, or libtorch refuses the memory. The batch must not be used then.
     pub fn gather_into(&self, batch: &mut Batch) -> Result<()> {
         self.rows().gather_into(batch)
     }

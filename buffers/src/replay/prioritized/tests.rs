@@ -1,5 +1,5 @@
 use super::*;
-use crate::frames::{Clock, View};
+use crate::frames::Clock;
 use rand::SeedableRng;
 use tch::Tensor;
 
@@ -20,7 +20,7 @@ const OPTIONS: ReplayOptions = ReplayOptions {
 };
 
 fn dataset() -> Arc<Dataset> {
-    let views = vec![View { name: "own", length: 1, width: 2, stride: 1, clock: Clock::Local }];
+    let views = vec![View { name: "local", length: 1, width: 2, stride: 1, clock: Clock::Local }];
     Arc::new(Dataset::new(views, Vec::new()))
 }
 
@@ -57,7 +57,7 @@ fn a_batch_holds_the_observations_of_its_transitions() {
 }
 
 #[test]
-fn many_at_once_are_as_many_one_by_one() {
+fn inserting_many_at_once_equals_inserting_one_by_one() {
     let one = replay(5000);
     let mut many = replay(0);
     for block in 0..50 {
@@ -157,11 +157,11 @@ fn copies_are_what_the_streams_hold() {
 #[test]
 fn bytes_are_as_planned() {
     let replay = replay(5000);
-    assert_eq!(replay.bytes() - replay.own_bytes(), Replay::planned_bytes(50, 5000, 0));
+    assert_eq!(replay.bytes() - replay.local_bytes(), Replay::planned_bytes(50, 5000, 0));
 }
 
 #[test]
-fn an_empty_replay_says_so() {
+fn an_empty_replay_is_an_error() {
     assert!(matches!(replay(0).sample(1, 0.4, &mut Pcg64Mcg::seed_from_u64(1)), Err(Error::Empty)));
 }
 
@@ -187,7 +187,7 @@ fn threads_that_share_a_replay_gather_while_others_draw_and_update() {
     });
     assert!(shared.priorities().unwrap().all(|priority| priority > 0.0));
 
-    // One thread gets what it gets from the whole.
+    // One thread gets the same batches from the two halves as from the whole replay.
     let mut whole = replay(5000);
     let mut parted = replay(5000);
     let (mut draws, rows) = parted.split();

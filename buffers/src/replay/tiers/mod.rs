@@ -1,12 +1,13 @@
-//! Moves a replay's chunks down the tiers as its options and the memory limit say.
+//! Moves a replay's chunks down the tiers to keep its budget and the memory limit.
 //!
 //! ```text
-//! Hot ──copy──> encoder's thread ──put in its place when next settled──> Compressed ──past the budget──> Mapped
+//! Hot ──copy──> encoder's thread ──next enforcement of the budget──> Compressed ──past the budget──> Mapped
 //! ```
 //!
-//! The streams are those of the environments' local rows and that of the transitions; the oldest chunks go first, of the
-//! stream that has most. All are read by single rows, so chunks are packed and any row is read without the others. A
-//! window reads the same in every tier, so when a chunk moves has no effect on a run's result.
+//! The streams are those of the environments' local rows and that of the transitions. The oldest chunk of the stream with
+//! the most full hot chunks goes first. All streams are read by single rows, so chunks are packed and any row is read
+//! without the others. A window reads the same in every tier, so that the time at which a chunk moves has no effect on
+//! the result of a run.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -15,7 +16,7 @@ use std::time::SystemTime;
 
 use memsys::ledger::Owner;
 use memsys::ledger::reservation::Reservation;
-use memsys::system::reclaimable::Buffer;
+use memsys::system::reclaimable::Reclaimable;
 
 use crate::error::{Error, Result};
 use crate::frames::{FrameStream, TierBytes};
@@ -25,78 +26,78 @@ use crate::replay::transitions::transition_stream;
 use crate::store::file::writer::Opened;
 use crate::store::{ChunkFile, ChunkWriter, Durability, Encoder, StoreOptions, Tier, copy_readable};
 
-/// Bytes that a mapped chunk leaves in memory: its place in the stream, its columns, and its place in the file's index.
+/// Bytes of memory that a mapped chunk still takes: its entries in the stream and in the file's index, and its columns.
 const MAPPED_CHUNK_BYTES: u64 = 512;
-/// The transitions' number among the streams and in the file; local rows of environment `i` are stream `i + 1`.
+/// The number of the transitions' stream. The local rows of environment `i` are stream `i + 1`.
 const TRANSITIONS: u32 = 0;
-/// Local rows of all environments in unfinished chunks, about.
+/// Local rows in the unfinished chunks of all environments, about.
 const UNFINISHED_ROWS: usize = 16_384;
-/// Rows of a chunk at least and at most: fewer leave much to say of each chunk, more have columns of wider ranges.
+/// Rows per chunk. Smaller chunks have more overhead, larger ones have columns of wider ranges.
 const CHUNK_ROWS: std::ops::RangeInclusive<usize> = 64..=1024;
 /// The most bytes of a chunk.
 const CHUNK_BYTES: usize = 512 << 10;
-/// Transitions of a chunk are 2 to the power of this.
+/// A chunk has `1 << TRANSITIONS_SHIFT` transitions.
 const TRANSITIONS_SHIFT: u32 = 10;
-/// The heap is trimmed when so many bytes of hot rows have left it.
+/// The heap is trimmed after this many bytes of hot rows have left it.
 const TRIM_BYTES: u64 = 16 << 20;
-/// A file of which more bytes than these, and than the chunks in use take, are of no use is written anew.
-const LEAST_WASTE_BYTES: u64 = 64 << 20;
+/// The file is compacted when its garbage exceeds both this and the bytes of the chunks in use.
+const LEAST_GARBAGE_BYTES: u64 = 64 << 20;
 
-/// Of rows of so many bytes in the file a byte is in memory: 512 of a chunk of at least 12 KiB.
-pub(super) const ROWS_BYTES_A_MAPPED_BYTE: u64 = 24;
+/// Bytes of rows in the file per byte that they take in memory: 512 bytes for a chunk of at least 12 KiB.
+pub(super) const ROW_BYTES_PER_MAPPED_BYTE: u64 = 24;
 
-/// Bytes of unfinished chunks and of those on their way to the encoder.
+/// Bytes of unfinished chunks and of chunks in the encoder.
 pub(super) fn overhead_bytes(n_environments: usize, local_width: usize) -> u64 {
     let unfinished = UNFINISHED_ROWS.max(64 * n_environments) as u64 * (local_width as u64 * 4);
     2 * unfinished + (64 << 10)
 }
 
-/// What moves a replay's chunks.
+/// Moves a replay's chunks and holds the reservations of their bytes.
 #[derive(Debug)]
 pub(super) struct Tiers {
     options: StoreOptions,
-    /// Local rows that an observation shows, counted back from its own.
+    /// The most local rows that one observation can show.
     local_reach: usize,
     encoder: Option<Encoder>,
-    /// Of each stream, the first chunk that was not given to the encoder.
+    /// Per stream, the first chunk that was not given to the encoder.
     n_given: Vec<usize>,
     writer: Option<ChunkWriter>,
-    /// Of each stream, the first chunk that the last saved state needs.
+    /// Per stream, the first chunk that the last saved state needs.
     n_saved_from: Vec<u64>,
     hot: Reservation,
-    /// The most that it has been since the heap was trimmed.
+    /// The largest value of `hot` since the heap was trimmed.
     most_hot: u64,
     compressed: Reservation,
     mapped: Reservation,
     buffer: Arc<ReplayBuffer>,
-    /// Of so many bytes of no use the file is not written anew.
-    least_waste_bytes: u64,
+    /// See [`LEAST_GARBAGE_BYTES`].
+    least_garbage_bytes: u64,
 }
 
-/// Asks a replay for bytes from another thread. It gives the pages of its file that it has mapped at once; for more than
-/// that it notes the wish, which the replay grants as far as its tier allows when it is next settled. Those bytes are
-/// seen then, and not in the answer.
+/// Asks a replay for bytes from another thread. A request frees the mapped pages of the file at once. It records the rest,
+/// which the replay frees, as far as its tier allows, when it next enforces its budget; the answer to the request does
+/// not include those bytes.
 #[derive(Debug, Default)]
 pub struct ReplayBuffer {
-    wanted_bytes: AtomicU64,
+    requested_bytes: AtomicU64,
     movable_bytes: AtomicU64,
     file: Mutex<Option<Arc<ChunkFile>>>,
 }
 
-impl Buffer for ReplayBuffer {
+impl Reclaimable for ReplayBuffer {
     fn name(&self) -> &'static str {
         "replay"
     }
 
-    /// The window's bytes, and what moving every full chunk down would give back, as of when the replay was last
-    /// settled; for chunks that are still to be compressed it is an estimate by those that are.
+    /// The bytes of the file's window, plus the bytes that moving every full chunk down would free, as of the last
+    /// enforcement of the budget. For hot chunks it is an estimate from the chunks that are already compressed.
     fn bytes(&self) -> u64 {
         self.movable_bytes.load(Relaxed) + self.file().map_or(0, |file| file.window_bytes())
     }
 
     fn give_back(&self, bytes: u64) -> u64 {
         let given = self.file().map_or(0, |file| file.clear_window());
-        self.wanted_bytes.fetch_max(bytes.saturating_sub(given), Relaxed);
+        self.requested_bytes.fetch_max(bytes.saturating_sub(given), Relaxed);
         given
     }
 }
@@ -131,20 +132,20 @@ impl Tiers {
             compressed: Reservation::of_heap(Owner::named("run/replay/compressed")),
             mapped: Reservation::of_heap(Owner::named("run/replay/mapped")),
             buffer: Arc::default(),
-            least_waste_bytes: LEAST_WASTE_BYTES,
+            least_garbage_bytes: LEAST_GARBAGE_BYTES,
         }
     }
 
     #[cfg(test)]
-    pub(super) fn waste_nothing(&mut self) {
-        self.least_waste_bytes = 0;
+    pub(super) fn keep_no_garbage(&mut self) {
+        self.least_garbage_bytes = 0;
     }
 
     pub(super) fn tier(&self) -> Tier {
         self.options.tier
     }
 
-    /// The environment whose local rows a stream of the file holds; none for the transitions'.
+    /// The environment whose local rows a stream of the file holds, or `None` for the transitions.
     pub(super) fn environment(&self, stream: u32) -> Option<usize> {
         stream.checked_sub(TRANSITIONS + 1).map(|environment| environment as usize)
     }
@@ -153,7 +154,7 @@ impl Tiers {
         Arc::clone(&self.buffer)
     }
 
-    /// Holds the bytes that a replay begins with.
+    /// Reserves the bytes that a replay begins with.
     pub(super) fn begin(&mut self, bytes: u64) -> Result<()> {
         if self.options.tier == Tier::Mapped && self.options.file.is_none() {
             return Err(Error::NoFile);
@@ -161,7 +162,7 @@ impl Tiers {
         Ok(self.hot.try_set(bytes)?)
     }
 
-    /// An environment's stream, without rows yet.
+    /// An empty stream for the local rows of one environment.
     pub(super) fn local_stream(&self, width: usize) -> FrameStream {
         let kind = self.options.local_kind;
         if self.options.tier == Tier::Hot {
@@ -173,7 +174,7 @@ impl Tiers {
         self.kept(FrameStream::by_row(kind, width, rows.ilog2()))
     }
 
-    /// The stream that transitions lie in, where they can leave memory as they are.
+    /// An empty stream for the transitions.
     pub(super) fn transition_stream(&self) -> FrameStream {
         self.kept(transition_stream(TRANSITIONS_SHIFT))
     }
@@ -182,8 +183,8 @@ impl Tiers {
         if self.options.tier == Tier::Mapped { stream.filed() } else { stream }
     }
 
-    /// Takes over the streams of a replay that was read back; those that are kept in a file get their rows from it.
-    pub(super) fn take_over(&mut self, sampler: &mut Sampler, local: &mut [FrameStream]) -> Result<Opened> {
+    /// Adopts the streams of a replay that was read back. Filed streams take their rows from the file.
+    pub(super) fn adopt(&mut self, sampler: &mut Sampler, local: &mut [FrameStream]) -> Result<Opened> {
         let is_filed = streams(sampler, local).iter().any(|(_, rows)| rows.is_filed());
         if is_filed != (self.options.tier == Tier::Mapped) {
             let of = usize::from;
@@ -203,7 +204,7 @@ impl Tiers {
         for (number, rows) in streams(sampler, local) {
             self.n_given[number as usize] = rows.full_hot().start;
         }
-        // What was read back is there already.
+        // These bytes are in memory already, so the reservations cannot be refused.
         let [hot, compressed, mapped] = self.held(sampler, local, 0);
         self.hot.set(hot);
         self.compressed.set(compressed);
@@ -211,11 +212,11 @@ impl Tiers {
         Ok(opened)
     }
 
-    /// Moves chunks down as far as the options, the memory limit and wishes for bytes say, and holds what the next rows take.
+    /// See [`Replay::enforce_budget`](crate::replay::Replay::enforce_budget).
     pub(super) fn enforce_budget(&mut self, sampler: &mut Sampler, local: &mut [FrameStream]) -> Result<u64> {
         self.evict(sampler, local)?;
         let before = budgeted(sampler, local);
-        let wanted = self.buffer.wanted_bytes.swap(0, Relaxed);
+        let wanted = self.buffer.requested_bytes.swap(0, Relaxed);
         let most = match wanted {
             0 => self.options.budget_bytes,
             _ => self.options.budget_bytes.min(before.saturating_sub(wanted)),
@@ -224,8 +225,8 @@ impl Tiers {
         if let Err(refused) = self.hold(sampler, local) {
             self.buffer.give_back(0);
             self.move_down(sampler, local, 0, 0)?;
-            self.encoder.iter_mut().for_each(Encoder::give_rooms_back);
-            streams(sampler, local).into_iter().for_each(|(_, rows)| rows.give_room_back());
+            self.encoder.iter_mut().for_each(Encoder::free_spare);
+            streams(sampler, local).into_iter().for_each(|(_, rows)| rows.free_spare());
             if self.options.tier == Tier::Hot {
                 return Err(refused);
             }
@@ -234,7 +235,7 @@ impl Tiers {
         let hot = self.hot.bytes();
         self.most_hot = self.most_hot.max(hot);
         if hot + TRIM_BYTES <= self.most_hot {
-            // Freed rooms of chunks lie in the heap until it is trimmed.
+            // The allocator keeps the freed chunks until the heap is trimmed.
             memsys::os::trim_heap();
             self.most_hot = hot;
         }
@@ -242,8 +243,8 @@ impl Tiers {
         Ok(before.saturating_sub(budgeted(sampler, local)))
     }
 
-    /// Brings all rows to the file and commits it; nothing where no file is kept. Chunks that neither this state nor the
-    /// one saved before needs are left behind when they come to be most of the file.
+    /// Appends all new rows to the file of the mapped tier and commits it. Compacts the file when chunks that neither this
+    /// state nor the one saved before needs are most of it.
     pub(super) fn commit(&mut self, sampler: &mut Sampler, local: &mut [FrameStream]) -> Result<()> {
         if self.options.tier != Tier::Mapped {
             return Ok(());
@@ -258,18 +259,18 @@ impl Tiers {
         let committed = filed.and_then(|()| writer.commit(Durability::Power));
         self.keep(writer);
         committed?;
-        self.write_anew(sampler, local)?;
+        self.compact(sampler, local)?;
         for (number, rows) in streams(sampler, local) {
             self.n_saved_from[number as usize] = first_chunk(rows);
         }
         Ok(())
     }
 
-    /// Writes a file that is mostly chunks of no use anew, aside, and puts it in the old one's place.
-    fn write_anew(&mut self, sampler: &mut Sampler, local: &mut [FrameStream]) -> Result<()> {
+    /// Compacts a file that is mostly garbage: writes the live chunks to a new file beside it, which then replaces it.
+    fn compact(&mut self, sampler: &mut Sampler, local: &mut [FrameStream]) -> Result<()> {
         let Some(old) = &self.writer else { return Ok(()) };
         let used_bytes: u64 = old.index().entries().map(|entry| entry.end() - entry.offset).sum();
-        if old.committed_bytes() < used_bytes.max(self.least_waste_bytes) + used_bytes {
+        if old.committed_bytes() < used_bytes.max(self.least_garbage_bytes) + used_bytes {
             return Ok(());
         }
         let path = file(&self.options)?;
@@ -290,7 +291,8 @@ impl Tiers {
         self.writer = Some(writer);
     }
 
-    /// The writer of the replay's file; a file of an earlier replay gives way to a new one. To be kept again.
+    /// Takes the writer of the replay's file, or creates the file in place of one of an earlier replay. The caller gives the
+    /// writer back with [`Self::keep`].
     fn writer_taken(&mut self) -> Result<ChunkWriter> {
         match self.writer.take() {
             Some(writer) => Ok(writer),
@@ -303,8 +305,8 @@ impl Tiers {
         sampler.transitions_mut().evict(|old| evict_local(local, reach, old))
     }
 
-    /// Encodes until `begin` bytes are left or all are on their way, waits for them where more than `most` are held, and
-    /// maps what passes `most` then.
+    /// Encodes chunks until at most `begin` bytes are hot or all chunks are in the encoder, waits for the encoder while more
+    /// than `most` bytes are held, and then maps what still exceeds `most`.
     fn move_down(
         &mut self,
         sampler: &mut Sampler,
@@ -341,10 +343,10 @@ impl Tiers {
                 held -=
                     streams[done.stream - first].1.put_encoded(done.number as usize, done.bytes).min(held);
             }
-            // What is on its way will take half as much, about.
-            let on_its_way = encoder.waiting_bytes() / 2;
+            // Chunks in the encoder shrink to about half.
+            let freed_soon = encoder.waiting_bytes() / 2;
             let next =
-                (held > begin.saturating_add(on_its_way)).then(|| oldest_ungiven(&streams, &self.n_given));
+                (held > begin.saturating_add(freed_soon)).then(|| oldest_ungiven(&streams, &self.n_given));
             match next.flatten() {
                 Some((at, number)) if encoder.has_room() => {
                     let (stream, rows) = &streams[at];
@@ -363,7 +365,7 @@ impl Tiers {
         }
     }
 
-    /// Moves the full chunks that are worth least in memory to the file until at most `most` bytes are left or none is.
+    /// Moves full chunks to the file, by [`FrameStream::oldest_worth`], until at most `most` bytes or no chunks are left.
     fn map(&mut self, sampler: &mut Sampler, local: &mut [FrameStream], most: u64) -> Result<()> {
         let mut held = budgeted(sampler, local);
         if held <= most {
@@ -371,7 +373,7 @@ impl Tiers {
         }
         let mut streams = streams(sampler, local);
         if streams.iter().all(|(_, rows)| rows.full_in_memory().is_empty()) {
-            // A file is made when there is something for it: it takes the place of an older replay's.
+            // Creating the file replaces that of an older replay, so it waits for the first chunk.
             return Ok(());
         }
         let stamp = now_millis();
@@ -391,8 +393,7 @@ impl Tiers {
         mapped
     }
 
-    /// Bytes that are hot, compressed, and left in memory of what is mapped; with room for `n_ahead` chunks more of each
-    /// stream.
+    /// Bytes of hot, compressed and mapped chunks in memory, with `n_ahead` more chunks for each stream.
     fn held(&self, sampler: &mut Sampler, local: &mut [FrameStream], n_ahead: u64) -> [u64; 3] {
         let fixed = match sampler.transitions().stream() {
             Some(_) => sampler.priorities_bytes(),
@@ -409,7 +410,7 @@ impl Tiers {
         held
     }
 
-    /// Holds what is in memory, and what one more chunk of each stream will take.
+    /// Reserves the bytes in memory and those of one more chunk of each stream.
     fn hold(&mut self, sampler: &mut Sampler, local: &mut [FrameStream]) -> Result<()> {
         let [hot, compressed, mapped] = self.held(sampler, local, 1);
         self.compressed.try_set(compressed)?;
@@ -417,7 +418,7 @@ impl Tiers {
         Ok(self.hot.try_set(hot)?)
     }
 
-    /// Bytes that moving every full chunk down would give back.
+    /// Bytes of memory that moving every full chunk down would free.
     fn movable(&self, sampler: &mut Sampler, local: &mut [FrameStream]) -> u64 {
         let (mut hot, mut compressed, mut were) = (0, 0, 0);
         for (_, rows) in streams(sampler, local) {
@@ -436,20 +437,20 @@ impl Tiers {
     }
 }
 
-/// Gives back the local rows that only an overwritten transition pointed to; the next one's windows reach `reach` rows
-/// back, its local row included.
+/// Evicts the local rows that only an overwritten transition showed. The windows of the next transition reach `reach` rows
+/// back, its own local row included.
 pub(super) fn evict_local(local: &mut [FrameStream], reach: usize, old: &Transition) {
     local[usize::from(old.from.environment)]
         .evict_before((old.from.local as usize + 1).saturating_sub(reach));
 }
 
-/// The streams whose chunks move, with their numbers.
+/// The streams of a replay with their numbers.
 fn streams<'a>(sampler: &'a mut Sampler, local: &'a mut [FrameStream]) -> Vec<(u32, &'a mut FrameStream)> {
     let transitions = sampler.transitions_mut().stream_mut().map(|rows| (TRANSITIONS, rows));
     transitions.into_iter().chain((TRANSITIONS + 1..).zip(local)).collect()
 }
 
-/// The bytes that the options' budget is for: transitions and local rows in memory.
+/// The bytes that the budget limits: transitions and local rows in memory.
 fn budgeted(sampler: &Sampler, local: &[FrameStream]) -> u64 {
     let stream = sampler.transitions().stream();
     let ring = if stream.is_some() { 0 } else { sampler.transitions().bytes() };
@@ -457,8 +458,8 @@ fn budgeted(sampler: &Sampler, local: &[FrameStream]) -> u64 {
     ring + local.iter().chain(stream).map(|rows| in_memory(rows.quick_bytes())).sum::<u64>()
 }
 
-/// The place among `streams` of the one that has most full chunks that the encoder was not given, and the oldest of
-/// them.
+/// Among `streams`, the index of the one with the most full hot rows that the encoder was not given, and the number of its
+/// oldest such chunk.
 fn oldest_ungiven(streams: &[(u32, &mut FrameStream)], n_given: &[usize]) -> Option<(usize, usize)> {
     let left = |(number, rows): &(u32, &mut FrameStream)| {
         let full = rows.full_hot();

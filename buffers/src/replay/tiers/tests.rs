@@ -20,7 +20,7 @@ fn dataset(store: &StoreOptions) -> Arc<Dataset> {
         view("fast", 60, 7, 1, Clock::Decision),
         view("strided", 20, 8, 6, Clock::Decision),
         view("slow", 12, 8, 1, Clock::Slow),
-        view("own", 1, LOCAL_WIDTH, 1, Clock::Local),
+        view("local", 1, LOCAL_WIDTH, 1, Clock::Local),
     ];
     let mut rng = Pcg64Mcg::seed_from_u64(1);
     let mut stream = |view: &View| {
@@ -52,16 +52,16 @@ fn store(tier: Tier, budget_bytes: u64, file: PathBuf) -> StoreOptions {
     StoreOptions { tier, budget_bytes, file: Some(file), ..StoreOptions::default() }
 }
 
-/// Environments that write, and a learner that samples, by chance that is part of it.
+/// Environments that write and a learner that samples, with a random generator of their own.
 #[derive(Clone)]
-struct Play {
+struct Run {
     rng: Pcg64Mcg,
     n_local: [u32; N_ENVIRONMENTS],
     t: u32,
     n_steps: usize,
 }
 
-impl Play {
+impl Run {
     fn new() -> Self {
         Self { rng: Pcg64Mcg::seed_from_u64(5), n_local: [0; N_ENVIRONMENTS], t: 0, n_steps: 0 }
     }
@@ -73,7 +73,7 @@ impl Play {
             let local = replay.append_local(environment as u16, &row);
             assert_eq!(local, self.n_local[environment]);
             self.n_local[environment] += 1;
-            // Now and then a row begins an episode and no transition ends with it.
+            // Sometimes a row begins an episode, and no transition ends with it.
             if local > 0 && !self.rng.random::<f64>().lt(&0.1) {
                 self.t = (self.t + 1) % (N_STEPS as u32 - 131);
                 let from = ObservationRef {
@@ -130,8 +130,8 @@ fn every_tier_gives_the_same_batches_over_eviction_and_wrap_around() {
     for of_rows in tiers(folder.path()) {
         let of_streams = StoreOptions { file: Some(folder.path().join("streams.plr")), ..of_rows.clone() };
         let mut replay = Replay::new(&options(of_rows.clone()), dataset(&of_streams)).unwrap();
-        let (mut play, mut batch) = (Play::new(), Batch::default());
-        let batches: Vec<Vec<u32>> = (0..5000).map(|_| play.step(&mut replay, &mut batch)).collect();
+        let (mut run, mut batch) = (Run::new(), Batch::default());
+        let batches: Vec<Vec<u32>> = (0..5000).map(|_| run.step(&mut replay, &mut batch)).collect();
         assert!(replay.n_inserted() as usize > 2 * CAPACITY, "the ring has wrapped");
         let bytes = replay.tier_bytes();
         match of_rows.tier {
@@ -152,15 +152,15 @@ fn every_tier_gives_the_same_batches_over_eviction_and_wrap_around() {
 }
 
 #[test]
-fn a_budget_is_kept_once_it_is_settled() {
+fn a_budget_holds_once_it_is_enforced() {
     let folder = tempfile::tempdir().unwrap();
     for of_rows in
         tiers(folder.path()).into_iter().filter(|store| (1..u64::MAX).contains(&store.budget_bytes))
     {
         let mut replay = Replay::new(&options(of_rows.clone()), dataset(&StoreOptions::default())).unwrap();
-        let (mut play, mut batch) = (Play::new(), Batch::default());
+        let (mut run, mut batch) = (Run::new(), Batch::default());
         (0..3000).for_each(|_| {
-            play.step(&mut replay, &mut batch);
+            run.step(&mut replay, &mut batch);
             let held = replay.bytes() - replay.priority_bytes();
             assert!(held <= of_rows.budget_bytes, "{held} of {}", of_rows.budget_bytes);
         });
@@ -175,9 +175,9 @@ fn a_mapped_replay_goes_on_from_its_last_checkpoint_whatever_was_written_after()
         let options = options(store(Tier::Mapped, budget, path.clone()));
         let dataset = dataset(&StoreOptions::default());
         let mut whole = Replay::new(&options, Arc::clone(&dataset)).unwrap();
-        let (mut play, mut batch) = (Play::new(), Batch::default());
+        let (mut run, mut batch) = (Run::new(), Batch::default());
         (0..2500).for_each(|_| {
-            play.step(&mut whole, &mut batch);
+            run.step(&mut whole, &mut batch);
         });
         assert!(
             postcard::to_stdvec(&whole).is_err(),
@@ -186,18 +186,18 @@ fn a_mapped_replay_goes_on_from_its_last_checkpoint_whatever_was_written_after()
         whole.commit().unwrap();
         let saved = postcard::to_stdvec(&whole).unwrap();
         assert!(saved.len() < CAPACITY * 8 + 2000, "priorities and counts alone: {}", saved.len());
-        let then = play.clone();
-        let expected: Vec<_> = (0..1500).map(|_| play.step(&mut whole, &mut batch)).collect();
-        // Killed after the file's next commit and before the next state was saved; more was on its way.
+        let then = run.clone();
+        let expected: Vec<_> = (0..1500).map(|_| run.step(&mut whole, &mut batch)).collect();
+        // The process dies after the file's next commit and before the next state is saved, with uncommitted rows.
         whole.commit().unwrap();
         (0..700).for_each(|_| {
-            play.step(&mut whole, &mut batch);
+            run.step(&mut whole, &mut batch);
         });
         drop(whole);
-        let mut play = then;
+        let mut run = then;
         let mut again: Replay = postcard::from_bytes(&saved).unwrap();
         again.reattach(&options, Arc::clone(&dataset)).unwrap();
-        let first: Vec<_> = (0..1500).map(|_| play.step(&mut again, &mut batch)).collect();
+        let first: Vec<_> = (0..1500).map(|_| run.step(&mut again, &mut batch)).collect();
         assert!(first == expected);
         again.commit().unwrap();
         let found = verify(&path).unwrap();
@@ -211,8 +211,8 @@ fn a_new_replay_takes_the_place_of_an_older_ones_file_but_not_of_one_in_use() {
     let options = options(store(Tier::Mapped, 0, folder.path().join("rows.plr")));
     let dataset = dataset(&StoreOptions::default());
     let fill = |replay: &mut Replay| {
-        let (mut play, mut batch) = (Play::new(), Batch::default());
-        (0..900).map(|_| play.step(replay, &mut batch)).collect::<Vec<_>>()
+        let (mut run, mut batch) = (Run::new(), Batch::default());
+        (0..900).map(|_| run.step(replay, &mut batch)).collect::<Vec<_>>()
     };
     let mut one = Replay::new(&options, Arc::clone(&dataset)).unwrap();
     let first = fill(&mut one);
@@ -226,28 +226,28 @@ fn a_new_replay_takes_the_place_of_an_older_ones_file_but_not_of_one_in_use() {
 }
 
 #[test]
-fn what_is_asked_of_it_from_outside_it_gives_when_next_settled() {
+fn requested_bytes_are_freed_when_the_budget_is_next_enforced() {
     let folder = tempfile::tempdir().unwrap();
     for tier in [Tier::Compressed, Tier::Mapped] {
         let of_rows = store(tier, 1 << 30, folder.path().join("rows.plr"));
         let mut replay = Replay::new(&options(of_rows), dataset(&StoreOptions::default())).unwrap();
-        let (mut play, mut batch) = (Play::new(), Batch::default());
+        let (mut run, mut batch) = (Run::new(), Batch::default());
         (0..1500).for_each(|_| {
-            play.step(&mut replay, &mut batch);
+            run.step(&mut replay, &mut batch);
         });
         let (before, buffer) = (replay.bytes(), replay.buffer());
         let could = buffer.bytes();
         assert!(could > 0 && buffer.give_back(50_000) == 0, "nothing is cached, so nothing is given at once");
         let given = replay.enforce_budget().unwrap();
         assert!(given >= 50_000 && before - replay.bytes() >= 50_000, "{given}");
-        // What is still to be compressed is an estimate, and better after some was.
+        // The bytes of hot chunks are an estimate, which is better once some are compressed.
         assert!(tier == Tier::Compressed || buffer.bytes() < could);
-        assert_eq!(replay.enforce_budget().unwrap(), 0, "a wish is granted once");
+        assert_eq!(replay.enforce_budget().unwrap(), 0, "a request is met once");
     }
     let mut hot = Replay::new(&options(StoreOptions::default()), dataset(&StoreOptions::default())).unwrap();
-    let (mut play, mut batch) = (Play::new(), Batch::default());
+    let (mut run, mut batch) = (Run::new(), Batch::default());
     (0..1500).for_each(|_| {
-        play.step(&mut hot, &mut batch);
+        run.step(&mut hot, &mut batch);
     });
     assert_eq!(
         (hot.buffer().bytes(), hot.buffer().give_back(1 << 20), hot.enforce_budget().unwrap()),
@@ -256,15 +256,15 @@ fn what_is_asked_of_it_from_outside_it_gives_when_next_settled() {
 }
 
 #[test]
-fn of_a_damaged_file_the_rest_is_served() {
+fn the_rest_of_a_damaged_file_is_served() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("rows.plr");
     let options = options(store(Tier::Mapped, 0, path.clone()));
     let dataset = dataset(&StoreOptions::default());
     let mut replay = Replay::new(&options, Arc::clone(&dataset)).unwrap();
-    let (mut play, mut batch) = (Play::new(), Batch::default());
+    let (mut run, mut batch) = (Run::new(), Batch::default());
     (0..2500).for_each(|_| {
-        play.step(&mut replay, &mut batch);
+        run.step(&mut replay, &mut batch);
     });
     replay.commit().unwrap();
     let saved = postcard::to_stdvec(&replay).unwrap();
@@ -277,7 +277,7 @@ fn of_a_damaged_file_the_rest_is_served() {
         std::fs::write(&path, &broken).unwrap();
         let mut replay: Replay = postcard::from_bytes(&saved).unwrap();
         match replay.reattach(&options, Arc::clone(&dataset)) {
-            // The unfinished chunk of a stream cannot be gone on with.
+            // A stream cannot continue from a damaged unfinished chunk.
             Err(Error::Damaged { .. }) => continue,
             reattached => drop(reattached.unwrap()),
         }
@@ -296,40 +296,40 @@ fn of_a_damaged_file_the_rest_is_served() {
         }
         assert!(n_excluded < CAPACITY / 2, "{n_excluded}");
         n_hit += u32::from(n_excluded > 0);
-        let (mut play, mut batch) = (play.clone(), Batch::default());
+        let (mut run, mut batch) = (run.clone(), Batch::default());
         (0..15).for_each(|_| {
-            play.step(&mut replay, &mut batch);
+            run.step(&mut replay, &mut batch);
         });
     }
     assert!(n_hit > 3, "{n_hit} of the flips hit what is drawn");
 }
 
 #[test]
-fn a_file_is_written_anew_when_most_of_it_is_of_no_use_and_older_states_still_find_their_rows() {
+fn a_file_that_is_mostly_garbage_is_compacted_and_older_states_still_find_their_rows() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("rows.plr");
     let options = options(store(Tier::Mapped, 0, path.clone()));
     let dataset = dataset(&StoreOptions::default());
     let mut replay = Replay::new(&options, Arc::clone(&dataset)).unwrap();
-    replay.waste_nothing();
-    let (mut play, mut batch) = (Play::new(), Batch::default());
-    let (mut before, mut n_anew, mut longest) = (None, 0, 0);
+    replay.keep_no_garbage();
+    let (mut run, mut batch) = (Run::new(), Batch::default());
+    let (mut before, mut n_compactions, mut longest) = (None, 0, 0);
     for _ in 0..30 {
         (0..400).for_each(|_| {
-            play.step(&mut replay, &mut batch);
+            run.step(&mut replay, &mut batch);
         });
         let length = std::fs::metadata(&path).map_or(0, |file| file.len());
         replay.commit().unwrap();
         let now = std::fs::metadata(&path).unwrap().len();
-        n_anew += u32::from(now < length);
+        n_compactions += u32::from(now < length);
         longest = longest.max(now);
-        // Killed before this state was saved: the one before is gone on with, from the file as it is now.
-        if let Some((saved, then)) = before.replace((postcard::to_stdvec(&replay).unwrap(), play.clone())) {
-            let (mut then, mut other): (Play, _) = (then, Batch::default());
+        // The process dies before this state is saved: the state before continues from the file as it is now.
+        if let Some((saved, then)) = before.replace((postcard::to_stdvec(&replay).unwrap(), run.clone())) {
+            let (mut then, mut other): (Run, _) = (then, Batch::default());
             drop(replay);
             let mut older: Replay = postcard::from_bytes(&saved).unwrap();
             older.reattach(&options, Arc::clone(&dataset)).unwrap();
-            older.waste_nothing();
+            older.keep_no_garbage();
             (0..400).for_each(|_| {
                 then.step(&mut older, &mut other);
             });
@@ -339,7 +339,7 @@ fn a_file_is_written_anew_when_most_of_it_is_of_no_use_and_older_states_still_fi
             replay = older;
         }
     }
-    assert!(n_anew > 3, "written anew {n_anew} times");
+    assert!(n_compactions > 3, "compacted {n_compactions} times");
     assert!(longest < 4 * (CAPACITY as u64 * (32 + LOCAL_WIDTH as u64 * 4)), "{longest}");
     assert!(verify(&path).unwrap().is_clean());
 }

@@ -1,19 +1,20 @@
-//! What happens to the tensors that forward saves for backward: kept, recomputed or spilled.
+//! Keeps, recomputes or spills the tensors that forward saves for backward.
 //!
 //! ```text
 //!              forward                          backward
-//! keep         saved tensors stay               used as they are
-//! recompute    only the input of each group     the group runs again, its saved tensors are used one by one
-//! spill        storages go to a file            read back, each once, and freed after the last use
+//! keep         saved tensors stay               uses them
+//! recompute    only each group's input stays    runs the group again and uses its saved tensors one by one
+//! spill        storages go to a file            reads each storage once and frees it after the last use
 //! ```
 //!
-//! All three give the same gradients to the bit. A scope holds for the thread that enters it and for the tensors
-//! saved in it; outside of scopes libtorch saves as ever. Its mechanism is libtorch's saved-tensor hooks, which
-//! switch libtorch's own check for writes in place off: both activation modes check themselves, and such a write is an error
-//! of backward as without them. Parameters are never moved.
+//! All three modes give the same gradients to the bit. A scope holds for the thread that enters it and for the tensors
+//! saved in it; outside of scopes libtorch saves tensors as usual. Parameters are never moved.
 //!
-//! It does not choose an activation mode: that is the step configuration's part. Neither does it know networks: [`sequential`] is given
-//! stages.
+//! The mechanism is libtorch's saved-tensor hooks. Hooks disable libtorch's check for writes in place, so recompute and
+//! spill do that check themselves: such a write is an error of backward, as it is without hooks.
+//!
+//! This module does not choose the activation mode ([`step::cost`](crate::step::cost) does), and it knows no networks:
+//! [`sequential`] takes stages.
 
 mod recompute;
 mod spill;
@@ -27,72 +28,49 @@ pub use spill::{SpilledBytes, spilled_bytes};
 
 use crate::error::Result;
 use crate::libtorch;
+pub use crate::step::activation_mode::ActivationMode;
 
-/// What becomes of saved tensors between forward and backward.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ActivationMode {
-    /// They stay: the fastest.
-    #[default]
-    Keep,
-    /// Chains of stages ([`sequential`]) keep the inputs of groups of stages alone, and backward runs each group again.
-    Recompute,
-    /// Storages are written to a file in forward and read in backward.
-    Spill,
-}
-
-impl ActivationMode {
-    /// Its name in a configuration.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Keep => "keep",
-            Self::Recompute => "recompute",
-            Self::Spill => "spill",
-        }
-    }
-}
-
-/// An activation mode and its particulars.
+/// An activation mode and its options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// What becomes of saved tensors.
+    /// The activation mode.
     pub mode: ActivationMode,
-    /// Groups that a chain of stages is cut into at most, where it is recomputed; 1 or more, 0 keeps.
+    /// For recompute: the largest number of groups into which a chain of stages is cut, 1 or more. 0 keeps activations.
     pub segments: usize,
-    /// Storages of fewer bytes are not spilled. In the file each takes whole pages of 4 KiB.
+    /// For spill: storages of fewer bytes stay in memory. In the file each storage takes whole pages of 4 KiB.
     pub threshold_bytes: u64,
-    /// The folder of spill files, which exists. Files have no name in it and vanish with the scope.
+    /// For spill: an existing folder for the files. The files have no name there and vanish with the scope.
     pub spill_folder: PathBuf,
 }
 
 impl Default for Options {
-    /// Keeps; 4 groups; 64 KiB; the system's folder for temporary files.
+    /// Keep; 4 groups; 64 KiB; the system's folder for temporary files.
     fn default() -> Self {
         let spill_folder = std::env::temp_dir();
         Self { mode: ActivationMode::Keep, segments: 4, threshold_bytes: 64 << 10, spill_folder }
     }
 }
 
-/// Holds an activation mode for the thread that entered it, until it is dropped. The innermost scope decides.
+/// Applies an activation mode to the thread that entered it, until the scope is dropped. The innermost scope decides.
 #[derive(Debug)]
 #[must_use = "the activation mode holds while the scope lives"]
 pub struct Scope {
     _scope: libtorch::Scope,
 }
 
-/// Installs the hooks' engine in libtorch; [`enter`] does it too. Calling it before the process's first backward
-/// spares libtorch a second set of threads on a GPU.
+/// Installs the autograd engine that applies the hooks; [`enter`] does it too. Call it before the first backward of the
+/// process, so that libtorch does not start a second set of threads for a GPU.
 ///
 /// # Errors
-/// Where libtorch refuses.
+/// If the call to libtorch fails.
 pub fn install() -> Result<()> {
     libtorch::install_engine()
 }
 
-/// Enters a scope: put it around forward and backward of a micro-batch.
+/// Enters a scope. Put it around forward and backward of a micro-batch.
 ///
 /// # Errors
-/// [`crate::Error::SpillFolder`] where the activation mode spills and no file can be made in the folder.
+/// [`crate::Error::SpillFolder`] if the mode is spill and a file cannot be made in the folder.
 pub fn enter(options: &Options) -> Result<Scope> {
     install()?;
     let (n_segments, spill) = match options.mode {
@@ -103,11 +81,11 @@ pub fn enter(options: &Options) -> Result<Scope> {
     Ok(Scope { _scope: libtorch::Scope::enter(n_segments, spill)? })
 }
 
-/// Frees what a backward that failed on this thread still holds: libtorch's engine keeps the nodes that were ready
-/// to run, and with them what they saved, until the thread's next backward. Runs one of a single number.
+/// Frees the tensors that a failed backward on this thread still holds: libtorch's engine keeps the nodes that were ready
+/// to run, with what they saved, until the thread's next backward. This function runs a backward of one number.
 ///
 /// # Errors
-/// Where libtorch refuses the memory of a number.
+/// If the memory for that number is refused.
 pub fn release_failed_backward() -> Result<()> {
     libtorch::release_failed_backward()
 }

@@ -1,10 +1,11 @@
 //! Chains of stages, cut into groups that backward runs again (Chen et al. 2016, "Training Deep Nets with Sublinear
-//! Memory Cost"; in the manner of PyTorch's `checkpoint_sequential`, not re-entrant).
+//! Memory Cost"). It resembles PyTorch's non-reentrant `checkpoint_sequential`.
 //!
-//! A second run must do what the first did. Its input is checked for writes in place; libtorch's random generator and
-//! autocast are set as they were, and put back after; the number and the shapes of saved tensors are compared, and so
-//! is the generator's state at the end. libtorch's generator is the process's: while a chain that drops numbers
-//! at random runs forward or again, a draw by another thread makes backward fail.
+//! The second run of a group must repeat the first. Before it, the group's input is checked for writes in place, and
+//! libtorch's random generator and autocast are set as they were; afterwards they are restored. The number, the shapes
+//! and the kinds of the saved tensors are compared, and so is the final state of the generator. All threads of the
+//! process share libtorch's generator: if another thread draws from it while a chain with dropout runs for the first or
+//! the second time, backward fails.
 
 use std::fmt::Display;
 
@@ -13,19 +14,21 @@ use tch::Tensor;
 use crate::error::Error;
 use crate::libtorch::{self, Recording};
 
-/// One step of a chain. It owns what it needs (places of parameters, [`crate::nn::parameters::Weights::share`]), for
-/// backward may call it again long after, on a thread of libtorch's. Called twice with the same input it gives the
-/// same output, but for libtorch's random generator.
+/// One step of a chain. It owns what it needs (weights by [`Weights::share`](crate::nn::parameters::Weights::share)),
+/// because backward may call it much later, on one of libtorch's threads. Two calls with the same input and the same
+/// state of libtorch's random generator must return the same output.
 pub type Stage<E> = Box<dyn Fn(&Tensor) -> std::result::Result<Tensor, E> + Send>;
 
-/// Gives `input` to the first stage, what it returns to the second, and so on; returns what the last returns. Under
-/// [`crate::nn::activations::ActivationMode::Recompute`] it holds the input of each group until backward and drops what the group saved;
-/// otherwise, without gradients, and within a stage of another chain, it only calls the stages. Under
-/// [`crate::nn::activations::ActivationMode::Spill`] an `input` that nothing computed stays in memory, for its owner holds it anyway.
+/// Passes `input` through the stages in order and returns the output of the last one.
+///
+/// In a scope of [`ActivationMode::Recompute`](crate::nn::activations::ActivationMode::Recompute) it keeps only the input
+/// of each group until backward. In other scopes, without gradients, and within a stage of another chain it only calls
+/// the stages. In a scope of [`ActivationMode::Spill`](crate::nn::activations::ActivationMode::Spill) an `input` that is
+/// a leaf stays in memory, because its owner holds it anyway.
 ///
 /// # Errors
-/// What a stage returns. In backward, an error from libtorch's with the reason: a stage's error or panic, a write in
-/// place to the input of a group or to a saved tensor, or a second run that differs from the first.
+/// The error of a stage. Backward fails with a message from libtorch if a stage fails or panics in its second run, if an
+/// input of a group or a saved tensor was written in place, or if the second run differs from the first.
 pub fn sequential<E>(mut stages: Vec<Stage<E>>, input: &Tensor) -> std::result::Result<Tensor, E>
 where
     E: From<Error> + Display + 'static,

@@ -1,4 +1,4 @@
-//! Files for spilled activations: without a name, so that none outlives the process.
+//! Files for spilled activations. They have no name in their folder, so none outlives the process.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -9,16 +9,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::error::{Error, Result};
 use crate::libtorch::{self, Spill};
 
-/// What all scopes of the process have spilled.
+/// What all scopes of the process hold in spill files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpilledBytes {
     /// Bytes of storages that wait for backward.
     pub live_bytes: u64,
-    /// Length of the files they lie in.
+    /// Total length of the spill files.
     pub file_bytes: u64,
 }
 
-/// Reads the counts; it costs nothing.
+/// Reads the counts, which are two atomics.
 #[must_use]
 pub fn spilled_bytes() -> SpilledBytes {
     let (live_bytes, file_bytes) = libtorch::spilled_bytes();
@@ -27,7 +27,7 @@ pub fn spilled_bytes() -> SpilledBytes {
 
 pub(super) fn open(folder: &Path, threshold_bytes: u64) -> Result<Spill<'_>> {
     let file = nameless(folder).or_else(|error| match error.raw_os_error() {
-        // File systems and kernels without nameless files say one of these.
+        // The errors of file systems and kernels that do not support O_TMPFILE.
         Some(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL) => unlinked(folder),
         _ => Err(error),
     });

@@ -1,4 +1,4 @@
-//! Every activation mode on a chain of eight stages with dropout, and what must fail.
+//! Tests of every activation mode on a chain of eight stages with dropout, and of what must fail.
 
 use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
 
@@ -16,7 +16,7 @@ const N_STAGES: usize = 8;
 const ROWS: i64 = 200;
 const WIDTH: i64 = 24;
 
-/// libtorch's generator and the count of spilled bytes are the process's: the tests of this file take turns.
+/// The tests of this file take turns, because libtorch's generator and the count of spilled bytes belong to the process.
 fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     // Busy threads of several tests on few cores wait for one another.
@@ -32,7 +32,7 @@ fn recompute(segments: usize) -> Scope {
     enter(&Options { mode: ActivationMode::Recompute, segments, ..Options::default() }).unwrap()
 }
 
-/// The most bytes of tensors that `work` held at once under a new owner, and those that it left.
+/// Runs `work` under a new owner. Returns its output, the most bytes of tensors that it held, and those that it left.
 fn counted_bytes<T>(owner: &'static str, work: impl FnOnce() -> T) -> (T, u64, u64) {
     libtorch::count_tensors().unwrap();
     let owner = Owner::named(owner);
@@ -64,7 +64,7 @@ impl Chain {
             let weight = weight.shallow_clone();
             Box::new(move |x| {
                 let y = x.f_matmul(&weight.f_transpose(0, 1)?)?.f_gelu("none")?.f_dropout(0.2, true)?;
-                // Two views of one storage, saved by a product.
+                // A product that saves two views of one storage.
                 let halves = y.f_split(WIDTH / 2, 1)?;
                 Ok(Tensor::f_cat(&[halves[0].f_mul(&halves[1])?.f_tanh()?, halves[1].f_tanh()?], 1)?
                     .f_add(x)?)
@@ -80,7 +80,7 @@ impl Chain {
         Ok(())
     }
 
-    /// Gradients of one step, and a number drawn after it.
+    /// The gradients of one step, and a number that is drawn after it.
     fn step(&self) -> (Vec<Tensor>, f64) {
         self.try_step().unwrap();
         let drawn = Tensor::rand([1], (Kind::Double, Device::Cpu)).double_value(&[0]);
@@ -98,7 +98,7 @@ impl Chain {
 }
 
 #[test]
-fn every_policy_gives_the_same_gradients_to_the_bit() {
+fn every_activation_mode_gives_the_same_gradients_to_the_bit() {
     let _turn = turn();
     let chain = Chain::new(ROWS, WIDTH);
     let plain = chain.step();
@@ -124,7 +124,7 @@ fn every_policy_gives_the_same_gradients_to_the_bit() {
 fn recompute_and_spill_lower_the_peak_and_leave_nothing() {
     let _turn = turn();
     let chain = Chain::new(2000, WIDTH);
-    // Gradients of weights, which stay.
+    // The first step allocates the weights' gradients, which stay.
     chain.step();
     let of = |mode, owner| {
         let _scope = scope(mode, 0);
@@ -140,7 +140,7 @@ fn recompute_and_spill_lower_the_peak_and_leave_nothing() {
     assert!(spill * 3 < keep, "{spill} of {keep}");
 }
 
-/// Whether backward fails, and says `wanted`, after `spoil` of what a stage saved.
+/// Checks that backward fails with `wanted` after `spoil` has written into the input or a saved tensor of a stage.
 fn check_spoiled(mode: ActivationMode, spoil: fn(&Tensor, &Tensor), wanted: &str) {
     let _scope = scope(mode, 0);
     let weight = chirp(&[4, 4], 0.0).set_requires_grad(true);
@@ -178,8 +178,8 @@ fn a_write_in_place_to_the_input_of_a_group_is_an_error_of_backward() {
     }
 }
 
-/// A chain whose third stage does `fault` from its second run on; backward must fail and say `wanted`, hold nothing,
-/// and leave the next step as if nothing had been.
+/// Checks a chain whose third stage calls `fault` from its second run on: backward must fail with `wanted` and hold
+/// nothing, and the next step must be unchanged.
 fn check_fault(fault: fn(&Tensor) -> Result<Tensor>, wanted: &'static str) {
     let _turn = turn();
     let chain = Chain::new(ROWS, WIDTH);
@@ -216,8 +216,8 @@ fn check_fault(fault: fn(&Tensor) -> Result<Tensor>, wanted: &'static str) {
 
 #[test]
 fn an_error_of_a_recomputed_stage_is_an_error_of_backward() {
-    let wrong_line = |_: &Tensor| Err(Error::Libtorch { what: "run a stage", message: "no more".into() });
-    check_fault(wrong_line, "libtorch could not run a stage: no more");
+    let failing_stage = |_: &Tensor| Err(Error::Libtorch { what: "run a stage", message: "no more".into() });
+    check_fault(failing_stage, "libtorch could not run a stage: no more");
 }
 
 #[test]
@@ -311,7 +311,7 @@ fn another_threads_draws_are_an_error_and_never_other_masks() {
         1,
         Box::new(move |x| {
             let draw = || Tensor::rand([1], (Kind::Float, Device::Cpu)).double_value(&[0]);
-            // As a thread would that draws while this one is between two stages, some of the time.
+            // Simulates a thread that draws while this one is between two stages.
             static N_RUNS: Mutex<u32> = Mutex::new(0);
             let mut n_runs = N_RUNS.lock().unwrap_or_else(PoisonError::into_inner);
             *n_runs += 1;
@@ -327,7 +327,7 @@ fn another_threads_draws_are_an_error_and_never_other_masks() {
 }
 
 #[test]
-fn threads_have_policies_of_their_own() {
+fn each_thread_has_its_activation_mode() {
     let _turn = turn();
     let expected = chain_without_dropout();
     let modes =

@@ -1,51 +1,51 @@
-//! Leaks of tensors, told from what owners hold at step marks. A first form.
+//! Leaks of tensors, found by comparing what owners hold at the boundaries of learner steps.
 //!
-//! At the boundary of a learner step every owner should hold what it held at the last one. An owner whose live bytes of
-//! tensors never fell over a whole window of marks, and rose at half of them or more, is reported. What it cannot tell:
-//! a leak at fewer than half of the steps, one that is hidden by an owner's own ups and downs, a fill that is meant to
-//! end later than the window, and anything outside of tensors.
+//! At each boundary an owner should hold what it held at the one before. An owner is reported if its live bytes of
+//! tensors never fell over a whole window of marks and rose at half of the steps or more. This does not find a leak at
+//! fewer than half of the steps, a leak that is hidden by ups and downs of the same owner, or a leak outside of tensors.
+//! It wrongly reports a buffer that is still filling up over a whole window.
 
 use std::collections::VecDeque;
 use std::fmt;
 
-use crate::ledger::budget::Readable;
 use crate::ledger::{self, OwnerBytes};
+use crate::limit::Readable;
 
-/// The fewest marks that a leak is told from.
+/// The fewest marks from which a leak is inferred.
 pub const FEWEST_MARKS: usize = 20;
 
 /// An owner that only grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Leak {
-    /// Its path.
+    /// The owner's path.
     pub path: &'static str,
-    /// Bytes of tensors that it holds.
+    /// Bytes of tensors that the owner holds.
     pub tensor_bytes: u64,
-    /// By how much they grew.
+    /// By how many bytes they grew over the window.
     pub grown_bytes: u64,
-    /// Over how many steps.
+    /// Number of steps in the window.
     pub n_steps: usize,
-    /// At how many of them they rose.
+    /// Number of steps at which they rose.
     pub n_rises: usize,
 }
 
-/// What owners held at the latest step marks.
+/// What each owner held at the latest step marks.
 #[derive(Debug)]
 pub struct StepMarks {
     n_marks: usize,
-    /// Live bytes at the latest marks, oldest first.
+    /// Each owner's live bytes of tensors at the latest marks, oldest first.
     series: Vec<(&'static str, VecDeque<u64>)>,
     owners: Vec<OwnerBytes>,
 }
 
 impl StepMarks {
-    /// Windows of `n_marks` marks, 20 or more: less is taken for 20.
+    /// A window of `n_marks` marks, raised to [`FEWEST_MARKS`] if it is less.
     #[must_use]
     pub fn new(n_marks: usize) -> Self {
         Self { n_marks: n_marks.max(FEWEST_MARKS), series: Vec::new(), owners: Vec::new() }
     }
 
-    /// Marks the boundary of a step: what every owner holds now is as it was at the last one, if nothing leaks.
+    /// Marks the boundary of a step: records what every owner holds now.
     pub fn mark(&mut self) {
         let mut owners = std::mem::take(&mut self.owners);
         ledger::read_owners(&mut owners);
@@ -67,7 +67,7 @@ impl StepMarks {
         marks.push_back(tensor_bytes);
     }
 
-    /// The owners that only grew over the last window, the fastest first.
+    /// The owners that only grew over the latest window, the fastest first.
     #[must_use]
     pub fn leaks(&self) -> Vec<Leak> {
         let mut leaks: Vec<Leak> =
@@ -136,11 +136,15 @@ mod tests {
 
     #[test]
     fn marks_are_read_from_the_ledger() {
+        let owner = ledger::Owner::named("test/leaking");
         let mut marks = StepMarks::new(1);
         for _ in 0..30 {
+            ledger::count_tensor(owner, 4096);
             marks.mark();
         }
+        ledger::forget_tensor(owner, 30 * 4096);
         assert_eq!(marks.n_marks, FEWEST_MARKS);
-        assert!(marks.leaks().iter().all(|leak| leak.path.starts_with("test/")));
+        let leak = marks.leaks().into_iter().find(|leak| leak.path == "test/leaking").unwrap();
+        assert_eq!((leak.tensor_bytes, leak.grown_bytes, leak.n_rises), (30 * 4096, 19 * 4096, 19));
     }
 }
