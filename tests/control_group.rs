@@ -1,9 +1,11 @@
-//! A real control group around a command, v1 or v2, where this user may make one.
+//! Runs a command inside a real memory control group (v1 or v2), where this user may make one.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// A memory control group with a limit. Removed when dropped.
+use crate::skip;
+
+/// A memory control group with a limit. Dropping it removes it from the system.
 #[derive(Debug)]
 pub struct ControlGroup {
     folder: PathBuf,
@@ -11,7 +13,7 @@ pub struct ControlGroup {
 }
 
 impl ControlGroup {
-    /// Makes a group, or says why not and gives none.
+    /// Makes a group. Where it cannot, the test is to be skipped, and [`skip`] has said why.
     #[must_use]
     pub fn new(name: &str, limit_bytes: u64) -> Option<Self> {
         let name = format!("plimsoll-{name}-{}", std::process::id());
@@ -27,11 +29,11 @@ impl ControlGroup {
                 return Some(group);
             }
         }
-        eprintln!("skipped: no memory control group can be made here (it takes root, or a delegated group)");
+        skip("no memory control group can be made here (it takes root, or a delegated group)");
         None
     }
 
-    /// Runs a command within the group to its end.
+    /// Runs a command inside the group to its end.
     ///
     /// # Panics
     /// Where it cannot be started.
@@ -46,7 +48,7 @@ impl ControlGroup {
         inside.output().expect("sh starts")
     }
 
-    /// Processes that the kernel killed in the group because it was full.
+    /// The number of processes that the kernel killed because the group was full.
     #[must_use]
     pub fn n_killed(&self) -> u64 {
         let file = if self.is_v2 { "memory.events" } else { "memory.oom_control" };
@@ -58,7 +60,7 @@ impl ControlGroup {
 
 impl Drop for ControlGroup {
     fn drop(&mut self) {
-        // What has run in it is gone, so only the folder is left.
+        // Its processes have ended by now, and the kernel removes a group that holds none.
         let _ = std::fs::remove_dir(&self.folder);
     }
 }

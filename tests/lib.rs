@@ -1,10 +1,15 @@
-//! What scenarios share: the program as its users run it, and where the real bars lie.
+//! What scenarios share: the program as its users run it, where the real bars lie, and what a skipped test says.
 
+pub mod circles;
 pub mod control_group;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
 
 /// The root of the workspace.
 #[must_use]
@@ -12,7 +17,7 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_path_buf)
 }
 
-/// The program, built from the sources as they are now, in the profile of the tests.
+/// The path of the program, which the first call builds from the sources as they are now, in the profile of the tests.
 ///
 /// # Panics
 /// Where it cannot be built.
@@ -31,7 +36,7 @@ pub fn program() -> &'static Path {
     })
 }
 
-/// A command of the program, on one thread, in `folder`.
+/// A command of the program in `folder`.
 #[must_use]
 pub fn plimsoll(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(program());
@@ -48,27 +53,107 @@ pub fn run(folder: &Path, arguments: &[&str]) -> Output {
     plimsoll(folder, arguments).output().expect("the program starts")
 }
 
-/// Runs a command that must succeed.
+/// Runs a command of the program that has to succeed.
 ///
 /// # Panics
-/// Where it does not.
+/// Where it fails.
 pub fn run_well(folder: &Path, arguments: &[&str]) -> Output {
     let output = run(folder, arguments);
     assert!(output.status.success(), "plimsoll {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     output
 }
 
-/// Reads a run's `summary.json`.
+/// Starts a command of the program and hides what it says.
 ///
 /// # Panics
-/// Where it is not there or no JSON.
+/// Where it cannot be started.
 #[must_use]
-pub fn summary(run: &Path) -> serde_json::Value {
-    let text = std::fs::read(run.join("summary.json")).expect("a finished run has a summary");
-    serde_json::from_slice(&text).expect("a summary is JSON")
+pub fn start(folder: &Path, arguments: &[&str]) -> Child {
+    plimsoll(folder, arguments).stderr(Stdio::null()).spawn().expect("the program starts")
 }
 
-/// A file of real bars: in `PLIMSOLL_DATA`, or in `../shared/data` beside the checkout. Says so where it is not there.
+/// Waits until the process has come so far.
+///
+/// # Panics
+/// Where the process ends before, or needs more than five minutes.
+pub fn wait_until(process: &mut Child, has_come: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !has_come() {
+        assert!(process.try_wait().is_ok_and(|status| status.is_none()), "the process ended by itself");
+        assert!(began.elapsed() < Duration::from_secs(300), "the process does not go on");
+        // A loop without a pause would take a core from the process that it waits for.
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Kills a process with `SIGKILL`.
+///
+/// # Panics
+/// Where it has ended before.
+pub fn kill(mut process: Child) {
+    process.kill().expect("a process can be killed");
+    let status = process.wait().expect("a killed process ends");
+    assert!(!status.success(), "the process ended before it was killed");
+}
+
+/// Interrupts a process as Ctrl-C does, waits for its end, and gives its exit status.
+///
+/// # Panics
+/// Where it cannot be interrupted.
+pub fn interrupt(mut process: Child) -> Option<i32> {
+    let sent = Command::new("kill").args(["-INT", &process.id().to_string()]).status();
+    assert!(sent.is_ok_and(|status| status.success()), "the process cannot be interrupted");
+    process.wait().expect("an interrupted process ends").code()
+}
+
+/// Reads a JSON file.
+///
+/// # Panics
+/// Where it is missing or is not JSON.
+#[must_use]
+pub fn read_json(path: &Path) -> Value {
+    let text = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Reads the `summary.json` of a finished run.
+///
+/// # Panics
+/// Where it is missing or is not JSON.
+#[must_use]
+pub fn summary(run: &Path) -> Value {
+    read_json(&run.join("summary.json"))
+}
+
+/// The SHA-256 of the weights that a finished run ended with.
+///
+/// # Panics
+/// Where its summary names none.
+#[must_use]
+pub fn weights_sha256(run: &Path) -> String {
+    summary(run)["weights_sha256"].as_str().expect("a summary names the weights").to_owned()
+}
+
+/// The rows of `metrics.jsonl` that a run has written so far, which show how far it has come.
+#[must_use]
+pub fn n_metric_rows(run: &Path) -> usize {
+    std::fs::read_to_string(run.join("metrics.jsonl")).map_or(0, |text| text.lines().count())
+}
+
+/// Says why a test does nothing. Where the environment variable `CI` is set it fails the test instead: CI has all that a
+/// test needs, or has to hear that it does not.
+///
+/// # Panics
+/// Where `CI` is set and not empty.
+pub fn skip(reason: &str) {
+    let is_ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
+    assert!(!is_ci, "CI skips no test, and this one lacks what it needs: {reason}");
+    // The test harness hides what a passing test prints, but not what it writes to the stream itself.
+    let _ = writeln!(std::io::stderr(), "skipped: {reason}");
+}
+
+/// A file of real bars, from the folder that `PLIMSOLL_DATA` names or from `../shared/data` beside the checkout. Where
+/// there is none the test is to be skipped, and [`skip`] has said so.
 #[must_use]
 pub fn real_bars(name: &str) -> Option<PathBuf> {
     let folder =
@@ -77,11 +162,11 @@ pub fn real_bars(name: &str) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
-    eprintln!("skipped: no real bars at {} (PLIMSOLL_DATA may name their folder)", path.display());
+    skip(&format!("no real bars at {} (PLIMSOLL_DATA may name their folder)", path.display()));
     None
 }
 
-/// Settings of a run of a few seconds over a short synthetic market.
+/// The settings of a run that takes a few seconds over a short synthetic market.
 pub const SHORT: [&str; 14] = [
     "--threads",
     "1",
@@ -99,7 +184,7 @@ pub const SHORT: [&str; 14] = [
     "run.evaluation_interval_steps=1000",
 ];
 
-/// `train` with the settings of [`SHORT`] and some more.
+/// The arguments of `train` with the settings of [`SHORT`] and more after them.
 #[must_use]
 pub fn short_train<'a>(more: &[&'a str]) -> Vec<&'a str> {
     ["train"].into_iter().chain(SHORT).chain(more.iter().copied()).collect()

@@ -1,11 +1,11 @@
-"""Trains several seeds and prints each result with the spread: what one seed found may be luck.
+"""Trains several seeds and prints each result with the spread, because one seed alone may have had chance on its side.
 
     python3 tests/seeds.py --seeds 5 --out runs/seeds -- --steps 48000
     python3 tests/seeds.py --seeds 5 --out runs/noise -- --set synthetic.predictable_fraction=0
     python3 tests/seeds.py --seeds 5 --out runs/cartpole -- --set run.environment=cartpole
 
-What stands after `--` goes to `plimsoll train`. Seeds that have a summary already are not trained again; those that
-were interrupted go on.
+The arguments after `--` go to `plimsoll train`. Seeds that have a summary are not trained again, and interrupted seeds
+go on.
 """
 
 import argparse
@@ -19,7 +19,7 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument("--seeds", type=int, default=5)
 parser.add_argument("--out", type=pathlib.Path, required=True)
 parser.add_argument("--program", default="target/release/plimsoll")
-parser.add_argument("more", nargs="*", help="settings of the run")
+parser.add_argument("more", nargs="*", help="arguments of plimsoll train")
 args = parser.parse_args()
 
 

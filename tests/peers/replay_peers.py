@@ -1,17 +1,17 @@
-"""The work of `plimsoll bench replay` through other replays, one JSON line a row.
+"""Does the work of `plimsoll bench replay` with other replays and prints one JSON line per row.
 
     python3 -m venv .peers && .peers/bin/pip install torch==2.11.0 torchrl==0.13.3 tensordict==0.13.0 cpprb \
         stable-baselines3 gymnasium numpy
     .peers/bin/python tests/peers/replay_peers.py --peer cpprb --capacity 100000
 
-`plimsoll bench replay --peers` calls it by itself, in turn with its own rows. Observations are 817 f32, the next
-observation 817 more; draws are prioritized with alpha 0.6 and beta 0.4 (Stable-Baselines3: uniform, sample only);
-observations and next observations are delivered as torch tensors; a sample counts together with its update of the
-priorities. One thread. Figures are medians of repeats.
+`plimsoll bench replay --peers` runs this script in turn with its own rows. An observation is 817 f32, and the next
+observation 817 more. Sampling is prioritized with alpha 0.6 and beta 0.4; Stable-Baselines3 samples uniformly and has
+no priorities to update. Observations and next observations are delivered as torch tensors. A sample is timed together
+with its update of the priorities. Everything runs on one thread, and each figure is the median of several repeats.
 
 Peers: cpprb, torchrl (a tensor in memory), torchrl-memmap (a file in --folder), sb3.
-Rows: sample_32, sample_256, sample_1024 and insert_256, insert_1 (transitions/s), bytes (a transition),
-checkpoint (s, of the whole replay), latency (of sample + update at 256: median_ms, p99_ms, p999_ms; the value is
+Rows: sample_32, sample_256, sample_1024, insert_256 and insert_1 (transitions/s), bytes (per transition), checkpoint
+(seconds for the whole replay), latency (of a sample of 256 with its update: median_ms, p99_ms, p999_ms; the value is
 p99 / median).
 """
 
@@ -41,7 +41,7 @@ def resident_bytes():
 
 
 def steps(np, n, seed):
-    """n transitions as columns; the observations drift as feature rows do."""
+    """n transitions as columns, whose observations drift as feature rows do."""
     rng = np.random.default_rng(seed)
     walk = np.cumsum(rng.normal(0, 0.05, (n + 1, WIDTH)), axis=0, dtype=np.float32)
     np.tanh(walk, out=walk)
@@ -90,7 +90,7 @@ class Cpprb:
 
 
 class CpprbShared(Cpprb):
-    """The same with next observations shared: half the bytes, a little slower."""
+    """cpprb with next observations shared, which halves the bytes and is a little slower."""
 
     def __init__(self, capacity, folder):
         super().__init__(capacity, folder, shared=True)
@@ -139,14 +139,14 @@ class TorchRl:
 
 
 class TorchRlMemmap(TorchRl):
-    """The same with its storage in a mapped file."""
+    """TorchRL with its storage in a mapped file."""
 
     def __init__(self, capacity, folder):
         super().__init__(capacity, folder, mapped=True)
 
 
 class Sb3:
-    """Stable-Baselines3's ReplayBuffer: uniform, so a sample has no update."""
+    """Stable-Baselines3's ReplayBuffer, which samples uniformly, so there are no priorities to update."""
 
     def __init__(self, capacity, folder):
         import numpy
@@ -193,14 +193,14 @@ def median(values):
 
 
 class Bench:
-    """A peer filled to its capacity, and its rows."""
+    """A peer filled to its capacity, and the rows that it is measured by."""
 
     def __init__(self, args, folder):
         import numpy
 
         self.args, self.folder, self.np = args, folder, numpy
         self.columns = steps(numpy, 8192, args.seed)
-        # What importing takes is not the replay's: a first small one imports all there is to import.
+        # The bytes that imports take are not the replay's, so a first small replay imports everything.
         PEERS[args.peer](256, folder)
         before = resident_bytes()
         self.peer = PEERS[args.peer](args.capacity, folder)
@@ -217,7 +217,7 @@ class Bench:
         self.offset = 0
 
     def rate(self, work, n):
-        """n a second of work() over half a second, the median of the repeats after one that warms up."""
+        """n times the calls of work() per second, as the median of the repeats that follow one to warm up."""
         rates = []
         for _ in range(self.args.repeats + 1):
             began, calls = time.perf_counter(), 0
@@ -271,11 +271,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", choices=sorted(PEERS), required=True)
     parser.add_argument("--capacity", type=int, default=100_000)
-    parser.add_argument("--rows", default=",".join(ROWS), help="which, with commas between them")
+    parser.add_argument("--rows", default=",".join(ROWS), help="names of rows, separated by commas")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=0.5, help="of a repeat")
-    parser.add_argument("--batches", type=int, default=2000, help="whose latency is measured")
-    parser.add_argument("--folder", default=tempfile.gettempdir(), help="where files go; they are removed")
+    parser.add_argument("--seconds", type=float, default=0.5, help="seconds per repeat")
+    parser.add_argument("--batches", type=int, default=2000, help="batches whose latency is measured")
+    parser.add_argument("--folder", default=tempfile.gettempdir(), help="folder for files, which are removed at the end")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     folder = tempfile.mkdtemp(prefix="replay-peers-", dir=args.folder)

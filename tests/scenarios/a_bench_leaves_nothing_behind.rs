@@ -1,10 +1,8 @@
-//! A bench works in a folder of its own, which goes with it: at its end and on Ctrl-C.
+//! A bench works in a folder of its own and removes it at its end, and on Ctrl-C too.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
-use tests::{plimsoll, run_well};
+use tests::{interrupt, run_well, start, wait_until};
 
 fn n_entries(folder: &Path) -> usize {
     std::fs::read_dir(folder).unwrap().count()
@@ -18,14 +16,8 @@ fn done_or_interrupted_its_folder_is_gone() {
     assert_eq!(n_entries(folder.path()), 0);
 
     let endless = [&bench[..], &["1000"]].concat();
-    let mut child = plimsoll(folder.path(), &endless).stderr(Stdio::null()).spawn().unwrap();
-    let began = Instant::now();
-    while n_entries(folder.path()) == 0 {
-        assert!(began.elapsed() < Duration::from_secs(120), "the bench makes its folder");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(sent.success());
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let mut bench = start(folder.path(), &endless);
+    wait_until(&mut bench, || n_entries(folder.path()) > 0);
+    assert_eq!(interrupt(bench), Some(130));
     assert_eq!(n_entries(folder.path()), 0);
 }

@@ -1,18 +1,16 @@
-//! A mapped run at a memory limit near the smallest that was planned for it, killed and resumed under the same memory limit: it ends, stays
-//! under it, and its result is that of the run that never stopped, whatever steps were refused on the way.
-
-use std::process::Stdio;
-use std::time::{Duration, Instant};
+//! A mapped run near the smallest memory limit that was planned for it, killed and resumed under the same limit, ends
+//! and stays under the limit. Its result is that of the run that never stopped, whichever steps were refused on the way.
 
 use tests::control_group::ControlGroup;
-use tests::{plimsoll, run_well, short_train, summary};
+use tests::{kill, n_metric_rows, plimsoll, read_json, run_well, short_train, start, summary, wait_until};
 
 const MIB: u64 = 1 << 20;
-/// What the control group allows beyond the memory limit: what the kernel charges to a group and no process holds.
+/// The control group allows this much more than the memory limit, because the kernel charges a group for bytes that no
+/// process holds.
 const BESIDE_BYTES: u64 = 16 * MIB;
-/// How far above the smallest planned memory limit the run is held.
+/// The run gets this much more than the smallest memory limit that was planned.
 const ABOVE_BYTES: u64 = 8 * MIB;
-/// The micro-batch is fixed: a step that is refused may be made again with a smaller one, whose last bits differ.
+/// The micro-batch is fixed: a refused step may be made again with a smaller one, which rounds differently.
 const WORK: [&str; 12] = [
     "--set",
     "agent.micro_batch=16",
@@ -35,40 +33,31 @@ fn killed_near_its_smallest_limit_it_is_resumed_under_it() {
     plan[0] = "plan";
     plan.extend(["--json", "plan.json"]);
     run_well(folder.path(), &plan);
-    let plan: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(folder.path().join("plan.json")).unwrap()).unwrap();
-    let line = plan["smallest_line_bytes"].as_u64().unwrap() + ABOVE_BYTES;
+    let plan = read_json(&folder.path().join("plan.json"));
+    let limit = plan["smallest_line_bytes"].as_u64().unwrap() + ABOVE_BYTES;
 
-    let text = line.to_string();
-    let under = |out| short_train(&[&WORK[..], &["--memory", &text, "--out", out]].concat());
+    let memory = limit.to_string();
+    let under = |out| short_train(&[&WORK[..], &["--memory", &memory, "--out", out]].concat());
     run_well(folder.path(), &under("whole"));
-    let mut child = plimsoll(folder.path(), &under("killed")).stderr(Stdio::null()).spawn().unwrap();
-    let out = folder.path().join("killed");
-    let rows = || std::fs::read_to_string(out.join("metrics.jsonl")).map_or(0, |text| text.lines().count());
-    let began = Instant::now();
-    while rows() < 120 {
-        assert!(child.try_wait().unwrap().is_none(), "the run ended by itself");
-        assert!(began.elapsed() < Duration::from_secs(300), "the run does not go on");
-        std::thread::yield_now();
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
+    let mut killed = start(folder.path(), &under("killed"));
+    wait_until(&mut killed, || n_metric_rows(&folder.path().join("killed")) >= 120);
+    kill(killed);
 
     let resume = plimsoll(folder.path(), &["train", "--resume", "killed"]);
-    let group = ControlGroup::new("mapped", line + BESIDE_BYTES);
+    let group = ControlGroup::new("mapped", limit + BESIDE_BYTES);
     let output = match &group {
         Some(group) => group.run(&resume),
         None => run_well(folder.path(), &["train", "--resume", "killed"]),
     };
     let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(group.map_or(0, |group| group.n_killed()), 0, "killed at a memory limit of {line}: {said}");
-    assert!(output.status.success(), "at a memory limit of {line}: {said}");
+    assert_eq!(group.map_or(0, |group| group.n_killed()), 0, "killed at a memory limit of {limit}: {said}");
+    assert!(output.status.success(), "at a memory limit of {limit}: {said}");
     let [whole, killed] = ["whole", "killed"].map(|out| summary(&folder.path().join(out)));
     for run in [&whole, &killed] {
         let peak = run["peak_resident_bytes"].as_u64().unwrap();
-        assert_eq!(run["limit_bytes"].as_u64().unwrap(), line);
-        eprintln!("limit {} MiB, peak {} MiB, {}", line / MIB, peak / MIB, run["step_config"]);
-        assert!(peak <= line, "a peak of {peak} passes the memory limit of {line}");
+        assert_eq!(run["limit_bytes"].as_u64().unwrap(), limit);
+        eprintln!("limit {} MiB, peak {} MiB, {}", limit / MIB, peak / MIB, run["step_config"]);
+        assert!(peak <= limit, "a peak of {peak} passes the memory limit of {limit}");
     }
     assert_eq!(killed["weights_sha256"], whole["weights_sha256"]);
 }

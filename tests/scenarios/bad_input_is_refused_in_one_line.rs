@@ -1,4 +1,4 @@
-//! Bad input: one clear line, status 2, nothing begun.
+//! Bad input is refused in one clear line with status 2, before anything is begun.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use tests::run;
 
 const HEADER: &str = "timestamp,open,high,low,close,volume\n";
 
-/// The program refuses `arguments` with status 2 and one line that holds each of `words`.
+/// Checks that the program refuses `arguments` with status 2, and that its last line holds each of `words`.
 fn check(folder: &Path, arguments: &[&str], words: &[&str]) {
     let output = run(folder, arguments);
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -99,8 +99,8 @@ fn what_cannot_be_is_refused_at_once() {
     check(&["bench", "replay", "--folder", &nowhere], &[&nowhere, "No such file"]);
     let json = format!("{nowhere}/figures.json");
     check(&["bench", "replay", "--json", &json], &[&json, "no folder"]);
-    for line in ["0", "-5", "100.5", "50,NaN"] {
-        check(&["bench", "memory", "--limits", line], &["--limits", "percent of the unmanaged peak"]);
+    for limits in ["0", "-5", "100.5", "50,NaN"] {
+        check(&["bench", "memory", "--limits", limits], &["--limits", "percent of the unmanaged peak"]);
     }
 }
 

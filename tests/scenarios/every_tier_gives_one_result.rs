@@ -1,20 +1,20 @@
-//! Rows of the replay and of the market hot, compressed or mapped, batches drawn when they are needed or a step ahead: one
-//! result to the bit, and a mapped run that was killed goes on from the file.
+//! Hot, compressed and mapped rows give one result to the bit, and so do batches gathered when they are needed or a step
+//! ahead. A mapped run that was killed goes on from its file to the same result.
 
 use std::path::Path;
-use std::process::Stdio;
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tests::{plimsoll, run_well, short_train, summary};
+use tests::{
+    kill, n_metric_rows, read_json, run_well, short_train, start, summary, wait_until, weights_sha256,
+};
 
-/// Steps of a run whose ring wraps: of each stream some chunks are full, and the oldest are gone.
+/// So many steps that the ring wraps: some chunks of each stream are full, and the oldest are gone.
 const STEPS: &str = "4800";
 const CAPACITY: u64 = 2000;
-/// In order, when a run that is to be killed is: rows of metrics, of about 200.
+/// The rows of metrics, of about 200, at which a run is killed.
 const KILLS: [usize; 3] = [60, 110, 160];
 
-/// Nothing that can go down stays hot.
+/// The arguments of a run that moves every chunk it can to `tier`.
 fn all_in<'a>(tier: &'a str, prefetch: &'a str, out: &'a str) -> Vec<&'a str> {
     let settings = [
         tier,
@@ -29,37 +29,23 @@ fn all_in<'a>(tier: &'a str, prefetch: &'a str, out: &'a str) -> Vec<&'a str> {
     short_train(&[&settings[..], &["--steps", STEPS, "--out", out]].concat())
 }
 
-fn weights(out: &Path) -> String {
-    summary(out)["weights_sha256"].as_str().unwrap().to_owned()
-}
-
-fn rows(out: &Path) -> usize {
-    std::fs::read_to_string(out.join("metrics.jsonl")).map_or(0, |text| text.lines().count())
-}
-
-/// What `plimsoll replay inspect` finds in a run whose ring has wrapped.
+/// What `plimsoll replay inspect` finds in a run whose ring has to have wrapped.
 fn inspected(folder: &Path, out: &str) -> Value {
     run_well(folder, &["replay", "inspect", out, "--json", "inspected.json"]);
-    let json: Value = serde_json::from_slice(&std::fs::read(folder.join("inspected.json")).unwrap()).unwrap();
+    let json = read_json(&folder.join("inspected.json"));
     assert_eq!(json["n_transitions"], CAPACITY);
     assert!(json["n_inserted"].as_u64().unwrap() > 2 * CAPACITY, "{}", json["n_inserted"]);
     json
 }
 
-/// Kills a run with these arguments at each of [`KILLS`], resuming it between, and lets it end.
+/// Starts a run, kills it at each of [`KILLS`], resumes it each time, and lets it end.
 fn kill_and_resume(folder: &Path, arguments: &[&str], out: &str) {
     let resume = ["train", "--resume", out];
-    for (kill, n_rows) in KILLS.into_iter().enumerate() {
-        let arguments = if kill == 0 { arguments } else { &resume };
-        let mut child = plimsoll(folder, arguments).stderr(Stdio::null()).spawn().unwrap();
-        let began = Instant::now();
-        while rows(&folder.join(out)) < n_rows {
-            assert!(child.try_wait().unwrap().is_none(), "the run ended by itself");
-            assert!(began.elapsed() < Duration::from_secs(300), "the run does not go on");
-            std::thread::yield_now();
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
+    for (attempt, n_rows) in KILLS.into_iter().enumerate() {
+        let arguments = if attempt == 0 { arguments } else { &resume };
+        let mut process = start(folder, arguments);
+        wait_until(&mut process, || n_metric_rows(&folder.join(out)) >= n_rows);
+        kill(process);
     }
     run_well(folder, &resume);
 }
@@ -67,7 +53,7 @@ fn kill_and_resume(folder: &Path, arguments: &[&str], out: &str) {
 #[test]
 fn hot_compressed_and_mapped_give_one_sha_and_so_does_a_mapped_run_that_was_killed() {
     let folder = tempfile::tempdir().unwrap();
-    let of = |out: &str| weights(&folder.path().join(out));
+    let of = |out: &str| weights_sha256(&folder.path().join(out));
     for tier in ["hot", "compressed", "mapped"] {
         run_well(folder.path(), &all_in(&format!("replay.tier={tier}"), "replay.prefetch=off", tier));
     }
@@ -78,7 +64,7 @@ fn hot_compressed_and_mapped_give_one_sha_and_so_does_a_mapped_run_that_was_kill
     assert_eq!((bytes(&hot, "compressed"), bytes(&hot, "mapped")), (Some(0), None));
     let compressed = inspected(folder.path(), "compressed");
     assert_eq!((bytes(&compressed, "mapped"), &compressed["files"]), (None, &Value::Array(Vec::new())));
-    // A full chunk of transitions and one of each environment's local rows.
+    // At least a full chunk of transitions, and one of each environment's local rows.
     assert!(bytes(&compressed, "compressed") > Some(3 * 1024), "{}", compressed["tier_bytes"]);
     let mapped = inspected(folder.path(), "mapped");
     let [replay, streams] = [0, 1].map(|file| {
@@ -104,7 +90,7 @@ fn hot_compressed_and_mapped_give_one_sha_and_so_does_a_mapped_run_that_was_kill
 #[test]
 fn batches_gathered_ahead_or_at_once_give_one_sha_and_so_does_a_mapped_run_that_was_killed() {
     let folder = tempfile::tempdir().unwrap();
-    let of = |out: &str| weights(&folder.path().join(out));
+    let of = |out: &str| weights_sha256(&folder.path().join(out));
     run_well(folder.path(), &all_in("replay.tier=mapped", "replay.prefetch=ahead", "ahead"));
     run_well(folder.path(), &all_in("replay.tier=compressed", "replay.prefetch=synchronous", "synchronous"));
     assert_eq!(of("ahead"), of("synchronous"));

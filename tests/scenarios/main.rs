@@ -1,4 +1,4 @@
-//! Scenarios: the program as its users run it, each file named after what it proves.
+//! Scenarios run the program as its users do. Each file is named after the promise that it proves.
 #![allow(clippy::unwrap_used, reason = "a scenario fails where a step of it fails")]
 
 mod a_bench_leaves_nothing_behind;

@@ -1,5 +1,5 @@
-//! A flipped bit in the rows of a run's replay: `verify` names it, and a run that is resumed says so when it first draws
-//! from that chunk, learns from no row of it, and goes on with the rest.
+//! When a bit of a run's replay file is flipped, `verify` names it. A resumed run says so when it first samples from that
+//! chunk, learns from no row of it, and goes on with the rest.
 
 use std::fs;
 
@@ -16,7 +16,7 @@ fn a_flipped_bit_is_named_by_verify_and_by_the_run_that_meets_it() {
 
     let path = folder.path().join("out/replay.plr");
     let entry = *ChunkReader::open(&path).unwrap().index().chunk(0, 0).unwrap();
-    assert_eq!(entry.n_rows, 1024, "the first transitions are a full chunk, which every batch draws from");
+    assert_eq!(entry.n_rows, 1024, "the first transitions are a full chunk, which every batch samples from");
     let byte = entry.offset + 64 + u64::from(entry.stored_bytes) / 2;
     let mut bytes = fs::read(&path).unwrap();
     bytes[byte as usize] ^= 1 << 5;

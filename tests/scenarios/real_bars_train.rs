@@ -1,4 +1,4 @@
-//! Real bars train; bars that cannot be used are refused with the way out.
+//! The program trains on real bars. Bars that it cannot use are refused with the setting that helps.
 
 use tests::{real_bars, run, run_well, short_train, summary};
 
@@ -34,7 +34,7 @@ fn several_instruments_train_together() {
 }
 
 #[test]
-fn bars_with_mixed_dates_are_refused_with_the_way_out() {
+fn bars_with_mixed_dates_are_refused_with_the_setting_that_helps() {
     let Some(path) = real_bars("nq_30m_mixed_dates.csv") else { return };
     let path = path.to_str().unwrap();
     let folder = tempfile::tempdir().unwrap();

@@ -1,18 +1,18 @@
-//! The killer test: every k-th allocation of learner steps is refused through a whole run, and the weights are those of
-//! the undisturbed run.
+//! When every k-th allocation of learner steps is refused through a whole run, the weights are those of the undisturbed
+//! run.
 
 use tests::{run_well, short_train, summary};
 
 const STEPS: &str = "1500";
-/// One micro-batch: policies of activations give the same bits, other sizes do not.
-const ONE_SIZE: [&str; 4] = ["--set", "memory.smallest_micro_batch=32", "--steps", STEPS];
+/// The micro-batch is fixed: every activation mode gives the same bits, but another micro-batch rounds differently.
+const ONE_MICRO_BATCH: [&str; 4] = ["--set", "memory.smallest_micro_batch=32", "--steps", STEPS];
 
 #[test]
 fn every_kth_refused_the_weights_are_those_of_the_undisturbed_run() {
     let folder = tempfile::tempdir().unwrap();
     let train = |out: &str, every: &str| {
         let setting = format!("memory.refuse_every={every}");
-        let mut arguments = short_train(&ONE_SIZE);
+        let mut arguments = short_train(&ONE_MICRO_BATCH);
         arguments.extend(["--set", &setting, "--out", out]);
         run_well(folder.path(), &arguments);
         summary(&folder.path().join(out))

@@ -1,25 +1,26 @@
-//! A run leaves what its users rely on.
+//! A finished run leaves the files and the numbers that its users rely on.
 
 use tests::{plimsoll, run, run_well, short_train, summary};
 
-const KEYS: [&str; 17] = [
+/// The keys of a managed run's summary that hold a number.
+const NUMBERS: [&str; 17] = [
     "seed",
     "environment_steps",
     "learner_steps",
     "wall_seconds",
     "samples_per_second",
+    "samples_per_processor_second",
     "limit_bytes",
     "peak_resident_bytes",
     "peak_counted_bytes",
+    "counted_bytes",
+    "resident_bytes",
     "residual_bytes",
     "denied_allocations",
     "steps_retried",
     "collections",
     "leaks",
-    "replay",
-    "weights_sha256",
-    "test",
-    "data_identity",
+    "alerts",
 ];
 
 #[test]
@@ -28,9 +29,19 @@ fn a_market_run_leaves_config_metrics_checkpoint_report_and_summary() {
     run_well(folder.path(), &short_train(&["--steps", "1200", "--out", "out", "--memory", "4GiB"]));
     let out = folder.path().join("out");
     let summary = summary(&out);
-    for key in KEYS {
-        assert!(summary.get(key).is_some(), "{key}");
+    for key in NUMBERS {
+        assert!(summary[key].is_number(), "{key}: {}", summary[key]);
     }
+    for key in ["transitions", "bytes_per_transition"] {
+        assert!(summary["replay"][key].as_f64() > Some(0.0), "{key}: {}", summary["replay"][key]);
+    }
+    let sha256 = summary["weights_sha256"].as_str().unwrap();
+    assert!(sha256.len() == 64 && sha256.chars().all(|digit| digit.is_ascii_hexdigit()), "{sha256}");
+    assert!(
+        summary["data_identity"].as_str().is_some_and(|identity| !identity.is_empty()),
+        "{}",
+        summary["data_identity"]
+    );
     assert!(summary["environment_steps"].as_u64().unwrap() >= 1200);
     assert!(summary["learner_steps"].as_u64().unwrap() > 20);
     assert_eq!(summary["limit_bytes"], 4u64 << 30);
@@ -44,7 +55,7 @@ fn a_market_run_leaves_config_metrics_checkpoint_report_and_summary() {
     let page = std::fs::read_to_string(out.join("report.html")).unwrap();
     assert!(
         page.contains("<svg") && !page.contains("http://") && !page.contains("https://"),
-        "a page without a network"
+        "the report needs no network"
     );
     let rows = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap();
     assert!(rows.lines().count() > 20);
@@ -54,16 +65,16 @@ fn a_market_run_leaves_config_metrics_checkpoint_report_and_summary() {
         assert!(out.join("checkpoint").join(name).is_file(), "{name}");
     }
 
-    // The resolved configuration is a configuration, and a folder that holds a run is not written over.
+    // The resolved configuration can be read again, and a folder that holds a run is not written over.
     run_well(folder.path(), &["config", "--config", "out/config.toml"]);
     let again = run(folder.path(), &short_train(&["--steps", "1200", "--out", "out"]));
     assert_eq!(again.status.code(), Some(2));
 
-    // Judged again, the agent is as good as its report says.
+    // Evaluated again, the agent is as good as its summary says.
     run_well(folder.path(), &["evaluate", "--run", "out", "--json", "again.json"]);
-    let judged: serde_json::Value =
+    let evaluated: serde_json::Value =
         serde_json::from_slice(&std::fs::read(folder.path().join("again.json")).unwrap()).unwrap();
-    assert_eq!(judged["agent"], summary["test"]["agent"]);
+    assert_eq!(evaluated["agent"], summary["test"]["agent"]);
 }
 
 #[test]

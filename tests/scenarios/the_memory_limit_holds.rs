@@ -1,15 +1,16 @@
-//! The memory limit holds: under a real control group a few MiB above it nothing is killed, from the smallest memory limit that was
-//! planned to far more than is needed; below that the run is refused before anything is loaded.
+//! The memory limit holds. In a real control group a few MiB above it the kernel kills nothing, from the smallest limit
+//! that was planned to far more than is needed. Below the smallest the run is refused before it loads anything.
 
 use std::path::Path;
 
 use tests::control_group::ControlGroup;
-use tests::{plimsoll, run, run_well, summary};
+use tests::{plimsoll, read_json, run, run_well, summary};
 
 const MIB: u64 = 1 << 20;
-/// What the control group allows beyond the memory limit: what the kernel charges to a group and no process holds.
+/// The control group allows this much more than the memory limit, because the kernel charges a group for bytes that no
+/// process holds.
 const BESIDE_BYTES: u64 = 16 * MIB;
-const N_LINES: u64 = 12;
+const N_LIMITS: u64 = 12;
 
 const WORK: [&str; 18] = [
     "--threads",
@@ -36,11 +37,9 @@ fn work<'a>(command: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
     command.iter().chain(&WORK).chain(more).copied().collect()
 }
 
-fn planned(folder: &Path) -> u64 {
+fn smallest_limit(folder: &Path) -> u64 {
     run_well(folder, &work(&["plan", "--json", "plan.json"], &[]));
-    let plan: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(folder.join("plan.json")).unwrap()).unwrap();
-    plan["smallest_line_bytes"].as_u64().unwrap()
+    read_json(&folder.join("plan.json"))["smallest_line_bytes"].as_u64().unwrap()
 }
 
 #[test]
@@ -49,27 +48,26 @@ fn at_every_limit_from_the_planned_minimum_the_run_ends_and_stays_under_it() {
     if ControlGroup::new("probe", 1 << 30).is_none() {
         return;
     }
-    let smallest = planned(folder.path());
+    let smallest = smallest_limit(folder.path());
     run_well(folder.path(), &work(&["train", "--out", "usual"], &["--set", "memory.managed=false"]));
     let usual = summary(&folder.path().join("usual"))["peak_resident_bytes"].as_u64().unwrap();
     let largest = 2 * usual;
     assert!(smallest < usual, "{smallest} {usual}");
-    for i in 0..N_LINES {
-        // Evenly apart in ratio, so that most are low.
-        let share = i as f64 / (N_LINES - 1) as f64;
-        let line = (smallest as f64 * (largest as f64 / smallest as f64).powf(share)) as u64;
-        let group = ControlGroup::new(&format!("line-{i}"), line + BESIDE_BYTES).unwrap();
-        let (line_text, out) = (line.to_string(), format!("line-{i}"));
-        let arguments = work(&["train", "--memory", &line_text, "--out", &out], &[]);
+    for i in 0..N_LIMITS {
+        // The limits are evenly apart in ratio, so that most of them are low.
+        let share = i as f64 / (N_LIMITS - 1) as f64;
+        let limit = (smallest as f64 * (largest as f64 / smallest as f64).powf(share)) as u64;
+        let group = ControlGroup::new(&format!("limit-{i}"), limit + BESIDE_BYTES).unwrap();
+        let (memory, out) = (limit.to_string(), format!("limit-{i}"));
+        let arguments = work(&["train", "--memory", &memory, "--out", &out], &[]);
         let output = group.run(&plimsoll(folder.path(), &arguments));
         let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(group.n_killed(), 0, "killed at a memory limit of {line}: {said}");
-        assert!(output.status.success(), "{} at a memory limit of {line}: {said}", output.status);
+        assert_eq!(group.n_killed(), 0, "killed at a memory limit of {limit}: {said}");
+        assert!(output.status.success(), "{} at a memory limit of {limit}: {said}", output.status);
         let summary = summary(&folder.path().join(&out));
         let peak = summary["peak_resident_bytes"].as_u64().unwrap();
-        let limit = summary["limit_bytes"].as_u64().unwrap();
         eprintln!("limit {:>5} MiB, peak {:>5} MiB, {}", limit / MIB, peak / MIB, summary["step_config"]);
-        assert_eq!(limit, line);
+        assert_eq!(summary["limit_bytes"], limit);
         assert!(peak <= limit, "a peak of {peak} passes the memory limit of {limit}");
     }
 }
@@ -77,8 +75,8 @@ fn at_every_limit_from_the_planned_minimum_the_run_ends_and_stays_under_it() {
 #[test]
 fn a_mebibyte_under_the_planned_minimum_it_is_refused_before_anything_is_loaded() {
     let folder = tempfile::tempdir().unwrap();
-    let line = (planned(folder.path()) - MIB).to_string();
-    let refused = run(folder.path(), &work(&["train", "--memory", &line, "--out", "refused"], &[]));
+    let memory = (smallest_limit(folder.path()) - MIB).to_string();
+    let refused = run(folder.path(), &work(&["train", "--memory", &memory, "--out", "refused"], &[]));
     let said = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(3), "{said}");
     assert!(said.contains("the smallest that can is") && said.contains("optimizer: two moments"), "{said}");
@@ -87,20 +85,20 @@ fn a_mebibyte_under_the_planned_minimum_it_is_refused_before_anything_is_loaded(
 }
 
 #[test]
-fn nonsense_lines_are_answered_clearly() {
+fn a_nonsense_limit_is_answered_clearly() {
     let folder = tempfile::tempdir().unwrap();
-    for (line, answer) in [
+    for (memory, answer) in [
         ("0", "leaves no memory at all"),
         ("-1GiB", "is negative"),
         ("12parsecs", "`parsecs` is not a unit of bytes"),
         ("200%", "is out of range"),
         ("4000TiB", "that this machine or its control group allows"),
     ] {
-        let output = run(folder.path(), &["train", "--memory", line, "--out", "nonsense"]);
+        let output = run(folder.path(), &["train", "--memory", memory, "--out", "nonsense"]);
         let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{line}: {said}");
-        assert_eq!(said.trim().lines().count(), 1, "{line}: {said}");
-        assert!(said.contains(answer) && said.contains("memory.limit"), "{line}: {said}");
+        assert_eq!(output.status.code(), Some(2), "{memory}: {said}");
+        assert_eq!(said.trim().lines().count(), 1, "{memory}: {said}");
+        assert!(said.contains(answer) && said.contains("memory.limit"), "{memory}: {said}");
     }
     let tiny = run(folder.path(), &["train", "--memory", "1", "--out", "tiny"]);
     assert_eq!(tiny.status.code(), Some(3));

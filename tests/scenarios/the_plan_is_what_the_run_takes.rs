@@ -1,10 +1,11 @@
-//! The plan of a run predicts its peak: within 5 % where the networks were measured, within 25 % where nothing was run.
+//! The plan of a run predicts its peak of resident memory: within 5 % where the networks are measured, and within 25 %
+//! where nothing is run.
 
 use std::path::Path;
 
-use tests::{run_well, summary};
+use tests::{read_json, run_well, summary};
 
-/// Embedders on and off, batches of 32, 128 and 512, replays of 10,000 and of a million.
+/// Embedders on and off, batches of 32, 128 and 512, and replays of 10,000 and of a million transitions.
 const CONFIGURATIONS: [(&str, &[&str]); 6] = [
     ("full-32-10k", &["embedders.preset=full", "agent.batch=32", "replay.capacity=10000"]),
     ("full-128-1m", &["embedders.preset=full", "agent.batch=128", "replay.capacity=1000000"]),
@@ -14,13 +15,11 @@ const CONFIGURATIONS: [(&str, &[&str]); 6] = [
     ("none-512-1m", &["run.environment=cartpole", "agent.batch=512", "replay.capacity=1000000"]),
 ];
 
-fn planned(folder: &Path, mode: &str, settings: &[&str]) -> f64 {
+fn planned_peak_bytes(folder: &Path, mode: &str, settings: &[&str]) -> f64 {
     let mut arguments = vec!["plan", "--mode", mode, "--json", "plan.json"];
     arguments.extend_from_slice(settings);
     run_well(folder, &arguments);
-    let plan: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(folder.join("plan.json")).unwrap()).unwrap();
-    plan["peak_bytes"].as_f64().unwrap()
+    read_json(&folder.join("plan.json"))["peak_bytes"].as_f64().unwrap()
 }
 
 #[test]
@@ -28,15 +27,18 @@ fn measured_within_5_percent_and_static_within_25() {
     let folder = tempfile::tempdir().unwrap();
     for (name, sets) in CONFIGURATIONS {
         let is_market = !name.starts_with("none");
-        // Two learner steps and more of each batch, a hundred of the small networks.
+        // At least two learner steps with each batch; a hundred with the small networks.
         let batch: f64 = name.split('-').nth(1).and_then(|batch| batch.parse().ok()).unwrap();
-        let (steps, pace) = if is_market { ("2208", batch / 100.0) } else { ("2600", batch / 6.0) };
-        let pace = format!("agent.samples_per_insert={pace}");
+        let (steps, samples_per_insert) =
+            if is_market { ("2208", batch / 100.0) } else { ("2600", batch / 6.0) };
+        let pace = format!("agent.samples_per_insert={samples_per_insert}");
         let mut settings = vec!["--threads", "1", "--steps", steps, "--set", &pace];
         settings.extend(["--set", "agent.learning_starts=2000", "--set", "synthetic.days=60"]);
         settings.extend(sets.iter().flat_map(|set| ["--set", set]));
-        let (measured, estimated) =
-            (planned(folder.path(), "measured", &settings), planned(folder.path(), "static", &settings));
+        let (measured, estimated) = (
+            planned_peak_bytes(folder.path(), "measured", &settings),
+            planned_peak_bytes(folder.path(), "static", &settings),
+        );
         let mut arguments = vec!["train", "--out", name];
         arguments.extend_from_slice(&settings);
         run_well(folder.path(), &arguments);
