@@ -52,12 +52,10 @@ enum Command {
     Train(train::TrainArgs),
     Evaluate(evaluate::EvaluateArgs),
     Features(features::FeaturesArgs),
-    /// What a configuration will cost in bytes, part by part, and what fits the memory limit.
     Plan(plan::PlanArgs),
     /// Look at a replay file: what it holds, and whether it is what was written.
     #[command(subcommand)]
     Replay(replay::ReplayCommand),
-    /// Print the resolved configuration with its comments.
     Config(settings::ConfigArgs),
     /// Measure this program.
     #[command(subcommand)]
@@ -69,7 +67,6 @@ enum Command {
 #[derive(Debug, Subcommand)]
 enum BenchCommand {
     Train(crate::bench::BenchTrainArgs),
-    /// The managed way against the usual one, and what a lower memory limit costs.
     Memory(crate::bench::BenchMemoryArgs),
     Replay(crate::bench::BenchReplayArgs),
 }

@@ -26,45 +26,64 @@ pub(super) struct SettingsArgs {
     /// Environment steps of the run [run.environment_steps].
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub(super) steps: Option<String>,
-    /// The source of all chance in the run [run.seed].
-    #[arg(long, value_name = "N", allow_hyphen_values = true)]
-    pub(super) seed: Option<String>,
     /// Threads that compute; 0: all cores [run.threads].
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub(super) threads: Option<String>,
     /// Where tensors live: auto, cpu or cuda:N [run.device].
     #[arg(long, value_name = "DEVICE")]
     pub(super) device: Option<String>,
+}
+
+/// The settings of a command that begins a run.
+#[derive(Debug, Clone, Args)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// The source of all chance in the run [run.seed].
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    seed: Option<String>,
     /// The run's folder [run.out; default: a new one under runs/].
     #[arg(long, value_name = "DIR")]
-    pub(super) out: Option<PathBuf>,
+    out: Option<PathBuf>,
+}
+
+impl RunArgs {
+    /// The resolved configuration.
+    pub(super) fn load(&self) -> Result<Config> {
+        self.load_over(self.settings.config.clone())
+    }
+
+    /// The resolved configuration over another file of settings.
+    pub(super) fn load_over(&self, file: Option<PathBuf>) -> Result<Config> {
+        let mut more: Vec<String> = self.seed.iter().map(|seed| format!("run.seed={seed}")).collect();
+        more.extend(self.out.iter().map(|out| format!("run.out={}", quoted(&out.to_string_lossy()))));
+        self.settings.load_with(file, more)
+    }
 }
 
 impl SettingsArgs {
     /// The resolved configuration.
     pub(super) fn load(&self) -> Result<Config> {
-        self.load_over(self.config.clone())
+        self.load_with(self.config.clone(), Vec::new())
     }
 
-    /// The resolved configuration over another file of settings.
-    pub(super) fn load_over(&self, file: Option<PathBuf>) -> Result<Config> {
+    /// The resolved configuration over `file`, with `more` sets at the end.
+    fn load_with(&self, file: Option<PathBuf>, more: Vec<String>) -> Result<Config> {
         let mut sets = self.set.clone();
-        let path = |path: &PathBuf| quoted(&path.to_string_lossy());
         if !self.data.is_empty() {
-            let files: Vec<String> = self.data.iter().map(path).collect();
+            let files: Vec<String> = self.data.iter().map(|path| quoted(&path.to_string_lossy())).collect();
             sets.push(format!("data.files=[{}]", files.join(", ")));
         }
-        sets.extend(self.out.as_ref().map(|out| format!("run.out={}", path(out))));
         let words = [
             ("memory.limit", &self.memory),
             ("run.environment_steps", &self.steps),
-            ("run.seed", &self.seed),
             ("run.threads", &self.threads),
             ("run.device", &self.device),
         ];
         for (key, value) in words {
             sets.extend(value.as_ref().map(|value| format!("{key}={value}")));
         }
+        sets.extend(more);
         let config = Config::load(file.as_deref(), &sets)?;
         config.changes().iter().for_each(|change| say_detail(change));
         Ok(config)
@@ -78,5 +97,5 @@ impl SettingsArgs {
 )]
 pub(super) struct ConfigArgs {
     #[command(flatten)]
-    pub(super) settings: SettingsArgs,
+    pub(super) settings: RunArgs,
 }

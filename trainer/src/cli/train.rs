@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 
-use crate::cli::settings::SettingsArgs;
+use crate::cli::settings::RunArgs;
 use crate::config::Config;
 use crate::console::{say, say_always};
 use crate::error::{Error, Result};
@@ -31,7 +31,7 @@ use crate::train::{TrainRequest, train};
 )]
 pub(super) struct TrainArgs {
     #[command(flatten)]
-    settings: SettingsArgs,
+    settings: RunArgs,
     /// Goes on with the run in this folder.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "out"])]
     resume: Option<PathBuf>,
@@ -67,14 +67,14 @@ pub(super) fn run(args: &TrainArgs) -> Result<Ended> {
     for file in &mut config.data.files {
         *file = std::path::absolute(&*file).map_err(Error::io(&*file))?;
     }
-    let order = TrainRequest {
+    let request = TrainRequest {
         config,
         resume: args.resume.clone(),
         command_line: std::env::args().collect::<Vec<_>>().join(" "),
         runtime: memsys::libtorch::open()?,
         stop,
     };
-    train(order, &say)
+    train(request, &say)
 }
 
 /// Whether the files of bars are there: before libtorch is loaded, a network built, or a folder made.
