@@ -86,7 +86,7 @@ impl MarketEnvironment {
             }
         }
         if episode_bars == 0 {
-            return fault("environment.episode_bars", "an episode needs at least 1 bar".to_owned());
+            return fault("account.episode_bars", "an episode needs at least 1 bar".to_owned());
         }
         let Some(instrument) = ranges.iter().position(|range| !range.is_empty()) else {
             return fault("data", "no instrument has enough bars for a decision".to_owned());
