@@ -1,25 +1,52 @@
-//! The settings of whichever agent a run has. A new agent adds a variant here and a file beside itself.
+//! Whichever agent a run has: its settings, and what is built from them. A new agent adds a variant here and a folder
+//! of its own; nothing else names it.
 
+use std::sync::Arc;
+
+use buffers::frames::Dataset;
 use memsys::settings::{Check, Section};
-use serde::{Deserialize, Serialize};
+use tch::Device;
 
-use crate::dqn::settings::DqnSettings;
+use crate::agent::{Agent, Policy};
+use crate::context::{AgentContext, Algorithm, ObservationKind};
+use crate::dqn::settings::{DqnSettings, PrecisionChoice};
+use crate::dqn::{Actor, DqnConfig, Learner, Network};
+use crate::error::Result;
+use crate::exploration::ExplorationPlan;
 
-/// What an agent learns by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Algorithm {
-    /// Deep Q-learning.
-    Dqn,
+/// An agent that can be built.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum AgentConfig {
+    /// A DQN.
+    Dqn(DqnConfig),
 }
 
-/// How an agent's observations are made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ObservationKind {
-    /// Windows over a market's bars, and an account.
-    Market,
-    /// Only the environment's local numbers.
-    Plain,
+impl AgentConfig {
+    /// What acts. It holds no weights.
+    #[must_use]
+    pub fn policy(&self) -> Arc<dyn Policy> {
+        match self {
+            Self::Dqn(config) => Arc::new(Actor::new(Network::new(config))),
+        }
+    }
+
+    /// What learns, over the streams of `dataset`.
+    ///
+    /// # Errors
+    /// Where libtorch refuses the memory.
+    pub fn agent(&self, dataset: Arc<Dataset>, device: Device) -> Result<Box<dyn Agent>> {
+        match self {
+            Self::Dqn(config) => Ok(Box::new(Learner::new(*config, Network::new(config), dataset, device)?)),
+        }
+    }
+
+    /// The algorithm's name, as a report has it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Dqn(_) => "DQN",
+        }
+    }
 }
 
 /// The settings of one agent.
@@ -59,6 +86,30 @@ impl AgentSettings {
                 learning_starts: dqn.learning_starts,
                 samples_per_insert: dqn.samples_per_insert,
             },
+        }
+    }
+
+    /// The agent that they describe in a run.
+    #[must_use]
+    pub fn resolve(&self, context: &AgentContext) -> AgentConfig {
+        match self {
+            Self::Dqn(dqn) => AgentConfig::Dqn(dqn.resolve(context)),
+        }
+    }
+
+    /// Whether the precision that they ask for is computed on a GPU alone.
+    #[must_use]
+    pub fn needs_gpu(&self) -> bool {
+        match self {
+            Self::Dqn(dqn) => dqn.precision == PrecisionChoice::F16,
+        }
+    }
+
+    /// How the agent explores in a run of `environment_steps`.
+    #[must_use]
+    pub fn exploration(&self, environment_steps: u64, seed: u64) -> ExplorationPlan {
+        match self {
+            Self::Dqn(dqn) => dqn.exploration(environment_steps, seed),
         }
     }
 

@@ -1,10 +1,14 @@
 //! Settings of a DQN agent: the network's heads, the update, the pace of learning, and exploration.
 
 use documented::{Documented, DocumentedFields};
+use embedders::Dropout;
 use memsys::settings::{Check, Settings, above, above_up_to};
 use serde::{Deserialize, Serialize};
 
-use crate::settings::Algorithm;
+use crate::dqn::config::{Body, DqnConfig, TargetUpdate};
+use crate::exploration::{EpsilonSchedule, ExplorationPlan};
+use crate::context::{AgentContext, Algorithm, ObservationKind};
+use crate::update::Precision;
 
 /// The numbers that matrix products are computed in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,6 +114,58 @@ impl Default for DqnSettings {
 }
 
 impl DqnSettings {
+    /// The DQN that they describe in a run.
+    #[must_use]
+    pub fn resolve(&self, context: &AgentContext) -> DqnConfig {
+        DqnConfig {
+            body: match context.observations {
+                ObservationKind::Plain => Body::Plain,
+                ObservationKind::Market => Body::Market {
+                    preset: context.embedders.preset,
+                    dropout: match context.embedders.dropout {
+                        Dropout::Fraction(fraction) => Some(fraction),
+                        Dropout::Preset => None,
+                    },
+                },
+            },
+            hidden: self.hidden as i64,
+            n_actions: context.n_actions as i64,
+            local_width: context.local_width as i64,
+            double: self.double,
+            dueling: self.dueling,
+            learning_rate: self.learning_rate,
+            max_gradient_norm: self.max_gradient_norm,
+            target_update: match self.target_update {
+                TargetUpdateChoice::Periodic => TargetUpdate::Periodic { interval: self.target_interval },
+                TargetUpdateChoice::Soft => TargetUpdate::Soft { tau: self.target_tau },
+            },
+            reward_scale: self.reward_scale,
+            batch: self.batch as i64,
+            precision: match self.precision {
+                PrecisionChoice::F32 => Precision::F32,
+                PrecisionChoice::Bf16 => Precision::Bf16,
+                PrecisionChoice::F16 => Precision::F16,
+            },
+            offload_gradients: context.offload_gradients,
+            seed: context.seed,
+        }
+    }
+
+    /// How it explores in a run of `environment_steps`.
+    #[must_use]
+    pub fn exploration(&self, environment_steps: u64, seed: u64) -> ExplorationPlan {
+        ExplorationPlan {
+            epsilon: EpsilonSchedule {
+                start: self.epsilon_start,
+                end: self.epsilon_end,
+                falls_over: (self.epsilon_fraction * environment_steps as f64) as u64,
+            },
+            mean_hold: self.exploration_hold,
+            random_environment_steps: self.learning_starts as u64,
+            seed,
+        }
+    }
+
     /// The defaults of a plain environment, such as CartPole.
     #[must_use]
     pub fn plain() -> Self {

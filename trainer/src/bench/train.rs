@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use agents::dqn::{Actor, EpsilonSchedule, Learner, Network, TargetUpdate};
-use agents::embedding_cache::embed_range;
+use agents::Agent;
+use agents::exploration::{EpsilonSchedule, ExplorationPlan};
 use buffers::frames::Dataset;
 use buffers::replay::Batch;
 use clap::Args;
@@ -28,7 +28,7 @@ use crate::envs::market::MarketEnvironment;
 use crate::error::{Error, Result};
 use crate::market::dataset::{Market, prepare};
 use crate::resolve::{Parts, resolve_on, threads};
-use crate::run::actor_loop::{ActorLoop, ExplorationPlan, Observation, observe};
+use crate::run::actor_loop::{ActorLoop, Observation, observe};
 use crate::run::evaluation::plain_views;
 use crate::run::learner_loop::{LearnerLoop, LearningOptions};
 
@@ -170,17 +170,16 @@ fn environment_steps(parts: &Parts, market: &Market, n_repeats: usize) -> Result
 }
 
 /// A learner loop whose replay holds random play.
-pub(super) fn filled(parts: &Parts, market: &Market, learner: Learner) -> Result<LearnerLoop> {
+pub(super) fn filled(parts: &Parts, market: &Market, agent: Box<dyn Agent>) -> Result<LearnerLoop> {
     let environments = vec![market_environment(parts, market)?; parts.run.n_environments];
-    let dqn = parts.agent;
-    let weights = Weights::zeros(Network::new(&dqn).layout(), Device::Cpu)?;
+    let policy = parts.agent.policy();
+    let weights = Weights::zeros(policy.layout(), Device::Cpu)?;
     let epsilon = EpsilonSchedule { start: 1.0, end: 1.0, falls_over: 0 };
     let random = ExplorationPlan { epsilon, mean_hold: 1, random_environment_steps: u64::MAX, seed: 1 };
     let dataset = Arc::clone(&market.dataset);
-    let mut actor =
-        ActorLoop::new(environments, Arc::clone(&dataset), Network::new(&dqn), Device::Cpu, random);
+    let mut actor = ActorLoop::new(environments, Arc::clone(&dataset), policy, Device::Cpu, random);
     let steps = StepRunner::fixed(parts.learning.pace.micro_batch);
-    let mut learner = learner_loop(parts, learner, steps, dataset, &actor.seen(), 2)?;
+    let mut learner = learner_loop(parts, agent, steps, dataset, &actor.seen(), 2)?;
     while learner.replay().len() < 20_000 {
         learner.take(&actor.advance(&weights)?)?;
     }
@@ -189,7 +188,7 @@ pub(super) fn filled(parts: &Parts, market: &Market, learner: Learner) -> Result
 
 fn learner_loop(
     parts: &Parts,
-    learner: Learner,
+    agent: Box<dyn Agent>,
     steps: StepRunner,
     dataset: Arc<Dataset>,
     observations: &[Observation],
@@ -197,50 +196,43 @@ fn learner_loop(
 ) -> Result<LearnerLoop> {
     let options = LearningOptions { seed, ..parts.learning.clone() };
     let activations = parts.memory.activations(ActivationMode::Keep);
-    LearnerLoop::new(options, learner, steps, activations, dataset, observations)
+    LearnerLoop::new(options, agent, steps, activations, dataset, observations)
 }
 
-fn learning(parts: &Parts, market: &Market, preset: &str, n_repeats: usize) -> Result<Vec<Value>> {
-    let dqn = parts.agent;
-    let learner =
-        |config| Learner::new(config, Network::new(&config), Arc::clone(&market.dataset), Device::Cpu);
-    let mut plain = filled(parts, market, learner(dqn)?.without_kept_embeddings())?;
+/// Target interval of a learner whose target never changes while it is measured: all its embeddings are cached.
+const ENDLESS: &str = "agent.target_interval=1000000000000";
+
+fn learning(args: &BenchTrainArgs, market: &Market, preset: Preset, n_repeats: usize) -> Result<Vec<Value>> {
+    let parts = configuration(args, preset, &[])?;
+    let agent = |parts: &Parts| parts.agent.agent(Arc::clone(&market.dataset), Device::Cpu);
+    let mut without = agent(&parts)?;
+    without.disable_caches();
+    let mut plain = filled(&parts, market, without)?;
     let plain_seconds = median_seconds(n_repeats, || plain.learn(0))?;
 
     // With all embeddings at hand, and what making them costs.
-    let endless =
-        agents::dqn::DqnConfig { target_update: TargetUpdate::Periodic { interval: u64::MAX }, ..dqn };
-    let mut kept = filled(parts, market, learner(endless)?)?;
+    let endless = configuration(args, preset, &[ENDLESS])?;
+    let mut kept = filled(&endless, market, agent(&endless)?)?;
     let mut rng = Pcg64Mcg::seed_from_u64(3);
-    let batch: Batch = kept.replay().sample(parts.learning.pace.batch, 0.4, &mut rng)?;
-    let kept_seconds = median_seconds(n_repeats, || {
-        Ok(kept.learner_mut().step(&batch, parts.learning.pace.micro_batch)?)
-    })?;
-    let n_timed = if preset == "full" { 512 } else { 8_192 };
+    let pace = parts.learning.pace;
+    let batch: Batch = kept.replay().sample(pace.batch, 0.4, &mut rng)?;
+    let kept_seconds =
+        median_seconds(n_repeats, || Ok(kept.agent_mut().step(&batch, pace.micro_batch)?))?;
+    let n_timed = if preset == Preset::Full { 512 } else { 8_192 };
     let first = market.splits[0].train.start.next_multiple_of(64);
-    let network = Network::new(&dqn);
-    let weights = Weights::initial(network.layout(), 1, Device::Cpu)?;
-    let fill_seconds = median_seconds(1, || {
-        Ok(embed_range(
-            network.embedders().expect("a market network embeds"),
-            &weights,
-            &market.dataset,
-            0,
-            first..first + n_timed,
-        )?)
-    })?;
+    let policy = parts.agent.policy();
+    let weights = Weights::initial(policy.layout(), 1, Device::Cpu)?;
+    let fill_seconds =
+        median_seconds(1, || Ok(policy.embed_range(&weights, &market.dataset, 0, first..first + n_timed)?))?;
     let n_positions: usize = market.splits.iter().map(|split| split.train.len()).sum();
-    let interval = match dqn.target_update {
-        TargetUpdate::Periodic { interval } => interval as f64,
-        TargetUpdate::Soft { .. } => 1.0,
-    };
+    // Every position is embedded once in a target interval.
+    let interval = target_interval(args, preset)?;
     let amortised = kept_seconds + fill_seconds / n_timed as f64 * n_positions as f64 / interval;
-    let samples = parts.learning.pace.batch as f64;
-    let best = samples / amortised.min(plain_seconds);
+    let (name, samples) = (preset.word(), pace.batch as f64);
     Ok(vec![
-        row(&format!("{preset}: learner, embeddings kept for {interval} steps"), best, "samples/s"),
-        row(&format!("{preset}: learner, plain"), samples / plain_seconds, "samples/s"),
-        row(&format!("{preset}: positions embedded in blocks"), n_timed as f64 / fill_seconds, "positions/s"),
+        row(&format!("{name}: learner, embeddings kept for {interval} steps"), samples / amortised, "samples/s"),
+        row(&format!("{name}: learner, plain"), samples / plain_seconds, "samples/s"),
+        row(&format!("{name}: positions embedded in blocks"), n_timed as f64 / fill_seconds, "positions/s"),
     ])
 }
 

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use agents::dqn::{Actor, Network};
 use clap::Args;
 
 use crate::atomic_file;
@@ -14,7 +13,7 @@ use crate::market::dataset::prepare;
 use crate::memory;
 use crate::report::summary::{spread, test_json};
 use crate::resolve::resolve;
-use crate::run::checkpoint;
+use crate::run::checkpoint::{self, BEST, ONLINE};
 use crate::run::config::EnvironmentKind;
 use crate::run::evaluation::{Evaluator, TestResult, weights_of};
 use crate::run::folder::RunFolder;
@@ -74,10 +73,13 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
             Evaluator::Market(Box::new(market))
         }
     };
-    let network = Network::new(&parts.agent);
-    let weights = weights_of(&network, tensors.best.as_ref().unwrap_or(&tensors.online), parts.device)?;
-    let actor = Actor::new(Network::new(&parts.agent));
-    let test = evaluator.test(&network, &weights, &actor, parts.run.seed)?;
+    let policy = parts.agent.policy();
+    let flat = tensors.get(BEST).or_else(|| tensors.get(ONLINE)).ok_or_else(|| Error::File {
+        path: saved,
+        problem: "the checkpoint is damaged: it holds no weights".to_owned(),
+    })?;
+    let weights = weights_of(&*policy, flat, parts.device)?;
+    let test = evaluator.test(&*policy, &weights, parts.run.seed)?;
     print(&table(&test));
     atomic_file::write_json(args.json.as_deref(), &test_json(&test))
 }

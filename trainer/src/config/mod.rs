@@ -17,7 +17,8 @@
 
 use std::path::Path;
 
-use agents::settings::{AgentSettings, Algorithm, ObservationKind};
+use agents::context::{Algorithm, ObservationKind};
+use agents::settings::AgentSettings;
 use buffers::replay::ReplaySettings;
 use embedders::EmbedderSettings;
 use memsys::settings::Section;

@@ -7,20 +7,19 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use agents::dqn::{Actor, Body, DqnConfig, Learner, Network};
-use agents::embedding_cache::{BLOCK, embed_range};
+use agents::embedding_cache::BLOCK;
+use agents::{Agent, Policy};
 use buffers::frames::{Dataset, FrameStream, Instrument, ObservationRef};
 use buffers::replay::{Batch, Replay, ReplayOptions, StoreOptions, Transition};
-use embedders::Fused;
 use memsys::ledger::budget;
 use memsys::nn::activations;
 use memsys::nn::activations::ActivationMode;
+use memsys::nn::parameters::Weights;
 use memsys::os::probe;
 use memsys::step::cost::{ModeCost, StepConfig, StepCosts};
 use memsys::{ledger, libtorch};
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
-use tch::Device;
 
 use crate::error::Result;
 use crate::market::dataset::views;
@@ -85,7 +84,7 @@ impl DryRun {
 
 /// One forward and backward pass of a micro-batch, after one that makes its kernels and code resident.
 fn dry_run(
-    learner: &mut Learner,
+    agent: &mut dyn Agent,
     replay: &Replay,
     options: &activations::Options,
     size: usize,
@@ -94,7 +93,7 @@ fn dry_run(
     let mut pass = || -> Result<f64> {
         let _activations = activations::enter(options)?;
         let began = Instant::now();
-        learner.dry_run(&batch, size)?;
+        agent.dry_run(&batch, size)?;
         Ok(began.elapsed().as_secs_f64() * 1e6)
     };
     budget::begin_anew();
@@ -116,11 +115,13 @@ fn dry_run(
 /// # Errors
 /// Where libtorch refuses a call; memory among its reasons.
 pub fn profile(parts: &Parts, limit_bytes: u64) -> Result<MemoryProfile> {
-    let (memory, dqn, device) = (&parts.memory, &parts.agent, parts.device);
-    let dataset = stand_in(dqn);
-    let mut learner =
-        Learner::new(*dqn, Network::new(dqn), Arc::clone(&dataset), device)?.without_kept_embeddings();
-    let replay = filled(dqn, &dataset)?;
+    let memory = &parts.memory;
+    let local_width = parts.learning.replay.local_width;
+    let dataset = stand_in(parts.work.is_market, local_width);
+    let policy = parts.agent.policy();
+    let mut agent = parts.agent.agent(Arc::clone(&dataset), parts.device)?;
+    agent.disable_caches();
+    let replay = filled(local_width, &dataset)?;
     let mut rng = Pcg64Mcg::seed_from_u64(0);
 
     let (smallest, largest) = (memory.smallest_micro_batch, memory.largest_micro_batch);
@@ -129,12 +130,12 @@ pub fn profile(parts: &Parts, limit_bytes: u64) -> Result<MemoryProfile> {
     let (mut scratch_bytes, mut dry_run_bytes, mut untouched_fraction) = (0, 0, 0.0);
     // The first pass makes kernels and code resident.
     let warm: Batch = replay.sample(sizes[1], 0.4, &mut rng)?;
-    learner.dry_run(&warm, 1)?;
-    let of_batch = batch_bytes(&warm) * dqn.batch as u64 / sizes[1] as u64;
+    agent.dry_run(&warm, 1)?;
+    let of_batch = batch_bytes(&warm) * memory.batch as u64 / sizes[1] as u64;
     drop(warm);
     for mode in memory.modes.clone() {
         let options = memory.activations(mode);
-        let mut measure = |size: usize| -> Result<DryRun> { dry_run(&mut learner, &replay, &options, size) };
+        let mut measure = |size: usize| -> Result<DryRun> { dry_run(&mut *agent, &replay, &options, size) };
         let (small, large) = (measure(sizes[0])?, measure(sizes[1])?);
         scratch_bytes = scratch_bytes.max(small.uncounted_bytes).max(large.uncounted_bytes);
         dry_run_bytes = dry_run_bytes.max(large.peak_bytes);
@@ -159,15 +160,15 @@ pub fn profile(parts: &Parts, limit_bytes: u64) -> Result<MemoryProfile> {
         && probe::resident_bytes()? + bytes + bytes / 8 <= limit_bytes
         && largest > sizes[1]
     {
-        let rehearsed = dry_run(&mut learner, &replay, &memory.activations(ActivationMode::Keep), largest)?;
-        scratch_bytes = scratch_bytes.max(rehearsed.uncounted_bytes);
-        untouched_fraction = rehearsed.untouched_fraction();
-        costs.measured.push((preferred, rehearsed.peak_bytes + of_batch));
+        let measured = dry_run(&mut *agent, &replay, &memory.activations(ActivationMode::Keep), largest)?;
+        scratch_bytes = scratch_bytes.max(measured.uncounted_bytes);
+        untouched_fraction = measured.untouched_fraction();
+        costs.measured.push((preferred, measured.peak_bytes + of_batch));
     }
-    let acting_bytes = peak_of(|| act(parts.work.n_environments, dqn, &dataset, &learner, device))?;
-    let evaluation_bytes = peak_of(|| evaluate(dqn, &dataset, &learner))?;
-    let flat_bytes = learner.network().layout().flat_bytes();
-    drop((learner, replay, dataset));
+    let acting_bytes = peak_of(|| act(parts, &*policy, agent.online(), &dataset))?;
+    let evaluation_bytes = peak_of(|| evaluate(&*policy, agent.online(), &dataset))?;
+    let flat_bytes = policy.layout().flat_bytes();
+    drop((agent, replay, dataset));
     budget::collect(u64::MAX);
     memsys::os::trim_heap();
     let base_bytes = uncounted_bytes(probe::resident_bytes()?);
@@ -177,7 +178,7 @@ pub fn profile(parts: &Parts, limit_bytes: u64) -> Result<MemoryProfile> {
         untouched_fraction,
         is_measured: true,
         own_bytes: 5 * flat_bytes + dry_run_bytes,
-        local_width: dqn.local_width as usize,
+        local_width,
         flat_bytes,
         costs,
         batch_bytes: of_batch,
@@ -191,23 +192,16 @@ pub fn profile(parts: &Parts, limit_bytes: u64) -> Result<MemoryProfile> {
 /// # Errors
 /// Where the process's memory cannot be read.
 pub fn estimate(parts: &Parts) -> Result<MemoryProfile> {
-    let (memory, dqn) = (&parts.memory, &parts.agent);
+    let (memory, policy) = (&parts.memory, parts.agent.policy());
     let (smallest, largest) = (memory.smallest_micro_batch, memory.largest_micro_batch);
-    let network = Network::new(dqn);
-    let own_bytes = dqn.local_width as u64 * 4;
-    let (activations, observation_bytes) = match dqn.body {
-        Body::Market { preset, dropout } => {
-            let bytes = Fused::activation_bytes(&preset.widths().with_dropout(dropout));
-            (bytes, views().iter().map(|view| view.n_numbers() as u64 * 4).sum())
-        }
-        // Two layers and a head, each with its input and its gradient.
-        Body::Plain => {
-            let kept = 6 * 4 * dqn.hidden as u64 + own_bytes;
-            (embedders::market::fused::ActivationBytes { kept, evaluated: kept / 3 }, own_bytes)
-        }
+    let local_width = parts.learning.replay.local_width;
+    let activations = policy.activation_bytes();
+    let (observation_bytes, first_use_bytes) = if parts.work.is_market {
+        (views().iter().map(|view| view.n_numbers() as u64 * 4).sum(), FIRST_USE_BYTES)
+    } else {
+        (local_width as u64 * 4, FIRST_USE_OF_LAYERS_BYTES)
     };
-    let first_use_bytes = if dqn.body == Body::Plain { FIRST_USE_OF_LAYERS_BYTES } else { FIRST_USE_BYTES };
-    let base_bytes = 2.0 * observation_bytes as f64 * dqn.batch as f64;
+    let base_bytes = 2.0 * observation_bytes as f64 * memory.batch as f64;
     let cost = |mode: ActivationMode| {
         let share = match mode {
             ActivationMode::Keep => 1.0,
@@ -223,9 +217,9 @@ pub fn estimate(parts: &Parts) -> Result<MemoryProfile> {
         scratch_bytes: 0,
         untouched_fraction: 0.0,
         is_measured: false,
-        own_bytes: 5 * network.layout().flat_bytes() + 8 * activations.kept,
-        local_width: dqn.local_width as usize,
-        flat_bytes: network.layout().flat_bytes(),
+        own_bytes: 5 * policy.layout().flat_bytes() + 8 * activations.kept,
+        local_width,
+        flat_bytes: policy.layout().flat_bytes(),
         costs: StepCosts { smallest, largest, costs, measured: Vec::new() },
         batch_bytes: base_bytes as u64,
         acting_bytes: (activations.evaluated + observation_bytes) * parts.work.n_environments as u64,
@@ -245,32 +239,17 @@ fn peak_of(work: impl FnOnce() -> Result<()>) -> Result<u64> {
     Ok(ledger::peak_tensor_bytes() - before)
 }
 
-fn act(
-    n_environments: usize,
-    dqn: &DqnConfig,
-    dataset: &Dataset,
-    learner: &Learner,
-    device: Device,
-) -> Result<()> {
-    let seen =
-        Observation { instrument: 0, t: FIRST_STEP as u32, local: vec![0.0; dqn.local_width as usize] };
-    let seen = vec![seen; n_environments];
-    Actor::new(Network::new(dqn)).greedy(learner.online(), &observe(dataset, &seen, device)?)?;
+fn act(parts: &Parts, policy: &dyn Policy, weights: &Weights, dataset: &Dataset) -> Result<()> {
+    let local = vec![0.0; parts.learning.replay.local_width];
+    let observation = Observation { instrument: 0, t: FIRST_STEP as u32, local };
+    let observations = vec![observation; parts.work.n_environments];
+    policy.greedy(weights, &observe(dataset, &observations, parts.device)?)?;
     Ok(())
 }
 
-fn evaluate(dqn: &DqnConfig, dataset: &Dataset, learner: &Learner) -> Result<()> {
-    match dqn.body {
-        Body::Market { .. } => {
-            embed_range(
-                learner.network().embedders().expect("a market network embeds"),
-                learner.online(),
-                dataset,
-                0,
-                FIRST_STEP..N_STEPS,
-            )?;
-        }
-        Body::Plain => {}
+fn evaluate(policy: &dyn Policy, weights: &Weights, dataset: &Dataset) -> Result<()> {
+    if dataset.n_instruments() > 0 {
+        policy.embed_range(weights, dataset, 0, FIRST_STEP..N_STEPS)?;
     }
     Ok(())
 }
@@ -281,9 +260,9 @@ fn batch_bytes(batch: &Batch) -> u64 {
     tensors.chain(columns).map(|tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64).sum()
 }
 
-fn stand_in(dqn: &DqnConfig) -> Arc<Dataset> {
-    if dqn.body == Body::Plain {
-        return Arc::new(Dataset::new(plain_views(dqn.local_width as usize), Vec::new()));
+fn stand_in(is_market: bool, local_width: usize) -> Arc<Dataset> {
+    if !is_market {
+        return Arc::new(Dataset::new(plain_views(local_width), Vec::new()));
     }
     let views = views();
     let stream = |width: usize| {
@@ -299,8 +278,7 @@ fn stand_in(dqn: &DqnConfig) -> Arc<Dataset> {
     Arc::new(Dataset::new(views, vec![Instrument { streams, slow_row, first_step: FIRST_STEP }]))
 }
 
-fn filled(dqn: &DqnConfig, dataset: &Arc<Dataset>) -> Result<Replay> {
-    let local_width = dqn.local_width as usize;
+fn filled(local_width: usize, dataset: &Arc<Dataset>) -> Result<Replay> {
     let options = ReplayOptions {
         capacity_transitions: 64,
         priority_exponent: 0.6,

@@ -8,7 +8,8 @@ mod memory;
 mod replay;
 mod run;
 
-use agents::dqn::DqnConfig;
+use agents::exploration::ExplorationPlan;
+use agents::settings::AgentConfig;
 use memsys::libtorch::Runtime;
 use memsys::system::recommend;
 use tch::Device;
@@ -17,7 +18,6 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::market::dataset::MarketOptions;
 use crate::memory::options::{MemoryOptions, PlannedWork};
-use crate::run::actor_loop::ExplorationPlan;
 use crate::run::config::RunSettings;
 use crate::run::learner_loop::LearningOptions;
 
@@ -37,7 +37,7 @@ pub struct Parts {
     /// The bars and the account.
     pub market: MarketOptions,
     /// Network and update.
-    pub agent: DqnConfig,
+    pub agent: AgentConfig,
     /// How actions are explored.
     pub exploration: ExplorationPlan,
     /// The replay, and how often it is learned from.
@@ -65,17 +65,18 @@ pub fn resolve(config: &Config, runtime: &Runtime) -> Result<Parts> {
 /// # Errors
 /// [`crate::Error::Config`] where the device does not do what a key asks for.
 pub fn resolve_on(device: Device, config: &Config) -> Result<Parts> {
+    let agent = agent::agent_config(config, device)?;
     Ok(Parts {
         run: config.run.clone(),
         device,
         threads: run::threads(config.run.threads),
         market: market::market_options(config),
-        agent: agent::dqn_config(config, device)?,
         exploration: agent::exploration_plan(config),
         learning: replay::learning_options(config),
         memory: memory::memory_options(config),
         work: memory::planned_work(config),
         settings: memory::run_settings(config),
-        network_name: agent::network_name(config),
+        network_name: agent::network_name(config, &agent),
+        agent,
     })
 }

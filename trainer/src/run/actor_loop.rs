@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use agents::dqn::{Actor, EpsilonSchedule, Exploration, Network};
+use agents::Policy;
+use agents::exploration::{Exploration, ExplorationPlan};
 use buffers::frames::{Clock, Dataset};
 use buffers::replay::n_step::Ending;
 use memsys::nn::parameters::Weights;
@@ -64,25 +65,12 @@ pub struct ActorState<E: Environment> {
     environment_steps: u64,
 }
 
-/// How the actor explores.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct ExplorationPlan {
-    /// The share of random actions.
-    pub epsilon: EpsilonSchedule,
-    /// Steps for which a random action is held, on average.
-    pub mean_hold: u32,
-    /// Before this many environment steps every action is random.
-    pub random_environment_steps: u64,
-    /// Seed of exploration and of the environments' resets.
-    pub seed: u64,
-}
-
 /// Acts in all environments at once.
 #[derive(Debug)]
 pub struct ActorLoop<E> {
     environments: Vec<E>,
     dataset: Arc<Dataset>,
-    actor: Actor,
+    policy: Arc<dyn Policy>,
     device: Device,
     plan: ExplorationPlan,
     exploration: Exploration,
@@ -100,7 +88,7 @@ impl<E: Environment> ActorLoop<E> {
     pub fn new(
         mut environments: Vec<E>,
         dataset: Arc<Dataset>,
-        network: Network,
+        policy: Arc<dyn Policy>,
         device: Device,
         plan: ExplorationPlan,
     ) -> Self {
@@ -111,7 +99,7 @@ impl<E: Environment> ActorLoop<E> {
         Self {
             exploration: Exploration::new(environments.len(), plan.mean_hold),
             returns: vec![0.0; environments.len()],
-            actor: Actor::new(network),
+            policy,
             environments,
             dataset,
             device,
@@ -144,7 +132,7 @@ impl<E: Environment> ActorLoop<E> {
             vec![0; self.environments.len()]
         } else {
             let observations = observe(&self.dataset, &self.seen(), self.device)?;
-            self.actor.greedy(weights, &observations)?
+            self.policy.greedy(weights, &observations)?
         };
         let n_actions = self.environments[0].n_actions();
         self.exploration.explore(&mut actions, n_actions, epsilon, &mut self.rng);

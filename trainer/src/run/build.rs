@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use agents::dqn::{Actor, Learner, Network};
 use buffers::frames::Dataset;
 use memsys::nn::activations::ActivationMode;
 
@@ -61,16 +60,22 @@ where
     E: Environment + Clone + Send,
 {
     let Setting { parts, applied, folder, began, dataset, identity, evaluator } = setting;
-    let network = || Network::new(&parts.agent);
+    let policy = parts.agent.policy();
     let environments = vec![environment; parts.run.n_environments];
     let mut actor =
-        ActorLoop::new(environments, Arc::clone(&dataset), network(), parts.device, parts.exploration);
-    let mut learner = Learner::new(parts.agent, network(), Arc::clone(&dataset), parts.device)?;
+        ActorLoop::new(
+        environments,
+        Arc::clone(&dataset),
+        Arc::clone(&policy),
+        parts.device,
+        parts.exploration,
+    );
+    let mut agent = parts.agent.agent(Arc::clone(&dataset), parts.device)?;
     if !parts.memory.is_managed {
         // Copies of observations have no position under which an embedding could be kept.
-        learner = learner.without_kept_embeddings();
+        agent.disable_caches();
     }
-    let layout = learner.network().layout();
+    let layout = policy.layout();
     say(&format!("{} parameters", layout.n_parameters()));
     // The weights of the best validation and those that are tested, and the replay, are still to come.
     let growth_bytes = 2 * layout.flat_bytes() + replay_bytes(&parts);
@@ -84,7 +89,7 @@ where
     options.replay.store.file = Some(folder.replay());
     let activations = parts.memory.activations(ActivationMode::Keep);
     let mut learner =
-        LearnerLoop::new(options, learner, steps, activations, Arc::clone(&dataset), &actor.seen())?;
+        LearnerLoop::new(options, agent, steps, activations, Arc::clone(&dataset), &actor.seen())?;
 
     let mut counters = Counters { data_identity: identity, ..Counters::default() };
     let mut best = None;
@@ -107,7 +112,7 @@ where
     // Only now does the folder hold this run: nothing that the user gave can be refused any more.
     write_aside(&folder.config(), config_toml.as_bytes())?;
     let state = RunState {
-        greedy: Actor::new(network()),
+        policy: Arc::clone(&policy),
         progress: Progress::new(parts.run.environment_steps, !tells(Verbosity::Usual)),
         window: Window::new(counters.environment_steps),
         seconds_before: counters.wall_seconds,

@@ -10,6 +10,7 @@
 //!
 //! A kill between the two renames leaves the older one under `checkpoint.old`; [`find`] takes that then.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -74,18 +75,13 @@ pub struct Checkpoint<E: Environment> {
     pub tensors: Tensors,
 }
 
-/// Flat tensors: online and target weights, Adam's moments, the best weights.
-#[derive(Debug)]
-pub struct Tensors {
-    /// Online weights.
-    pub online: Tensor,
-    /// The target's weights.
-    pub target: Tensor,
-    /// Adam's two moments.
-    pub moments: [Tensor; 2],
-    /// The weights of the best validation, where there was one.
-    pub best: Option<Tensor>,
-}
+/// The flat weights of the best validation, beside the agent's own tensors.
+pub const BEST: &str = "best";
+/// The flat weights that learn, among the agent's own tensors.
+pub const ONLINE: &str = "online";
+
+/// The flat tensors of a checkpoint, by name.
+pub type Tensors = BTreeMap<String, Tensor>;
 
 /// Saves a run into `folder` (its `checkpoint/`).
 ///
@@ -105,17 +101,11 @@ pub fn save<E: Environment>(
     // Not the folders above it: a run whose folder was removed must not bring it back.
     fs::create_dir(&part).map_err(Error::io(&part))?;
     save_weights(&part.join("weights.safetensors"), learner)?;
-    let (first_moment, second_moment, _) = learner.learner().adam().state();
-    let mut tensors = vec![
-        ("online", learner.learner().online().flat()),
-        ("target", learner.learner().target().flat()),
-        ("first_moment", first_moment),
-        ("second_moment", second_moment),
-    ];
-    tensors.extend(best.map(|best| ("best", best)));
+    let mut tensors = learner.agent().tensors();
+    tensors.extend(best.map(|best| (BEST, best)));
     save_tensors(&part.join("learner.safetensors"), &tensors)?;
     save_loops(&part.join("loops.postcard"), &(actor, learner.state()))?;
-    let loss_scale = learner.learner().loss_scale().state();
+    let loss_scale = learner.agent().counters().loss_scale;
     let micro_batch = learner.steps().first().micro_batch;
     let counters = Counters { version: VERSION, loss_scale, micro_batch, ..counters.clone() };
     let text = serde_json::to_vec_pretty(&counters).map_err(|error| unreadable(&part, &error))?;
@@ -176,17 +166,12 @@ pub fn load_tensors(folder: &Path) -> Result<Tensors> {
     let path = folder.join("learner.safetensors");
     let bytes = read(&path)?;
     let file = SafeTensors::deserialize(&bytes).map_err(|error| unreadable(&path, &error))?;
-    let tensor = |name: &str| -> Result<Tensor> {
+    let tensor = |name: &str| -> Result<(String, Tensor)> {
         let view = file.tensor(name).map_err(|error| unreadable(&path, &error))?;
         let size: Vec<i64> = view.shape().iter().map(|n| *n as i64).collect();
-        Ok(Tensor::f_from_data_size(view.data(), &size, Kind::Float)?)
+        Ok((name.to_owned(), Tensor::f_from_data_size(view.data(), &size, Kind::Float)?))
     };
-    Ok(Tensors {
-        online: tensor("online")?,
-        target: tensor("target")?,
-        moments: [tensor("first_moment")?, tensor("second_moment")?],
-        best: file.names().contains(&"best").then(|| tensor("best")).transpose()?,
-    })
+    file.names().into_iter().map(tensor).collect()
 }
 
 /// Written as it is made, so that no second copy of the replay is held.
@@ -199,7 +184,7 @@ fn save_loops(path: &Path, loops: &impl Serialize) -> Result<()> {
 }
 
 fn save_weights(path: &Path, learner: &LearnerLoop) -> Result<()> {
-    let named: Vec<(&str, &Tensor)> = learner.learner().online().named().collect();
+    let named: Vec<(&str, &Tensor)> = learner.agent().online().named().collect();
     save_tensors(path, &named)
 }
 

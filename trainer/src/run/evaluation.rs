@@ -2,8 +2,7 @@
 
 use std::ops::Range;
 
-use agents::dqn::{Actor, Network};
-use agents::embedding_cache::embed_range;
+use agents::Policy;
 use buffers::frames::Dataset;
 use memsys::nn::parameters::Weights;
 use rand::SeedableRng;
@@ -74,17 +73,17 @@ impl Evaluator {
     ///
     /// # Errors
     /// Where libtorch refuses a call.
-    pub fn validate(&self, network: &Network, weights: &Weights, actor: &Actor) -> Result<Option<f64>> {
+    pub fn validate(&self, policy: &dyn Policy, weights: &Weights) -> Result<Option<f64>> {
         match self {
             Evaluator::Market(market) => {
                 if market.splits.iter().all(|split| split.validation.is_empty()) {
                     return Ok(None);
                 }
-                let backtests = agent_backtests(market, network, weights, |split| split.validation.clone())?;
+                let backtests = agent_backtests(market, policy, weights, |split| split.validation.clone())?;
                 Ok(Some(Performance::of_portfolio(&backtests).log_return))
             }
             Evaluator::CartPole { seed } => {
-                let returns = episodes(actor, weights, VALIDATION_EPISODES, *seed)?;
+                let returns = episodes(policy, weights, VALIDATION_EPISODES, *seed)?;
                 Ok(Some(returns.iter().sum::<f64>() / returns.len() as f64))
             }
         }
@@ -94,10 +93,10 @@ impl Evaluator {
     ///
     /// # Errors
     /// Where libtorch refuses a call.
-    pub fn test(&self, network: &Network, weights: &Weights, actor: &Actor, seed: u64) -> Result<TestResult> {
+    pub fn test(&self, policy: &dyn Policy, weights: &Weights, seed: u64) -> Result<TestResult> {
         match self {
             Evaluator::Market(market) => {
-                let agent = agent_backtests(market, network, weights, |split| split.test.clone())?;
+                let agent = agent_backtests(market, policy, weights, |split| split.test.clone())?;
                 Ok(TestResult::Market(MarketTest {
                     agent,
                     baselines: baselines(market, seed),
@@ -106,7 +105,7 @@ impl Evaluator {
             }
             // The validation's episodes come from `seed` itself; one more gives others.
             Evaluator::CartPole { seed } => {
-                Ok(TestResult::Episodes(episodes(actor, weights, TEST_EPISODES, seed.wrapping_add(1))?))
+                Ok(TestResult::Episodes(episodes(policy, weights, TEST_EPISODES, seed.wrapping_add(1))?))
             }
         }
     }
@@ -118,17 +117,16 @@ impl Evaluator {
 /// Where libtorch refuses a call.
 pub fn agent_backtests(
     market: &Market,
-    network: &Network,
+    policy: &dyn Policy,
     weights: &Weights,
     part: impl Fn(&Split) -> Range<usize>,
 ) -> Result<Vec<Backtest>> {
     let _no_grad = tch::no_grad_guard();
-    let embedders = network.embedders().expect("a market network embeds");
     let device = weights.flat().device();
     let ranges: Vec<Range<usize>> = market.splits.iter().map(part).collect();
     let mut embeddings = Vec::with_capacity(ranges.len());
     for (instrument, range) in (0u16..).zip(&ranges) {
-        embeddings.push(embed_range(embedders, weights, &market.dataset, instrument, range.clone())?);
+        embeddings.push(policy.embed_range(weights, &market.dataset, instrument, range.clone())?);
     }
     let mut runners: Vec<BacktestRunner> = market
         .price_series
@@ -136,7 +134,7 @@ pub fn agent_backtests(
         .zip(&ranges)
         .map(|(series, range)| BacktestRunner::new(series, range.clone(), &market.rules))
         .collect();
-    let width = embedders::EMBEDDING_WIDTH as usize;
+    let width = policy.embedding_width();
     let (mut embedding, mut local, mut asked) = (Vec::new(), Vec::new(), Vec::new());
     loop {
         embedding.clear();
@@ -156,10 +154,9 @@ pub fn agent_backtests(
         let size = [asked.len() as i64, -1];
         let embedding = Tensor::f_from_slice(&embedding)?.f_view(size)?.f_to_device(device)?;
         let local = Tensor::f_from_slice(&local)?.f_view([asked.len() as i64, ACCOUNT_WIDTH as i64])?;
-        let values = network.values_of_embedding(weights, &embedding, &local.f_to_device(device)?)?;
-        let actions = Vec::<i64>::try_from(values.f_argmax(1, false)?)?;
+        let actions = policy.greedy_of_embedding(weights, &embedding, &local.f_to_device(device)?)?;
         for (index, action) in asked.iter().zip(actions) {
-            runners[*index].act(action as usize);
+            runners[*index].act(action.into());
         }
     }
 }
@@ -187,7 +184,7 @@ fn oracle_test(market: &Market) -> Option<OracleTest> {
     Some(OracleTest { expected_log_return, backtests })
 }
 
-fn episodes(actor: &Actor, weights: &Weights, n: usize, seed: u64) -> Result<Vec<f64>> {
+fn episodes(policy: &dyn Policy, weights: &Weights, n: usize, seed: u64) -> Result<Vec<f64>> {
     let dataset = Dataset::new(plain_views(CartPole::new().local_width()), Vec::new());
     let mut rng = Pcg64Mcg::seed_from_u64(seed);
     let mut environments: Vec<CartPole> = (0..n).map(|_| CartPole::new()).collect();
@@ -203,7 +200,7 @@ fn episodes(actor: &Actor, weights: &Weights, n: usize, seed: u64) -> Result<Vec
                 Observation { instrument: 0, t: 0, local }
             })
             .collect();
-        let actions = actor.greedy(weights, &observe(&dataset, &seen, weights.flat().device())?)?;
+        let actions = policy.greedy(weights, &observe(&dataset, &seen, weights.flat().device())?)?;
         let mut kept = Vec::with_capacity(running.len());
         for (i, action) in running.iter().zip(actions) {
             let step = environments[*i].step(action.into());
@@ -224,12 +221,12 @@ pub fn plain_views(local_width: usize) -> Vec<buffers::frames::View> {
     vec![View { name: "own", length: 1, width: local_width, stride: 1, clock: Clock::Local }]
 }
 
-/// Weights for `network` that hold the flat numbers of `flat`.
+/// Weights for `policy` that hold the flat numbers of `flat`.
 ///
 /// # Errors
 /// Where the sizes differ.
-pub fn weights_of(network: &Network, flat: &Tensor, device: Device) -> Result<Weights> {
-    let mut weights = Weights::zeros(network.layout(), device)?;
+pub fn weights_of(policy: &dyn Policy, flat: &Tensor, device: Device) -> Result<Weights> {
+    let mut weights = Weights::zeros(policy.layout(), device)?;
     let _no_grad = tch::no_grad_guard();
     weights.flat_mut().f_copy_(flat)?;
     Ok(weights)

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use agents::dqn::{Learner, Outcome};
+use agents::{Agent, Outcome};
 use agents::settings::Pace;
 use buffers::frames::{Dataset, ObservationRef};
 use buffers::replay::n_step::Accumulator;
@@ -60,7 +60,7 @@ pub struct LearningOptions {
 /// Replay and learner.
 #[derive(Debug)]
 pub struct LearnerLoop {
-    learner: Learner,
+    agent: Box<dyn Agent>,
     state: LearnerState,
     options: LearningOptions,
     steps: StepRunner,
@@ -79,7 +79,7 @@ impl LearnerLoop {
     /// Where the memory limit has no room for the replay.
     pub fn new(
         options: LearningOptions,
-        learner: Learner,
+        agent: Box<dyn Agent>,
         steps: StepRunner,
         activations: activations::Options,
         dataset: Arc<Dataset>,
@@ -99,7 +99,7 @@ impl LearnerLoop {
             ahead: None,
         };
         Ok(Self {
-            learner,
+            agent,
             state,
             options,
             steps,
@@ -139,7 +139,7 @@ impl LearnerLoop {
         };
         let allowed =
             n_inserted as f64 * self.options.pace.samples_per_insert / self.options.pace.batch as f64;
-        (allowed as u64).saturating_sub(self.learner.n_steps())
+        (allowed as u64).saturating_sub(self.agent.n_steps())
     }
 
     /// One learner step. A refused attempt is made again in fewer bytes; its batch stays.
@@ -150,7 +150,7 @@ impl LearnerLoop {
         let progress = (environment_steps as f64 / self.options.environment_steps as f64).min(1.0);
         let first = self.options.importance_sampling_exponent;
         let exponent = first + (1.0 - first) * progress;
-        let Self { learner, state, steps, activations, batch_owner, activations_owner, sampled, .. } = self;
+        let Self { agent, state, steps, activations, batch_owner, activations_owner, sampled, .. } = self;
         let LearnerState { replay, rng, ahead, .. } = state;
         let (n, prefetch) = (self.options.pace.batch, self.options.prefetch);
         let mut next = None;
@@ -166,7 +166,7 @@ impl LearnerLoop {
             let _owner = activations_owner.enter();
             activations.mode = step_config.mode;
             let _activations = activations::enter(activations)?;
-            Ok(learner.step(sampled, step_config.micro_batch)?)
+            Ok(agent.step(sampled, step_config.micro_batch)?)
         };
         let outcome = if prefetch == Prefetch::Off {
             steps.step(attempt)
@@ -215,15 +215,15 @@ impl LearnerLoop {
         &self.steps
     }
 
-    /// The learner.
+    /// What learns.
     #[must_use]
-    pub fn learner(&self) -> &Learner {
-        &self.learner
+    pub fn agent(&self) -> &dyn Agent {
+        &*self.agent
     }
 
-    /// The learner, to be restored.
-    pub fn learner_mut(&mut self) -> &mut Learner {
-        &mut self.learner
+    /// The agent, to be restored.
+    pub fn agent_mut(&mut self) -> &mut dyn Agent {
+        &mut *self.agent
     }
 
     /// The replay.

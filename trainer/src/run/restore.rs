@@ -3,14 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use agents::update::UpdateCounters;
 use buffers::frames::Dataset;
-use memsys::nn::precision::LossScale;
 use tch::Tensor;
 
 use crate::envs::Environment;
 use crate::error::{Error, Result};
 use crate::run::actor_loop::ActorLoop;
-use crate::run::checkpoint::{self, Counters};
+use crate::run::checkpoint::{self, BEST, Counters};
 use crate::run::learner_loop::LearnerLoop;
 
 /// Restores counters, actor and learner from the checkpoint at `path`; returns the flat weights of the best
@@ -35,14 +35,8 @@ pub fn restore<E: Environment>(
     *counters = saved.counters;
     actor.restore(saved.actor);
     learner.restore(saved.learner, Arc::clone(dataset))?;
-    let [first_moment, second_moment] = &saved.tensors.moments;
-    let device = learner.learner().online().flat().device();
-    learner.learner_mut().restore(
-        &saved.tensors.online,
-        &saved.tensors.target,
-        [first_moment, second_moment],
-        counters.learner_steps,
-    )?;
-    learner.learner_mut().restore_loss_scale(LossScale::of_state(counters.loss_scale));
-    Ok(saved.tensors.best.map(|best| best.to_device(device)))
+    let device = learner.agent().online().flat().device();
+    let update = UpdateCounters { n_steps: counters.learner_steps, loss_scale: counters.loss_scale };
+    learner.agent_mut().restore(&saved.tensors, update)?;
+    Ok(saved.tensors.get(BEST).map(|best| best.to_device(device)))
 }

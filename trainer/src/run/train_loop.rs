@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use agents::dqn::{Actor, Network, Outcome};
+use agents::{Outcome, Policy};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use memsys::ledger::{self, Owner};
 use memsys::nn::parameters::Weights;
@@ -74,7 +74,7 @@ pub struct RunState {
     /// What the agent is judged on.
     pub evaluator: Evaluator,
     /// Greedy play for the judge.
-    pub greedy: Actor,
+    pub policy: Arc<dyn Policy>,
     /// Counters, as a checkpoint holds them.
     pub counters: Counters,
     /// The flat weights of the best validation.
@@ -171,7 +171,7 @@ where
         while self.actor.environment_steps() < n_steps {
             let vector_step = {
                 let _owner = Owner::named("run/actor").enter();
-                self.actor.advance(self.state.learner.learner().online())?
+                self.actor.advance(self.state.learner.agent().online())?
             };
             let due = self.state.take(&vector_step)?;
             if due.save || due.stop {
@@ -187,11 +187,8 @@ where
 
     fn run_concurrently(&mut self) -> Result<Ended> {
         let TrainLoop { actor, state } = self;
-        let weights = weights_of(
-            state.learner.learner().network(),
-            state.learner.learner().online().flat(),
-            state.learner.learner().online().flat().device(),
-        )?;
+        let online = state.learner.agent().online().flat();
+        let weights = weights_of(&*state.policy, online, online.device())?;
         let (to_learner, from_actor) = bounded(state.parts.run.queue_batches);
         let (publish, published) = bounded(1);
         let (request, requested) = bounded(1);
@@ -253,15 +250,15 @@ impl RunState {
         for message in from_actor {
             match message {
                 FromActor::VectorStep(vector_step) => {
-                    let n_before = self.learner.learner().n_steps();
+                    let n_before = self.learner.agent().n_steps();
                     let due = self.take(&vector_step)?;
                     stop |= due.stop;
                     if due.save || due.stop {
                         // A request that is still waiting will do.
                         let _ = request.try_send(());
                     }
-                    if self.learner.learner().n_steps() > n_before && publish.is_empty() {
-                        let _ = publish.try_send(self.learner.learner().online().snapshot()?);
+                    if self.learner.agent().n_steps() > n_before && publish.is_empty() {
+                        let _ = publish.try_send(self.learner.agent().online().snapshot()?);
                     }
                 }
                 FromActor::State(state) => {
@@ -292,7 +289,7 @@ impl RunState {
         self.counters.learner_seconds += learning.elapsed().as_secs_f64();
         self.counters.learner_processor_seconds += processor_seconds() - processor;
         self.counters.environment_steps = now;
-        self.counters.learner_steps = self.learner.learner().n_steps();
+        self.counters.learner_steps = self.learner.agent().n_steps();
 
         let run = &self.parts.run;
         let crosses = |interval: u64| before / interval != now / interval;
@@ -349,15 +346,13 @@ impl RunState {
 
     fn evaluate(&mut self) -> Result<()> {
         let _owner = Owner::named("run/evaluation").enter();
-        let learner = self.learner.learner();
-        let Some(score) = self.evaluator.validate(learner.network(), learner.online(), &self.greedy)? else {
-            return Ok(());
-        };
+        let agent = self.learner.agent();
+        let Some(score) = self.evaluator.validate(&*self.policy, agent.online())? else { return Ok(()) };
         // Of equals the later one, which has learned from more.
         if self.counters.best.is_none_or(|best| score >= best.score) {
             self.counters.best =
                 Some(BestScore { score, environment_steps: self.counters.environment_steps });
-            self.best = Some(learner.online().snapshot()?);
+            self.best = Some(agent.online().snapshot()?);
         }
         let is_market = matches!(self.evaluator, Evaluator::Market(_));
         let metrics = Metrics {
@@ -413,9 +408,7 @@ impl RunState {
     /// # Errors
     /// Where libtorch refuses the memory.
     pub fn evaluated_weights(&self) -> Result<Weights> {
-        let learner = self.learner.learner();
-        let network: &Network = learner.network();
-        let flat = self.best.as_ref().unwrap_or(learner.online().flat());
-        weights_of(network, flat, learner.online().flat().device())
+        let online = self.learner.agent().online().flat();
+        weights_of(&*self.policy, self.best.as_ref().unwrap_or(online), online.device())
     }
 }
