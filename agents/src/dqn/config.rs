@@ -2,6 +2,8 @@
 
 use embedders::Preset;
 
+use crate::update::{Precision, UpdateOptions};
+
 /// What stands before the value heads.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Body {
@@ -14,29 +16,6 @@ pub enum Body {
     },
     /// Two layers over the environment's local numbers.
     Plain,
-}
-
-/// The numbers that matrix products are computed in. Weights, sums of gradients and moments are f32 in all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Precision {
-    /// f32.
-    F32,
-    /// bf16, by autocast.
-    Bf16,
-    /// f16, by autocast, with a loss that is scaled up; on a GPU alone.
-    F16,
-}
-
-impl Precision {
-    /// The kind that is cast to, if any.
-    #[must_use]
-    pub fn kind(self) -> Option<tch::Kind> {
-        match self {
-            Self::F32 => None,
-            Self::Bf16 => Some(tch::Kind::BFloat16),
-            Self::F16 => Some(tch::Kind::Half),
-        }
-    }
 }
 
 /// How the target network follows the online one.
@@ -85,4 +64,18 @@ pub struct DqnConfig {
     pub offload_gradients: bool,
     /// Seed of the first weights and of dropout.
     pub seed: u64,
+}
+
+impl DqnConfig {
+    /// The part of it that the update step needs.
+    #[must_use]
+    pub fn update_options(&self) -> UpdateOptions {
+        UpdateOptions {
+            learning_rate: self.learning_rate,
+            max_gradient_norm: self.max_gradient_norm,
+            precision: self.precision,
+            offload_gradients: self.offload_gradients,
+            seed: self.seed,
+        }
+    }
 }

@@ -5,18 +5,13 @@ use tch::{Reduction, Tensor};
 
 use crate::error::Result;
 
-/// `y = r + discount · Q'(s', a*)`, with a* the best action by `choosing` (double DQN: the online values of s';
+/// `y = r + discount · Q'(s', a*)`, with a* the best action by `selector` (double DQN: the online values of s';
 /// else the target's own). All f32; values B × actions, the rest B. No gradient flows through it.
 ///
 /// # Errors
 /// Where shapes differ.
-pub fn bootstrapped(
-    rewards: &Tensor,
-    discounts: &Tensor,
-    choosing: &Tensor,
-    target: &Tensor,
-) -> Result<Tensor> {
-    let best = choosing.f_argmax(1, true)?;
+pub fn td_target(rewards: &Tensor, discounts: &Tensor, selector: &Tensor, target: &Tensor) -> Result<Tensor> {
+    let best = selector.f_argmax(1, true)?;
     let value = target.f_gather(1, &best, false)?.f_squeeze_dim(1)?;
     Ok(discounts.f_mul(&value)?.f_add(rewards)?)
 }
@@ -52,11 +47,11 @@ mod tests {
         let online = Tensor::from_slice(&[1f32, 3.0, 2.0]).view([1, 3]);
         let target = Tensor::from_slice(&[10f32, 20.0, 40.0]).view([1, 3]);
         let (reward, discount) = (Tensor::from_slice(&[0.5f32]), Tensor::from_slice(&[0.9f32]));
-        let double = bootstrapped(&reward, &discount, &online, &target).unwrap();
+        let double = td_target(&reward, &discount, &online, &target).unwrap();
         assert!((double.double_value(&[0]) - 18.5).abs() < 1e-5);
-        let plain = bootstrapped(&reward, &discount, &target, &target).unwrap();
+        let plain = td_target(&reward, &discount, &target, &target).unwrap();
         assert!((plain.double_value(&[0]) - 36.5).abs() < 1e-5);
-        let nothing = bootstrapped(&reward, &Tensor::from_slice(&[0f32]), &online, &target).unwrap();
+        let nothing = td_target(&reward, &Tensor::from_slice(&[0f32]), &online, &target).unwrap();
         assert_eq!(nothing.double_value(&[0]), 0.5);
     }
 

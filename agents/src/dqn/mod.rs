@@ -6,16 +6,23 @@
 //! loss = Σ w · huber(Q(s, a) − y) / Σ w                            w the importance weights
 //! ```
 //!
-//! Reading order: [`config`], [`network`], [`loss`], [`actor`], [`learner`]. [`neighbours`] computes embeddings of
-//! neighbouring positions together, for the target network and for evaluation.
+//! Reading order: [`config`], [`network`], [`loss`], [`actor`], [`learner`].
 
 pub mod actor;
 pub mod config;
+mod direct;
 pub mod learner;
 pub mod loss;
 pub mod network;
+mod target;
+#[cfg(test)]
+mod tests;
 
-pub use actor::{Actor, EpsilonSchedule, Exploration};
-pub use config::{Body, DqnConfig, Precision, TargetUpdate};
-pub use learner::{Learner, Outcome};
+pub use actor::Actor;
+pub use config::{Body, DqnConfig, TargetUpdate};
+pub use learner::Learner;
 pub use network::Network;
+
+pub use crate::agent::Outcome;
+pub use crate::exploration::{EpsilonSchedule, Exploration};
+pub use crate::update::Precision;

@@ -10,6 +10,7 @@
 //! and what the head adds depends on the account too: the two halves can be called apart.
 
 use embedders::blocks::Linear;
+use embedders::market::fused::ActivationBytes;
 use embedders::{EMBEDDING_WIDTH, Fused, Mode, Views};
 use memsys::nn::parameters::{Layout, Weights};
 use tch::Tensor;
@@ -20,6 +21,7 @@ use crate::error::Result;
 /// A network of action values. It holds no weights; they are given at each call.
 #[derive(Debug)]
 pub struct Network {
+    config: DqnConfig,
     layout: Layout,
     body: NetworkBody,
     head: Head,
@@ -73,7 +75,7 @@ impl Network {
                 Head::Last(Linear::new(&mut layout, "values", inputs, config.n_actions))
             }
         };
-        Self { layout, body, head }
+        Self { config: *config, layout, body, head }
     }
 
     /// The parameters.
@@ -88,6 +90,21 @@ impl Network {
         match &self.body {
             NetworkBody::Market(fused) => Some(fused),
             NetworkBody::Plain(_) => None,
+        }
+    }
+
+    /// Estimated bytes of activations per observation.
+    #[must_use]
+    pub fn activation_bytes(&self) -> ActivationBytes {
+        match self.config.body {
+            Body::Market { preset, dropout } => {
+                Fused::activation_bytes(&preset.widths().with_dropout(dropout))
+            }
+            Body::Plain => {
+                // Two layers and a head, each with its input and its gradient.
+                let kept = 4 * (6 * self.config.hidden + self.config.local_width) as u64;
+                ActivationBytes { kept, evaluated: kept / 3 }
+            }
         }
     }
 

@@ -1,0 +1,105 @@
+//! The target network: the weights that bootstrap, and the embeddings that they give.
+
+use std::sync::Arc;
+
+use buffers::frames::{Dataset, ObservationRef};
+use embedders::Mode;
+use memsys::ledger::Owner;
+use memsys::nn::parameters::Weights;
+use tch::{Device, Tensor};
+
+use crate::dqn::config::{Body, DqnConfig, TargetUpdate};
+use crate::dqn::network::Network;
+use crate::embedding_cache::EmbeddingCache;
+use crate::error::Result;
+
+#[derive(Debug)]
+pub(super) struct TargetNetwork {
+    update: TargetUpdate,
+    weights: Weights,
+    dataset: Arc<Dataset>,
+    /// Embeddings by position, valid until the weights change. `None` where caching them costs more than it saves.
+    embeddings: Option<EmbeddingCache>,
+}
+
+impl TargetNetwork {
+    /// Begins with the online weights.
+    pub(super) fn new(
+        config: &DqnConfig,
+        online: &Weights,
+        dataset: Arc<Dataset>,
+        device: Device,
+    ) -> Result<Self> {
+        let _owner = Owner::named("run/learner/target").enter();
+        let mut weights = Weights::zeros(online.layout(), device)?;
+        weights.copy_from(online)?;
+        let embeddings = cache_pays(config, &dataset).then(EmbeddingCache::default);
+        Ok(Self { update: config.target_update, weights, dataset, embeddings })
+    }
+
+    /// Embeds each batch anew.
+    pub(super) fn disable_cache(&mut self) {
+        self.embeddings = None;
+    }
+
+    #[cfg(test)]
+    pub(super) fn has_cache(&self) -> bool {
+        self.embeddings.is_some()
+    }
+
+    /// `Q'(s, ·)`, B × actions, of observations and where they lie.
+    pub(super) fn values(
+        &mut self,
+        network: &Network,
+        observations: &[Tensor],
+        observation_refs: &[ObservationRef],
+    ) -> Result<Tensor> {
+        let (Some(cache), Some(embedders)) = (&mut self.embeddings, network.embedders()) else {
+            return network.values(&self.weights, observations, Mode::Evaluate);
+        };
+        let embedding = cache.embed(embedders, &self.weights, &self.dataset, observation_refs)?;
+        let local = &observations[observations.len() - 1];
+        let local = local.f_reshape([observation_refs.len() as i64, -1])?;
+        network.values_of_embedding(&self.weights, &embedding, &local)
+    }
+
+    /// Follows the online weights, after learner step `n_steps`.
+    pub(super) fn update_target(&mut self, online: &Weights, n_steps: u64) -> Result<()> {
+        match self.update {
+            TargetUpdate::Periodic { interval } if n_steps.is_multiple_of(interval) => {
+                self.weights.copy_from(online)?;
+                self.forget_embeddings();
+            }
+            TargetUpdate::Periodic { .. } => {}
+            TargetUpdate::Soft { tau } => self.weights.move_towards(online, tau)?,
+        }
+        Ok(())
+    }
+
+    pub(super) fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// Goes back to saved flat weights.
+    pub(super) fn restore(&mut self, flat: &Tensor) -> Result<()> {
+        tch::no_grad(|| self.weights.flat_mut().f_copy_(flat))?;
+        self.forget_embeddings();
+        Ok(())
+    }
+
+    fn forget_embeddings(&mut self) {
+        if let Some(cache) = &mut self.embeddings {
+            cache.clear();
+        }
+    }
+}
+
+/// Whether the embedding cache saves work. It embeds a whole block of positions for the first one that is sampled,
+/// so the samples of a target interval must well exceed the number of positions. A soft update changes the weights
+/// at every step and leaves nothing to cache.
+fn cache_pays(config: &DqnConfig, dataset: &Dataset) -> bool {
+    let TargetUpdate::Periodic { interval } = config.target_update else { return false };
+    let n_positions: usize =
+        (0..dataset.n_instruments() as u16).map(|instrument| dataset.n_steps(instrument)).sum();
+    config.body != Body::Plain && interval.saturating_mul(config.batch as u64) > 2 * n_positions as u64
+}
