@@ -1,17 +1,17 @@
-//! What can go wrong in this crate.
+//! The errors of this crate.
 
 /// An error of an embedder.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A window of another shape than its network reads.
+    /// A window does not have the shape that its network reads.
     #[error("a {view} window has the shape batch × {wanted:?}, not {found:?}")]
     Shape {
-        /// The view.
+        /// The view's name.
         view: &'static str,
         /// The shape of one window.
         wanted: Vec<i64>,
-        /// The shape of what was given, the batch included.
+        /// The shape of the given tensor, the batch dimension included.
         found: Vec<i64>,
     },
     /// libtorch refused a call, for memory or for another reason.

@@ -1,4 +1,4 @@
-//! The networks that turn windows of feature rows into the 136-number state.
+//! The networks that turn windows of feature rows into an embedding: 136 means and 4 confidences.
 //!
 //! ```text
 //! structure  B × 48 × 8 ── transformer ─────────────── 64 ┐
@@ -7,13 +7,13 @@
 //! LVN        B × 5 ─────── two layers ───────────────── 8 ┘
 //! ```
 //!
-//! Reading order: [`preset`] (the widths), [`blocks`] (what the networks share), [`structure`], [`tactical`],
-//! [`regime`], [`lvn`], [`fused`]. A network holds places in a [`memsys::nn::parameters::Layout`] and is given the
-//! weights at each call, so that one network serves the online and the target values. Names of parameters are
-//! those that a `torch.nn.Module` of the same shape has: `tests/fixtures/embedders.py` holds that module, and
-//! loads a checkpoint's weights as they are.
+//! Reading order: [`market`] (the networks, widths first), then [`blocks`] (the layers that they share).
 //!
-//! It holds no normalisation fitted to data, no action values and no training: that is the agents' part.
+//! A network holds parameter ids of a [`memsys::nn::parameters::Layout`] and receives the weights at each call, so
+//! one network serves online and target weights. Parameters have the names of a `torch.nn.Module` of the same shape.
+//! `tests/fixtures/embedders.py` holds that module, and it loads a checkpoint's weights as they are.
+//!
+//! This crate fits no normalisation to data, computes no action values and trains nothing. The `agents` crate does.
 
 pub mod blocks;
 pub mod error;
@@ -33,16 +33,16 @@ mod tests;
 
 use tch::Tensor;
 
-/// Whether dropout acts.
+/// Whether a forward pass drops numbers at random.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Dropout acts, drawing from libtorch's generator.
+    /// Dropout acts. It draws from libtorch's generator, which all threads of the process share.
     Train,
     /// Dropout does nothing: the same input gives the same output.
     Evaluate,
 }
 
-/// What an embedder makes of a window: a Gaussian for each of its `W` numbers.
+/// The embedding of a window: a Gaussian for each of its `W` numbers.
 #[derive(Debug)]
 pub struct Embedding {
     /// μ, shape B × W.
@@ -51,7 +51,7 @@ pub struct Embedding {
     pub spread: Tensor,
 }
 
-/// Refuses a window that is not B × `wanted`.
+/// Checks that `x` is B × `wanted`.
 fn require_shape(view: &'static str, x: &Tensor, wanted: &[i64]) -> Result<()> {
     let found = x.size();
     if found.len() == wanted.len() + 1 && found[1..] == *wanted {

@@ -1,11 +1,11 @@
-//! Multi-head self-attention (Vaswani et al. 2017) through libtorch's fused kernel.
+//! Multi-head self-attention (Vaswani et al. 2017), computed by libtorch's fused kernel.
 
 use memsys::nn::parameters::{Init, Layout, ParameterId, Weights};
 use tch::Tensor;
 
 use crate::error::Result;
 
-/// The parameters of `torch.nn.MultiheadAttention`, by its names and with its first values.
+/// The parameters of `torch.nn.MultiheadAttention`, with its names and initial values.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Projections {
     /// 3 width × width: queries, keys, values.
@@ -34,8 +34,8 @@ impl Projections {
 
 /// Attention of every time to every time of the same window.
 ///
-/// Probabilities are never dropped: libtorch's fused CPU kernel, which does not hold the T × T product, takes no
-/// dropout.
+/// Attention probabilities have no dropout: libtorch's fused CPU kernel, which never holds the T × T product,
+/// supports none.
 #[derive(Debug, Clone, Copy)]
 pub struct SelfAttention {
     projections: Projections,

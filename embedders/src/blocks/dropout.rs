@@ -1,14 +1,14 @@
-//! Dropout (Srivastava et al. 2014), drawn by the byte.
+//! Dropout (Srivastava et al. 2014) that spends one random byte per number.
 
 use memsys::libtorch::ScalarOps as _;
 use tch::{Kind, Tensor};
 
 use crate::error::Result;
 
-/// Sets a part of the numbers to 0 at random and scales the others up, so that the mean stays.
+/// Sets a fraction of the numbers to 0 at random and scales the others up, so that the mean stays.
 ///
-/// A byte decides each number: libtorch's own dropout draws a 64-bit random number for each, on one core slower
-/// than a transformer block's arithmetic. The part is therefore rounded to a 256th (0.2 becomes 51 / 256).
+/// One random byte decides each number, so the fraction is rounded to a 256th (0.2 becomes 51 / 256). libtorch's own
+/// dropout draws 64 random bits per number. On one core that takes longer than a transformer block's arithmetic.
 #[derive(Debug, Clone, Copy)]
 pub struct Dropout {
     /// How many of 256 byte values drop a number.
@@ -16,13 +16,13 @@ pub struct Dropout {
 }
 
 impl Dropout {
-    /// `fraction` in [0, 1) is dropped.
+    /// Drops `fraction` of the numbers, in [0, 1).
     #[must_use]
     pub fn new(fraction: f64) -> Self {
         Self { n_dropped: ((fraction * 256.0).round() as i64).clamp(0, 255) }
     }
 
-    /// Any shape, the same shape. Draws from libtorch's generator of `x`'s device.
+    /// Returns a tensor of `x`'s shape. Draws from libtorch's generator of `x`'s device.
     ///
     /// # Errors
     /// Where libtorch refuses the memory.
@@ -34,7 +34,7 @@ impl Dropout {
         let mut draws = Tensor::f_empty([(n_numbers + 7) / 8], (Kind::Int64, x.device()))?;
         let bytes = draws.f_random_from_(i64::MIN, None)?.f_view_dtype(Kind::Uint8)?;
         let kept = bytes.f_narrow(0, 0, n_numbers)?.f_view(x.size().as_slice())?.ge_scalar(self.n_dropped)?;
-        // Backward keeps the mask alone, a byte a number: the scale is not multiplied into it.
+        // The scale stays out of the mask, so that backward keeps one byte per number.
         let scale = 256.0 / (256 - self.n_dropped) as f64;
         let mut scaled = x.f_mul(&kept)?;
         scaled.mul_scalar_(scale)?;
@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn keeps_the_mean_and_drops_the_fraction() {
-        let _turn = crate::tests::rng_lock::seeded(3);
+        let _lock = crate::tests::rng_lock::seeded(3);
         let x = Tensor::ones([100, 1003], (Kind::Float, Device::Cpu)).set_requires_grad(true);
         let y = Dropout::new(0.2).forward(x.shallow_clone()).unwrap();
         let mean = |t: &Tensor| t.mean(Kind::Double).double_value(&[]);

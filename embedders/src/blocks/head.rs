@@ -1,4 +1,4 @@
-//! From a pooled row to a Gaussian a number.
+//! The head of an embedder: from a pooled row to one Gaussian per number.
 
 use memsys::libtorch::ScalarOps as _;
 use memsys::nn::parameters::{Layout, Weights};
@@ -8,10 +8,10 @@ use crate::Embedding;
 use crate::blocks::{LayerNorm, Linear};
 use crate::error::Result;
 
-/// Added to softplus, which rounds to 0 far below 0: a spread is positive.
+/// Added to softplus, which rounds to 0 for very negative numbers. A spread must be positive.
 const SPREAD_FLOOR: f64 = 1e-6;
 
-/// A nonlinearity.
+/// The nonlinearity of a hidden layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
     /// x Φ(x), by the error function.
@@ -21,7 +21,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// Of each number.
+    /// Applies it to each number.
     ///
     /// # Errors
     /// Where libtorch refuses the memory.
@@ -33,12 +33,12 @@ impl Activation {
     }
 }
 
-/// σ of the number before softplus.
+/// σ = softplus(x) + floor.
 pub(crate) fn spread(x: &Tensor) -> Result<Tensor> {
     Ok(x.f_softplus()?.add_scalar(SPREAD_FLOOR)?)
 }
 
-/// μ and σ = softplus, each by its own two layers with a layer norm between.
+/// Computes μ and σ by two layers each, with a layer norm between the layers and softplus after σ's.
 #[derive(Debug, Clone, Copy)]
 pub struct GaussianHead {
     mean: TwoLayers,

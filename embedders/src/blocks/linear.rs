@@ -5,7 +5,7 @@ use tch::Tensor;
 
 use crate::error::Result;
 
-/// `y = x Aᵀ + b`; names and first values of `torch.nn.Linear`.
+/// `y = x Aᵀ + b`, with the parameter names and initial values of `torch.nn.Linear`.
 #[derive(Debug, Clone, Copy)]
 pub struct Linear {
     pub(crate) weight: ParameterId,

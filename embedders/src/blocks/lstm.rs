@@ -1,17 +1,17 @@
-//! Long short-term memory (Hochreiter and Schmidhuber 1997) by libtorch's own kernel, which is oneDNN's on a CPU
-//! and cuDNN's on a GPU.
+//! Long short-term memory (Hochreiter and Schmidhuber 1997). libtorch computes it with oneDNN on a CPU and with cuDNN
+//! on a GPU.
 
 use memsys::nn::parameters::{Init, Layout, ParameterId, Weights};
 use tch::Tensor;
 
 use crate::error::Result;
 
-/// Which way an LSTM reads time.
+/// The direction in which an LSTM reads time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     /// From the oldest row to the newest.
     Forward,
-    /// Both ways, side by side: outputs are twice as wide.
+    /// Both directions side by side. Outputs are twice as wide.
     Both,
 }
 
@@ -24,7 +24,8 @@ impl Direction {
     }
 }
 
-/// A stack of LSTM layers with zero first states; names, order and first values of `torch.nn.LSTM`.
+/// A stack of LSTM layers whose initial states are zero. Its parameters have the names, order and initial values of
+/// `torch.nn.LSTM`'s.
 #[derive(Debug, Clone)]
 pub struct Lstm {
     parameters: Vec<ParameterId>,
@@ -73,8 +74,8 @@ impl Lstm {
             Tensor::f_zeros([self.n_layers * n_directions, batch, self.width], (x.kind(), x.device()))?;
         let parameters: Vec<&Tensor> = self.parameters.iter().map(|&id| &weights[id]).collect();
         let both = self.direction == Direction::Both;
-        // "Training" tells libtorch to keep what backward needs; it drops nothing, for the dropout is 0. A view of
-        // a parameter records its gradient only outside of `no_grad`.
+        // `train` makes libtorch keep what backward needs. It drops nothing, since the dropout is 0. A parameter
+        // requires gradients even within `no_grad`, and only a view of it shows whether gradients are recorded now.
         let train = x.requires_grad() || parameters[0].f_alias()?.requires_grad();
         let (output, _, _) =
             x.f_lstm(&[&zero, &zero], &parameters, true, self.n_layers, 0.0, train, both, false)?;

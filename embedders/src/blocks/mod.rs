@@ -1,4 +1,4 @@
-//! What the networks share. Each block holds places of parameters; `forward` is given the weights.
+//! Layers that several networks share. A block holds parameter ids; its `forward` receives the weights.
 
 mod attention;
 mod dropout;

@@ -1,4 +1,4 @@
-//! From a row a time to one row: a mean over time whose weights are learned.
+//! Pooling over time: a weighted mean of the rows of a window, with learned weights.
 
 use memsys::nn::parameters::{Layout, Weights};
 use tch::Tensor;
@@ -6,7 +6,7 @@ use tch::Tensor;
 use crate::blocks::Linear;
 use crate::error::Result;
 
-/// Σₜ softmaxₜ(a·hₜ + b) hₜ. Windows are always full, so there is no mask of absent times.
+/// Σₜ softmaxₜ(a·hₜ + b) hₜ. Windows are always full, so no time is masked.
 #[derive(Debug, Clone, Copy)]
 pub struct TimePooling {
     score: Linear,

@@ -1,4 +1,4 @@
-//! Attention of every time to the means of the window over one scale, mixed in through a gate.
+//! Gated attention of every time to means of the window over stretches of one length.
 
 use memsys::libtorch::ScalarOps as _;
 use memsys::nn::parameters::{Layout, Weights};
@@ -11,9 +11,9 @@ use crate::error::Result;
 /// `g y + (1 − g) h` with `y` the attention of `h` to its means over stretches of `scale` times and
 /// `g = sigmoid(Linear([h, y]))`.
 ///
-/// The stretches follow one another without overlap: T / scale keys, never an unfolded copy. As there are far
-/// fewer keys than numbers in a row, the projections of queries and outputs, which are linear, are applied to
-/// the keys and values instead of to every time:
+/// The stretches do not overlap: there are T / scale keys, and the window is never copied. There are far fewer keys
+/// than numbers in a row, so the projections of queries and outputs, which are linear, are applied to the keys and
+/// values instead of to every time:
 ///
 /// ```text
 /// (A h + a) · k          =  h · (Aᵀ k) + a · k          scores of a head
@@ -21,7 +21,7 @@ use crate::error::Result;
 /// G y                    =  Σ over heads Σ p G (O v + o / heads)       the gate's share
 /// ```
 ///
-/// The result is that of `torch.nn.MultiheadAttention` and of the gate, to rounding, for about half of the
+/// The result equals that of `torch.nn.MultiheadAttention` and the gate but for rounding, with about half of the
 /// arithmetic.
 #[derive(Debug, Clone, Copy)]
 pub struct ScaleAttention {
@@ -77,7 +77,7 @@ impl ScaleAttention {
         let query_bias = pairs[0].f_matmul(&query_bias)?.f_transpose(0, 1)?;
         let query_bias = query_bias.f_reshape([batch, n_heads * n_keys, 1])?;
         let shrink = 1.0 / (head as f64).sqrt();
-        // Time stands last, so that the softmax over a few keys runs along long rows.
+        // Time is the last dimension, so that the softmax over a few keys runs along long rows.
         let scores = query_bias.baddbmm_scalars(&keys, &h.f_transpose(1, 2)?, shrink, shrink)?;
         let shares = scores.f_view([batch, n_heads, n_keys, times])?.f_softmax(2, None::<Kind>)?;
         let shares = shares.f_view([batch, n_heads * n_keys, times])?.f_transpose(1, 2)?;

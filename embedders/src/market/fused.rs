@@ -1,4 +1,4 @@
-//! The state of the market: the four embeddings side by side.
+//! The state of the market: the four embeddings joined.
 
 use memsys::nn::parameters::{Layout, Weights};
 use tch::{Kind, Tensor};
@@ -13,21 +13,21 @@ use crate::{Embedding, Mode};
 
 /// Numbers in the state.
 pub const STATE_WIDTH: i64 = STRUCTURE_OUT + TACTICAL_OUT + REGIME_OUT + LVN_OUT;
-/// Numbers in the confidence: one an embedder.
+/// Numbers in the confidence, one per embedder.
 pub const CONFIDENCE_WIDTH: i64 = 4;
 /// Numbers of a market embedding: the fused state and its confidence.
 pub const EMBEDDING_WIDTH: i64 = STATE_WIDTH + CONFIDENCE_WIDTH;
 
-/// Bytes of activations of one observation.
+/// Bytes of activations per observation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ActivationBytes {
-    /// At the worst moment of a forward and backward pass in which all that backward needs is kept.
+    /// At the peak of a forward and backward pass that keeps all that backward needs.
     pub kept: u64,
-    /// At the worst moment of a forward pass without gradients.
+    /// At the peak of a forward pass without gradients.
     pub evaluated: u64,
 }
 
-/// One observation's windows (or B of them).
+/// The windows of B observations.
 #[derive(Debug)]
 pub struct Views {
     /// B × 48 × 8.
@@ -40,7 +40,7 @@ pub struct Views {
     pub lvn: Tensor,
 }
 
-/// What the embedders make of an observation.
+/// The joint embedding of B observations.
 #[derive(Debug)]
 pub struct State {
     /// The means of structure, tactical, regime and LVN, B × 136.
@@ -50,7 +50,7 @@ pub struct State {
 }
 
 impl State {
-    /// Joins the four embeddings, which may have been made at different times.
+    /// Joins the embeddings of structure, tactical, regime and LVN.
     ///
     /// # Errors
     /// Where their batches differ, or libtorch refuses the memory.
@@ -64,16 +64,16 @@ impl State {
     }
 }
 
-/// All four embedders. Each can be called alone: a thirty-minute view changes with every sixth bar only.
+/// All four embedders. Each can be called alone: the structure view changes only with every sixth five-minute bar.
 #[derive(Debug, Clone)]
 pub struct Fused {
-    /// 64 numbers of 48 × 8.
+    /// 48 × 8 → 64.
     pub structure: Structure,
-    /// 48 numbers of 60 × 7.
+    /// 60 × 7 → 48.
     pub tactical: Tactical,
-    /// 16 numbers of 20 × 8.
+    /// 20 × 8 → 16.
     pub regime: Regime,
-    /// 8 numbers of 5.
+    /// 5 → 8.
     pub lvn: Lvn,
 }
 
@@ -90,16 +90,15 @@ impl Fused {
         }
     }
 
-    /// Floating-point operations of a forward pass of one observation, by matrix products alone.
+    /// Floating-point operations of a forward pass of one observation, counted as each embedder's `flops` counts.
     #[must_use]
     pub fn flops(widths: &Widths) -> u64 {
         Structure::flops(widths) + Tactical::flops(widths) + Regime::flops(widths) + Lvn::flops(widths)
     }
 
-    /// About how many bytes of activations a forward pass of one observation holds.
+    /// Estimates the bytes of activations per observation.
     ///
-    /// Of the form that the shapes suggest (times × a multiple of the widths), with multiples that were fitted to both
-    /// presets; a test compares them with what is allocated.
+    /// The estimate is linear in times × widths, as the shapes suggest. Its factors are fitted to both presets.
     #[must_use]
     pub fn activation_bytes(widths: &Widths) -> ActivationBytes {
         let structure = 3.0
@@ -157,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_state_is_136_means_and_4_positive_spreads() {
-        let _turn = rng_lock::seeded(1);
+        let _lock = rng_lock::seeded(1);
         for preset in [Preset::Full, Preset::Compact] {
             let (fused, weights) = network(preset, 0.2);
             let state = fused.forward(&weights, &views(3), Mode::Train).unwrap();
@@ -170,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_window_of_another_shape_is_refused_by_name() {
-        let _turn = rng_lock::seeded(3);
+        let _lock = rng_lock::seeded(3);
         let (fused, weights) = network(Preset::Compact, 0.0);
         let short = Views { tactical: Tensor::zeros([2, 59, 7], (Kind::Float, Device::Cpu)), ..views(2) };
         let error = fused.forward(&weights, &short, Mode::Evaluate).unwrap_err();
@@ -179,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_its_windows_one_by_one() {
-        let _turn = rng_lock::seeded(2);
+        let _lock = rng_lock::seeded(2);
         let (fused, weights) = network(Preset::Compact, 0.0);
         let many = views(8);
         let all = fused.forward(&weights, &many, Mode::Evaluate).unwrap();
@@ -198,7 +197,7 @@ mod tests {
 
     #[test]
     fn training_without_gradients_gives_what_training_gives() {
-        let _turn = rng_lock::seeded(4);
+        let _lock = rng_lock::seeded(4);
         let (fused, mut weights) = network(Preset::Compact, 0.0);
         let views = views(4);
         let _gradients = weights.record_gradients().unwrap();
@@ -209,7 +208,7 @@ mod tests {
 
     #[test]
     fn dropout_acts_in_training_alone() {
-        let _turn = rng_lock::seeded(5);
+        let _lock = rng_lock::seeded(5);
         let (fused, weights) = network(Preset::Compact, 0.2);
         let views = views(2);
         let mean = |mode| fused.forward(&weights, &views, mode).unwrap().mean;
@@ -228,7 +227,7 @@ mod tests {
                 mine.map(|(_, shape)| shape.iter().product::<i64>()).sum()
             };
             println!(
-                "{preset:?}: {} parameters, {} FLOP a forward pass",
+                "{preset:?}: {} parameters, {} FLOP per forward pass",
                 layout.n_parameters(),
                 Fused::flops(&widths)
             );

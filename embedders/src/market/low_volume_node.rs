@@ -1,4 +1,4 @@
-//! The nearest low-volume node.
+//! The embedder of the nearest low-volume node (LVN).
 
 use memsys::nn::parameters::{Layout, Weights};
 use tch::Tensor;
@@ -13,7 +13,7 @@ pub const LVN_FEATURES: i64 = 5;
 /// Numbers in the LVN embedding.
 pub const LVN_OUT: i64 = 8;
 
-/// Linear, layer norm, ReLU, then a linear each for μ and σ.
+/// Linear, layer norm, ReLU, then one linear layer for μ and one for σ.
 #[derive(Debug, Clone, Copy)]
 pub struct Lvn {
     hidden: Linear,
@@ -34,14 +34,14 @@ impl Lvn {
         }
     }
 
-    /// Floating-point operations of a forward pass of one window: two for each multiply-add of the matrix
-    /// products, nothing for the rest.
+    /// Floating-point operations of a forward pass of one window. A multiply-add of a matrix product counts as two,
+    /// everything else as none.
     #[must_use]
     pub fn flops(widths: &Widths) -> u64 {
         (2 * widths.lvn_hidden * (LVN_FEATURES + 2 * LVN_OUT)) as u64
     }
 
-    /// B × 5 → μ and σ, B × 8 each. Nothing is dropped in either mode.
+    /// B × 5 → μ and σ, B × 8 each. It has no dropout in either mode.
     ///
     /// # Errors
     /// Where `x` has another shape, or libtorch refuses the memory.

@@ -1,4 +1,4 @@
-//! The market's networks: one a view, and the state that they make together.
+//! The market's networks: one embedder per view, and their joint state.
 //!
 //! Reading order: [`preset`] (the widths), [`structure`], [`tactical`], [`regime`], [`low_volume_node`], [`fused`].
 

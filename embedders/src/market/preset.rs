@@ -1,12 +1,12 @@
-//! How wide the networks are. The architecture and the widths of the outputs are the same in every preset.
+//! The widths of the networks. Every preset has the same architecture and the same output widths.
 
 /// A set of widths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Preset {
-    /// The reference's widths, 3.2 M parameters: what a GPU is for.
+    /// The reference's widths, 3.2 M parameters. Meant for a GPU.
     Full,
-    /// About a fiftieth of `Full`'s arithmetic: what a CPU learns with.
+    /// About a fiftieth of `Full`'s arithmetic. Meant for a CPU.
     Compact,
 }
 
@@ -58,7 +58,7 @@ impl Preset {
     }
 }
 
-/// The inner widths of all four networks, in numbers a position.
+/// The inner widths of all four networks, in numbers per time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Widths {
     /// Structure: the transformer's width, a multiple of its heads.
@@ -73,19 +73,19 @@ pub struct Widths {
     pub tactical_model: i64,
     /// Tactical: channels of the momentum convolution.
     pub tactical_momentum: i64,
-    /// Tactical: width of one direction of an LSTM layer; positions after it are twice as wide.
+    /// Tactical: width of one direction of an LSTM layer; its outputs are twice as wide.
     pub tactical_lstm: i64,
     /// Tactical: heads of the attention to each scale; they divide twice the LSTM's width.
     pub tactical_heads: i64,
     /// Tactical: inner width of the heads of μ and σ.
     pub tactical_head: i64,
-    /// Regime: width of what the transition net says of (previous, current).
+    /// Regime: outputs of the transition net, which reads (previous, current).
     pub regime_transition: i64,
     /// Regime: width of each of the two LSTM layers.
     pub regime_lstm: i64,
     /// LVN: width between its two layers.
     pub lvn_hidden: i64,
-    /// The part of the transformer's residual branches that training drops, in [0, 1).
+    /// Fraction of the transformer's residual branches that training drops, in [0, 1).
     pub dropout: f64,
 }
 

@@ -1,4 +1,4 @@
-//! The state of the market over the last 20 half hours.
+//! The embedder of the market's regime: an LSTM over the last 20 half hours.
 
 use memsys::libtorch::ScalarOps as _;
 use memsys::nn::parameters::{Init, Layout, ParameterId, Weights};
@@ -50,7 +50,7 @@ impl Regime {
                 Linear::new(layout, &format!("{prefix}.transition.2"), transition, transition),
             ],
             lstm: Lstm::new(layout, &format!("{prefix}.lstm"), inputs, width, N_LAYERS, Direction::Forward),
-            // The LSTM's outputs lie in (-1, 1); prototypes begin among them.
+            // The LSTM's outputs lie in (-1, 1), so the prototypes begin there.
             prototypes: layout.add(
                 format!("{prefix}.prototypes"),
                 &[N_PROTOTYPES, width],
@@ -62,8 +62,8 @@ impl Regime {
         }
     }
 
-    /// Floating-point operations of a forward pass of one window: two for each multiply-add of the matrix
-    /// products, nothing for the rest.
+    /// Floating-point operations of a forward pass of one window. A multiply-add of a matrix product counts as two,
+    /// everything else as none.
     #[must_use]
     pub fn flops(widths: &Widths) -> u64 {
         let (width, transition) = (widths.regime_lstm, widths.regime_transition);
@@ -73,7 +73,7 @@ impl Regime {
         (2 * (REGIME_TIMES * (row + layers) + last)) as u64
     }
 
-    /// B × 20 × 8 → μ and σ, B × 16 each. Nothing is dropped in either mode.
+    /// B × 20 × 8 → μ and σ, B × 16 each. It has no dropout in either mode.
     ///
     /// # Errors
     /// Where `x` has another shape, or libtorch refuses the memory.
@@ -82,7 +82,7 @@ impl Regime {
         // libtorch's LSTM reads time first.
         let x = x.f_transpose(0, 1)?;
         let current = self.importance.forward(weights, &x)?.f_sigmoid()?.f_mul(&x)?;
-        // The oldest row has no row before it: it follows itself.
+        // The oldest row has no row before it and takes itself as its previous one.
         let previous =
             Tensor::f_cat(&[current.f_narrow(0, 0, 1)?, current.f_narrow(0, 0, REGIME_TIMES - 1)?], 0)?;
         let [first, last] = &self.transition;
@@ -97,8 +97,8 @@ impl Regime {
         })
     }
 
-    /// The shares of the prototypes in each row, B × 16: softmax(−‖h − p‖² / √width). ‖h‖² is the same for all
-    /// prototypes and falls out of the softmax.
+    /// Soft assignment of each row to the prototypes, B × 16: softmax(−‖h − p‖² / √width). ‖h‖² is equal for all
+    /// prototypes and cancels in the softmax.
     fn assign(&self, weights: &Weights, h: &Tensor) -> Result<Tensor> {
         let prototypes = &weights[self.prototypes];
         let squares = prototypes.f_mul(prototypes)?.f_sum_dim_intlist(1, false, None)?;

@@ -1,4 +1,4 @@
-//! A day of market structure, 48 half hours, read by a transformer.
+//! The embedder of market structure: a transformer over one day, 48 half hours.
 
 use std::sync::Arc;
 
@@ -55,8 +55,8 @@ impl Structure {
         }
     }
 
-    /// Floating-point operations of a forward pass of one window: two for each multiply-add of the matrix
-    /// products, nothing for the rest.
+    /// Floating-point operations of a forward pass of one window. A multiply-add of a matrix product counts as two,
+    /// everything else as none.
     #[must_use]
     pub fn flops(widths: &Widths) -> u64 {
         let (t, width) = (STRUCTURE_TIMES, widths.structure_model);

@@ -1,4 +1,4 @@
-//! Five hours of price action, 60 bars of five minutes, read by LSTMs and by attention to its scales.
+//! The embedder of price action: LSTMs over five hours, 60 bars of five minutes, then attention to three scales.
 
 use memsys::libtorch::ScalarOps as _;
 use memsys::nn::activations::{Stage, sequential};
@@ -20,7 +20,7 @@ pub const TACTICAL_FEATURES: i64 = 7;
 pub const TACTICAL_OUT: i64 = 48;
 
 const N_LAYERS: usize = 3;
-/// Bars in a mean of each scale; each divides [`TACTICAL_TIMES`].
+/// Bars that a mean covers, for each scale. Each divides [`TACTICAL_TIMES`].
 const SCALES: [i64; 3] = [5, 15, 30];
 
 /// Projected rows with positions scaled by momentum, three bidirectional LSTM layers, gated attention to three
@@ -58,8 +58,8 @@ impl Tactical {
         }
     }
 
-    /// Floating-point operations of a forward pass of one window: two for each multiply-add of the matrix
-    /// products, nothing for the rest.
+    /// Floating-point operations of a forward pass of one window. A multiply-add of a matrix product counts as two,
+    /// everything else as none.
     #[must_use]
     pub fn flops(widths: &Widths) -> u64 {
         let (t, width, lstm) = (TACTICAL_TIMES, widths.tactical_model, widths.tactical_lstm);
@@ -76,7 +76,7 @@ impl Tactical {
         (2 * (rows + layers + scales + mix + 2 * t * wide + heads)) as u64
     }
 
-    /// B × 60 × 7 → μ and σ, B × 48 each. Nothing is dropped in either mode.
+    /// B × 60 × 7 → μ and σ, B × 48 each. It has no dropout in either mode.
     ///
     /// # Errors
     /// Where `x` has another shape, or libtorch refuses the memory.
@@ -86,7 +86,7 @@ impl Tactical {
         self.head.forward(weights, &pooled)
     }
 
-    /// Projected rows, each LSTM layer, the scales, pooling. Between the first and the scales time stands first.
+    /// Projected rows, each LSTM layer, the scales, pooling. From the rows to the scales tensors are T × B × width.
     fn stages(&self, weights: &Weights) -> Vec<Stage<Error>> {
         let mut stages: Vec<Stage<Error>> = Vec::with_capacity(N_LAYERS + 3);
         let Self { rows, scales, pool, .. } = *self;
@@ -107,7 +107,7 @@ impl Tactical {
     }
 }
 
-/// Bars projected to the model's width, with learned positions in the measure of their momentum.
+/// Bars projected to the model's width, plus learned positions that are scaled by each bar's momentum.
 #[derive(Debug, Clone, Copy)]
 struct Rows {
     project: Linear,
@@ -145,8 +145,8 @@ impl Rows {
         Ok(rows.f_add(&positions)?.f_transpose(0, 1)?)
     }
 
-    /// How much each bar moves beside the others of its window, B × 60 × 1: a softmax over time of the length of
-    /// what a convolution over three bars says.
+    /// How much each bar moves relative to the others of its window, B × 60 × 1: the softmax over time of the norm of
+    /// a convolution over three bars.
     fn momentum(&self, weights: &Weights, x: &Tensor) -> Result<Tensor> {
         let (weight, bias) = (&weights[self.momentum_weight], &weights[self.momentum_bias]);
         let moves = x.f_transpose(1, 2)?.f_conv1d(weight, Some(bias), 1, 1, 1, 1)?;
@@ -155,7 +155,7 @@ impl Rows {
     }
 }
 
-/// Attention to each scale, mixed.
+/// Attention to each scale, then a linear mix of the results.
 #[derive(Debug, Clone, Copy)]
 struct Scales {
     scales: [ScaleAttention; SCALES.len()],

@@ -1,5 +1,5 @@
-//! Every embedder against PyTorch, and under every activation mode.
+//! Tests of all embedders: against PyTorch, and under every activation mode.
 
-mod activation_policies;
+mod activation_modes;
 mod pytorch_parity;
 pub(crate) mod rng_lock;

@@ -1,4 +1,4 @@
-//! The networks against the PyTorch modules of `tests/fixtures/embedders.py`, computed there in float64.
+//! The networks agree with the PyTorch modules of `tests/fixtures/embedders.py`, which compute in float64.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::{Embedding, Fused, Mode, Preset, Views};
 
-/// Largest difference, as a part of the largest number of a tensor.
+/// Largest difference, as a fraction of the largest number of a tensor.
 const TOLERANCE: f64 = 1e-5;
 
 struct Fixture(BTreeMap<String, (Vec<i64>, Vec<f64>)>);
@@ -41,12 +41,12 @@ impl Fixture {
     }
 }
 
-/// sin(0.37 i² + phase), as the script has it.
+/// sin(0.37 i² + phase), as in the script.
 fn chirp(n: usize, phase: f64) -> Vec<f64> {
     (0..n).map(|i| (0.37 * i as f64 * i as f64 + phase).sin()).collect()
 }
 
-/// The script's `fill`.
+/// Fills the weights as the script's `fill` does.
 fn fill(weights: &Weights) {
     let mut named: Vec<_> = weights.named().collect();
     named.sort_by_key(|(name, _)| *name);
@@ -123,23 +123,23 @@ fn check_preset(preset: Preset, fixture: &str) {
         let &[most, length, first, second] = fixture.numbers(&format!("check.{name}")) else {
             panic!("{name}")
         };
-        // The score of pooling over time has a bias that softmax cancels: its gradient is 0 but for rounding.
+        // Softmax cancels the bias of the pooling score: its gradient is 0 but for rounding.
         let scale = if name.ends_with("pool.bias") { 1.0 } else { most };
-        let observation_refs = (0..sample.len()).map(|i| {
+        let indices = (0..sample.len()).map(|i| {
             let last = (gradient.len() - 1) as f64;
             if sample.len() == 1 { 0 } else { linspace(last, sample.len(), i) as usize }
         });
-        let found: Vec<f64> = observation_refs.map(|place| gradient[place]).collect();
+        let found: Vec<f64> = indices.map(|index| gradient[index]).collect();
         check(name, &found, sample, scale);
         check(name, &[largest(&gradient)], &[most], scale);
-        // A product with a direction of unit variance is about as long as the gradient.
+        // The product with a direction of unit variance is about the gradient's norm.
         let along =
             |phase| chirp(gradient.len(), phase).iter().zip(&gradient).map(|(a, b)| a * b).sum::<f64>();
         check(name, &[along(0.5), along(2.5)], &[first, second], length.max(scale));
     }
 }
 
-/// `torch.linspace(0, last, n)[i]`, which counts from the nearer end.
+/// `torch.linspace(0, last, n)[i]`. PyTorch counts from the nearer end.
 fn linspace(last: f64, n: usize, i: usize) -> f64 {
     let step = last / (n - 1) as f64;
     if i < n / 2 { step * i as f64 } else { last - step * (n - 1 - i) as f64 }

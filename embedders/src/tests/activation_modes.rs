@@ -1,4 +1,4 @@
-//! The networks under every way of holding saved tensors, and in bfloat16.
+//! The networks under every activation mode, and in bfloat16.
 
 use memsys::ledger::Owner;
 use memsys::libtorch::count_tensors;
@@ -19,7 +19,7 @@ struct Network {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Part {
+enum Which {
     Structure,
     Tactical,
     Regime,
@@ -43,21 +43,21 @@ impl Network {
         Self { fused, weights, gradients, views }
     }
 
-    fn mean(&self, part: Part) -> Tensor {
+    fn mean(&self, which: Which) -> Tensor {
         let (weights, views, mode) = (&self.weights, &self.views, Mode::Train);
-        match part {
-            Part::Structure => self.fused.structure.forward(weights, &views.structure, mode).unwrap().mean,
-            Part::Tactical => self.fused.tactical.forward(weights, &views.tactical, mode).unwrap().mean,
-            Part::Regime => self.fused.regime.forward(weights, &views.regime, mode).unwrap().mean,
-            Part::Lvn => self.fused.lvn.forward(weights, &views.lvn, mode).unwrap().mean,
-            Part::All => self.fused.forward(weights, views, mode).unwrap().mean,
+        match which {
+            Which::Structure => self.fused.structure.forward(weights, &views.structure, mode).unwrap().mean,
+            Which::Tactical => self.fused.tactical.forward(weights, &views.tactical, mode).unwrap().mean,
+            Which::Regime => self.fused.regime.forward(weights, &views.regime, mode).unwrap().mean,
+            Which::Lvn => self.fused.lvn.forward(weights, &views.lvn, mode).unwrap().mean,
+            Which::All => self.fused.forward(weights, views, mode).unwrap().mean,
         }
     }
 
-    /// Value and gradients of one step. Sets the flat gradients to zero.
-    fn step(&mut self, part: Part) -> (Tensor, Tensor) {
+    /// Value and gradients of one step. Leaves the flat gradients zero.
+    fn step(&mut self, which: Which) -> (Tensor, Tensor) {
         tch::manual_seed(5);
-        let mean = self.mean(part);
+        let mean = self.mean(which);
         mean.square().mean(Kind::Float).f_backward().unwrap();
         let gradients = self.gradients.copy();
         let _ = self.gradients.zero_();
@@ -74,73 +74,73 @@ fn recompute(segments: usize) -> Scope {
 }
 
 fn check_gradients(preset: Preset) {
-    let _turn = rng_lock::seeded(1);
+    let _lock = rng_lock::seeded(1);
     let mut network = Network::new(preset, 0.2, 3);
-    for part in [Part::Structure, Part::Tactical, Part::Regime, Part::Lvn, Part::All] {
-        let expected = network.step(part);
+    for which in [Which::Structure, Which::Tactical, Which::Regime, Which::Lvn, Which::All] {
+        let expected = network.step(which);
         assert!(expected.1.abs().max().double_value(&[]) > 0.0);
         for segments in [1, 2, 4, 8] {
             let _scope = recompute(segments);
-            assert_eq!(network.step(part), expected, "{part:?}, {segments} segments");
+            assert_eq!(network.step(which), expected, "{which:?}, {segments} segments");
         }
         for (mode, threshold_bytes) in
             [(ActivationMode::Keep, 0), (ActivationMode::Spill, 0), (ActivationMode::Spill, 64 << 10)]
         {
             let _scope = scope(mode, threshold_bytes);
-            assert_eq!(network.step(part), expected, "{part:?}, {mode:?}, {threshold_bytes} bytes");
+            assert_eq!(network.step(which), expected, "{which:?}, {mode:?}, {threshold_bytes} bytes");
         }
     }
 }
 
 #[test]
-fn every_policy_gives_the_gradients_of_compact_to_the_bit() {
+fn every_activation_mode_gives_the_gradients_of_compact_to_the_bit() {
     check_gradients(Preset::Compact);
 }
 
 #[test]
-fn every_policy_gives_the_gradients_of_full_to_the_bit() {
+fn every_activation_mode_gives_the_gradients_of_full_to_the_bit() {
     check_gradients(Preset::Full);
 }
 
 #[test]
 fn recompute_and_spill_lower_the_peak_and_leave_nothing() {
-    let _turn = rng_lock::seeded(2);
+    let _lock = rng_lock::seeded(2);
     let mut network = Network::new(Preset::Compact, 0.2, 64);
-    let _ = network.step(Part::All);
+    let _ = network.step(Which::All);
     count_tensors().unwrap();
-    let mut peak_bytes = |part, mode, owner| {
+    let mut peak_bytes = |which, mode, owner| {
         let _scope = scope(mode, 0);
         let owner = Owner::named(owner);
         {
             let _entered = owner.enter();
-            drop(network.step(part));
+            drop(network.step(which));
         }
-        assert_eq!(owner.tensor_bytes(), 0, "{part:?}, {mode:?}");
+        assert_eq!(owner.tensor_bytes(), 0, "{which:?}, {mode:?}");
         owner.peak_bytes()
     };
-    for (part, owners) in [
-        (Part::Structure, ["test/structure/keep", "test/structure/recompute", "test/structure/spill"]),
-        (Part::Tactical, ["test/tactical/keep", "test/tactical/recompute", "test/tactical/spill"]),
-        (Part::All, ["test/all/keep", "test/all/recompute", "test/all/spill"]),
+    for (which, owners) in [
+        (Which::Structure, ["test/structure/keep", "test/structure/recompute", "test/structure/spill"]),
+        (Which::Tactical, ["test/tactical/keep", "test/tactical/recompute", "test/tactical/spill"]),
+        (Which::All, ["test/all/keep", "test/all/recompute", "test/all/spill"]),
     ] {
-        let keep = peak_bytes(part, ActivationMode::Keep, owners[0]);
-        let recompute = peak_bytes(part, ActivationMode::Recompute, owners[1]);
-        let spill = peak_bytes(part, ActivationMode::Spill, owners[2]);
-        println!("{part:?}, peak bytes: keep {keep}, recompute {recompute}, spill {spill}");
-        assert!(recompute * 10 < keep * 8, "{part:?}: {recompute} of {keep}");
-        assert!(spill * 10 < keep * 7, "{part:?}: {spill} of {keep}");
+        let keep = peak_bytes(which, ActivationMode::Keep, owners[0]);
+        let recompute = peak_bytes(which, ActivationMode::Recompute, owners[1]);
+        let spill = peak_bytes(which, ActivationMode::Spill, owners[2]);
+        println!("{which:?}, peak bytes: keep {keep}, recompute {recompute}, spill {spill}");
+        assert!(recompute * 10 < keep * 8, "{which:?}: {recompute} of {keep}");
+        assert!(spill * 10 < keep * 7, "{which:?}: {spill} of {keep}");
     }
 }
 
 #[test]
 fn bfloat16_agrees_to_a_few_percent_and_its_gradients_are_f32() {
-    let _turn = rng_lock::seeded(3);
+    let _lock = rng_lock::seeded(3);
     let mut network = Network::new(Preset::Compact, 0.0, 8);
-    let wide = network.step(Part::All);
+    let wide = network.step(Which::All);
     for mode in [ActivationMode::Keep, ActivationMode::Recompute, ActivationMode::Spill] {
         let _scope = scope(mode, 0);
         let _narrow = autocast(Some(Kind::BFloat16), Device::Cpu).unwrap();
-        let narrow = network.step(Part::All);
+        let narrow = network.step(Which::All);
         assert_eq!(narrow.1.kind(), Kind::Float);
         for (narrow, wide) in [(&narrow.0, &wide.0), (&narrow.1, &wide.1)] {
             let difference = (narrow - wide).norm().double_value(&[]) / wide.norm().double_value(&[]);
