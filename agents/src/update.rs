@@ -290,13 +290,7 @@ impl UpdateStep {
         Ok(())
     }
 
-    pub(crate) fn adam(&self) -> &Adam {
-        &self.adam
-    }
 
-    pub(crate) fn restore_loss_scale(&mut self, loss_scale: LossScale) {
-        self.loss_scale = loss_scale;
-    }
 }
 
 /// A tensor of a checkpoint.

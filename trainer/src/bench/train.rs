@@ -84,7 +84,7 @@ pub fn run(args: &BenchTrainArgs) -> Result<()> {
     let n_threads = threads(args.threads);
     tch::set_num_threads(n_threads);
     let mut rows = Vec::new();
-    let parts = configuration(args, Preset::Compact)?;
+    let parts = configuration(args, Preset::Compact, &[])?;
     let market = prepare(&parts.market, &say)?;
     say("measuring environments");
     rows.push(row(
@@ -102,9 +102,8 @@ pub fn run(args: &BenchTrainArgs) -> Result<()> {
             }
         };
         say(&format!("measuring {word}"));
-        let parts = configuration(args, preset)?;
-        rows.extend(learning(&parts, &market, word, args.repeats)?);
-        rows.extend(acting(&parts, &market, word, args.repeats)?);
+        rows.extend(learning(args, &market, preset, args.repeats)?);
+        rows.extend(acting(args, &market, preset, args.repeats)?);
     }
     say("measuring CartPole");
     rows.push(row("cartpole, Stable-Baselines3's settings", cartpole(args.repeats.min(3))?, "steps/s"));
@@ -132,9 +131,10 @@ fn table(n_threads: i32, rows: &[Value]) -> String {
     text
 }
 
-fn configuration(args: &BenchTrainArgs, preset: Preset) -> Result<Parts> {
+fn configuration(args: &BenchTrainArgs, preset: Preset, more: &[&str]) -> Result<Parts> {
     let mut sets = vec![format!("embedders.preset={}", preset.word())];
     sets.extend(args.set.iter().cloned());
+    sets.extend(more.iter().map(|&set| set.to_owned()));
     resolve_on(Device::Cpu, &Config::load(None, &sets)?)
 }
 
@@ -226,7 +226,7 @@ fn learning(args: &BenchTrainArgs, market: &Market, preset: Preset, n_repeats: u
         median_seconds(1, || Ok(policy.embed_range(&weights, &market.dataset, 0, first..first + n_timed)?))?;
     let n_positions: usize = market.splits.iter().map(|split| split.train.len()).sum();
     // Every position is embedded once in a target interval.
-    let interval = target_interval(args, preset)?;
+    let interval = target_interval(args)?;
     let amortised = kept_seconds + fill_seconds / n_timed as f64 * n_positions as f64 / interval;
     let (name, samples) = (preset.word(), pace.batch as f64);
     Ok(vec![
@@ -236,38 +236,42 @@ fn learning(args: &BenchTrainArgs, market: &Market, preset: Preset, n_repeats: u
     ])
 }
 
-fn acting(parts: &Parts, market: &Market, preset: &str, n_repeats: usize) -> Result<Vec<Value>> {
-    let dqn = parts.agent;
-    let network = Network::new(&dqn);
-    let weights = Weights::initial(network.layout(), 1, Device::Cpu)?;
-    let actor = Actor::new(network);
+/// Learner steps from one change of the target network to the next.
+fn target_interval(args: &BenchTrainArgs) -> Result<f64> {
+    let values = Config::load(None, &args.set)?.values();
+    let of = |name: &str| values.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+    Ok(match of("agent.target_update") {
+        Some(toml::Value::String(word)) if word == "soft" => 1.0,
+        _ => of("agent.target_interval").and_then(|value| value.as_integer()).map_or(1.0, |n| n as f64),
+    })
+}
+
+fn acting(args: &BenchTrainArgs, market: &Market, preset: Preset, n_repeats: usize) -> Result<Vec<Value>> {
+    let policy = configuration(args, preset, &[])?.agent.policy();
+    let weights = Weights::initial(policy.layout(), 1, Device::Cpu)?;
     let range = &market.splits[0].train;
     let mut rows = Vec::new();
     for n in ACTING {
         // Every environment stands elsewhere and goes on by a bar a round.
         let apart = range.len() / n;
-        let rounds = if preset == "full" { (64 / n).max(2) } else { (256 / n).max(4) };
+        let n_rounds = if preset == Preset::Full { (64 / n).max(2) } else { (256 / n).max(4) };
         let mut bar = 0;
         let seconds = median_seconds(n_repeats, || {
-            for _ in 0..rounds {
-                let seen: Vec<Observation> = (0..n)
-                    .map(|i| {
-                        let t = range.start + (i * apart + bar) % range.len();
-                        Observation {
-                            instrument: 0,
-                            t: t as u32,
-                            local: vec![0.1; crate::market::account::ACCOUNT_WIDTH],
-                        }
-                    })
-                    .collect();
-                actor.greedy(&weights, &observe(&market.dataset, &seen, Device::Cpu)?)?;
+            for _ in 0..n_rounds {
+                let observation = |i: usize| Observation {
+                    instrument: 0,
+                    t: (range.start + (i * apart + bar) % range.len()) as u32,
+                    local: vec![0.1; crate::market::account::ACCOUNT_WIDTH],
+                };
+                let observations: Vec<Observation> = (0..n).map(observation).collect();
+                policy.greedy(&weights, &observe(&market.dataset, &observations, Device::Cpu)?)?;
                 bar += 1;
             }
             Ok(())
         })?;
         rows.push(row(
-            &format!("{preset}: acting, {n} environment(s)"),
-            (n * rounds) as f64 / seconds,
+            &format!("{}: acting, {n} environment(s)", preset.word()),
+            (n * n_rounds) as f64 / seconds,
             "observations/s",
         ));
     }
@@ -295,7 +299,6 @@ pub(super) fn cartpole(n_repeats: usize) -> Result<f64> {
     let mut rates = Vec::new();
     for seed in 0..n_repeats as u64 {
         let environment = CartPole::new();
-        let dqn = parts.agent;
         let dataset = Arc::new(Dataset::new(plain_views(environment.local_width()), Vec::new()));
         let plan = ExplorationPlan {
             epsilon: EpsilonSchedule { start: 1.0, end: 0.04, falls_over: CARTPOLE_STEPS * 16 / 100 },
@@ -304,13 +307,13 @@ pub(super) fn cartpole(n_repeats: usize) -> Result<f64> {
             seed,
         };
         let mut actor =
-            ActorLoop::new(vec![environment], Arc::clone(&dataset), Network::new(&dqn), Device::Cpu, plan);
-        let learner = Learner::new(dqn, Network::new(&dqn), Arc::clone(&dataset), Device::Cpu)?;
+            ActorLoop::new(vec![environment], Arc::clone(&dataset), parts.agent.policy(), Device::Cpu, plan);
+        let agent = parts.agent.agent(Arc::clone(&dataset), Device::Cpu)?;
         let steps = StepRunner::fixed(parts.learning.pace.micro_batch);
-        let mut learner = learner_loop(&parts, learner, steps, dataset, &actor.seen(), seed)?;
+        let mut learner = learner_loop(&parts, agent, steps, dataset, &actor.seen(), seed)?;
         let began = Instant::now();
         while actor.environment_steps() < CARTPOLE_STEPS {
-            let vector_step = actor.advance(learner.learner().online())?;
+            let vector_step = actor.advance(learner.agent().online())?;
             learner.take(&vector_step)?;
             for _ in 0..learner.n_due() {
                 learner.learn(vector_step.environment_steps)?;
@@ -323,13 +326,12 @@ pub(super) fn cartpole(n_repeats: usize) -> Result<f64> {
 
 /// The learner at batch 128 and acting at 1, 16 and 256, `full`, for a turn with a peer.
 pub(super) fn full(args: &BenchTrainArgs, market: &Market) -> Result<Vec<Value>> {
-    let config = configuration(args, Preset::Full)?;
-    let mut rows = learning(&config, market, "full", 3)?;
-    rows.extend(acting(&config, market, "full", 3)?);
+    let mut rows = learning(args, market, Preset::Full, 3)?;
+    rows.extend(acting(args, market, Preset::Full, 3)?);
     Ok(rows)
 }
 
 /// The market that measurements run on.
 pub(super) fn bench_market(args: &BenchTrainArgs) -> Result<Market> {
-    prepare(&configuration(args, Preset::Full)?.market, &|_| ())
+    prepare(&configuration(args, Preset::Full, &[])?.market, &|_| ())
 }
