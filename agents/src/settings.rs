@@ -150,7 +150,7 @@ impl Section for AgentSettings {
         self.section().table()
     }
 
-    fn set(&mut self, key: &str, value: toml::Value) -> Result<(), String> {
+    fn set(&mut self, key: &str, value: toml::Value) -> std::result::Result<(), String> {
         match self {
             Self::Dqn(dqn) => dqn.set(key, value),
         }

@@ -128,8 +128,7 @@ pub fn conclude(state: &mut RunState, command_line: &str, say: &(dyn Fn(&str) + 
 impl Conclusion {
     fn of(state: &mut RunState) -> Result<Self> {
         let weights = state.evaluated_weights()?;
-        let network = state.learner.learner().network();
-        let test = state.evaluator.test(network, &weights, &state.greedy, state.parts.run.seed)?;
+        let test = state.evaluator.test(&*state.policy, &weights, state.parts.run.seed)?;
         let weights_sha256 = weights_sha256(state)?;
         let counters = &mut state.counters;
         counters.peak_resident_bytes = counters.peak_resident_bytes.max(probe::peak_resident_bytes()?);
@@ -154,7 +153,7 @@ impl Conclusion {
 /// SHA-256 over names and numbers of the online weights, in the network's order.
 fn weights_sha256(state: &RunState) -> Result<String> {
     let mut hash = Sha256::new();
-    for (name, tensor) in state.learner.learner().online().named() {
+    for (name, tensor) in state.learner.agent().online().named() {
         hash.update(name.as_bytes());
         hash.update(bytes_of(tensor)?);
     }
