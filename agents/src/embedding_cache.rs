@@ -1,11 +1,12 @@
-//! Embeddings of neighbouring positions, computed together and kept.
+//! Market embeddings of neighbouring positions, computed together and cached.
 //!
-//! A market embedding depends on the position and the weights alone, so one evaluation serves every transition
-//! and every account at that position for as long as the weights stand still: the target network between two
-//! updates, or a network under evaluation. Positions are embedded in fixed blocks of 64, always whole and
-//! always in the same order, so that a number does not depend on which positions were asked for before it: what
-//! was kept and what is computed again are the same to the bit. Within a block the structure view changes only
-//! every sixth position and is embedded once for each of its rows.
+//! A market embedding depends only on the position and the weights. While the weights stay the same, one embedding
+//! serves every transition and every account at its position. That holds for the target network between two updates
+//! and for a network under evaluation.
+//!
+//! Positions are embedded in fixed blocks of 64, always whole and in the same order. So an embedding does not depend
+//! on which positions were asked for before, and a cached one equals a computed one to the bit. Within a block the
+//! structure view changes only at every sixth position; each of its rows is embedded once.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -17,17 +18,17 @@ use tch::{Device, Tensor};
 
 use crate::error::Result;
 
-/// Positions of a block.
+/// Positions per block.
 pub const BLOCK: usize = 64;
 
-/// Embeddings by block of positions, for one set of weights.
+/// Embeddings by block of positions, for one set of weights. Its owner clears it when the weights change.
 #[derive(Debug, Default)]
 pub struct EmbeddingCache {
     blocks: BTreeMap<(u16, usize), Vec<f32>>,
 }
 
 impl EmbeddingCache {
-    /// Forgets everything: the weights have changed.
+    /// Forgets all embeddings.
     pub fn clear(&mut self) {
         self.blocks.clear();
     }
@@ -84,7 +85,7 @@ pub fn embed_range(
     Ok(numbers)
 }
 
-/// The positions of a block: those among its [`BLOCK`] whose windows are full.
+/// The positions of a block at which every window is full.
 fn block_range(dataset: &Dataset, instrument: u16, block: usize) -> Range<usize> {
     (block * BLOCK).max(dataset.first_step(instrument))
         ..((block + 1) * BLOCK).min(dataset.n_steps(instrument))
@@ -100,7 +101,7 @@ fn embed_block(
     let _no_grad = tch::no_grad_guard();
     let device = weights.flat().device();
     let positions = block_range(dataset, instrument, block);
-    // A slow view's rows, each once, and for each position which of them it sees.
+    // Each row of the slow view once, and for each position the index of the row that it sees.
     let mut slow_steps: Vec<u32> = Vec::new();
     let mut seen: Vec<i64> = Vec::with_capacity(positions.len());
     for t in positions.clone() {

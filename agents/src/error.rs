@@ -1,4 +1,4 @@
-//! What can go wrong in this crate.
+//! The errors of this crate.
 
 /// An error of an algorithm.
 #[derive(Debug, thiserror::Error)]
@@ -16,12 +16,12 @@ pub enum Error {
     /// tch refused a call.
     #[error(transparent)]
     Tch(#[from] tch::TchError),
-    /// A loss that is no number: the run has diverged.
+    /// The loss is NaN or infinite.
     #[error(
         "the loss of learner step {learner_step} is {loss}: learning has diverged; lower agent.learning_rate"
     )]
     Diverged {
-        /// Learner steps before the one that failed.
+        /// Learner steps that were taken before the one that failed.
         learner_step: u64,
         /// The loss.
         loss: f64,

@@ -1,22 +1,22 @@
-//! Exploration of agents with a greedy policy: ε-greedy with a falling ε and random actions that last.
+//! Exploration around a greedy policy: ε-greedy with a falling ε, and random actions that are held.
 
 use rand::Rng;
 use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
 
-/// The share of random actions: a straight line from `start` to `end` over the first `falls_over` steps.
+/// ε, the fraction of random actions: linear from `start` to `end` over the first `falls_over` environment steps.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EpsilonSchedule {
-    /// Share at first.
+    /// ε at step 0, in [0, 1].
     pub start: f64,
-    /// Share at last.
+    /// ε from step `falls_over` on, in [0, 1].
     pub end: f64,
-    /// Environment steps over which it falls.
+    /// Environment steps over which ε falls; 0 gives `end` from the start.
     pub falls_over: u64,
 }
 
 impl EpsilonSchedule {
-    /// The share at an environment step.
+    /// ε at an environment step.
     #[must_use]
     pub fn at(&self, environment_step: u64) -> f64 {
         if environment_step >= self.falls_over {
@@ -39,26 +39,28 @@ pub struct ExplorationPlan {
     pub seed: u64,
 }
 
-/// ε-greedy with random actions that are held (Dabney et al. 2021, εz-greedy): where an action must last to pay, a
-/// random one that is taken back at the next step shows nothing of what it would have earned.
+/// ε-greedy with random actions that are held for several steps (Dabney et al. 2021, εz-greedy).
+///
+/// Some actions pay only when they last. A random action that the next step takes back shows nothing of that.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Exploration {
-    /// Steps for which a random action is held, on average.
     mean_hold: u32,
-    /// The random action of each environment and the steps that are left of it.
+    /// For each environment its random action and the steps for which it is still held.
     held: Vec<(u8, u32)>,
 }
 
 impl Exploration {
-    /// No environment holds a random action yet. `mean_hold` is 1 or more; 1 is plain ε-greedy.
+    /// Exploration in which no environment holds a random action yet. `mean_hold` is the mean number of steps for
+    /// which a random action is held, at least 1. 1 gives plain ε-greedy.
     #[must_use]
     pub fn new(n_environments: usize, mean_hold: u32) -> Self {
         Self { mean_hold, held: vec![(0, 0); n_environments] }
     }
 
-    /// Replaces a share `epsilon` of the actions by random ones of `0..n_actions`, on average over time.
+    /// Replaces actions by random ones of `0..n_actions`, one action per environment. Over time the fraction of
+    /// random actions is `epsilon`.
     pub fn explore(&mut self, actions: &mut [u8], n_actions: usize, epsilon: f64, rng: &mut Pcg64Mcg) {
-        // A hold lasts `mean_hold` steps, so it must begin more rarely than at every `1/ε`-th step.
+        // A hold lasts `mean_hold` steps on average, so holds begin less often than every 1/ε steps.
         let begins = epsilon / (epsilon + f64::from(self.mean_hold) * (1.0 - epsilon));
         for (action, (held, left)) in actions.iter_mut().zip(&mut self.held) {
             if *left == 0 && rng.random::<f64>() < begins {
@@ -78,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn epsilon_falls_in_a_straight_line_and_stays() {
+    fn epsilon_falls_linearly_and_stays() {
         let schedule = EpsilonSchedule { start: 1.0, end: 0.1, falls_over: 100 };
         assert_eq!((schedule.at(0), schedule.at(100), schedule.at(1000)), (1.0, 0.1, 0.1));
         assert!((schedule.at(50) - 0.55).abs() < 1e-12);
@@ -86,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn the_share_of_random_actions_is_epsilon_however_long_they_are_held() {
+    fn the_fraction_of_random_actions_is_epsilon_however_long_they_are_held() {
         use rand::SeedableRng;
         for mean_hold in [1, 8, 24] {
             let mut rng = Pcg64Mcg::seed_from_u64(5);
@@ -97,8 +99,8 @@ mod tests {
                 exploration.explore(&mut actions, 3, 0.2, &mut rng);
                 n_random += actions.iter().filter(|action| **action < 9).count();
             }
-            let share = n_random as f64 / (16.0 * 20_000.0);
-            assert!((share - 0.2).abs() < 0.01, "{mean_hold}: {share}");
+            let fraction = n_random as f64 / (16.0 * 20_000.0);
+            assert!((fraction - 0.2).abs() < 0.01, "{mean_hold}: {fraction}");
         }
     }
 }

@@ -1,7 +1,10 @@
-//! Algorithms: what to do with an observation, what to learn from a batch.
+//! Algorithms: which action to take on an observation, and what to learn from a batch.
 //!
-//! One folder an algorithm, the same file names in each: `config`, `network`, `loss`, `actor`, `learner`. An
-//! algorithm reads top to bottom without knowing where its batches come from or that memory is managed.
+//! Each algorithm is a folder with the same file names: `config`, `network`, `loss`, `actor`, `learner`. It implements
+//! [`Policy`] and [`Agent`], and its loss goes through the update step that all share ([`update`]). It does not know
+//! where batches come from, nor that memory is managed.
+//!
+//! Reading order: [`agent`], [`dqn`], [`update`], then [`exploration`], [`embedding_cache`] and [`seed`].
 
 pub mod agent;
 pub mod context;

@@ -9,12 +9,12 @@
 //! An agent gives the loss of a micro-batch, as Acme's `LossFn` does, and knows nothing of micro-batches, precision,
 //! gradient offload or the memory limit. An agent with several losses over one set of weights gives their sum.
 //!
-//! A step is a transaction: only gradients are written before the commit, and the commit is refused no memory. The
-//! gradients of the whole batch lie in one flat buffer between [`UpdateStep::backward`] and
-//! [`UpdateStep::gradient_norm`]: a sum over several workers belongs there.
+//! A step is a transaction: before the commit it writes gradients only, and no allocation in the commit is refused.
+//! Between the last backward and the norm the gradients of the whole batch lie in one flat buffer; a sum over
+//! several workers belongs there, in [`UpdateStep::accumulate`].
 //!
-//! Dropout draws from libtorch's generator, which each step seeds from the run's seed and the step's number. So
-//! there is no random state to save, and a step that is tried again draws the same.
+//! Dropout draws from libtorch's generator. Each step seeds it from the run's seed and the step's number, so there is
+//! no random state to save, and a step that is tried again draws the same.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -102,7 +102,7 @@ impl MicroBatch {
 }
 
 /// What an update step computed.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Updated {
     /// The batch's loss: the sum over its micro-batches.
     pub loss: f64,
@@ -176,8 +176,9 @@ impl UpdateStep {
     /// Adds up the gradients of a batch of `n_rows`, at most `micro_batch` rows at a time.
     ///
     /// `loss(online weights, micro-batch)` gives the micro-batch's share of the batch's loss, a scalar, and a tensor
-    /// of extras (TD errors, say). Shares must add up to the loss of the whole batch: then the micro-batch size
-    /// changes the result by rounding only. It runs under autocast.
+    /// of extras (TD errors, say). Shares must add up to the loss of the whole batch. The micro-batch size then changes
+    /// the result only by rounding, and by dropout where there is one, whose draws follow the shapes. `loss` runs under
+    /// autocast.
     ///
     /// # Errors
     /// [`Error::Diverged`], or where `loss` or libtorch refuses; nothing has changed then.
@@ -187,8 +188,8 @@ impl UpdateStep {
         micro_batch: usize,
         loss: impl FnMut(&Weights, &MicroBatch) -> Result<(Tensor, Tensor)>,
     ) -> Result<Accumulated<'_>> {
-        let updated = Updated { loss: 0.0, gradient_norm: 0.0, extras: Vec::with_capacity(n_rows) };
-        // It exists before the first backward, so that its drop undoes a backward that fails.
+        let updated = Updated { extras: Vec::with_capacity(n_rows), ..Updated::default() };
+        // It exists before the first backward, so that its drop rolls back a backward that fails.
         let mut accumulated = Accumulated { update: self, updated };
         let Accumulated { update, updated } = &mut accumulated;
         update.backward(n_rows, micro_batch, loss, updated)?;
@@ -196,7 +197,7 @@ impl UpdateStep {
         Ok(accumulated)
     }
 
-    /// Adds the gradients of each micro-batch into the flat buffer.
+    /// Adds the gradients of each micro-batch to the flat buffer.
     fn backward(
         &mut self,
         n_rows: usize,
@@ -226,7 +227,7 @@ impl UpdateStep {
         Ok(())
     }
 
-    /// The norm over all parameters, of gradients from which the loss scale is taken out.
+    /// Takes the loss scale out of the gradients and gives their norm over all parameters.
     fn gradient_norm(&mut self) -> Result<f64> {
         let gradients = self.gradients.flat_mut();
         if self.options.precision == Precision::F16 {
@@ -235,10 +236,10 @@ impl UpdateStep {
         Ok(tch::no_grad(|| gradients.f_norm())?.f_double_value(&[])?)
     }
 
-    /// Clips the gradients, and takes Adam's step along them.
+    /// Clips the gradients and takes Adam's step along them.
     fn apply_gradients(&mut self, norm: f64) -> Result<()> {
         if self.options.precision == Precision::F16 && !self.loss_scale.update(norm) {
-            // An f16 gradient overflowed. The scale is halved, and the next batch is learned from.
+            // An f16 gradient overflowed: this batch is skipped, and the halved scale serves the next one.
             return Ok(());
         }
         let Self { adam, online, gradients, device, options, .. } = self;
@@ -301,8 +302,10 @@ pub fn saved_tensor<'a>(tensors: &'a BTreeMap<String, Tensor>, name: &'static st
     tensors.get(name).ok_or(Error::MissingTensor { name })
 }
 
-/// The gradients of one batch, ready to be applied. Where it is dropped without a commit they are zeroed, and the
-/// batch has changed nothing: so a step over several [`UpdateStep`]s commits all or none.
+/// The gradients of one batch, ready to be applied.
+///
+/// Without a commit its drop zeroes them, and the batch has changed nothing. An agent with several [`UpdateStep`]s
+/// accumulates in all of them before it commits the first.
 #[derive(Debug)]
 #[must_use = "without a commit nothing is learned"]
 pub struct Accumulated<'a> {
@@ -311,11 +314,11 @@ pub struct Accumulated<'a> {
 }
 
 impl Accumulated<'_> {
-    /// Applies the gradients, with no allocation refused. `then(online weights, steps taken)` runs in the same
-    /// commit, after the weights have changed: what follows them, a target network, is updated there.
+    /// Applies the gradients; no allocation in it is refused. `then(online weights, steps taken)` runs after the
+    /// weights have changed and within the commit. A target network is updated there.
     ///
     /// # Errors
-    /// Where libtorch refuses a call for another reason than memory.
+    /// Where libtorch refuses a call for a reason other than memory.
     pub fn commit(mut self, then: impl FnOnce(&Weights, u64) -> Result<()>) -> Result<Updated> {
         let Self { update, updated } = &mut self;
         budget::commit(|| {
@@ -323,13 +326,13 @@ impl Accumulated<'_> {
             update.n_steps += 1;
             then(&update.online, update.n_steps)
         })?;
-        Ok(std::mem::replace(updated, Updated { loss: 0.0, gradient_norm: 0.0, extras: Vec::new() }))
+        Ok(std::mem::take(updated))
     }
 }
 
 impl Drop for Accumulated<'_> {
     fn drop(&mut self) {
-        // It writes over a buffer that is there: where it fails, every later call on the device fails too.
+        // It allocates nothing. Where it fails, the device is lost, and the next call reports that.
         let _ = self.update.gradients.flat_mut().f_zero_();
     }
 }

@@ -1,73 +1,73 @@
-//! What a DQN is made of and how it learns. All values are checked where the user's configuration is parsed.
+//! A DQN's configuration. The program that parses the user's configuration checks the ranges.
 
 use embedders::Preset;
 
 use crate::update::{Precision, UpdateOptions};
 
-/// What stands before the value heads.
+/// The part of the network before the value heads.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Body {
     /// The four embedders over market windows.
     Market {
         /// Widths of the embedders.
         preset: Preset,
-        /// Dropout while learning; `None` keeps the preset's own.
+        /// Dropout while learning, in [0, 1). `None` keeps the preset's.
         dropout: Option<f64>,
     },
-    /// Two layers over the environment's local numbers.
+    /// Two linear layers over the local row.
     Plain,
 }
 
-/// How the target network follows the online one.
+/// How the target network follows the online network.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum TargetUpdate {
-    /// A copy every so many learner steps.
+    /// A copy of the online weights at regular learner steps.
     Periodic {
         /// Learner steps from one copy to the next.
         interval: u64,
     },
-    /// A fraction of the way at every learner step.
+    /// `target += tau (online − target)` at every learner step.
     Soft {
-        /// The fraction.
+        /// In (0, 1].
         tau: f64,
     },
 }
 
-/// A DQN's configuration.
+/// All that defines a DQN.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DqnConfig {
-    /// What stands before the value heads.
+    /// The part of the network before the value heads.
     pub body: Body,
-    /// Width of the value heads, and of the plain body's layers.
+    /// Width of the hidden layer of the value heads, and of the plain body's layers.
     pub hidden: i64,
-    /// Actions.
+    /// Number of actions.
     pub n_actions: i64,
-    /// Numbers in the environment's local row.
+    /// Numbers in the local row.
     pub local_width: i64,
-    /// The online network chooses the action whose value is bootstrapped.
+    /// Double DQN: the online network selects the action whose target value is bootstrapped.
     pub double: bool,
-    /// Value and advantage are learned apart.
+    /// Dueling heads: state value and advantages are learned apart.
     pub dueling: bool,
     /// Adam's step size.
     pub learning_rate: f64,
-    /// Longest gradient, by norm over all parameters.
+    /// Norm over all parameters to which a longer gradient is scaled down.
     pub max_gradient_norm: f64,
-    /// How the target follows.
+    /// How the target network follows the online network.
     pub target_update: TargetUpdate,
-    /// Rewards are multiplied by it before they are learned from.
+    /// Factor on rewards before they are learned from.
     pub reward_scale: f64,
-    /// Transitions of a batch.
+    /// Transitions per batch.
     pub batch: i64,
-    /// The numbers that matrix products are computed in.
+    /// The kind of number of matrix products.
     pub precision: Precision,
-    /// Whether gradients leave the device as soon as each is whole.
+    /// Whether each gradient moves to the host's memory as soon as it is complete.
     pub offload_gradients: bool,
-    /// Seed of the first weights and of dropout.
+    /// Seed of the initial weights and of dropout.
     pub seed: u64,
 }
 
 impl DqnConfig {
-    /// The part of it that the update step needs.
+    /// The options of the update step.
     #[must_use]
     pub fn update_options(&self) -> UpdateOptions {
         UpdateOptions {

@@ -1,5 +1,5 @@
-//! The learner of a DQN: `sample -> target -> loss -> optimise -> update target`, the lines of CleanRL's `dqn.py` in
-//! their order. Sampling is the caller's, and [`crate::update`] optimises.
+//! The learner of a DQN, in the order of CleanRL's `dqn.py`: sample, target, loss, optimise, update the target network.
+//! The caller samples, and [`crate::update`] optimises.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub struct Learner {
     pub(super) td: TdLearning,
 }
 
-/// The formula: all but the optimiser.
+/// The target and the loss, without the optimiser.
 #[derive(Debug)]
 pub(super) struct TdLearning {
     config: DqnConfig,
@@ -35,7 +35,7 @@ pub(super) struct TdLearning {
 }
 
 impl Learner {
-    /// A learner with initial weights drawn from the configuration's seed; the target network begins equal.
+    /// A learner whose initial weights are drawn from the configuration's seed. The target network begins equal.
     ///
     /// # Errors
     /// Where libtorch refuses the memory.
@@ -106,7 +106,7 @@ impl TdLearning {
         })
     }
 
-    /// `y` of a micro-batch.
+    /// `y` of a micro-batch, without gradients.
     fn td_target(&mut self, online: &Weights, batch: &Batch, micro_batch: &MicroBatch) -> Result<Tensor> {
         let _no_grad = tch::no_grad_guard();
         let next_observations = micro_batch.of_all(&batch.next_observations)?;

@@ -5,8 +5,10 @@ use tch::{Reduction, Tensor};
 
 use crate::error::Result;
 
-/// `y = r + discount · Q'(s', a*)`, with a* the best action by `selector` (double DQN: the online values of s';
-/// else the target's own). All f32; values B × actions, the rest B. No gradient flows through it.
+/// `y = r + discount · Q'(s', a*)` with `a* = argmax selector(s')`.
+///
+/// In double DQN the selector is the online network's values of s', else the target network's. `selector` and
+/// `target` are B × actions, the rest B; `target` is f32. Call it without gradients.
 ///
 /// # Errors
 /// Where shapes differ.
@@ -16,12 +18,12 @@ pub fn td_target(rewards: &Tensor, discounts: &Tensor, selector: &Tensor, target
     Ok(discounts.f_mul(&value)?.f_add(rewards)?)
 }
 
-/// The weighted mean of Huber losses (δ = 1) of `Q(s, a) − y`, and the TD errors themselves (B, detached).
-/// `weight_sum` is that of the whole batch, of which this may be a part: parts add up to the batch's mean.
+/// The weighted mean of the Huber loss (δ = 1) of the TD errors `Q(s, a) − y`, and the TD errors (B, detached).
+/// `weight_sum` is that of the whole batch, so that the losses of its micro-batches add up to its mean.
 ///
-/// Divided by the sum of weights and not by their number, the loss does not depend on what the weights were scaled by.
-/// That scale, the largest weight in the replay, falls by orders of magnitude while errors shrink, and Adam's slow
-/// second moment would take it for a falling learning rate.
+/// The loss is divided by the sum of the weights and not by their number, so the scale of the weights cancels. That
+/// scale, the largest weight in the replay, falls by orders of magnitude while errors shrink. Adam's slow second
+/// moment would turn the fall into a falling learning rate.
 ///
 /// # Errors
 /// Where shapes differ.
@@ -43,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_online_network_chooses_and_the_target_values() {
+    fn the_selector_chooses_the_action_that_the_target_values() {
         let online = Tensor::from_slice(&[1f32, 3.0, 2.0]).view([1, 3]);
         let target = Tensor::from_slice(&[10f32, 20.0, 40.0]).view([1, 3]);
         let (reward, discount) = (Tensor::from_slice(&[0.5f32]), Tensor::from_slice(&[0.9f32]));
@@ -56,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_a_batch_add_up_to_its_mean() {
+    fn losses_of_micro_batches_add_up_to_the_mean_of_the_batch() {
         let values = Tensor::from_slice(&[1f32, 2.0, 3.0, 4.0, 5.0, 6.0]).view([3, 2]);
         let actions = Tensor::from_slice(&[0i64, 1, 1]);
         let td_target = Tensor::from_slice(&[0.5f32, 0.0, 6.0]);

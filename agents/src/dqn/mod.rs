@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! y = r + γⁿ (1 − terminated) · Q'(s', argmax_a Q(s', a))          Q' the target network
-//! loss = Σ w · huber(Q(s, a) − y) / Σ w                            w the importance weights
+//! loss = Σ w · huber(Q(s, a) − y) / Σ w                            w the importance-sampling weights
 //! ```
 //!
 //! Reading order: [`config`], [`network`], [`loss`], [`actor`], [`learner`].

@@ -1,13 +1,13 @@
-//! The network of action values: embedders or two layers, then a value head, dueling or plain.
+//! The network of action values: a body (embedders or two linear layers), then a value head (dueling or plain).
 //!
 //! ```text
 //! market   structure, tactical, regime, LVN ──embedders──> 136 + 4 ┐
-//!                                          account (own) ───── 8 ──┴─ heads ─> Q (B × actions)
-//! plain    local numbers ── Linear, ReLU, Linear, ReLU ──────────────── heads ─> Q
+//!                                          account (local) ─── 8 ──┴─ heads ─> Q (B × actions)
+//! plain    local row ── Linear, ReLU, Linear, ReLU ──────────────────── heads ─> Q
 //! ```
 //!
-//! Dueling (Wang et al. 2016, equation 9): `Q = V + A − mean A`. What is embedded depends on the position alone
-//! and what the head adds depends on the account too: the two halves can be called apart.
+//! Dueling (Wang et al. 2016, equation 9): `Q = V + A − mean A`. The embedding depends on the position alone, while the
+//! head also reads the account. So the two halves can be called apart.
 
 use embedders::blocks::Linear;
 use embedders::market::fused::ActivationBytes;
@@ -18,7 +18,7 @@ use tch::Tensor;
 use crate::dqn::config::{Body, DqnConfig};
 use crate::error::Result;
 
-/// A network of action values. It holds no weights; they are given at each call.
+/// A network of action values. It holds no weights and receives them at each call.
 #[derive(Debug)]
 pub struct Network {
     config: DqnConfig,
@@ -40,7 +40,7 @@ enum Head {
         advantage: [Linear; 2],
     },
     Plain([Linear; 2]),
-    /// The plain body's own layers suffice.
+    /// Without a hidden layer: the plain body has two already.
     Last(Linear),
 }
 
@@ -78,13 +78,13 @@ impl Network {
         Self { config: *config, layout, body, head }
     }
 
-    /// The parameters.
+    /// The parameters of its weights.
     #[must_use]
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// The embedders, in a market.
+    /// The embedders, where the body is a market's.
     #[must_use]
     pub fn embedders(&self) -> Option<&Fused> {
         match &self.body {
@@ -108,7 +108,7 @@ impl Network {
         }
     }
 
-    /// Action values, B × actions, of observations: one B × length × width tensor a view, the local row last.
+    /// Action values, B × actions, of observations: one B × length × width tensor per view, the local row last.
     ///
     /// # Errors
     /// Where libtorch refuses a call, memory among its reasons.
@@ -138,7 +138,7 @@ impl Network {
         }
     }
 
-    /// Action values, B × actions, of market embeddings (B × [`EMBEDDING_WIDTH`]) and local rows (B × local numbers).
+    /// Action values, B × actions, of market embeddings (B × [`EMBEDDING_WIDTH`]) and local rows (B × local width).
     ///
     /// # Errors
     /// Where libtorch refuses a call.

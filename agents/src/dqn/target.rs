@@ -18,12 +18,12 @@ pub(super) struct TargetNetwork {
     update: TargetUpdate,
     weights: Weights,
     dataset: Arc<Dataset>,
-    /// Embeddings by position, valid until the weights change. `None` where caching them costs more than it saves.
+    /// `None` where caching costs more than it saves.
     embeddings: Option<EmbeddingCache>,
 }
 
 impl TargetNetwork {
-    /// Begins with the online weights.
+    /// A target network that equals the online network.
     pub(super) fn new(
         config: &DqnConfig,
         online: &Weights,
@@ -37,7 +37,7 @@ impl TargetNetwork {
         Ok(Self { update: config.target_update, weights, dataset, embeddings })
     }
 
-    /// Embeds each batch anew.
+    /// Embeds every batch anew from here on.
     pub(super) fn disable_cache(&mut self) {
         self.embeddings = None;
     }
@@ -47,7 +47,7 @@ impl TargetNetwork {
         self.embeddings.is_some()
     }
 
-    /// `Q'(s, ·)`, B × actions, of observations and where they lie.
+    /// `Q'(s, ·)`, B × actions, of B observations and their references.
     pub(super) fn values(
         &mut self,
         network: &Network,
@@ -63,7 +63,7 @@ impl TargetNetwork {
         network.values_of_embedding(&self.weights, &embedding, &local)
     }
 
-    /// Follows the online weights, after learner step `n_steps`.
+    /// Follows the online weights after learner step `n_steps`.
     pub(super) fn update_target(&mut self, online: &Weights, n_steps: u64) -> Result<()> {
         match self.update {
             TargetUpdate::Periodic { interval } if n_steps.is_multiple_of(interval) => {
@@ -94,9 +94,9 @@ impl TargetNetwork {
     }
 }
 
-/// Whether the embedding cache saves work. It embeds a whole block of positions for the first one that is sampled,
-/// so the samples of a target interval must well exceed the number of positions. A soft update changes the weights
-/// at every step and leaves nothing to cache.
+/// Whether the embedding cache saves work. It embeds a whole block of positions when the first of them is sampled, so
+/// a target interval must sample well more transitions than there are positions. A soft update changes the weights at
+/// every step and leaves nothing to cache.
 fn cache_pays(config: &DqnConfig, dataset: &Dataset) -> bool {
     let TargetUpdate::Periodic { interval } = config.target_update else { return false };
     let n_positions: usize =

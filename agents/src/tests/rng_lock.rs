@@ -5,5 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Holds the generator for one test.
 pub(crate) fn lock() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
+    // Several tests run at once: on few cores their threads would wait for one another.
+    tch::set_num_threads(1);
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
