@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine: `make train` runs the main job, `make test` passes the tests.
-.PHONY: train test build setup install uninstall dist check bench soak-replay race fuzz clean
+.PHONY: train test build setup install uninstall dist check bench picture soak-replay race fuzz clean
 .DEFAULT_GOAL := build
 
 # Where `make install` puts the program; DESTDIR stands before it where a package is made.
@@ -40,6 +40,12 @@ check: setup
 
 bench: build
 	./target/release/plimsoll bench train
+
+# The picture of the README: a report of a run of its own. It needs chromium.
+picture: build
+	rm -rf runs/picture
+	./target/release/plimsoll train --memory 512MiB --out runs/picture
+	./docs/picture.sh runs/picture
 
 # Eight writers, a sampler, a learner and a compressor share a replay for a minute.
 soak-replay: setup
