@@ -17,17 +17,18 @@ use serde_json::{Value, json};
 use tch::Device;
 
 use crate::atomic_file;
+use crate::bench::peers::OwnTurn;
 use crate::bench::{median_seconds, peers};
 use crate::config::{Config, EmbedderPreset, EnvironmentKind, TargetUpdate};
 use crate::console::{print, say};
 use crate::envs::Environment;
 use crate::envs::cartpole::CartPole;
 use crate::envs::market::MarketEnvironment;
+use crate::envs::observation::{Observation, observe, plain_views};
 use crate::error::{Error, Result};
 use crate::market::dataset::{Market, prepare};
-use crate::run::actor_loop::{ActorLoop, ExplorationPlan, Observation, observe};
+use crate::run::actor_loop::{ActorLoop, ExplorationPlan};
 use crate::run::build::{dqn_config, threads};
-use crate::run::evaluation::plain_views;
 use crate::run::learner_loop::LearnerLoop;
 
 /// Environments that acting is measured with.
@@ -109,7 +110,8 @@ pub fn run(args: &BenchTrainArgs) -> Result<()> {
     let mut result = json!({ "threads": n_threads, "batch": BATCH, "repeats": args.repeats, "rows": rows });
     print(&table(n_threads, &rows));
     if let Some(folder) = &args.peers {
-        let pairs = peers::run(folder, &args.python, args)?;
+        let market = prepare(&configuration(args, EmbedderPreset::Full)?, &|_| ())?;
+        let pairs = peers::run(folder, &args.python, || own_turn(args, &market))?;
         print(&peers::table(&pairs));
         result["peers"] = json!(pairs);
     }
@@ -274,7 +276,7 @@ fn acting(config: &Config, market: &Market, preset: &str, n_repeats: usize) -> R
 }
 
 /// CartPole as the peer's script runs it: plain DQN, 256 × 256, batch 64, one update a step.
-pub(super) fn cartpole(n_repeats: usize) -> Result<f64> {
+fn cartpole(n_repeats: usize) -> Result<f64> {
     let sets = [
         "run.environment=cartpole",
         "agent.double=false",
@@ -321,15 +323,15 @@ pub(super) fn cartpole(n_repeats: usize) -> Result<f64> {
     Ok(crate::bench::median(&mut rates))
 }
 
-/// The learner at batch 128 and acting at 1, 16 and 256, `full`, for a turn with a peer.
-pub(super) fn full(args: &BenchTrainArgs, market: &Market) -> Result<Vec<Value>> {
+/// The full networks' learner and acting, and a CartPole run, for a turn with the peers.
+fn own_turn(args: &BenchTrainArgs, market: &Market) -> Result<OwnTurn> {
     let config = configuration(args, EmbedderPreset::Full)?;
-    let mut rows = learning(&config, market, "full", 3)?;
-    rows.extend(acting(&config, market, "full", 3)?);
-    Ok(rows)
-}
-
-/// The market that measurements run on.
-pub(super) fn bench_market(args: &BenchTrainArgs) -> Result<Market> {
-    prepare(&configuration(args, EmbedderPreset::Full)?, &|_| ())
+    let learner = learning(&config, market, "full", 3)?;
+    let acting = acting(&config, market, "full", 3)?;
+    let value = |rows: &[Value], i: usize| rows[i]["value"].as_f64().unwrap_or(f64::NAN);
+    Ok(OwnTurn {
+        learner: value(&learner, 0),
+        acting: std::array::from_fn(|i| value(&acting, i)),
+        cartpole: cartpole(1)?,
+    })
 }

@@ -9,7 +9,6 @@ use buffers::frames::{Clock, Dataset, FrameStream, Instrument, View};
 use sha2::{Digest, Sha256};
 
 use crate::config::{self, Config, StampLabel};
-use crate::envs::market::PriceSeries;
 use crate::error::{Error, Result};
 use crate::market::account::{ACCOUNT_WIDTH, AccountRules, Costs};
 use crate::market::bar::{Bar, BarSeries, DECISION_MILLIS, STRUCTURE_MILLIS};
@@ -18,6 +17,7 @@ use crate::market::features::{
     TACTICAL_ROWS, TACTICAL_WIDTH,
 };
 use crate::market::import::{ImportOptions, Label, import, require_decision_clock};
+use crate::market::price_series::PriceSeries;
 use crate::market::resample::resample;
 use crate::market::split::{Split, split};
 use crate::market::synthetic::{SyntheticOptions, synthesize};

@@ -23,10 +23,9 @@ use rand_pcg::Pcg64Mcg;
 use tch::Device;
 
 use crate::config::{ActivationChoice, Config};
+use crate::envs::observation::{Observation, observe, plain_views};
 use crate::error::Result;
 use crate::market::dataset::views;
-use crate::run::actor_loop::{Observation, observe};
-use crate::run::evaluation::plain_views;
 
 /// Steps of the stand-in instrument: enough for the longest window and a block of evaluation.
 const N_STEPS: usize = 448;

@@ -23,7 +23,7 @@ use crate::memory::profile::MemoryProfile;
 use crate::report::summary;
 use crate::run::actor_loop::{ActorLoop, ExplorationPlan};
 use crate::run::checkpoint::{self, Counters};
-use crate::run::evaluation::{Evaluator, plain_views};
+use crate::run::evaluation::Evaluator;
 use crate::run::folder::RunFolder;
 use crate::run::learner_loop::{LearnerLoop, store_options};
 use crate::run::train_loop::{Ended, RunState, Session, Window};

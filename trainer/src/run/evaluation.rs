@@ -12,6 +12,7 @@ use tch::{Device, Tensor};
 
 use crate::envs::Environment;
 use crate::envs::cartpole::CartPole;
+use crate::envs::observation::{Observation, observe, plain_views};
 use crate::error::Result;
 use crate::market::account::ACCOUNT_WIDTH;
 use crate::market::backtest::baselines::Baseline;
@@ -20,7 +21,6 @@ use crate::market::backtest::performance::Performance;
 use crate::market::backtest::{Backtest, BacktestRunner, backtest};
 use crate::market::dataset::Market;
 use crate::market::split::Split;
-use crate::run::actor_loop::{Observation, observe};
 
 /// Episodes of a validation outside a market.
 const VALIDATION_EPISODES: usize = 20;
@@ -215,13 +215,6 @@ fn episodes(actor: &Actor, weights: &Weights, n: usize, seed: u64) -> Result<Vec
         running = kept;
     }
     Ok(returns)
-}
-
-/// The views of a plain environment: its local row.
-#[must_use]
-pub fn plain_views(local_width: usize) -> Vec<buffers::frames::View> {
-    use buffers::frames::{Clock, View};
-    vec![View { name: "own", length: 1, width: local_width, stride: 1, clock: Clock::Local }]
 }
 
 /// Weights for `network` that hold the flat numbers of `flat`.

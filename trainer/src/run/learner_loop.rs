@@ -23,7 +23,7 @@ use crate::config::{Config, LocalRows, Prefetch, ReplayTier};
 use crate::console::say;
 use crate::error::{Error, Result};
 use crate::memory::profile;
-use crate::run::actor_loop::{Observation, VectorStep};
+use crate::run::actor_loop::VectorStep;
 
 /// All that the learner's future depends on, beside weights and moments.
 #[derive(Debug, Serialize, Deserialize)]

@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::bench::replay::median;
+use crate::bench::median;
+use crate::bench::replay::measured::Measured;
 use crate::bench::replay::peers::Line;
-use crate::bench::replay::row::{Goal, Measured, Row};
+use crate::bench::replay::row::{Goal, Row};
 use crate::format;
 
 /// A row as it is printed and written.

@@ -10,8 +10,7 @@ use memsys::ledger;
 use serde_json::json;
 
 use crate::bench::median;
-use crate::bench::replay::Bench;
-use crate::bench::replay::row::Measured;
+use crate::bench::replay::measured::{Bench, Measured};
 use crate::bench::replay::work::{Play, Write, write_each, write_many};
 use crate::error::{Error, Result};
 

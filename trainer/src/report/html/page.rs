@@ -3,9 +3,9 @@
 use crate::format;
 use crate::report::html::escape::{escape, push};
 use crate::report::html::market::{equity_section, positions_section};
+use crate::report::html::report_data::{DataPart, ReportData, Tile};
 use crate::report::html::table::{performance_section, returns_section};
 use crate::report::html::training::{learning_section, memory_section, spread_section};
-use crate::report::html::{DataPart, ReportData, Tile};
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("readout.js");

@@ -151,13 +151,6 @@ fn odd_values_never_reach_a_drawing() {
 }
 
 #[test]
-fn drawdown_starts_from_the_starting_balance() {
-    let falls = drawdown(100.0, &[95.0, 110.0, 99.0, 120.0]);
-    let expected = [-0.05, 0.0, -0.1, 0.0];
-    assert!(falls.iter().zip(expected).all(|(fall, expected)| (fall - expected).abs() < 1e-12), "{falls:?}");
-}
-
-#[test]
 fn a_curve_far_from_the_agents_leaves_the_chart_and_is_named() {
     let page = render(&full(5_000));
     assert!(page.contains("scaled to the agent: oracle."));

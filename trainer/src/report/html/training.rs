@@ -3,8 +3,8 @@
 use crate::format;
 use crate::report::html::chart::{Chart, FULL_COLUMNS, Rule, SMALL_COLUMNS, Series, Style, legend};
 use crate::report::html::escape::{escape, push, typeset};
+use crate::report::html::report_data::{Along, LearningCurve, Memory, Spread};
 use crate::report::html::scale::{Scale, Unit, range};
-use crate::report::html::{Along, LearningCurve, Memory, Spread};
 
 /// Points from which on a learning curve is smoothed.
 const SMOOTHED_FROM: usize = 60;
