@@ -24,6 +24,28 @@ pub struct Pair {
     pub theirs: f64,
 }
 
+/// The script of the learner and of acting.
+const LEARNER_SCRIPT: &str = "pytorch_learner.py";
+/// The script of the CartPole run.
+const CARTPOLE_SCRIPT: &str = "sb3_cartpole.py";
+
+/// Refuses a folder that does not hold the peers' scripts, before anything is measured.
+///
+/// # Errors
+/// [`Error::Config`] with the script that is missing.
+pub(super) fn expect_scripts(folder: &Path) -> Result<()> {
+    let Some(missing) =
+        [LEARNER_SCRIPT, CARTPOLE_SCRIPT].into_iter().find(|name| !folder.join(name).is_file())
+    else {
+        return Ok(());
+    };
+    let problem = format!(
+        "there is no {}: `bench train --help` says what it must print",
+        folder.join(missing).display()
+    );
+    Err(Error::Config { key: "--peers".to_owned(), problem })
+}
+
 /// What this program did in one turn, per second.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OwnTurn {
@@ -53,14 +75,12 @@ pub(super) fn run(
         act.iter_mut().zip(own.acting).for_each(|(sides, rate)| sides.ours.push(rate));
         cart.ours.push(own.cartpole);
         say(&format!("turn {} of {TURNS}: the peers", turn + 1));
-        let torch =
-            script(python, &folder.join("pytorch_learner.py"), &["--threads", &threads, "--batch", "128"])?;
+        let torch = script(python, &folder.join(LEARNER_SCRIPT), &["--threads", &threads, "--batch", "128"])?;
         learner.theirs.push(number(&torch, "learner_samples_per_second"));
         for (i, n) in ["1", "16", "256"].into_iter().enumerate() {
             act[i].theirs.push(number(&torch, &format!("act_{n}_per_second")));
         }
-        let sb3 =
-            script(python, &folder.join("sb3_cartpole.py"), &["--threads", &threads, "--steps", "8000"])?;
+        let sb3 = script(python, &folder.join(CARTPOLE_SCRIPT), &["--threads", &threads, "--steps", "8000"])?;
         cart.theirs.push(number(&sb3, "steps_per_second"));
     }
     let [one, sixteen, many] = act;

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::atomic_file::write_json;
 use crate::cli::histogram::Histogram;
-use crate::config::{Config, EnvironmentKind};
+use crate::config::{Config, EnvironmentKind, ReplayTier};
 use crate::console::{print, say};
 use crate::envs::Environment;
 use crate::envs::cartpole::CartPole;
@@ -218,10 +218,23 @@ fn replay_files(path: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     if found.is_empty() {
-        let problem = "there is no replay file in this folder".to_owned();
+        let problem = match kept_in_memory(path) {
+            true => {
+                "there is no replay file in this folder: this run keeps its replay in memory; a run with \
+                     replay.tier=mapped keeps it in a file"
+                    .to_owned()
+            }
+            false => "there is no replay file in this folder".to_owned(),
+        };
         return Err(Error::File { path: path.to_path_buf(), problem });
     }
     Ok(found)
+}
+
+/// Whether a folder is that of a run whose replay has no file.
+fn kept_in_memory(folder: &Path) -> bool {
+    let config = RunFolder::open(folder).and_then(|folder| Config::load(Some(&folder.config()), &[]));
+    config.is_ok_and(|config| config.replay.tier != ReplayTier::Mapped)
 }
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {

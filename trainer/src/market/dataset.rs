@@ -16,7 +16,7 @@ use crate::market::features::{
     self, Features, LVN_WIDTH, REGIME_ROWS, REGIME_STRIDE, REGIME_WIDTH, STRUCTURE_ROWS, STRUCTURE_WIDTH,
     TACTICAL_ROWS, TACTICAL_WIDTH,
 };
-use crate::market::import::{ImportOptions, Label, import, require_decision_clock};
+use crate::market::import::{ImportOptions, Label, extent_note, import, require_decision_clock};
 use crate::market::price_series::PriceSeries;
 use crate::market::resample::resample;
 use crate::market::split::{Split, split};
@@ -156,11 +156,9 @@ fn instruments(config: &Config, say: &(dyn Fn(&str) + Sync)) -> Result<Instrumen
     let (mut instruments, mut notes) = (Vec::new(), Vec::new());
     for path in &config.data.files {
         let (instrument, took) = import_for_decisions(path, &options)?;
-        for line in took {
-            let line = format!("{}: {line}", path.display());
-            say(&line);
-            notes.push(line);
-        }
+        // The rest of what import took is in the report.
+        say(&format!("{}: {}", path.display(), extent_note(&instrument)));
+        notes.extend(took.iter().map(|line| format!("{}: {line}", path.display())));
         instruments.push(instrument);
     }
     Ok((instruments, notes, None))

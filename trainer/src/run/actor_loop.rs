@@ -114,7 +114,7 @@ impl<E: Environment> ActorLoop<E> {
     /// What each environment shows now.
     #[must_use]
     pub fn seen(&self) -> Vec<Observation> {
-        self.environments.iter().map(seen).collect()
+        self.environments.iter().map(observation_of).collect()
     }
 
     /// Environment steps taken so far.

@@ -16,6 +16,7 @@ use crate::config::{self, Config, DeviceChoice, EmbedderPreset, EnvironmentKind}
 use crate::envs::Environment;
 use crate::envs::cartpole::CartPole;
 use crate::envs::market::MarketEnvironment;
+use crate::envs::observation::plain_views;
 use crate::error::{Error, Result};
 use crate::market::dataset::prepare;
 use crate::memory::limit;

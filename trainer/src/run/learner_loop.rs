@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, LocalRows, Prefetch, ReplayTier};
 use crate::console::say;
+use crate::envs::observation::Observation;
 use crate::error::{Error, Result};
 use crate::memory::profile;
 use crate::run::actor_loop::VectorStep;

@@ -208,7 +208,7 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "line_2e7",
-        what: "in a memory limit of 512 MiB, of the rate of hot without one",
+        what: "in a memory limit of 512 MiB, of hot without one",
         capacity: 20_000_000,
         goal: Goal::AtLeast(1.0 / 3.0),
         unit: "of hot",

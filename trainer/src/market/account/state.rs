@@ -236,6 +236,7 @@ impl Account {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::market::account::Costs;
     use proptest::prelude::*;
 
     const ATR: f64 = 1.0;

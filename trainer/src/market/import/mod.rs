@@ -77,6 +77,12 @@ pub fn import(path: &Path, options: &ImportOptions) -> Result<Imported> {
     Ok(Imported { instrument: BarSeries { name, width_millis, bars }, notes })
 }
 
+/// How many bars an instrument has, how wide they are, and when they begin and end.
+#[must_use]
+pub fn extent_note(instrument: &BarSeries) -> String {
+    check::extent_note(instrument.width_millis, &instrument.bars)
+}
+
 /// Checks that an instrument's bars fill the 5-minute decision clock: their width divides 5 minutes, and they
 /// begin on multiples of it, so that every bar lies within one bucket of [`resample`].
 ///

@@ -26,7 +26,7 @@ mod training;
 pub use from_run::data;
 pub use report_data::{
     Along, Curve, DataPart, LearningCurve, Market, Memory, PerformanceRow, Positions, ReportData, ReturnsRow,
-    Role, Spread, Tile,
+    Role, Tile,
 };
 
 /// The page. Under 1 MB whatever the length of the series, for up to ten instruments.

@@ -32,8 +32,6 @@ pub struct ReportData {
     pub learning: Vec<LearningCurve>,
     /// Bytes over the run.
     pub memory: Option<Memory>,
-    /// A measure over several seeds, each a chart of dots.
-    pub spreads: Vec<Spread>,
     /// What is not measured, what is within chance, that the test part was not seen before: a paragraph each.
     pub limitations: Vec<String>,
     /// The resolved configuration as TOML, shown on demand.
@@ -188,17 +186,4 @@ pub struct Memory {
     pub limit_bytes: Option<u64>,
     /// Highest resident bytes that the system saw, which the points may have missed.
     pub peak_resident_bytes: Option<u64>,
-}
-
-/// One measure over several seeds.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Spread {
-    /// Such as `Test return`.
-    pub measure: String,
-    /// True where values are fractions that read best in percent.
-    pub is_percent: bool,
-    /// (seed, value).
-    pub values: Vec<(u64, f64)>,
-    /// Values to compare with and their names, such as each baseline's.
-    pub references: Vec<(String, f64)>,
 }

@@ -73,11 +73,6 @@ fn full(n_bars: usize) -> ReportData {
             limit_bytes: Some(64 << 30),
             ..Memory::default()
         }),
-        spreads: vec![Spread {
-            measure: "Test return".to_string(),
-            values: vec![(1, 0.1)],
-            ..Spread::default()
-        }],
         limitations: vec!["One seed says little.".to_string()],
         ..ReportData::default()
     }
