@@ -290,8 +290,6 @@ impl UpdateStep {
         self.n_steps = counters.n_steps;
         Ok(())
     }
-
-
 }
 
 /// A tensor of a checkpoint.

@@ -22,14 +22,24 @@ use crate::error::{Error, Result};
 /// # Errors
 /// [`Error::Io`] with the path that failed; `path` is then as it was.
 pub fn write_aside(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace(path, |file| (&*file).write_all(bytes)).map_err(Error::io(path))
+}
+
+/// As [`write_aside`], where `write` fills the new file, and with the system's own error.
+///
+/// # Errors
+/// Those of `write` and of the system; `path` is then as it was.
+pub fn replace(path: &Path, write: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
     let aside = aside_of(path);
-    write_synced(&aside, bytes).and_then(|()| fs::rename(&aside, path)).map_err(|error| {
-        // The first fault is the one to report; a leftover would be harmless.
+    let written = File::create(&aside).and_then(|file| {
+        write(&file)?;
+        file.sync_all()
+    });
+    written.and_then(|()| fs::rename(&aside, path)).inspect_err(|_| {
+        // The first error is the one to report, and the next write takes a leftover over.
         let _ = fs::remove_file(&aside);
-        Error::io(path)(error)
     })?;
-    let folder = folder_of(path);
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io(folder))
+    File::open(folder_of(path)).and_then(|folder| folder.sync_all())
 }
 
 /// Replaces `path`, where there is one, by a file that holds `value` as JSON.
@@ -66,12 +76,6 @@ fn aside_of(path: &Path) -> PathBuf {
     name.push(path.file_name().unwrap_or_default());
     name.push(".aside");
     path.with_file_name(name)
-}
-
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
 }
 
 #[cfg(test)]

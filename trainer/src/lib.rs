@@ -10,6 +10,7 @@ pub mod config;
 mod console;
 pub mod envs;
 pub mod error;
+mod exact_f64;
 pub mod format;
 pub mod market;
 pub mod memory;

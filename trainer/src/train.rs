@@ -13,6 +13,7 @@ use crate::console::say_always;
 use crate::envs::Environment;
 use crate::envs::cartpole::CartPole;
 use crate::envs::market::MarketEnvironment;
+use crate::envs::observation::plain_views;
 use crate::error::{Error, Result};
 use crate::format;
 use crate::market::dataset::{Market, prepare};
@@ -21,7 +22,7 @@ use crate::report::summary;
 use crate::resolve::{Parts, resolve, seed_of};
 use crate::run::build::{Setting, build};
 use crate::run::config::EnvironmentKind;
-use crate::run::evaluation::{Evaluator, plain_views};
+use crate::run::evaluation::Evaluator;
 use crate::run::folder::RunFolder;
 use crate::run::train_loop::Ended;
 

@@ -22,4 +22,3 @@ pub use actor::Actor;
 pub use config::{Body, DqnConfig, TargetUpdate};
 pub use learner::Learner;
 pub use network::Network;
-

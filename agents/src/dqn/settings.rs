@@ -5,9 +5,9 @@ use embedders::Dropout;
 use memsys::settings::{Check, Settings, above, above_up_to};
 use serde::{Deserialize, Serialize};
 
+use crate::context::{AgentContext, Algorithm, ObservationKind};
 use crate::dqn::config::{Body, DqnConfig, TargetUpdate};
 use crate::exploration::{EpsilonSchedule, ExplorationPlan};
-use crate::context::{AgentContext, Algorithm, ObservationKind};
 use crate::update::Precision;
 
 /// The numbers that matrix products are computed in.

@@ -6,8 +6,8 @@ use documented::{Documented, DocumentedFields};
 use serde::{Deserialize, Serialize};
 
 use crate::limit::MemoryLimit;
-use crate::step::activation_mode::ActivationMode;
 use crate::settings::{Check, Settings, above, above_up_to, optional, size};
+use crate::step::activation_mode::ActivationMode;
 
 /// Which activation modes a run may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

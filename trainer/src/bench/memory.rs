@@ -10,6 +10,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::bench::{median, scratch_folder};
+use crate::config::Config;
 use crate::console::{print, say};
 use crate::error::{Error, Result};
 use crate::report::summary;
@@ -36,7 +37,7 @@ const WORK: [&str; 5] = [
                         --transitions 20000 --turns 3"
 )]
 pub struct BenchMemoryArgs {
-    /// Lines, in percent of the unmanaged peak.
+    /// Memory limits, in percent of the unmanaged peak.
     #[arg(
         long,
         value_delimiter = ',',
@@ -103,6 +104,8 @@ pub fn run(args: &BenchMemoryArgs) -> Result<()> {
 }
 
 fn measure(args: &BenchMemoryArgs, folder: &Path) -> Result<Value> {
+    let sets = [WORK.map(str::to_owned).as_slice(), &args.set].concat();
+    let embedders = Config::load(None, &sets)?.embedders.preset.word();
     let mut rows: Vec<Row> = Vec::new();
     let mut unmanaged_rates = Vec::new();
     let mut unmanaged_peak = 0;
@@ -145,6 +148,7 @@ fn measure(args: &BenchMemoryArgs, folder: &Path) -> Result<Value> {
         "turns": args.turns.max(1),
         "transitions": args.transitions,
         "learner_steps": args.learner_steps,
+        "embedders": embedders,
         "unmanaged": { "peak_bytes": unmanaged_peak, "samples_per_second": median(&mut unmanaged_rates) },
         "managed": rows.iter_mut().map(row).collect::<Vec<_>>(),
     }))
@@ -240,12 +244,13 @@ fn table(args: &BenchMemoryArgs, report: &Value) -> String {
         value.as_f64().map_or_else(|| format::UNKNOWN.to_owned(), |ratio| format!("{ratio:.2} x"))
     };
     let mut text = format!(
-        "{} thread(s), {} turn(s), {} transitions in the replay, {} learner steps of 128, full embedders\n\
-         {:<24} {:>10} {:>10} {:>8} {:>10} {:>14}  micro-batch, activations\n",
+        "{} thread(s), {} turn(s), {} transitions in the replay, {} learner steps of 128, {} embedders\n\
+         {:<28} {:>10} {:>10} {:>8} {:>10} {:>14}  micro-batch, activations\n",
         args.threads,
         args.turns.max(1),
         format::count(args.transitions),
         args.learner_steps,
+        report["embedders"].as_str().unwrap_or(""),
         "",
         "limit",
         "peak",
@@ -256,7 +261,7 @@ fn table(args: &BenchMemoryArgs, report: &Value) -> String {
     let usual = &report["unmanaged"];
     let rate = usual["samples_per_second"].as_f64().unwrap_or(f64::NAN);
     text.push_str(&format!(
-        "{:<24} {:>10} {:>10} {:>8} {rate:>10.1}\n",
+        "{:<28} {:>10} {:>10} {:>8} {rate:>10.1}\n",
         "unmanaged",
         "",
         bytes(&usual["peak_bytes"]),
@@ -264,7 +269,7 @@ fn table(args: &BenchMemoryArgs, report: &Value) -> String {
     ));
     for row in report["managed"].as_array().into_iter().flatten() {
         text.push_str(&format!(
-            "{:<24} {:>10} {:>10} {:>8} {:>10} {:>14}  {}\n",
+            "{:<28} {:>10} {:>10} {:>8} {:>10} {:>14}  {}\n",
             row["name"].as_str().unwrap_or(""),
             bytes(&row["line_bytes"]),
             bytes(&row["peak_bytes"]),

@@ -7,7 +7,6 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::bench::median;
-use crate::bench::train::{BenchTrainArgs, bench_market, cartpole, full};
 use crate::console::say;
 use crate::error::{Error, Result};
 
@@ -25,30 +24,63 @@ pub struct Pair {
     pub theirs: f64,
 }
 
-/// Takes turns with the peers' scripts in `folder`.
+/// The script of the learner and of acting.
+const LEARNER_SCRIPT: &str = "pytorch_learner.py";
+/// The script of the CartPole run.
+const CARTPOLE_SCRIPT: &str = "sb3_cartpole.py";
+
+/// Refuses a folder that does not hold the peers' scripts, before anything is measured.
+///
+/// # Errors
+/// [`Error::Config`] with the script that is missing.
+pub(super) fn expect_scripts(folder: &Path) -> Result<()> {
+    let Some(missing) =
+        [LEARNER_SCRIPT, CARTPOLE_SCRIPT].into_iter().find(|name| !folder.join(name).is_file())
+    else {
+        return Ok(());
+    };
+    let problem = format!(
+        "there is no {}: `bench train --help` says what it must print",
+        folder.join(missing).display()
+    );
+    Err(Error::Config { key: "--peers".to_owned(), problem })
+}
+
+/// What this program did in one turn, per second.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OwnTurn {
+    /// Samples through the learner of the full networks.
+    pub(super) learner: f64,
+    /// Observations acted on by 1, 16 and 256 environments.
+    pub(super) acting: [f64; 3],
+    /// Steps of a CartPole run.
+    pub(super) cartpole: f64,
+}
+
+/// Takes turns with the peers' scripts in `folder`: `own_turn` measures this program.
 ///
 /// # Errors
 /// Where a script fails or is not there.
-pub fn run(folder: &Path, python: &Path, args: &BenchTrainArgs) -> Result<Vec<Pair>> {
+pub(super) fn run(
+    folder: &Path,
+    python: &Path,
+    mut own_turn: impl FnMut() -> Result<OwnTurn>,
+) -> Result<Vec<Pair>> {
     let threads = tch::get_num_threads().to_string();
-    let market = bench_market(args)?;
     let (mut learner, mut act, mut cart): (Sides, [Sides; 3], Sides) = Default::default();
     for turn in 0..TURNS {
         say(&format!("turn {} of {TURNS}: ours", turn + 1));
-        let rows = full(args, &market)?;
-        let value = |i: usize| rows[i]["value"].as_f64().unwrap_or(f64::NAN);
-        learner.ours.push(value(0));
-        (0..3).for_each(|i| act[i].ours.push(value(3 + i)));
-        cart.ours.push(cartpole(1)?);
+        let own = own_turn()?;
+        learner.ours.push(own.learner);
+        act.iter_mut().zip(own.acting).for_each(|(sides, rate)| sides.ours.push(rate));
+        cart.ours.push(own.cartpole);
         say(&format!("turn {} of {TURNS}: the peers", turn + 1));
-        let torch =
-            script(python, &folder.join("pytorch_learner.py"), &["--threads", &threads, "--batch", "128"])?;
+        let torch = script(python, &folder.join(LEARNER_SCRIPT), &["--threads", &threads, "--batch", "128"])?;
         learner.theirs.push(number(&torch, "learner_samples_per_second"));
         for (i, n) in ["1", "16", "256"].into_iter().enumerate() {
             act[i].theirs.push(number(&torch, &format!("act_{n}_per_second")));
         }
-        let sb3 =
-            script(python, &folder.join("sb3_cartpole.py"), &["--threads", &threads, "--steps", "8000"])?;
+        let sb3 = script(python, &folder.join(CARTPOLE_SCRIPT), &["--threads", &threads, "--steps", "8000"])?;
         cart.theirs.push(number(&sb3, "steps_per_second"));
     }
     let [one, sixteen, many] = act;

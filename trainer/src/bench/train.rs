@@ -19,17 +19,18 @@ use serde_json::{Value, json};
 use tch::Device;
 
 use crate::atomic_file;
+use crate::bench::peers::OwnTurn;
 use crate::bench::{median_seconds, peers};
 use crate::config::Config;
 use crate::console::{print, say};
 use crate::envs::Environment;
 use crate::envs::cartpole::CartPole;
 use crate::envs::market::MarketEnvironment;
+use crate::envs::observation::{Observation, observe, plain_views};
 use crate::error::{Error, Result};
 use crate::market::dataset::{Market, prepare};
 use crate::resolve::{Parts, resolve_on, threads};
-use crate::run::actor_loop::{ActorLoop, Observation, observe};
-use crate::run::evaluation::plain_views;
+use crate::run::actor_loop::ActorLoop;
 use crate::run::learner_loop::{LearnerLoop, LearningOptions};
 
 /// Environments that acting is measured with.
@@ -46,7 +47,10 @@ const CARTPOLE_STEPS: u64 = 8_000;
 #[derive(Debug, Clone, Args)]
 #[command(
     after_help = "Examples:\n  plimsoll bench train --json bench.json\n  plimsoll bench train --threads 1 --peers \
-                        ../shared/peers --python .peers/bin/python"
+                        scripts --python .peers/bin/python\n\nPeers:\n  Their scripts are not part of this program. DIR holds two that you \
+                        provide:\n  pytorch_learner.py --threads N --batch 128 prints learner_samples_per_second and \
+                        act_1_per_second, act_16_per_second, act_256_per_second;\n  sb3_cartpole.py --threads N --steps \
+                        8000 prints steps_per_second.\n  Each prints its numbers as one JSON object on its last line."
 )]
 pub struct BenchTrainArgs {
     /// Threads that compute.
@@ -64,7 +68,7 @@ pub struct BenchTrainArgs {
     /// Sets one key over the defaults, such as agent.micro_batch=32.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// A folder of peers' scripts (pytorch_learner.py, sb3_cartpole.py) to take turns with.
+    /// Takes turns with the peers' scripts in this folder; see Peers below.
     #[arg(long, value_name = "DIR")]
     peers: Option<PathBuf>,
     /// The Python that has the peers' packages.
@@ -78,6 +82,9 @@ pub struct BenchTrainArgs {
 /// Where a preset is not known, or a measurement fails.
 pub fn run(args: &BenchTrainArgs) -> Result<()> {
     atomic_file::expect_folder(args.json.as_deref())?;
+    if let Some(folder) = &args.peers {
+        peers::expect_scripts(folder)?;
+    }
     memsys::os::tune_malloc();
     memsys::libtorch::open()?;
     memsys::libtorch::count_tensors()?;
@@ -110,7 +117,8 @@ pub fn run(args: &BenchTrainArgs) -> Result<()> {
     let mut result = json!({ "threads": n_threads, "batch": BATCH, "repeats": args.repeats, "rows": rows });
     print(&table(n_threads, &rows));
     if let Some(folder) = &args.peers {
-        let pairs = peers::run(folder, &args.python, args)?;
+        let market = prepare(&configuration(args, Preset::Full, &[])?.market, &|_| ())?;
+        let pairs = peers::run(folder, &args.python, || own_turn(args, &market))?;
         print(&peers::table(&pairs));
         result["peers"] = json!(pairs);
     }
@@ -216,21 +224,25 @@ fn learning(args: &BenchTrainArgs, market: &Market, preset: Preset, n_repeats: u
     let mut rng = Pcg64Mcg::seed_from_u64(3);
     let pace = parts.learning.pace;
     let batch: Batch = kept.replay().sample(pace.batch, 0.4, &mut rng)?;
-    let kept_seconds =
-        median_seconds(n_repeats, || Ok(kept.agent_mut().step(&batch, pace.micro_batch)?))?;
+    let kept_seconds = median_seconds(n_repeats, || Ok(kept.agent_mut().step(&batch, pace.micro_batch)?))?;
     let n_timed = if preset == Preset::Full { 512 } else { 8_192 };
     let first = market.splits[0].train.start.next_multiple_of(64);
     let policy = parts.agent.policy();
     let weights = Weights::initial(policy.layout(), 1, Device::Cpu)?;
-    let fill_seconds =
-        median_seconds(1, || Ok(policy.embed_range(&weights, &market.dataset, 0, first..first + n_timed)?))?;
+    let fill_seconds = median_seconds(1, || {
+        Ok(policy.embed_range(&weights, &market.dataset, 0, first..first + n_timed)?)
+    })?;
     let n_positions: usize = market.splits.iter().map(|split| split.train.len()).sum();
     // Every position is embedded once in a target interval.
     let interval = target_interval(args)?;
     let amortised = kept_seconds + fill_seconds / n_timed as f64 * n_positions as f64 / interval;
     let (name, samples) = (preset.word(), pace.batch as f64);
     Ok(vec![
-        row(&format!("{name}: learner, embeddings kept for {interval} steps"), samples / amortised, "samples/s"),
+        row(
+            &format!("{name}: learner, embeddings kept for {interval} steps"),
+            samples / amortised,
+            "samples/s",
+        ),
         row(&format!("{name}: learner, plain"), samples / plain_seconds, "samples/s"),
         row(&format!("{name}: positions embedded in blocks"), n_timed as f64 / fill_seconds, "positions/s"),
     ])
@@ -279,7 +291,7 @@ fn acting(args: &BenchTrainArgs, market: &Market, preset: Preset, n_repeats: usi
 }
 
 /// CartPole as the peer's script runs it: plain DQN, 256 × 256, batch 64, one update a step.
-pub(super) fn cartpole(n_repeats: usize) -> Result<f64> {
+fn cartpole(n_repeats: usize) -> Result<f64> {
     let sets = [
         "run.environment=cartpole",
         "agent.double=false",
@@ -324,14 +336,14 @@ pub(super) fn cartpole(n_repeats: usize) -> Result<f64> {
     Ok(crate::bench::median(&mut rates))
 }
 
-/// The learner at batch 128 and acting at 1, 16 and 256, `full`, for a turn with a peer.
-pub(super) fn full(args: &BenchTrainArgs, market: &Market) -> Result<Vec<Value>> {
-    let mut rows = learning(args, market, Preset::Full, 3)?;
-    rows.extend(acting(args, market, Preset::Full, 3)?);
-    Ok(rows)
-}
-
-/// The market that measurements run on.
-pub(super) fn bench_market(args: &BenchTrainArgs) -> Result<Market> {
-    prepare(&configuration(args, Preset::Full, &[])?.market, &|_| ())
+/// The full networks' learner and acting, and a CartPole run, for a turn with the peers.
+fn own_turn(args: &BenchTrainArgs, market: &Market) -> Result<OwnTurn> {
+    let learner = learning(args, market, Preset::Full, 3)?;
+    let acting = acting(args, market, Preset::Full, 3)?;
+    let value = |rows: &[Value], i: usize| rows[i]["value"].as_f64().unwrap_or(f64::NAN);
+    Ok(OwnTurn {
+        learner: value(&learner, 0),
+        acting: std::array::from_fn(|i| value(&acting, i)),
+        cartpole: cartpole(1)?,
+    })
 }

@@ -1,10 +1,12 @@
 //! `plimsoll features`.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::cli::settings::SettingsArgs;
 use crate::cli::table_file::{Column, write_table};
+use crate::config::{Config, quoted};
 use crate::console::{Verbosity, say, say_always, tells};
 use crate::error::{Error, Result};
 use crate::market::bar::{BarSeries, DECISION_MILLIS, STRUCTURE_MILLIS};
@@ -29,8 +31,18 @@ const N_TIMES: usize = 1_000;
     after_help = "Example:\n  plimsoll features --data btc_1m.csv --set data.label=end --out rows.parquet --check"
 )]
 pub(super) struct FeaturesArgs {
-    #[command(flatten)]
-    settings: SettingsArgs,
+    /// A TOML file of settings, of which the section [data] is used.
+    #[arg(long, value_name = "FILE.toml")]
+    config: Option<PathBuf>,
+    /// The file of bars, CSV or Parquet [data.files].
+    #[arg(long, value_name = "FILE")]
+    data: Option<PathBuf>,
+    /// Sets one key of [data], such as data.label=end or data.zone=UTC. May be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// The file to write, as CSV or Parquet by the end of its name.
+    #[arg(long, value_name = "FILE.csv|FILE.parquet")]
+    out: PathBuf,
     /// Proves on these bars that no row looks ahead: at a thousand random times the features are computed again from
     /// the bars up to then, and must be the same to the bit.
     #[arg(long)]
@@ -39,14 +51,14 @@ pub(super) struct FeaturesArgs {
 
 /// Writes the features as told.
 pub(super) fn run(args: &FeaturesArgs) -> Result<()> {
-    let config = args.settings.load()?;
-    let usage = |key: &str, problem: &str| Error::Config { key: key.to_owned(), problem: problem.to_owned() };
+    let mut sets = args.set.clone();
+    sets.extend(args.data.iter().map(|file| format!("data.files=[{}]", quoted(&file.to_string_lossy()))));
+    let config = Config::load(args.config.as_deref(), &sets)?;
     let [file] = config.data.files.as_slice() else {
-        return Err(usage("--data", "give one file of bars"));
+        let problem = "give one file of bars".to_owned();
+        return Err(Error::Config { key: "--data".to_owned(), problem });
     };
-    let Some(out) = &config.run.out else {
-        return Err(usage("--out", "give the file to write, FILE.csv or FILE.parquet"));
-    };
+    let out = &args.out;
     let options: ImportOptions = import_options(&config.data);
     let imported = import(file, &options)?;
     for note in &imported.notes {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use buffers::replay::Replay;
+use buffers::replay::ReplayTier;
 use buffers::store::{self, ChunkReader, ChunkWriter, Damage, Durability, Inspection, Part};
 use buffers::store::{StreamInspection, Verification};
 use clap::{Args, Subcommand};
@@ -219,10 +220,23 @@ fn replay_files(path: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     if found.is_empty() {
-        let problem = "there is no replay file in this folder".to_owned();
+        let problem = match kept_in_memory(path) {
+            true => {
+                "there is no replay file in this folder: this run keeps its replay in memory; a run with \
+                     replay.tier=mapped keeps it in a file"
+                    .to_owned()
+            }
+            false => "there is no replay file in this folder".to_owned(),
+        };
         return Err(Error::File { path: path.to_path_buf(), problem });
     }
     Ok(found)
+}
+
+/// Whether a folder is that of a run whose replay has no file.
+fn kept_in_memory(folder: &Path) -> bool {
+    let config = RunFolder::open(folder).and_then(|folder| Config::load(Some(&folder.config()), &[]));
+    config.is_ok_and(|config| config.replay.tier != ReplayTier::Mapped)
 }
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {

@@ -1,12 +1,10 @@
 //! A table of named columns as a file, for who wants to look at it elsewhere: CSV or Parquet, by the name's end.
 //!
-//! The file is written aside, as `PATH.part`, and renamed once it is whole: who finds the name finds all of it.
-//! Nothing is read here; what `import` reads is bars.
+//! The file is written aside and renamed once it is whole, as [`replace`] does.
 
-use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float32Array, RecordBatch, StringArray, TimestampMillisecondArray};
@@ -16,6 +14,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
+use crate::atomic_file::replace;
 use crate::error::{Error, Result};
 
 /// One column. All columns of a table are of one length.
@@ -123,36 +122,17 @@ pub(super) fn write_table(path: &Path, columns: &[Column]) -> Result<()> {
     if path.is_dir() {
         return Err(file_error(path, "is a folder: name a file in it"));
     }
-    let aside = aside(path);
-    let written = File::create(&aside).and_then(|file| {
-        write(&file, columns, n_rows)?;
-        file.sync_all()?;
-        fs::rename(&aside, path)
-    });
-    written.map_err(|source| {
-        // Best effort: the first error is the one to say.
-        let _ = fs::remove_file(&aside);
-        match source.kind() {
-            io::ErrorKind::NotFound => file_error(path, "its folder does not exist: make it first"),
-            io::ErrorKind::NotADirectory => {
-                file_error(path, "lies in something that is no folder: name another")
-            }
-            io::ErrorKind::PermissionDenied => {
-                file_error(path, "no permission to write it: name another place, or change the folder's mode")
-            }
-            io::ErrorKind::ReadOnlyFilesystem => {
-                file_error(path, "lies on a file system that cannot be written to: name another place")
-            }
-            _ => Error::Io { path: path.to_path_buf(), source },
+    replace(path, |file| write(file, columns, n_rows)).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => file_error(path, "its folder does not exist: make it first"),
+        io::ErrorKind::NotADirectory => file_error(path, "lies in something that is no folder: name another"),
+        io::ErrorKind::PermissionDenied => {
+            file_error(path, "no permission to write it: name another place, or change the folder's mode")
         }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            file_error(path, "lies on a file system that cannot be written to: name another place")
+        }
+        _ => Error::Io { path: path.to_path_buf(), source },
     })
-}
-
-/// `PATH.part`.
-fn aside(path: &Path) -> PathBuf {
-    let mut name = OsString::from(path.as_os_str());
-    name.push(".part");
-    PathBuf::from(name)
 }
 
 fn write_csv(file: &File, columns: &[Column], n_rows: usize) -> io::Result<()> {
@@ -199,6 +179,8 @@ fn file_error(path: &Path, problem: impl Into<String>) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use arrow::array::{Array, AsArray};
     use arrow::datatypes::{Float32Type, TimestampMillisecondType};
@@ -222,7 +204,7 @@ mod tests {
             "visible_at,view,value\n2021-12-31T23:01:00Z,structure,0.1\n\
              1969-12-31T23:59:59.999Z,\"a, \"\"b\"\"\",\n"
         );
-        assert!(!aside(&path).exists());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left aside");
     }
 
     #[test]

@@ -19,23 +19,10 @@ use serde::{Deserialize, Serialize};
 use crate::envs::{Environment, Step};
 use crate::error::{Error, Result};
 use crate::market::account::{ACCOUNT_WIDTH, Account, AccountRules, N_ACTIONS, target_of};
-use crate::market::bar::Bar;
+use crate::market::price_series::PriceSeries;
 
 /// A start leaves at least so many bars (four hours), where the range and the episode length allow it.
 pub const SHORTEST_EPISODE_BARS: usize = 48;
-
-/// What environments read of one instrument.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PriceSeries {
-    /// The instrument's name.
-    pub name: String,
-    /// Its 5-minute bars, oldest first.
-    pub bars: Vec<Bar>,
-    /// ATR14 at the close of each bar, in price; NaN until defined. As long as `bars`.
-    pub atr: Vec<f64>,
-    /// The first bar at whose close every feature is defined.
-    pub first_decision: usize,
-}
 
 /// A trading environment. A new one stands at the start of the first range that holds a decision.
 #[derive(Debug, Clone)]
@@ -189,7 +176,7 @@ impl Environment for MarketEnvironment {
 mod tests {
     use super::*;
     use crate::market::account::{FLAT, LONG, SHORT};
-    use crate::market::bar::DECISION_MILLIS;
+    use crate::market::bar::{Bar, DECISION_MILLIS};
     use rand::SeedableRng;
 
     fn series(name: &str, n_bars: usize, seed: u64, step_fraction: f64) -> PriceSeries {

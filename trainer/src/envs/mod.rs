@@ -16,6 +16,7 @@
 
 pub mod cartpole;
 pub mod market;
+pub mod observation;
 
 use rand_pcg::Pcg64Mcg;
 use serde::Serialize;
@@ -107,29 +108,5 @@ pub fn shape(kind: EnvironmentKind) -> (usize, usize) {
             let environment = cartpole::CartPole::new();
             (environment.n_actions(), environment.local_width())
         }
-    }
-}
-
-/// Serde's form of an `f64` that every format keeps exactly: its bits.
-///
-/// A text format may read a decimal back one unit off (`serde_json` does unless told otherwise), and none holds an
-/// infinity. A resumed run must be the run, so states are not left to that.
-pub mod exact {
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    /// Writes the bits of `value`.
-    ///
-    /// # Errors
-    /// Those of the serializer.
-    pub fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u64(value.to_bits())
-    }
-
-    /// Reads the bits of a number.
-    ///
-    /// # Errors
-    /// Those of the deserializer.
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-        u64::deserialize(deserializer).map(f64::from_bits)
     }
 }

@@ -9,16 +9,15 @@ use buffers::frames::{Clock, Dataset, FrameStream, Instrument, View};
 use sha2::{Digest, Sha256};
 
 use crate::console::say_detail;
-use crate::envs::market::PriceSeries;
 use crate::error::{Error, Result};
-use crate::format;
 use crate::market::account::{ACCOUNT_WIDTH, AccountRules};
 use crate::market::bar::{Bar, BarSeries, DECISION_MILLIS, STRUCTURE_MILLIS};
 use crate::market::features::{
     self, Features, LVN_WIDTH, REGIME_ROWS, REGIME_STRIDE, REGIME_WIDTH, STRUCTURE_ROWS, STRUCTURE_WIDTH,
     TACTICAL_ROWS, TACTICAL_WIDTH,
 };
-use crate::market::import::{ImportOptions, import, require_decision_clock};
+use crate::market::import::{ImportOptions, extent_note, import, require_decision_clock};
+use crate::market::price_series::PriceSeries;
 use crate::market::resample::resample;
 use crate::market::split::{Split, split};
 use crate::market::synthetic::{SyntheticOptions, synthesize};
@@ -140,19 +139,11 @@ fn instruments(market: &MarketOptions, say: &(dyn Fn(&str) + Sync)) -> Result<In
     let (mut instruments, mut notes) = (Vec::new(), Vec::new());
     for path in &market.files {
         let (instrument, took) = import_for_decisions(path, &market.import)?;
-        if let (Some(first), Some(last)) = (instrument.bars.first(), instrument.bars.last()) {
-            say_detail(&format!(
-                "{}: {} bars of {} from {} to {}",
-                path.display(),
-                format::count(instrument.bars.len() as u64),
-                format::duration(instrument.width_millis as f64 / 1e3),
-                format::utc_minute(first.open_millis),
-                format::utc_minute(last.open_millis),
-            ));
-        }
+        say(&format!("{}: {}", path.display(), extent_note(&instrument)));
+        // The rest of what import took is in the report.
         for line in took {
             let line = format!("{}: {line}", path.display());
-            say(&line);
+            say_detail(&line);
             notes.push(line);
         }
         instruments.push(instrument);

@@ -17,6 +17,7 @@ pub mod features;
 pub mod import;
 pub mod indicators;
 pub mod lookahead_check;
+pub mod price_series;
 pub mod resample;
 pub mod split;
 pub mod statistics;

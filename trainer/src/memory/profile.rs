@@ -21,11 +21,10 @@ use memsys::{ledger, libtorch};
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 
+use crate::envs::observation::{Observation, observe, plain_views};
 use crate::error::Result;
 use crate::market::dataset::views;
 use crate::resolve::Parts;
-use crate::run::actor_loop::{Observation, observe};
-use crate::run::evaluation::plain_views;
 
 /// Steps of the stand-in instrument: enough for the longest window and a block of evaluation.
 const N_STEPS: usize = 448;

@@ -4,27 +4,17 @@ use std::sync::Arc;
 
 use agents::Policy;
 use agents::exploration::{Exploration, ExplorationPlan};
-use buffers::frames::{Clock, Dataset};
+use buffers::frames::Dataset;
 use buffers::replay::n_step::Ending;
 use memsys::nn::parameters::Weights;
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
-use tch::{Device, Tensor};
+use tch::Device;
 
 use crate::envs::Environment;
+use crate::envs::observation::{Observation, observation_of, observe};
 use crate::error::Result;
-
-/// An observation as it travels: where its shared part lies, and the environment's local numbers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Observation {
-    /// Which instrument.
-    pub instrument: u16,
-    /// Which step of it.
-    pub t: u32,
-    /// The environment's local row.
-    pub local: Vec<f32>,
-}
 
 /// One step of one environment.
 #[derive(Debug, Clone, PartialEq)]
@@ -112,7 +102,7 @@ impl<E: Environment> ActorLoop<E> {
     /// What each environment shows now.
     #[must_use]
     pub fn seen(&self) -> Vec<Observation> {
-        self.environments.iter().map(seen).collect()
+        self.environments.iter().map(observation_of).collect()
     }
 
     /// Environment steps taken so far.
@@ -148,11 +138,11 @@ impl<E: Environment> ActorLoop<E> {
                 (false, true) => Ending::Truncated,
                 (false, false) => Ending::Goes,
             };
-            let to = seen(environment);
+            let to = observation_of(environment);
             let begins = step.ends_episode().then(|| {
                 returns.push(std::mem::take(total));
                 environment.reset(&mut self.rng);
-                seen(environment)
+                observation_of(environment)
             });
             steps.push(TimeStep { action, reward: step.learned_reward(), ending, to, begins });
         }
@@ -182,30 +172,4 @@ impl<E: Environment> ActorLoop<E> {
         self.rng = state.rng;
         self.environment_steps = state.environment_steps;
     }
-}
-
-fn seen<E: Environment>(environment: &E) -> Observation {
-    let mut local = vec![0f32; environment.local_width()];
-    environment.write_local(&mut local);
-    Observation { instrument: environment.instrument(), t: environment.t(), local }
-}
-
-/// The observations of `seen`, a B × length × width tensor a view.
-///
-/// # Errors
-/// Where libtorch refuses the memory.
-pub fn observe(dataset: &Dataset, seen: &[Observation], device: Device) -> Result<Vec<Tensor>> {
-    let mut tensors = Vec::with_capacity(dataset.views().len());
-    for (index, view) in dataset.views().iter().enumerate() {
-        let mut numbers = vec![0f32; seen.len() * view.n_numbers()];
-        for (seen, out) in seen.iter().zip(numbers.chunks_exact_mut(view.n_numbers())) {
-            match view.clock {
-                Clock::Local => out.copy_from_slice(&seen.local),
-                Clock::Decision | Clock::Slow => dataset.copy_window(index, seen.instrument, seen.t, out),
-            }
-        }
-        let size = [seen.len() as i64, view.length as i64, view.width as i64];
-        tensors.push(Tensor::f_from_slice(&numbers)?.f_view(size)?.f_to_device(device)?);
-    }
-    Ok(tensors)
 }

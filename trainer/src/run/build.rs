@@ -62,8 +62,7 @@ where
     let Setting { parts, applied, folder, began, dataset, identity, evaluator } = setting;
     let policy = parts.agent.policy();
     let environments = vec![environment; parts.run.n_environments];
-    let mut actor =
-        ActorLoop::new(
+    let mut actor = ActorLoop::new(
         environments,
         Arc::clone(&dataset),
         Arc::clone(&policy),

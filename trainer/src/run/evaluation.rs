@@ -11,6 +11,7 @@ use tch::{Device, Tensor};
 
 use crate::envs::Environment;
 use crate::envs::cartpole::CartPole;
+use crate::envs::observation::{Observation, observe, plain_views};
 use crate::error::Result;
 use crate::market::account::ACCOUNT_WIDTH;
 use crate::market::backtest::baselines::Baseline;
@@ -19,7 +20,6 @@ use crate::market::backtest::performance::Performance;
 use crate::market::backtest::{Backtest, BacktestRunner, backtest};
 use crate::market::dataset::Market;
 use crate::market::split::Split;
-use crate::run::actor_loop::{Observation, observe};
 
 /// Episodes of a validation outside a market.
 const VALIDATION_EPISODES: usize = 20;
@@ -212,13 +212,6 @@ fn episodes(policy: &dyn Policy, weights: &Weights, n: usize, seed: u64) -> Resu
         running = kept;
     }
     Ok(returns)
-}
-
-/// The views of a plain environment: its local row.
-#[must_use]
-pub fn plain_views(local_width: usize) -> Vec<buffers::frames::View> {
-    use buffers::frames::{Clock, View};
-    vec![View { name: "own", length: 1, width: local_width, stride: 1, clock: Clock::Local }]
 }
 
 /// Weights for `policy` that hold the flat numbers of `flat`.

@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use agents::{Agent, Outcome};
 use agents::settings::Pace;
+use agents::{Agent, Outcome};
 use buffers::frames::{Dataset, ObservationRef};
 use buffers::replay::n_step::Accumulator;
 use buffers::replay::{Batch, Prefetch, Replay, ReplayBuffer, ReplayOptions};
@@ -18,8 +18,9 @@ use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
 
 use crate::console::say_always;
+use crate::envs::observation::Observation;
 use crate::error::{Error, Result};
-use crate::run::actor_loop::{Observation, VectorStep};
+use crate::run::actor_loop::VectorStep;
 
 /// All that the learner's future depends on, beside weights and moments.
 #[derive(Debug, Serialize, Deserialize)]

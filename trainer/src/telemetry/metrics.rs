@@ -49,9 +49,6 @@ pub struct Metrics {
     /// Mean absolute td error since the last row.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub td_error: Option<f64>,
-    /// Mean greedy action value of the learner's batches since the last row.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub action_value: Option<f64>,
     /// Norm of the gradient before it is clipped, mean since the last row.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gradient_norm: Option<f64>,

@@ -181,14 +181,20 @@ mod tests {
     }
 
     #[test]
-    fn every_face_takes_every_call() {
-        for face in [Face::Bar(bar(100)), Face::Quiet] {
-            if let Face::Bar(bar) = &face {
-                bar.set_draw_target(indicatif::ProgressDrawTarget::hidden());
-            }
-            let mut progress = Progress { n_steps: 100, face, last_line_seconds: None };
-            progress.update(&metrics());
-            progress.finish();
-        }
+    fn the_bar_shows_the_newest_metrics_and_quiet_counts_no_line() {
+        let hidden = bar(50_000);
+        hidden.set_draw_target(indicatif::ProgressDrawTarget::hidden());
+        let mut progress =
+            Progress { n_steps: 50_000, face: Face::Bar(hidden.clone()), last_line_seconds: None };
+        progress.update(&metrics());
+        assert_eq!(hidden.position(), 12_500);
+        assert_eq!(hidden.prefix(), "step 12,500/50,000, 1 min 00 s left");
+        assert!(hidden.message().starts_with("learner 3,125 · "), "{}", hidden.message());
+        progress.finish();
+        assert!(hidden.is_finished());
+
+        let mut quiet = Progress::new(50_000, true);
+        quiet.update(&metrics());
+        assert_eq!(quiet.last_line_seconds, None);
     }
 }

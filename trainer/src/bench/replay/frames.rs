@@ -16,8 +16,7 @@ use rand_pcg::Pcg64Mcg;
 use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
-use crate::bench::replay::Bench;
-use crate::bench::replay::row::Measured;
+use crate::bench::replay::measured::{Bench, Measured};
 use crate::bench::replay::work::{IMPORTANCE_SAMPLING_EXPONENT, N_ENVIRONMENTS, PRIORITY_EXPONENT};
 use crate::error::Result;
 

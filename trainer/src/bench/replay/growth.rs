@@ -8,7 +8,8 @@ use std::path::Path;
 use buffers::replay::Tier;
 use serde::Serialize;
 
-use crate::bench::replay::{Bench, writing};
+use crate::bench::replay::measured::Bench;
+use crate::bench::replay::writing;
 use crate::console::say;
 use crate::error::Result;
 use crate::{atomic_file, format};

@@ -12,8 +12,8 @@ use memsys::os::probe;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::bench::replay::Bench;
-use crate::bench::replay::row::Measured;
+use crate::bench::replay::measured::{Bench, Measured};
+use crate::bench::replay::sampling::bytes_read;
 use crate::bench::replay::work::{Filled, N_ENVIRONMENTS, PRIORITY_EXPONENT, Work, settled};
 use crate::console::say;
 use crate::error::{Error, Result};
@@ -101,12 +101,12 @@ pub(super) fn measure(bench: &Bench, capacity: usize, limit_bytes: u64) -> Resul
     let mut filled = Filled::of(replay, dataset);
     let warm = Bench { seconds: WARM_SECONDS, repeats: 1, ..bench.clone() };
     warm.rate(|| filled.sample_and_update(BATCH).map(|()| BATCH))?;
-    let (before, mut n) = (crate::bench::replay::sampling::bytes_read(), 0);
+    let (before, mut n) = (bytes_read(), 0);
     let rate = bench.rate(|| {
         n += BATCH;
         filled.sample_and_update(BATCH).map(|()| BATCH)
     })?;
-    let read = crate::bench::replay::sampling::bytes_read() - before;
+    let read = bytes_read() - before;
     let bytes = filled.replay.tier_bytes();
     Ok(UnderLimit {
         limit_bytes,

@@ -6,6 +6,7 @@
 mod frames;
 mod growth;
 mod limit;
+mod measured;
 mod peers;
 mod row;
 mod sampling;
@@ -15,16 +16,17 @@ mod writing;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 use clap::Args;
 use memsys::limit::MemoryLimit;
 use serde_json::{Value, json};
 
-use self::row::{Measured, ROWS, Row};
+use self::measured::{Bench, Measured};
+use self::peers::PeerSettings;
+use self::row::{ROWS, Row};
 use self::work::Work;
 use crate::atomic_file;
-use crate::bench::{median, scratch_folder};
+use crate::bench::scratch_folder;
 use crate::console::{print, say};
 use crate::error::{Error, Result};
 
@@ -76,16 +78,6 @@ pub struct BenchReplayArgs {
     json: Option<PathBuf>,
 }
 
-/// What rows measure with.
-#[derive(Clone)]
-struct Bench {
-    work: Arc<Work>,
-    threads: usize,
-    repeats: usize,
-    seconds: f64,
-    folder: PathBuf,
-}
-
 /// Measures as told.
 ///
 /// # Errors
@@ -112,7 +104,7 @@ fn under_limit(args: &BenchReplayArgs, limit: &str, folder: &Path) -> Result<Val
     let wrong = |problem| Error::Config { key: "--memory".to_owned(), problem };
     let limit_bytes =
         MemoryLimit::parse(limit).map_err(wrong)?.limit_bytes(memsys::os::probe::allowed_bytes()?);
-    let bench = Bench::over(limit::work(folder)?, args, folder);
+    let bench = bench_over(limit::work(folder)?, args, folder);
     let measured = limit::measure(&bench, args.most, limit_bytes)?;
     print(&format!("{}\n", measured.text()));
     Ok(json!(measured))
@@ -135,10 +127,11 @@ fn chosen(args: &BenchReplayArgs) -> Result<Vec<&'static Row>> {
 }
 
 fn measure(args: &BenchReplayArgs, rows: &[&Row], folder: &Path) -> Result<Value> {
-    let mut bench = Bench::over(Work::new(folder)?, args, folder);
+    let mut bench = bench_over(Work::new(folder)?, args, folder);
     let load_before = load();
     let mut measured: Vec<Vec<Measured>> = rows.iter().map(|_| Vec::new()).collect();
     let mut lines = Vec::new();
+    let settings = PeerSettings { python: &args.python, most: args.most, seconds: args.seconds, folder };
     let peers = if args.peers { peers::needed(rows) } else { Vec::new() };
     for turn in 0..if peers.is_empty() { 1 } else { TURNS } {
         if turn > 0 {
@@ -154,7 +147,7 @@ fn measure(args: &BenchReplayArgs, rows: &[&Row], folder: &Path) -> Result<Value
         }
         for peer in &peers {
             say(&format!("turn {} of {TURNS}: {} at {}", turn + 1, peer.name, peer.capacity.min(args.most)));
-            lines.extend(peer.run(turn, args, folder)?);
+            lines.extend(peer.run(turn, &settings)?);
         }
     }
     let load_after = load();
@@ -187,30 +180,12 @@ fn load() -> f64 {
     text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(f64::NAN)
 }
 
-impl Bench {
-    fn over(work: Work, args: &BenchReplayArgs, folder: &Path) -> Self {
-        Self {
-            work: Arc::new(work),
-            threads: args.threads.max(1),
-            repeats: args.repeats.max(1),
-            seconds: args.seconds,
-            folder: folder.to_path_buf(),
-        }
-    }
-
-    /// How much a second of `work`, which says how much it did: the median of repeats after one that warms up.
-    fn rate(&self, mut work: impl FnMut() -> Result<usize>) -> Result<f64> {
-        let mut rates = Vec::with_capacity(self.repeats);
-        for repeat in 0..=self.repeats {
-            let began = Instant::now();
-            let mut n = 0;
-            while n == 0 || began.elapsed().as_secs_f64() < self.seconds {
-                n += work()?;
-            }
-            if repeat > 0 {
-                rates.push(n as f64 / began.elapsed().as_secs_f64());
-            }
-        }
-        Ok(median(&mut rates))
+fn bench_over(work: Work, args: &BenchReplayArgs, folder: &Path) -> Bench {
+    Bench {
+        work: Arc::new(work),
+        threads: args.threads.max(1),
+        repeats: args.repeats.max(1),
+        seconds: args.seconds,
+        folder: folder.to_path_buf(),
     }
 }

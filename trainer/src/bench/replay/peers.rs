@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::bench::replay::row::Row;
-use crate::bench::replay::{BenchReplayArgs, median};
+use crate::bench::median;
+use crate::bench::replay::row::{Peer, Row};
 use crate::console::say_always;
 use crate::error::{Error, Result};
 
@@ -15,6 +15,19 @@ const SCRIPT: &str = include_str!("../../../../tests/peers/replay_peers.py");
 
 const SMALL: usize = 100_000;
 const LARGE: usize = 1_000_000;
+
+/// What the peers' script is run with.
+#[derive(Debug)]
+pub(super) struct PeerSettings<'a> {
+    /// The Python that has their packages.
+    pub(super) python: &'a Path,
+    /// No peer holds more transitions than this.
+    pub(super) most: usize,
+    /// Seconds of a repeat.
+    pub(super) seconds: f64,
+    /// Where they put their files.
+    pub(super) folder: &'a Path,
+}
 
 /// A peer at one capacity, in a process of its own.
 #[derive(Debug, Clone, Copy)]
@@ -65,20 +78,20 @@ pub(super) fn needed(rows: &[&Row]) -> Vec<PeerRun> {
 }
 
 impl PeerRun {
-    fn serves(&self, peer: &crate::bench::replay::row::Peer) -> bool {
+    fn serves(&self, peer: &Peer) -> bool {
         self.capacity == peer.capacity && self.is_mapped == peer.is_mapped && self.rows.contains(&peer.row)
     }
 
     /// Runs the script. A peer that is not installed gives no lines and a word to the user. Checkpoints, of which some
     /// take a minute, are taken in the first turn alone.
-    pub(super) fn run(&self, turn: usize, args: &BenchReplayArgs, folder: &Path) -> Result<Vec<Line>> {
-        let (python, capacity) = (&args.python, self.capacity.min(args.most));
+    pub(super) fn run(&self, turn: usize, with: &PeerSettings<'_>) -> Result<Vec<Line>> {
+        let (python, capacity) = (with.python, self.capacity.min(with.most));
         let is_due = |row: &&&str| turn == 0 || **row != "checkpoint";
         let rows: Vec<&str> = self.rows.iter().filter(is_due).copied().collect();
         let started = Command::new(python)
             .args(["-", "--peer", self.name, "--capacity", &capacity.to_string(), "--rows", &rows.join(",")])
-            .args(["--repeats", "1", "--seconds", &args.seconds.to_string(), "--folder"])
-            .arg(folder)
+            .args(["--repeats", "1", "--seconds", &with.seconds.to_string(), "--folder"])
+            .arg(with.folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

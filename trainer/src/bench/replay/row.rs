@@ -1,8 +1,7 @@
 //! The rows, their goals, and whom they are compared with.
 
-use serde_json::Value;
-
-use crate::bench::replay::{Bench, frames, limit, sampling, writing};
+use crate::bench::replay::measured::{Bench, Measured};
+use crate::bench::replay::{frames, limit, sampling, writing};
 use crate::error::Result;
 
 /// What a row shall reach.
@@ -24,16 +23,6 @@ pub(super) struct Peer {
     pub(super) is_mapped: bool,
 }
 
-/// What came of a row.
-#[derive(Debug, Clone)]
-pub(super) struct Measured {
-    pub(super) value: f64,
-    /// What else is to be known, in words.
-    pub(super) note: String,
-    /// What else was measured.
-    pub(super) details: Value,
-}
-
 /// A row of the table.
 pub(super) struct Row {
     pub(super) name: &'static str,
@@ -43,13 +32,6 @@ pub(super) struct Row {
     pub(super) unit: &'static str,
     pub(super) measure: fn(&Bench, usize) -> Result<Measured>,
     pub(super) peer: Option<Peer>,
-}
-
-impl Measured {
-    /// A value that needs no words.
-    pub(super) fn plain(value: f64) -> Self {
-        Self { value, note: String::new(), details: Value::Null }
-    }
 }
 
 impl Goal {
@@ -226,7 +208,7 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "line_2e7",
-        what: "in a memory limit of 512 MiB, of the rate of hot without one",
+        what: "in a memory limit of 512 MiB, of hot without one",
         capacity: 20_000_000,
         goal: Goal::AtLeast(1.0 / 3.0),
         unit: "of hot",

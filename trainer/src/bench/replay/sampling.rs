@@ -13,8 +13,7 @@ use rand_pcg::Pcg64Mcg;
 use serde_json::{Value, json};
 
 use crate::bench::median;
-use crate::bench::replay::Bench;
-use crate::bench::replay::row::Measured;
+use crate::bench::replay::measured::{Bench, Measured};
 use crate::bench::replay::work::{
     Filled, IMPORTANCE_SAMPLING_EXPONENT, N_ENVIRONMENTS, PRIORITY_EXPONENT, settled,
 };

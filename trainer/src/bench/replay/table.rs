@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::bench::replay::median;
+use crate::bench::median;
+use crate::bench::replay::measured::Measured;
 use crate::bench::replay::peers::Line;
-use crate::bench::replay::row::{Goal, Measured, Row};
+use crate::bench::replay::row::{Goal, Row};
 use crate::format;
 
 /// A row as it is printed and written.
@@ -80,42 +81,60 @@ pub(super) fn text(rows: &[Shown], n_decisions: usize, [before, after]: [f64; 2]
         return String::new();
     }
     let mut text = format!(
-        "one thread unless said, medians; 16 environments over streams of {} decisions; load {before:.2} before, {after:.2} \
-         after, of {} processors\n\n{:<52} {:>10} {:>11} {:>13} {:>4}  {:<54} {:>6}\n",
+        "one thread unless said, medians; 16 environments over streams of {} decisions\nload {before:.2} before, \
+         {after:.2} after, of {} processors\n\n{:<52} {:>10} {:>11} {:>13} {:>4}\n",
         format::count(n_decisions as u64),
         std::thread::available_parallelism().map_or(1, usize::from),
         "",
         "capacity",
         "measured",
         "goal",
-        "met",
-        "best peer of this run",
-        "ratio"
+        "met"
     );
     for row in rows {
         let sign = if row.at_least { "≥" } else { "≤" };
-        let (peer, ratio) = row.best_peer.as_ref().map_or_else(Default::default, |best| {
-            let of = match best.capacity == row.capacity {
-                true => String::new(),
-                false => format!(" at {}", format::count(best.capacity as u64)),
-            };
-            (format!("{} {}{of}", number(best.value), best.peer), format!("{:.2}", best.ratio))
-        });
         let _ = writeln!(
             text,
-            "{:<52} {:>10} {:>11} {:>13} {:>4}  {:<54} {:>6}",
+            "{:<52} {:>10} {:>11} {:>13} {:>4}",
             row.what,
             format::count(row.capacity as u64),
             number(row.value),
             format!("{sign} {}", number(row.goal)),
             if row.met { "yes" } else { "no" },
-            peer,
-            ratio
         );
     }
+    text.push_str(&best_peers(rows));
     text.push('\n');
     for row in rows.iter().filter(|row| !row.note.is_empty()) {
         let _ = writeln!(text, "{} ({}): {}", row.what, row.unit, row.note);
+    }
+    text
+}
+
+/// The best peer of each row that has one; nothing where none ran.
+fn best_peers(rows: &[Shown]) -> String {
+    let mut text = String::new();
+    for row in rows {
+        let Some(best) = &row.best_peer else { continue };
+        if text.is_empty() {
+            let head = ["capacity", "measured", "best peer", "its capacity", "ratio"];
+            let [capacity, measured, peer, its_capacity, ratio] = head;
+            let _ = writeln!(
+                text,
+                "\n{:<52} {capacity:>10} {measured:>11} {peer:>25} {its_capacity:>12} {ratio:>6}",
+                ""
+            );
+        }
+        let _ = writeln!(
+            text,
+            "{:<52} {:>10} {:>11} {:>25} {:>12} {:>6.2}",
+            row.what,
+            format::count(row.capacity as u64),
+            number(row.value),
+            format!("{} {}", number(best.value), best.peer),
+            format::count(best.capacity as u64),
+            best.ratio
+        );
     }
     text
 }

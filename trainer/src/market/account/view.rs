@@ -19,8 +19,6 @@ pub const ACCOUNT_NAMES: [&str; ACCOUNT_WIDTH] = [
     "session_phase",
 ];
 
-/// The account view forgets drawdown and cost with this time constant, in bars: one day of the decision clock.
-pub(super) const MEMORY_BARS: f64 = 288.0;
 /// An unrealised move of so many ATR is shown as tanh(1) = 0.76.
 const PROFIT_SCALE_ATR: f64 = 4.0;
 /// A trade of so many bars (four hours) is shown as tanh(1).

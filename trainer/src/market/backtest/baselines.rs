@@ -6,10 +6,10 @@ use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
 
-use crate::envs::market::PriceSeries;
 use crate::market::account::{AccountRules, FLAT, LONG, N_ACTIONS, SHORT};
 use crate::market::backtest::{Backtest, backtest};
 use crate::market::bar::{Bar, DECISION_MILLIS, STRUCTURE_MILLIS};
+use crate::market::price_series::PriceSeries;
 
 /// Bars in thirty minutes of unbroken trading.
 const HALF_HOUR_BARS: usize = (STRUCTURE_MILLIS / DECISION_MILLIS) as usize;

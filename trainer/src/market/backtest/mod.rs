@@ -15,9 +15,9 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::envs::market::PriceSeries;
 use crate::market::account::{ACCOUNT_WIDTH, Account, AccountRules, BarOutcome, FLAT, Fill, target_of};
 use crate::market::bar::Bar;
+use crate::market::price_series::PriceSeries;
 
 /// One trade: an entry and, unless it was still open at the end, its exit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

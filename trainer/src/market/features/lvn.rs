@@ -1,7 +1,7 @@
 //! The LVN view: the nearest low-volume node, a row a 5-minute bar.
 
 use crate::market::bar::Bar;
-use crate::market::features::LVN_WIDTH;
+use crate::market::features::layout::LVN_WIDTH;
 use crate::market::indicators::atr::{clipped_in_atr, magnitude_in_atr};
 use crate::market::indicators::low_volume_node::NodeFinder;
 use crate::market::indicators::tolerance::above;

@@ -3,7 +3,7 @@
 use std::f64::consts::TAU;
 
 use crate::market::bar::{Bar, DAY_MILLIS};
-use crate::market::features::STRUCTURE_WIDTH;
+use crate::market::features::layout::STRUCTURE_WIDTH;
 use crate::market::indicators::atr::{ATR_BARS, average_true_range, clipped_in_atr, magnitude_in_atr};
 use crate::market::indicators::low_volume_node::NodeFinder;
 use crate::market::indicators::mlmi::{MlmiOptions, mlmi};

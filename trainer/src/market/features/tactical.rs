@@ -1,7 +1,7 @@
 //! The tactical view: five hours of price action, a row a 5-minute bar.
 
 use crate::market::bar::Bar;
-use crate::market::features::TACTICAL_WIDTH;
+use crate::market::features::layout::TACTICAL_WIDTH;
 use crate::market::indicators::atr::clipped_in_atr;
 use crate::market::indicators::fair_value_gap::{FairValueGaps, GapOptions, Side};
 use crate::market::indicators::smoothing::ExponentialMean;

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use crate::error::{Error, Result};
 use crate::market::bar::{Bar, DAY_MILLIS, MINUTE_MILLIS};
 
-use crate::market::import::{Label, file_error};
+use crate::market::import::options::Label;
+use crate::market::import::source::file_error;
 
 /// Open, high, low, close and volume.
 pub(super) type Numbers = [f64; 5];
@@ -95,15 +96,7 @@ impl Rows {
                 Bar { open_millis, close_millis: open_millis + width_millis, open, high, low, close, volume }
             })
             .collect();
-        if let (Some(first), Some(last)) = (bars.first(), bars.last()) {
-            notes.push(format!(
-                "{} bars of {}, from {} to {}",
-                bars.len(),
-                span(width_millis),
-                moment(first.open_millis),
-                moment(last.close_millis)
-            ));
-        }
+        notes.push(extent_note(width_millis, &bars));
         notes.push(gaps(&bars));
         let n_without_volume = bars.iter().filter(|bar| bar.volume == 0.0).count();
         if n_without_volume > 0 {
@@ -195,6 +188,13 @@ fn fault(numbers: &Numbers) -> Option<String> {
         }
     }
     None
+}
+
+/// How many bars there are, how wide they are, and when they begin and end.
+pub(super) fn extent_note(width_millis: i64, bars: &[Bar]) -> String {
+    let [from, to] = [bars.first().map(|bar| bar.open_millis), bars.last().map(|bar| bar.close_millis)];
+    let [from, to] = [from, to].map(|millis| moment(millis.unwrap_or_default()));
+    format!("{} bars of {}, from {from} to {to}", bars.len(), span(width_millis))
 }
 
 /// How many gaps there are between bars, and the longest.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::error::Result;
 
-use crate::market::import::file_error;
+use crate::market::import::source::file_error;
 
 /// Number of columns that import needs.
 pub(super) const N_ROLES: usize = 6;

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 
 use crate::market::import::check::{NUMBER_NAMES, Rows, number};
 use crate::market::import::columns::{Columns, TIME};
-use crate::market::import::file_error;
+use crate::market::import::source::file_error;
 use crate::market::import::stamps::Stamps;
 
 /// Reads every row into `rows`; returns them with notes on what was taken.

@@ -8,8 +8,10 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use crate::error::Result;
 use crate::market::bar::DECISION_MILLIS;
 use crate::market::import::check::Rows;
+use crate::market::import::csv;
+use crate::market::import::options::ImportOptions;
+use crate::market::import::source::open;
 use crate::market::import::stamps::Stamps;
-use crate::market::import::{ImportOptions, csv, open};
 
 /// Bytes of a text file that are looked at.
 const SAMPLE_BYTES: u64 = 1 << 16;

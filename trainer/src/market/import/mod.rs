@@ -12,42 +12,23 @@ mod check;
 mod columns;
 mod csv;
 pub mod extent;
+mod options;
 mod parquet;
+mod source;
 mod spelling;
 mod stamps;
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
-use std::path::{Path, PathBuf};
+pub use options::{ImportOptions, Label};
+
+use std::io::BufRead;
+use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::market::bar::{BarSeries, DECISION_MILLIS};
 
 use check::Rows;
+use source::{file_error, open};
 use stamps::Stamps;
-
-/// Which moment of a bar its stamp names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Label {
-    /// The first moment of the bar.
-    #[default]
-    Start,
-    /// The first moment after the bar.
-    End,
-}
-
-/// What the user tells about a file, beyond what all its rows agree on.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ImportOptions {
-    /// Spelling of the stamps in `strptime` directives, such as `%d/%m/%Y %H:%M`; where a file mixes several
-    /// spellings they are separated by `|`. None: ISO 8601 or a count since 1970, whichever the first row is.
-    pub time_format: Option<String>,
-    /// IANA name of the zone that stamps without an offset are in, such as `America/New_York`. None: UTC.
-    pub zone: Option<String>,
-    /// Which moment of a bar its stamp names. None: the start.
-    pub label: Option<Label>,
-}
 
 /// An imported file.
 #[derive(Debug, Clone, PartialEq)]
@@ -96,6 +77,12 @@ pub fn import(path: &Path, options: &ImportOptions) -> Result<Imported> {
     Ok(Imported { instrument: BarSeries { name, width_millis, bars }, notes })
 }
 
+/// How many bars an instrument has, how wide they are, and when they begin and end.
+#[must_use]
+pub fn extent_note(instrument: &BarSeries) -> String {
+    check::extent_note(instrument.width_millis, &instrument.bars)
+}
+
 /// Checks that an instrument's bars fill the 5-minute decision clock: their width divides 5 minutes, and they
 /// begin on multiples of it, so that every bar lies within one bucket of [`resample`].
 ///
@@ -131,26 +118,6 @@ pub fn require_decision_clock(path: &Path, instrument: &BarSeries) -> Result<()>
         ));
     }
     Ok(())
-}
-
-/// Opens an input file; what the user can mend (no such file, a folder, no permission) is an [`Error::File`].
-fn open(path: &Path) -> Result<BufReader<File>> {
-    let io_error = |source: io::Error| match source.kind() {
-        io::ErrorKind::NotFound => file_error(path, "no such file: is the path right?"),
-        io::ErrorKind::PermissionDenied => {
-            file_error(path, "no permission to read it: change its mode, or run as its owner")
-        }
-        _ => Error::Io { path: path.to_path_buf(), source },
-    };
-    let file = File::open(path).map_err(io_error)?;
-    if file.metadata().map_err(io_error)?.is_dir() {
-        return Err(file_error(path, "is a folder: name the files of bars in it, one by one"));
-    }
-    Ok(BufReader::with_capacity(1 << 16, file))
-}
-
-fn file_error(path: &Path, problem: impl Into<String>) -> Error {
-    Error::File { path: PathBuf::from(path), problem: problem.into() }
 }
 
 #[cfg(test)]

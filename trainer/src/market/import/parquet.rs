@@ -20,7 +20,7 @@ use crate::market::bar::DAY_MILLIS;
 
 use crate::market::import::check::{NUMBER_NAMES, Rows};
 use crate::market::import::columns::{Columns, TIME};
-use crate::market::import::file_error;
+use crate::market::import::source::file_error;
 use crate::market::import::spelling::{Moment, Unit};
 use crate::market::import::stamps::Stamps;
 

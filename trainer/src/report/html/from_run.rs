@@ -4,11 +4,11 @@ use crate::error::Result;
 use crate::format;
 use crate::market::backtest::performance::{EquityCurve, Performance};
 use crate::market::dataset::{Market as PreparedMarket, span_millis};
-use crate::report::html::{
+use crate::report::conclusion::{Conclusion, TestRow, spread, warnings};
+use crate::report::html::report_data::{
     Along, Curve, DataPart, LearningCurve, Market, Memory, PerformanceRow, Positions, ReportData, ReturnsRow,
     Role, Tile,
 };
-use crate::report::summary::{Conclusion, spread, warnings};
 use crate::run::config::EnvironmentKind;
 use crate::run::evaluation::{Evaluator, MarketTest, TestResult};
 use crate::run::train_loop::RunState;
@@ -138,7 +138,7 @@ fn parts(market: &PreparedMarket) -> Vec<DataPart> {
 
 fn results(market: &PreparedMarket, test: &MarketTest) -> Market {
     let rows = test.rows();
-    let curve = |row: &crate::report::summary::TestRow| {
+    let curve = |row: &TestRow| {
         let joined = EquityCurve::join(row.backtests);
         Curve {
             name: row.label.to_owned(),
@@ -147,7 +147,7 @@ fn results(market: &PreparedMarket, test: &MarketTest) -> Market {
             values: joined.equity,
         }
     };
-    let table = |row: &crate::report::summary::TestRow| {
+    let table = |row: &TestRow| {
         let win_rate = if row.performance.trades > 0 { row.performance.win_rate } else { f64::NAN };
         let performance = Performance { win_rate, ..row.performance };
         PerformanceRow { name: row.label.to_owned(), role: row.role, performance }

@@ -7,8 +7,8 @@ use crate::format;
 use crate::report::html::chart::{Band, Chart, FULL_COLUMNS, SMALL_COLUMNS, Series, Style, legend};
 use crate::report::html::downsample::position_columns;
 use crate::report::html::escape::{escape, push, typeset};
+use crate::report::html::report_data::{Curve, Market, Positions, Role};
 use crate::report::html::scale::{Scale, Unit, range, time_ticks};
-use crate::report::html::{Curve, Market, Positions, Role, drawdown};
 
 /// A curve may widen the axis of the agent's by this much; one that would widen it further leaves the chart.
 const MOST_WIDENING: f64 = 3.5;
@@ -369,4 +369,31 @@ fn share(position: &[i8], is_meant: fn(i8) -> bool) -> String {
 
 fn last(curve: &Curve) -> f64 {
     curve.values.last().copied().unwrap_or(f64::NEG_INFINITY)
+}
+
+/// The fall below the highest equity so far, as fractions ≤ 0; the starting balance counts as the first equity.
+fn drawdown(starting_balance: f64, equity: &[f64]) -> Vec<f64> {
+    let mut highest = starting_balance;
+    equity
+        .iter()
+        .map(|&value| {
+            highest = highest.max(value);
+            if highest > 0.0 { value / highest - 1.0 } else { f64::NAN }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drawdown_starts_from_the_starting_balance() {
+        let falls = drawdown(100.0, &[95.0, 110.0, 99.0, 120.0]);
+        let expected = [-0.05, 0.0, -0.1, 0.0];
+        assert!(
+            falls.iter().zip(expected).all(|(fall, expected)| (fall - expected).abs() < 1e-12),
+            "{falls:?}"
+        );
+    }
 }

@@ -3,9 +3,9 @@
 use crate::format;
 use crate::report::html::escape::{escape, push};
 use crate::report::html::market::{equity_section, positions_section};
+use crate::report::html::report_data::{DataPart, ReportData, Tile};
 use crate::report::html::table::{performance_section, returns_section};
-use crate::report::html::training::{learning_section, memory_section, spread_section};
-use crate::report::html::{DataPart, ReportData, Tile};
+use crate::report::html::training::{learning_section, memory_section};
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("readout.js");
@@ -35,7 +35,6 @@ pub(super) fn page(report: &ReportData) -> String {
         out.push_str(&equity_section(market));
     }
     out.push_str(&returns_section(&report.returns));
-    out.push_str(&spread_section(&report.spreads));
     out.push_str(&limitations(&report.limitations));
     if let Some(market) = &report.market {
         out.push_str(&positions_section(market));

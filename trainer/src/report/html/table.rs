@@ -4,7 +4,7 @@ use crate::format;
 use crate::report::html::chart::Style;
 use crate::report::html::escape::{escape, push, typeset};
 use crate::report::html::market::looks;
-use crate::report::html::{Market, ReturnsRow, Role};
+use crate::report::html::report_data::{Market, PerformanceRow, ReturnsRow, Role};
 
 /// A column: its head, what it means, and how a row's value reads.
 struct Column<R> {
@@ -18,7 +18,7 @@ pub(super) fn performance_section(market: &Market) -> String {
     if market.performance.is_empty() {
         return String::new();
     }
-    let columns: [Column<crate::report::html::PerformanceRow>; 10] = [
+    let columns: [Column<PerformanceRow>; 10] = [
         Column {
             head: "Return",
             meaning: "last equity over the starting balance, less 1",

@@ -73,11 +73,6 @@ fn full(n_bars: usize) -> ReportData {
             limit_bytes: Some(64 << 30),
             ..Memory::default()
         }),
-        spreads: vec![Spread {
-            measure: "Test return".to_string(),
-            values: vec![(1, 0.1)],
-            ..Spread::default()
-        }],
         limitations: vec!["One seed says little.".to_string()],
         ..ReportData::default()
     }
@@ -148,13 +143,6 @@ fn odd_values_never_reach_a_drawing() {
     market.positions[0].price[3] = f64::NAN;
     let page = render(&report);
     assert!(!page.contains("NaN") && !page.contains("inf\"") && !page.contains("infpx"));
-}
-
-#[test]
-fn drawdown_starts_from_the_starting_balance() {
-    let falls = drawdown(100.0, &[95.0, 110.0, 99.0, 120.0]);
-    let expected = [-0.05, 0.0, -0.1, 0.0];
-    assert!(falls.iter().zip(expected).all(|(fall, expected)| (fall - expected).abs() < 1e-12), "{falls:?}");
 }
 
 #[test]

@@ -1,10 +1,10 @@
-//! The sections on the training: learning curves, memory, seeds.
+//! The sections on the training: learning curves and memory.
 
 use crate::format;
 use crate::report::html::chart::{Chart, FULL_COLUMNS, Rule, SMALL_COLUMNS, Series, Style, legend};
 use crate::report::html::escape::{escape, push, typeset};
+use crate::report::html::report_data::{Along, LearningCurve, Memory};
 use crate::report::html::scale::{Scale, Unit, range};
-use crate::report::html::{Along, LearningCurve, Memory, Spread};
 
 /// Points from which on a learning curve is smoothed.
 const SMOOTHED_FROM: usize = 60;
@@ -187,82 +187,6 @@ fn far_above(limit: f64, top: f64, peak: u64) -> String {
     } else {
         String::new()
     }
-}
-
-/// Dots on a common axis: one row for the seeds, one for each reference.
-pub(super) fn spread_section(spreads: &[Spread]) -> String {
-    let blocks: Vec<String> = spreads.iter().filter_map(spread_block).collect();
-    if blocks.is_empty() {
-        return String::new();
-    }
-    format!(
-        "<section class=\"card\" aria-labelledby=\"seeds\"><h2 id=\"seeds\">Seeds</h2><p class=\"note\">The same training from \
-         different seeds: how much of the result is chance.</p>{}</section>",
-        blocks.concat()
-    )
-}
-
-fn spread_block(spread: &Spread) -> Option<String> {
-    let values: Vec<f64> =
-        spread.values.iter().map(|value| value.1).filter(|value| value.is_finite()).collect();
-    if values.is_empty() {
-        return None;
-    }
-    let words: fn(f64) -> String = if spread.is_percent { format::signed_percent } else { format::number };
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
-    let deviation = variance.sqrt();
-    let (lowest, highest) = range(values.iter().copied());
-    let (low, high) = range(
-        values.iter().copied().chain(spread.references.iter().map(|reference| reference.1)).chain([0.0]),
-    );
-    let scale = Scale::padded(low, high);
-    let mut out = String::new();
-    push(
-        &mut out,
-        format_args!(
-            "<h3>{}</h3><p class=\"note\">{} seeds: mean {}, standard deviation {}, from {} to {}.</p><div class=\"dots\">",
-            escape(&spread.measure),
-            values.len(),
-            typeset(&words(mean)),
-            typeset(words(deviation).trim_start_matches('+')),
-            typeset(&words(lowest)),
-            typeset(&words(highest))
-        ),
-    );
-    let zero = scale.place(0.0) * 100.0;
-    let mut row = |name: &str, class: &str, dots: &[(String, f64)], value: String| {
-        push(
-            &mut out,
-            format_args!(
-                "<span class=\"name\">{}</span><span class=\"track\" style=\"--from-zero:{zero:.2}%\">",
-                escape(name)
-            ),
-        );
-        for (title, value) in dots.iter().filter(|dot| dot.1.is_finite()) {
-            let place = scale.place(*value) * 100.0;
-            push(
-                &mut out,
-                format_args!(
-                    "<i class=\"dot {class}\" style=\"left:{place:.2}%\" title=\"{}\"></i>",
-                    escape(title)
-                ),
-            );
-        }
-        push(&mut out, format_args!("</span><b>{}</b>", typeset(&value)));
-    };
-    let dots: Vec<_> = spread
-        .values
-        .iter()
-        .map(|(seed, value)| (format!("seed {seed}: {}", words(*value)), *value))
-        .collect();
-    row("agent, each seed", "agent", &dots, words(mean));
-    for (name, value) in &spread.references {
-        row(name, "other", &[(format!("{name}: {}", words(*value)), *value)], words(*value));
-    }
-    out.push_str("</div>");
-    Some(out)
 }
 
 /// A mean over a window around each point; nearer the ends the window is what there is.

@@ -1,0 +1,54 @@
+//! What an agent observes: a reference into the frame streams, an environment's local row, and their tensors.
+
+use buffers::frames::{Clock, Dataset, View};
+use serde::{Deserialize, Serialize};
+use tch::{Device, Tensor};
+
+use crate::envs::Environment;
+use crate::error::Result;
+
+/// An observation as it travels: where its shared part lies, and the environment's local numbers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Observation {
+    /// Which instrument.
+    pub instrument: u16,
+    /// Which step of it.
+    pub t: u32,
+    /// The environment's local row.
+    pub local: Vec<f32>,
+}
+
+/// The observation of `environment` as it stands.
+pub fn observation_of<E: Environment>(environment: &E) -> Observation {
+    let mut local = vec![0f32; environment.local_width()];
+    environment.write_local(&mut local);
+    Observation { instrument: environment.instrument(), t: environment.t(), local }
+}
+
+/// The windows and local rows of `observations` as tensors, one `B × length × width` tensor per view.
+///
+/// # Errors
+/// Where libtorch refuses the memory.
+pub fn observe(dataset: &Dataset, observations: &[Observation], device: Device) -> Result<Vec<Tensor>> {
+    let mut tensors = Vec::with_capacity(dataset.views().len());
+    for (index, view) in dataset.views().iter().enumerate() {
+        let mut numbers = vec![0f32; observations.len() * view.n_numbers()];
+        for (observation, out) in observations.iter().zip(numbers.chunks_exact_mut(view.n_numbers())) {
+            match view.clock {
+                Clock::Local => out.copy_from_slice(&observation.local),
+                Clock::Decision | Clock::Slow => {
+                    dataset.copy_window(index, observation.instrument, observation.t, out)
+                }
+            }
+        }
+        let size = [observations.len() as i64, view.length as i64, view.width as i64];
+        tensors.push(Tensor::f_from_slice(&numbers)?.f_view(size)?.f_to_device(device)?);
+    }
+    Ok(tensors)
+}
+
+/// The views of a plain environment: its local row.
+#[must_use]
+pub fn plain_views(local_width: usize) -> Vec<View> {
+    vec![View { name: "own", length: 1, width: local_width, stride: 1, clock: Clock::Local }]
+}
