@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 10] = [
     "activations",
     "allocator",
     "devices",
@@ -12,6 +12,7 @@ const SOURCES: [&str; 9] = [
     "precision",
     "recompute",
     "spill",
+    "threads",
 ];
 
 fn main() {

@@ -12,6 +12,7 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, RwLock};
 
@@ -140,7 +141,7 @@ pub fn n_collections() -> u64 {
 }
 
 /// Adds someone who can give bytes back. It runs on whatever thread asks for memory, maybe while that thread holds
-/// locks: it must take its own locks by trying, and allocate no tensor.
+/// locks: it must take its own locks by trying, and allocate no tensor. One that panics has given nothing.
 pub fn add_collector(collect: Box<Collect>) {
     COLLECTORS.write().unwrap_or_else(std::sync::PoisonError::into_inner).push(collect);
 }
@@ -160,7 +161,9 @@ pub fn collect(bytes: u64) -> u64 {
             if given >= bytes {
                 break;
             }
-            given += collector(bytes - given);
+            // This runs within libtorch, through which no panic may unwind. The panic's hook has told of it.
+            let wanted = bytes - given;
+            given += catch_unwind(AssertUnwindSafe(|| collector(wanted))).unwrap_or(0);
         }
     }
     COLLECTING.set(false);

@@ -48,6 +48,14 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The number of threads that operations compute with was decided before.
+    #[error("operations compute with {set} thread(s) since the first tensor: {wanted} cannot be set any more")]
+    ThreadsAreSet {
+        /// The number that they compute with.
+        set: i32,
+        /// The number asked for.
+        wanted: i32,
+    },
     /// No file for spilled activations can be made.
     #[error("cannot spill activations into {}: {source}", folder.display())]
     SpillFolder {

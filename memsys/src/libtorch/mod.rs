@@ -7,6 +7,7 @@
 
 mod activations;
 mod autocast;
+mod block_map;
 mod blocks;
 mod devices;
 mod heap;
@@ -19,6 +20,7 @@ mod runtime;
 mod scalars;
 mod shared_tensors;
 mod stacks;
+mod threads;
 
 pub(crate) use activations::{
     Recording, Scope, Spill, begin_chain, install_engine, release_failed_backward, spilled_bytes,
@@ -39,6 +41,7 @@ pub use runtime::{
 pub use scalars::NumberOperations;
 pub(crate) use shared_tensors::SharedTensors;
 pub use stacks::count_stack;
+pub use threads::{adopt_threads, set_threads_once};
 
 use std::ffi::{CStr, c_char, c_void};
 
@@ -67,14 +70,21 @@ fn exclusive(tensor: &mut Tensor) -> *mut c_void {
     tensor.as_mut_ptr().cast()
 }
 
-/// Makes every CPU tensor from now on one that the ledger counts and the budget may refuse. Call it once, before any
-/// tensor that should be counted is made.
+/// Makes every CPU tensor from now on one that the ledger counts and the budget may refuse. Call it before any tensor that
+/// should be counted is made; those that are older, oneDNN's own blocks included, stay uncounted until they are freed.
 ///
 /// # Errors
-/// Where libtorch refuses another allocator.
+/// Where another allocator has taken the place of this crate's.
 pub fn count_tensors() -> Result<()> {
-    // SAFETY: takes no pointers; installing twice installs the same allocator.
-    checked("install the counting allocator", unsafe { raw::memsys_install_allocator() })
+    count_tensors_can_begin()?;
+    blocks::count_from_now_on();
+    Ok(())
+}
+
+/// Whether libtorch asks this crate for the blocks of CPU tensors, as it has since before `main`.
+fn count_tensors_can_begin() -> Result<()> {
+    // SAFETY: takes no pointers and reads what libtorch has as its allocator.
+    checked("count tensors", unsafe { raw::memsys_expect_allocator() })
 }
 
 /// Makes attention the plain product, which holds every probability: the way without a budget.

@@ -79,7 +79,7 @@ pub fn run(args: &BenchTrainArgs) -> Result<()> {
     memsys::libtorch::open()?;
     memsys::libtorch::count_tensors()?;
     let n_threads = threads(args.threads);
-    tch::set_num_threads(n_threads);
+    memsys::libtorch::set_threads_once(n_threads)?;
     let mut rows = Vec::new();
     let config = configuration(args, EmbedderPreset::Compact)?;
     let market = prepare(&config, &say)?;

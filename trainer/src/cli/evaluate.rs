@@ -46,7 +46,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
     let folder = RunFolder::open(&args.run)?;
     let mut config = Config::load(Some(&folder.config()), &[])?;
     let device = device(config.run.device, &runtime)?;
-    tch::set_num_threads(threads(config.run.threads));
+    memsys::libtorch::set_threads_once(threads(config.run.threads))?;
     let saved = checkpoint::find(&folder.checkpoint())?;
     let counters = checkpoint::load_counters(&saved)?;
     let tensors = checkpoint::load_tensors(&saved)?;

@@ -52,7 +52,7 @@ pub(super) fn run(args: &PlanArgs) -> Result<()> {
     files::expect_folder(args.json.as_deref())?;
     let runtime = memsys::libtorch::open()?;
     let device = device(config.run.device, &runtime)?;
-    tch::set_num_threads(threads(config.run.threads));
+    memsys::libtorch::set_threads_once(threads(config.run.threads))?;
     let limit = memory::limit_bytes(&config)?;
     memory::count()?;
     let dqn = memory::network(&config);

@@ -59,7 +59,7 @@ pub fn train(order: Order, say: &(dyn Fn(&str) + Sync)) -> Result<Ended> {
         return Err(Error::Config { key: "agent.precision".to_owned(), problem });
     }
     let threads = threads(config.run.threads);
-    tch::set_num_threads(threads);
+    memsys::libtorch::set_threads_once(threads)?;
     let survey = memory::draw_line(config, device)?;
     let folder = open_folder(&order)?;
     say(&format!("output in {}", folder.root().display()));

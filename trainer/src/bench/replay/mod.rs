@@ -96,7 +96,7 @@ pub fn run(args: &BenchReplayArgs) -> Result<()> {
     memsys::libtorch::settle_heap();
     memsys::libtorch::open()?;
     memsys::libtorch::count_tensors()?;
-    tch::set_num_threads(1);
+    memsys::libtorch::set_threads_once(1)?;
     let rows = chosen(args)?;
     let folder = scratch_folder(&args.folder)?;
     let result = match &args.line {
