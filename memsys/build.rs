@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 10] = [
     "activations",
     "allocator",
     "devices",
@@ -13,6 +13,7 @@ const SOURCES: [&str; 9] = [
     "precision",
     "recompute",
     "spill",
+    "threads",
 ];
 
 fn main() {

@@ -1,4 +1,8 @@
 // The CPU allocator of every tensor: bytes are counted and refused in Rust, libtorch's exception is thrown here.
+//
+// It is libtorch's allocator from before `main` on, and passes on to the one that was there before for as long as tensors
+// are not counted. oneDNN frees its blocks through the allocator that libtorch has then, whoever gave them: an
+// allocator that came later would be handed blocks that it never gave.
 
 #include <ATen/Context.h>
 #include <c10/core/CPUAllocator.h>
@@ -7,39 +11,62 @@
 #include "border.h"
 
 extern "C" {
-// In Rust. A block of `bytes` aligned to 64, or null where it is refused.
+// In Rust. Whether a tensor made now is counted; asked before each.
+bool memsys_tensors_are_counted();
+// A block of `bytes` aligned to 64, or null where it is refused.
 void* memsys_tensor_allocate(size_t bytes);
-void memsys_tensor_free(void* data);
+// Takes a block back, or says false where it is none of those above.
+bool memsys_tensor_free(void* data);
 }
 
 namespace {
 
+// Gives what is not counted, and takes it back.
+c10::Allocator* before = nullptr;
+
+void take_back(void* data) {
+  if (data != nullptr && !memsys_tensor_free(data)) {
+    before->raw_deallocate(data);
+  }
+}
+
 struct CountingAllocator final : c10::Allocator {
   c10::DataPtr allocate(size_t bytes) override {
     if (bytes == 0) {
-      return {nullptr, nullptr, &memsys_tensor_free, c10::Device(c10::DeviceType::CPU)};
+      return {nullptr, nullptr, &take_back, c10::Device(c10::DeviceType::CPU)};
+    }
+    if (!memsys_tensors_are_counted()) {
+      void* data = before->raw_allocate(bytes);
+      return {data, data, &take_back, c10::Device(c10::DeviceType::CPU)};
     }
     void* data = memsys_tensor_allocate(bytes);
     TORCH_CHECK_WITH(OutOfMemoryError, data != nullptr, "the memory budget refuses ", bytes, " bytes");
-    return {data, data, &memsys_tensor_free, c10::Device(c10::DeviceType::CPU)};
+    return {data, data, &take_back, c10::Device(c10::DeviceType::CPU)};
   }
 
-  c10::DeleterFnPtr raw_deleter() const override { return &memsys_tensor_free; }
+  c10::DeleterFnPtr raw_deleter() const override { return &take_back; }
 
   void copy_data(void* to, const void* from, size_t bytes) const override { default_copy_data(to, from, bytes); }
 };
+
+c10::Allocator* installed = nullptr;
+
+// While the program is loaded: after libtorch, and before `main` and whatever else the program runs before it.
+__attribute__((constructor(101))) void install() {
+  before = c10::GetCPUAllocator();
+  // Never freed: tensors may outlive everything else.
+  installed = new CountingAllocator();
+  c10::SetCPUAllocator(installed, /*priority=*/100);
+}
 
 }  // namespace
 
 extern "C" {
 
-// Makes every CPU tensor from now on one of ours. Tensors made before keep their own deleter.
-char* memsys_install_allocator() {
-  return memsys::guarded([] {
-    // Never freed: tensors may outlive everything else.
-    static auto* allocator = new CountingAllocator();
-    c10::SetCPUAllocator(allocator, /*priority=*/100);
-  });
+// Says where libtorch's allocator is not the one above.
+char* memsys_expect_allocator() {
+  return memsys::guarded(
+      [] { TORCH_CHECK(c10::GetCPUAllocator() == installed, "another allocator has taken the place of ours"); });
 }
 
 // Attention by the plain product instead of the fused kernels.

@@ -51,6 +51,17 @@ pub enum Error {
         /// What the operating system said.
         source: std::io::Error,
     },
+    /// The number of threads that operations compute with was decided before.
+    #[cfg(feature = "libtorch")]
+    #[error(
+        "operations compute with {set} thread(s) since the first tensor: {wanted} cannot be set any more"
+    )]
+    ThreadsAreSet {
+        /// The number that they compute with.
+        set: i32,
+        /// The number asked for.
+        wanted: i32,
+    },
     /// A file for spilled activations cannot be made.
     #[cfg(feature = "libtorch")]
     #[error("cannot spill activations into {}: {source}", folder.display())]

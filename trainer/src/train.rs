@@ -48,7 +48,7 @@ pub struct TrainRequest {
 pub fn train(request: TrainRequest, say: &(dyn Fn(&str) + Sync)) -> Result<Ended> {
     let began = Instant::now();
     let parts = resolve(&request.config, &request.runtime)?;
-    tch::set_num_threads(parts.threads);
+    memsys::libtorch::set_threads_once(parts.threads)?;
     let applied = memory::apply(parts.memory.limit, &parts)?;
     let folder = open_folder(&parts, request.resume.as_deref())?;
     say(&format!("output in {}", folder.root().display()));

@@ -6,6 +6,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub(crate) fn lock() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     // Several tests run at once: on few cores their threads would wait for one another.
-    tch::set_num_threads(1);
+    memsys::libtorch::set_threads_once(1).expect("every test of this crate computes on one thread");
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }

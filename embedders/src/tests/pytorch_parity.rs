@@ -78,6 +78,7 @@ fn check(what: &str, found: &[f64], wanted: &[f64], scale: f64) {
 }
 
 fn check_preset(preset: Preset, fixture: &str) {
+    memsys::libtorch::set_threads_once(1).unwrap();
     let fixture = Fixture::open(fixture);
     let mut layout = Layout::new();
     let fused = Fused::new(&mut layout, "", &preset.widths());

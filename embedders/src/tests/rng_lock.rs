@@ -7,7 +7,7 @@ pub(crate) fn seeded(seed: i64) -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     let guard = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     // Several tests run at once: on few cores their threads would wait for one another.
-    tch::set_num_threads(1);
+    memsys::libtorch::set_threads_once(1).expect("every test of this crate computes on one thread");
     tch::manual_seed(seed);
     guard
 }

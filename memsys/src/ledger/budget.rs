@@ -15,6 +15,7 @@
 //! [`MemoryOptimizationSystem`](crate::system::MemoryOptimizationSystem) runs.
 
 use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError, RwLock};
 
@@ -123,7 +124,9 @@ pub fn collect(bytes: u64) -> u64 {
     let mut given = 0;
     if let Ok(collectors) = COLLECTORS.try_read() {
         for (_, collect) in collectors.iter() {
-            given += collect(bytes.saturating_sub(given));
+            // This runs within libtorch, through which no panic may unwind. The panic's hook has told of it.
+            let wanted = bytes.saturating_sub(given);
+            given += catch_unwind(AssertUnwindSafe(|| collect(wanted))).unwrap_or(0);
         }
     }
     COLLECTING.set(false);

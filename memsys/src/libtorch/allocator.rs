@@ -15,10 +15,12 @@
 
 use std::collections::BTreeMap;
 use std::ffi::c_void;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, Once};
 
 use crate::ledger::budget::{self, CollectOrder};
 use crate::ledger::{self, Owner};
+use crate::libtorch::{block_map, threads};
 
 const HEADER_BYTES: usize = 64;
 const PAGE_BYTES: usize = 4096;
@@ -151,6 +153,21 @@ fn forget_peak() {
     pool.peak_live_bytes = pool.live_bytes;
 }
 
+static COUNTS: AtomicBool = AtomicBool::new(false);
+
+/// Counts the tensors that are made from now on.
+pub(super) fn count_from_now_on() {
+    COUNTS.store(true, Relaxed);
+}
+
+/// Whether the tensor that is about to be made is counted. It is asked before each: the first decides how many threads
+/// compute.
+#[unsafe(no_mangle)]
+extern "C" fn memsys_tensors_are_counted() -> bool {
+    threads::decide();
+    COUNTS.load(Relaxed)
+}
+
 /// A block for a tensor of `bytes`, aligned to 64, or null where the budget refuses it.
 #[unsafe(no_mangle)]
 extern "C" fn memsys_tensor_allocate(bytes: usize) -> *mut c_void {
@@ -161,6 +178,10 @@ extern "C" fn memsys_tensor_allocate(bytes: usize) -> *mut c_void {
     }
     let block = if bytes < MAPPED_FROM_BYTES { heap_block(whole) } else { mapped_block(whole) };
     let Some((address, mapped_bytes)) = block else { return std::ptr::null_mut() };
+    if !block_map::insert(address + HEADER_BYTES) {
+        give_back(address, mapped_bytes, bytes);
+        return std::ptr::null_mut();
+    }
     ledger::count_tensor(owner, bytes as u64);
     let header = Header { tensor_bytes: bytes, mapped_bytes, owner: owner.index() };
     // SAFETY: the block is ours alone, aligned to 64 and at least `HEADER_BYTES` + `bytes` long, and a header is
@@ -171,16 +192,23 @@ extern "C" fn memsys_tensor_allocate(bytes: usize) -> *mut c_void {
     }
 }
 
-/// Takes a tensor's block back.
+/// Takes a tensor's block back. False, and nothing done, where it is none of ours: oneDNN frees through the allocator that
+/// libtorch has then, which before the count began gave other allocators' blocks.
 #[unsafe(no_mangle)]
-extern "C" fn memsys_tensor_free(data: *mut c_void) {
-    if data.is_null() {
-        return;
+extern "C" fn memsys_tensor_free(data: *mut c_void) -> bool {
+    if !block_map::remove(data as usize) {
+        return false;
     }
     let address = data as usize - HEADER_BYTES;
-    // SAFETY: libtorch hands back what `memsys_tensor_allocate` gave, once; the header before it is as written there.
+    // SAFETY: the map had the block, so `memsys_tensor_allocate` gave it and nobody has handed it back; the header before
+    // it is as written there.
     let Header { tensor_bytes, mapped_bytes, owner } = unsafe { (address as *mut Header).read() };
     ledger::forget_tensor(Owner::of_index(owner), tensor_bytes as u64);
+    give_back(address, mapped_bytes, tensor_bytes);
+    true
+}
+
+fn give_back(address: usize, mapped_bytes: usize, tensor_bytes: usize) {
     if mapped_bytes > 0 {
         pool().keep(address, mapped_bytes);
     } else {

@@ -8,12 +8,14 @@
 mod activations;
 mod allocator;
 mod autocast;
+mod block_map;
 mod devices;
 mod raw;
 mod runtime;
 mod scalar_ops;
 mod shared_tensors;
 mod tensor_data;
+mod threads;
 
 pub(crate) use activations::{
     Recording, Scope, Spill, begin_chain, install_engine, release_failed_backward, spilled_bytes,
@@ -26,6 +28,7 @@ pub use runtime::{LIBTORCH_VERSION, Runtime, open, resident_libtorch};
 pub use scalar_ops::ScalarOps;
 pub(crate) use shared_tensors::SharedTensors;
 pub use tensor_data::exclusive_tensor_data;
+pub use threads::{adopt_threads, set_threads_once};
 
 use std::ffi::{CStr, c_char, c_void};
 
@@ -54,16 +57,22 @@ fn exclusive(tensor: &mut Tensor) -> *mut c_void {
     tensor.as_mut_ptr().cast()
 }
 
-/// Makes every CPU tensor from now on one that the ledger counts and the budget may refuse. Call it once, before any
-/// tensor that should be counted is made.
+/// Makes every CPU tensor from now on one that the ledger counts and the budget may refuse. Call it before any tensor that
+/// should be counted is made; those that are older, oneDNN's own blocks included, stay uncounted until they are freed.
 ///
 /// # Errors
-/// Where libtorch refuses another allocator.
+/// Where another allocator has taken the place of this crate's.
 pub fn count_tensors() -> Result<()> {
-    // SAFETY: takes no pointers; installing twice installs the same allocator.
-    checked("install the counting allocator", unsafe { raw::memsys_install_allocator() })?;
+    count_tensors_can_begin()?;
     allocator::register_cache();
+    allocator::count_from_now_on();
     Ok(())
+}
+
+/// Whether libtorch asks this crate for the blocks of CPU tensors, as it has since before `main`.
+fn count_tensors_can_begin() -> Result<()> {
+    // SAFETY: takes no pointers and reads what libtorch has as its allocator.
+    checked("count tensors", unsafe { raw::memsys_expect_allocator() })
 }
 
 /// Makes attention the plain product, which holds every probability: the way without a budget.

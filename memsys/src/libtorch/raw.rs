@@ -7,7 +7,9 @@ pub(super) type RunStages = unsafe extern "C" fn(stages: *const c_void, input: *
 pub(super) type DropStages = unsafe extern "C" fn(stages: *mut c_void);
 
 unsafe extern "C" {
-    pub(super) fn memsys_install_allocator() -> *mut c_char;
+    pub(super) fn memsys_expect_allocator() -> *mut c_char;
+    pub(super) fn memsys_set_threads(n_threads: c_int) -> *mut c_char;
+    pub(super) fn memsys_threads(n_threads: *mut c_int) -> *mut c_char;
     pub(super) fn memsys_attend_plainly();
     pub(super) fn memsys_device_statistics(index: i32, numbers: *mut i64) -> *mut c_char;
     pub(super) fn memsys_device_empty_cache() -> *mut c_char;

@@ -89,7 +89,7 @@ pub fn run(args: &BenchTrainArgs) -> Result<()> {
     memsys::libtorch::open()?;
     memsys::libtorch::count_tensors()?;
     let n_threads = threads(args.threads);
-    tch::set_num_threads(n_threads);
+    memsys::libtorch::set_threads_once(n_threads)?;
     let mut rows = Vec::new();
     let parts = configuration(args, Preset::Compact, &[])?;
     let market = prepare(&parts.market, &say)?;

@@ -54,7 +54,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
         config.data.files.clone_from(&args.data);
     }
     let parts = resolve(&config, &memsys::libtorch::open()?)?;
-    tch::set_num_threads(parts.threads);
+    memsys::libtorch::set_threads_once(parts.threads)?;
     memory::hold(parts.memory.limit)?;
     let saved = checkpoint::find(&folder.checkpoint())?;
     let counters = checkpoint::load_counters(&saved)?;

@@ -52,7 +52,7 @@ pub(super) fn run(args: &PlanArgs) -> Result<()> {
     find_data(&config)?;
     atomic_file::expect_folder(args.json.as_deref())?;
     let parts = resolve(&config, &memsys::libtorch::open()?)?;
-    tch::set_num_threads(parts.threads);
+    memsys::libtorch::set_threads_once(parts.threads)?;
     let limit = parts.memory.limit;
     let plan = match args.mode {
         Mode::Static => memory::plan_statically(limit, &parts)?,

@@ -219,6 +219,7 @@ fn act<E: Environment>(
     published: &Receiver<Tensor>,
     requested: &Receiver<()>,
 ) -> Result<()> {
+    memsys::libtorch::adopt_threads()?;
     let _stack = memsys::os::count_stack();
     let _owner = Owner::named("run/actor").enter();
     while actor.environment_steps() < n_steps {

@@ -19,8 +19,6 @@ const WIDTH: i64 = 24;
 /// The tests of this file take turns, because libtorch's generator and the count of spilled bytes belong to the process.
 fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
-    // Busy threads of several tests on few cores wait for one another.
-    tch::set_num_threads(1);
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

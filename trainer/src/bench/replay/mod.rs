@@ -88,7 +88,7 @@ pub fn run(args: &BenchReplayArgs) -> Result<()> {
     memsys::os::tune_malloc();
     memsys::libtorch::open()?;
     memsys::libtorch::count_tensors()?;
-    tch::set_num_threads(1);
+    memsys::libtorch::set_threads_once(1)?;
     let rows = chosen(args)?;
     let folder = scratch_folder(&args.folder)?;
     let result = match &args.limit {
