@@ -265,7 +265,6 @@ impl UpdateStep {
     }
 
     /// The flat tensors that a checkpoint keeps.
-    #[must_use]
     pub fn tensors(&self) -> [(&'static str, &Tensor); 3] {
         let (first_moment, second_moment, _) = self.adam.state();
         [("online", self.online.flat()), ("first_moment", first_moment), ("second_moment", second_moment)]

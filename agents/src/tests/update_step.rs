@@ -3,7 +3,7 @@
 use embedders::Preset;
 use memsys::nn::activations;
 use memsys::nn::activations::ActivationMode;
-use memsys::nn::parameters::{Init, Layout};
+use memsys::nn::parameters::{Init, Layout, Weights};
 use tch::{Device, Kind, Tensor};
 
 use crate::agent::{Agent, Outcome};
@@ -144,7 +144,13 @@ fn the_gradient_is_clipped_before_it_is_applied_and_its_norm_told_before_the_cli
         let share = (&online[id] * (10.0 * micro_batch.rows().len() as f64)).sum(Kind::Float);
         Ok((share, Tensor::ones([micro_batch.rows().len() as i64], (Kind::Float, Device::Cpu))))
     });
-    let updated = accumulated.unwrap().commit(|_, n_steps| Ok(assert_eq!(n_steps, 1))).unwrap();
+    let mut n_steps = 0;
+    let count = |_: &Weights, n: u64| {
+        n_steps = n;
+        Ok(())
+    };
+    let updated = accumulated.unwrap().commit(count).unwrap();
+    assert_eq!(n_steps, 1);
     assert_eq!((updated.loss, updated.extras.len()), (80.0, 4));
     assert!((updated.gradient_norm - 40.0).abs() < 1e-4);
     // Adam's first moment after one step is a tenth of the clipped gradient.
