@@ -43,9 +43,9 @@ bench: build
 
 # The picture of the README: a report of a run of its own. It needs chromium.
 picture: build
-	rm -rf runs/picture
-	./target/release/plimsoll train --memory 512MiB --out runs/picture
-	./docs/picture.sh runs/picture
+	rm -rf runs/first-run
+	./target/release/plimsoll train --memory 512MiB --out runs/first-run
+	./docs/picture.sh runs/first-run
 
 # Eight writers, a sampler, a learner and a compressor share a replay for a minute.
 soak-replay: setup
