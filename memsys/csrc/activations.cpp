@@ -1,7 +1,7 @@
-// Which hooks a tensor that libtorch saves for backward gets: chosen by the scopes of the thread that saves it.
+// Chooses the hooks of each tensor that libtorch saves for backward, by the scopes of the thread that saves it.
 //
-// Backward of a CPU graph runs on the calling thread and that of a CUDA graph on libtorch's own: what hooks need
-// there lies in the hooks.
+// Backward of a CPU graph runs on the calling thread, and backward of a CUDA graph on libtorch's threads. Therefore hooks
+// hold all that they need and do not look at the thread's scopes.
 
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -19,18 +19,18 @@ namespace {
 
 struct Scope {
   uint64_t id;
-  uint64_t n_segments;                        // 0: does not recompute
-  std::shared_ptr<memsys::SpillStore> store;  // empty: does not spill
+  uint64_t n_segments;                        // 0 if the scope does not recompute
+  std::shared_ptr<memsys::SpillStore> store;  // null if the scope does not spill
 };
 
-// The innermost scope is the last.
+// The innermost scope is the last one.
 thread_local std::vector<Scope> scopes;
 thread_local uint64_t next_scope = 0;
 thread_local memsys::Recording* recording = nullptr;
 
 class HookingEngine final : public torch::autograd::Engine {
  public:
-  // Threads that run a graph must not see the object change its class while it goes.
+  // The threads that run graphs must stop before the derived part of this object is destroyed.
   ~HookingEngine() override { stop(); }
 
   std::unique_ptr<torch::autograd::SavedVariableHooks> get_default_saved_variable_hooks() override {
@@ -42,7 +42,7 @@ class HookingEngine final : public torch::autograd::Engine {
 };
 
 torch::autograd::Engine& hooking_engine() {
-  // Never destroyed: its threads outlive static objects.
+  // Never destroyed, because its threads outlive static objects.
   static auto* engine = new HookingEngine();
   return *engine;
 }
@@ -58,8 +58,8 @@ char* memsys_install_engine() {
   });
 }
 
-// Nodes of a failed graph that were ready to run wait in the thread's queue. They stand at its front, and the next
-// backward of whatever graph throws them away.
+// Nodes of a failed graph that were ready to run stay at the front of the thread's queue. The next backward of any graph
+// discards them.
 char* memsys_release_failed_backward() {
   return memsys::guarded([] {
     at::AutoGradMode with_gradients(true);
@@ -68,7 +68,7 @@ char* memsys_release_failed_backward() {
   });
 }
 
-// A scope of this thread. `spill_file` is taken over; -1 where the scope does not spill.
+// Enters a scope on this thread. Takes over `spill_file`, which is -1 if the scope does not spill.
 char* memsys_enter_scope(uint64_t n_segments, int spill_file, const char* folder, uint64_t threshold_bytes,
                          uint64_t* id) {
   return memsys::guarded([&] {
@@ -84,7 +84,8 @@ void memsys_leave_scope(uint64_t id) {
   scopes.erase(std::remove_if(scopes.begin(), scopes.end(), is_it), scopes.end());
 }
 
-// Says in how many groups a chain of stages that begins at `input` is to be cut; 0 where it is to run plainly.
+// Writes the number of groups into which to cut a chain of stages that begins at `input`, or 0 to run it without
+// recomputation.
 char* memsys_begin_chain(const at::Tensor* input, uint64_t* n_segments) {
   return memsys::guarded([&] {
     *n_segments = 0;
@@ -103,7 +104,7 @@ char* memsys_begin_recording(const at::Tensor* input, std::shared_ptr<memsys::Re
   });
 }
 
-// Ends the first run. Without `stages` it failed: what it saved cannot be recomputed.
+// Ends the first run. If `stages` is null the run failed, and what it saved cannot be recomputed.
 char* memsys_end_recording(std::shared_ptr<memsys::Recording>* ended, void* stages, memsys::RunStages run,
                            memsys::DropStages drop) {
   const std::unique_ptr<std::shared_ptr<memsys::Recording>> owned(ended);

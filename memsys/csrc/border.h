@@ -1,7 +1,7 @@
-// The border between Rust and libtorch: nothing thrown in C++ crosses it.
+// The border between Rust and libtorch, which no C++ exception crosses.
 //
-// Every function returns nullptr, or a message that the caller frees with `free`. A tensor crosses as the
-// `at::Tensor*` that tch holds; it stays the caller's.
+// A function that can fail returns nullptr, or a message that the caller frees with `free`. A tensor crosses as the
+// `at::Tensor*` that tch holds, and the caller keeps it.
 #pragma once
 
 #include <cstring>

@@ -1,4 +1,4 @@
-// GPUs' caching allocator through libc10 alone: virtual calls, so that nothing of CUDA need be linked.
+// The caching allocator of GPUs, reached through virtual calls of libc10, so that this program need not link CUDA.
 
 #include <ATen/DeviceAccelerator.h>
 #include <c10/core/AllocatorConfig.h>
@@ -8,8 +8,8 @@
 
 extern "C" {
 
-// Bytes of live tensors and bytes taken from the device, their peaks, out-of-memory errors so far, and what the device
-// has free and in all.
+// Writes seven numbers: bytes of live tensors, bytes taken from the device, the peaks of both, the number of
+// out-of-memory errors so far, and the free and total bytes of the device.
 char* memsys_device_statistics(int index, int64_t* numbers) {
   return memsys::guarded([&] {
     auto* allocator = c10::getDeviceAllocator(c10::DeviceType::CUDA);
@@ -27,12 +27,12 @@ char* memsys_device_statistics(int index, int64_t* numbers) {
   });
 }
 
-// Gives the cached blocks of every device back.
+// Gives the cached blocks of every device back to the driver.
 char* memsys_device_empty_cache() {
   return memsys::guarded([] { c10::getDeviceAllocator(c10::DeviceType::CUDA)->emptyCache(); });
 }
 
-// Settings of the caching allocator, as PYTORCH_ALLOC_CONF spells them. They hold if set before CUDA starts.
+// Sets the caching allocator, with settings in the form of PYTORCH_ALLOC_CONF. They only apply before CUDA starts.
 char* memsys_device_settings(const char* settings) {
   return memsys::guarded([&] { c10::CachingAllocator::setAllocatorSettings(settings); });
 }

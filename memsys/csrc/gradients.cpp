@@ -1,4 +1,4 @@
-// Gradients that leave the device during backward, each as soon as it is whole.
+// Moves gradients to the host during backward, each as soon as it is complete.
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
@@ -29,7 +29,7 @@ class AddToHost final : public torch::autograd::PostAccumulateGradHook {
 
 extern "C" {
 
-// Adds every gradient of `parameter` to `host` once backward has accumulated it, and frees it.
+// From now on, adds every gradient of `parameter` to `host` as soon as backward has accumulated it, and frees it.
 char* memsys_offload_gradient(const at::Tensor* parameter, const at::Tensor* host) {
   return memsys::guarded([&] {
     torch::autograd::impl::set_post_acc_grad_hooks(*parameter, std::make_unique<AddToHost>(*host));

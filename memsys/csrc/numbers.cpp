@@ -1,4 +1,4 @@
-// The numbers of a tensor, for Rust to write in place.
+// Gives Rust access to the numbers of a tensor, to write them in place.
 
 #include <ATen/ATen.h>
 
@@ -6,8 +6,8 @@
 
 extern "C" {
 
-// Gives where the numbers of `tensor` lie, if it is a contiguous f32 tensor on the CPU, outside autograd, whose handle
-// and storage are held by nothing else; else null.
+// Writes the address of the numbers of `tensor` if it is a contiguous f32 tensor of `shape` on the CPU that requires no
+// gradient and if nothing else holds its handle or its storage. Otherwise writes null.
 char* memsys_exclusive_tensor_data(at::Tensor* tensor, const int64_t* shape, size_t n_dimensions, float** numbers) {
   return memsys::guarded([&] {
     *numbers = nullptr;
@@ -15,7 +15,7 @@ char* memsys_exclusive_tensor_data(at::Tensor* tensor, const int64_t* shape, siz
                        tensor->scalar_type() == at::kFloat && tensor->is_contiguous() && !tensor->requires_grad();
     const bool fits = plain && tensor->sizes() == at::IntArrayRef(shape, n_dimensions);
     if (fits && tensor->use_count() == 1 && tensor->storage().use_count() == 1) {
-      // Not `data_ptr`: this one parts from a storage that shares its bytes until they are written.
+      // `mutable_data_ptr` instead of `data_ptr`: it first copies a copy-on-write storage that others share.
       *numbers = tensor->mutable_data_ptr<float>();
     }
   });

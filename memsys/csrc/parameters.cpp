@@ -1,4 +1,4 @@
-// Flat parameters: gradients as views of one buffer, and one Adam pass over all of them.
+// Flat parameters: gradients as views of one buffer, and one pass of Adam over all parameters.
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
@@ -8,12 +8,12 @@
 
 extern "C" {
 
-// Makes `gradient` the place where the engine accumulates the gradient of `parameter`.
+// Makes the autograd engine accumulate the gradient of `parameter` into `gradient`.
 char* memsys_set_gradient(at::Tensor* parameter, const at::Tensor* gradient) {
   return memsys::guarded([&] { parameter->mutable_grad() = *gradient; });
 }
 
-// One Adam step in place (Kingma & Ba 2015, algorithm 1; no weight decay, no AMSGrad). `step` counts from 1.
+// Takes one Adam step in place (Kingma & Ba 2015, algorithm 1; no weight decay, no AMSGrad). `step` counts from 1.
 char* memsys_adam_step(at::Tensor* weights, const at::Tensor* gradients, at::Tensor* first_moment,
                        at::Tensor* second_moment, double step, double learning_rate, double beta1, double beta2,
                        double epsilon) {

@@ -1,4 +1,4 @@
-// Autocast: libtorch casts the inputs of matrix products to a narrower kind by itself.
+// Scopes of autocast, in which libtorch casts the inputs of matrix products to a narrower kind.
 
 #include <ATen/ATen.h>
 #include <ATen/autocast_mode.h>
@@ -7,7 +7,7 @@
 
 namespace {
 
-// What an autocast scope found, to be put back.
+// The state before a scope, which the end of the scope restores.
 struct Found {
   at::DeviceType device;
   bool enabled;
@@ -18,7 +18,7 @@ struct Found {
 
 extern "C" {
 
-// `kind`: 0 none, 1 bfloat16, 2 float16.
+// Enters a scope. `kind` is 0 for no casts, 1 for bfloat16, 2 for float16.
 char* memsys_enter_autocast(bool cuda, int kind, Found** out) {
   return memsys::guarded([&] {
     const auto device = cuda ? at::kCUDA : at::kCPU;
@@ -29,7 +29,8 @@ char* memsys_enter_autocast(bool cuda, int kind, Found** out) {
   });
 }
 
-// The outermost scope forgets the casts of weights: a later scope would find values of before the optimizer's step.
+// Ends a scope. The end of the outermost one clears the cache of cast weights: a later scope would otherwise use values
+// from before the optimizer's step.
 char* memsys_leave_autocast(Found* found) {
   const std::unique_ptr<Found> owned(found);
   return memsys::guarded([&] {

@@ -11,7 +11,7 @@ namespace {
 
 thread_local Recording* replaying = nullptr;
 
-// Gives the tensors that this thread saves to `recording`, for the length of a block.
+// While it lives, the tensors that this thread saves go to `recording`.
 class Replaying {
  public:
   explicit Replaying(Recording* recording) { replaying = recording; }
@@ -26,7 +26,7 @@ std::vector<RandomState> random_states(const at::Tensor& input) {
   return states;
 }
 
-// Sets generators for the length of a block.
+// While it lives, the generators continue from `states`; afterwards they are as before.
 class Drawn {
  public:
   Drawn(std::vector<RandomState>& states, const at::Tensor& input) {
@@ -38,7 +38,7 @@ class Drawn {
     try {
       for (auto& state : before_) state.apply();
     } catch (...) {
-      // A generator takes the state that it gave.
+      // Cannot happen: a generator accepts the state that it returned.
     }
   }
   Drawn(const Drawn&) = delete;
@@ -48,7 +48,7 @@ class Drawn {
   std::vector<RandomState> before_;
 };
 
-// Casts as `autocast` says for the length of a block.
+// While it lives, libtorch casts as `autocast` says; afterwards as before.
 class Casting {
  public:
   explicit Casting(const Autocast& autocast) : before_(Autocast::here()) { autocast.apply(); }
@@ -133,50 +133,50 @@ void Recording::let_go() noexcept {
 std::optional<size_t> Recording::add(const at::Tensor& tensor) {
   std::lock_guard<std::recursive_mutex> lock(mutex_);
   const bool wanted = !is_of_a_parameter(tensor);
-  places_.push_back({Version(tensor), tensor.sizes().vec(), tensor.scalar_type(), tensor.device(), wanted, {}});
+  saved_.push_back({Version(tensor), tensor.sizes().vec(), tensor.scalar_type(), tensor.device(), wanted, {}});
   if (!wanted) return std::nullopt;
-  return places_.size() - 1;
+  return saved_.size() - 1;
 }
 
 void Recording::give(const at::Tensor& tensor) {
-  if (n_given_ >= places_.size()) {
-    throw std::runtime_error("the recomputation saves more tensors than the " + std::to_string(places_.size()) +
+  if (n_given_ >= saved_.size()) {
+    throw std::runtime_error("the recomputation saves more tensors than the " + std::to_string(saved_.size()) +
                              " of the first run");
   }
-  auto& place = places_[n_given_++];
-  if (tensor.sizes() != c10::IntArrayRef(place.sizes) || tensor.scalar_type() != place.kind ||
-      tensor.device() != place.device) {
+  auto& saved = saved_[n_given_++];
+  if (tensor.sizes() != c10::IntArrayRef(saved.sizes) || tensor.scalar_type() != saved.kind ||
+      tensor.device() != saved.device) {
     throw std::runtime_error("the recomputation saves another tensor than the first run at place " +
-                             std::to_string(n_given_) + " of " + std::to_string(places_.size()));
+                             std::to_string(n_given_) + " of " + std::to_string(saved_.size()));
   }
-  if (place.wanted) place.value = tensor.tensor_data();
+  if (saved.wanted) saved.value = tensor.tensor_data();
 }
 
-at::Tensor Recording::take(size_t at) {
+at::Tensor Recording::take(size_t index) {
   std::lock_guard<std::recursive_mutex> lock(mutex_);
-  auto& place = places_[at];
-  place.version.check("a tensor to be recomputed");
+  auto& saved = saved_[index];
+  saved.version.check("a tensor to be recomputed");
   if (!failure_.empty()) throw std::runtime_error(failure_);
   if (!done_) {
     try {
       run_again();
     } catch (const std::exception& error) {
       failure_ = std::string("the activations cannot be recomputed: ") + error.what();
-      for (auto& each : places_) each.value.reset();
+      for (auto& each : saved_) each.value.reset();
       let_go();
       throw std::runtime_error(failure_);
     }
   }
-  if (!place.value.defined()) {
+  if (!saved.value.defined()) {
     throw std::runtime_error("a recomputed tensor is used a second time: backward runs once under recomputation");
   }
-  return std::move(place.value);
+  return std::move(saved.value);
 }
 
-void Recording::release(size_t at) noexcept {
+void Recording::release(size_t index) noexcept {
   std::lock_guard<std::recursive_mutex> lock(mutex_);
-  places_[at].wanted = false;
-  places_[at].value.reset();
+  saved_[index].wanted = false;
+  saved_[index].value.reset();
 }
 
 void Recording::run_again() {
@@ -195,9 +195,9 @@ void Recording::run_again() {
       std::free(message);
       throw std::runtime_error(text);
     }
-    if (n_given_ != places_.size()) {
+    if (n_given_ != saved_.size()) {
       throw std::runtime_error("the recomputation saves " + std::to_string(n_given_) +
-                               " tensors, the first run saved " + std::to_string(places_.size()));
+                               " tensors, the first run saved " + std::to_string(saved_.size()));
     }
     if (!random_first_.empty() && random_states(input_) != random_last_) {
       throw std::runtime_error(
@@ -215,22 +215,22 @@ class RecordingHooks final : public torch::autograd::SavedVariableHooks {
   explicit RecordingHooks(std::shared_ptr<Recording> recording) : recording_(std::move(recording)) {}
 
   ~RecordingHooks() override {
-    if (place_) recording_->release(*place_);
+    if (index_) recording_->release(*index_);
   }
 
   void call_pack_hook(const at::Tensor& tensor) override {
-    place_ = recording_->add(tensor);
-    if (!place_) {
+    index_ = recording_->add(tensor);
+    if (!index_) {
       kept_.emplace(tensor);
       recording_.reset();
     }
   }
 
-  at::Tensor call_unpack_hook() override { return kept_ ? kept_->get() : recording_->take(*place_); }
+  at::Tensor call_unpack_hook() override { return kept_ ? kept_->get() : recording_->take(*index_); }
 
  private:
   std::shared_ptr<Recording> recording_;
-  std::optional<size_t> place_;
+  std::optional<size_t> index_;
   std::optional<Kept> kept_;
 };
 

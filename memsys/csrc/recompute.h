@@ -1,5 +1,5 @@
-// Checkpointing on saved-tensor hooks (Chen et al. 2016), not re-entrant: forward runs once and records how many
-// tensors it would save, backward runs it again at the first of them and takes what that run saves.
+// Non-reentrant checkpointing on saved-tensor hooks (Chen et al. 2016). Forward runs once and records which tensors it
+// would save. When backward needs the first of them, it runs the stages again and uses the tensors that this run saves.
 #pragma once
 
 #include <cstdint>
@@ -13,11 +13,11 @@
 
 namespace memsys {
 
-// Runs the stages again from an input that it takes over; returns nullptr or a message to be freed.
+// Runs the stages again from `input`, which it takes over. Returns nullptr, or a message that the caller frees.
 using RunStages = char* (*)(const void* stages, at::Tensor* input);
 using DropStages = void (*)(void* stages);
 
-// Whether libtorch casts by itself on this thread, and to what.
+// The state of autocast on a thread.
 class Autocast {
  public:
   static Autocast here();
@@ -29,7 +29,7 @@ class Autocast {
   at::ScalarType cpu_kind_, cuda_kind_;
 };
 
-// The state of one random generator, in host memory.
+// The state of one random generator. The state is in host memory.
 struct RandomState {
   at::Generator generator;
   at::Tensor state;
@@ -39,7 +39,7 @@ struct RandomState {
   bool operator==(const RandomState& other) const;
 };
 
-// A group of stages between its first run and its backward. The hooks of its saved tensors own it.
+// A group of stages between its first run and its backward. The hooks of its saved tensors own it together.
 class Recording : public std::enable_shared_from_this<Recording> {
  public:
   explicit Recording(const at::Tensor& input);
@@ -47,19 +47,19 @@ class Recording : public std::enable_shared_from_this<Recording> {
   Recording(const Recording&) = delete;
   Recording& operator=(const Recording&) = delete;
 
-  // Ends the first run and takes `stages` over.
+  // Ends the first run and takes over `stages`.
   void finish(void* stages, RunStages run, DropStages drop);
 
-  // From the hooks of the first run: a place for a tensor that is to be recomputed, or none where it is kept.
+  // Called by the hooks of the first run: the index of a tensor that will be recomputed, or none if it is kept.
   std::optional<size_t> add(const at::Tensor& tensor);
-  at::Tensor take(size_t place);
-  void release(size_t place) noexcept;
+  at::Tensor take(size_t index);
+  void release(size_t index) noexcept;
 
-  // From the hooks of the second run.
+  // Called by the hooks of the second run.
   void give(const at::Tensor& tensor);
 
  private:
-  struct ObservationRef {
+  struct SavedTensor {
     Version version;
     std::vector<int64_t> sizes;
     at::ScalarType kind;
@@ -69,28 +69,28 @@ class Recording : public std::enable_shared_from_this<Recording> {
   };
 
   void run_again();
-  // Frees what only a second run needs.
+  // Frees what only the second run needs.
   void let_go() noexcept;
 
-  // Recursive, for letting go of a graph within a stage may come back here.
+  // Recursive, because a stage may free a graph whose hooks call `release`.
   std::recursive_mutex mutex_;
   at::Tensor input_;
   const bool input_requires_grad_;
   const Version input_version_;
   const Autocast autocast_;
-  std::vector<RandomState> random_first_;  // empty where the first run drew nothing
+  std::vector<RandomState> random_first_;  // empty if the first run drew no random numbers
   std::vector<RandomState> random_last_;
   void* stages_ = nullptr;
   RunStages run_ = nullptr;
   DropStages drop_ = nullptr;
-  std::vector<ObservationRef> places_;
+  std::vector<SavedTensor> saved_;
   size_t n_given_ = 0;
   bool done_ = false;
   std::string failure_;
 };
 
 std::unique_ptr<torch::autograd::SavedVariableHooks> recording_hooks(std::shared_ptr<Recording> recording);
-// The hooks that apply while this thread runs a group again; nullptr while it does not.
+// The hooks to use while this thread runs a group again; nullptr at other times.
 std::unique_ptr<torch::autograd::SavedVariableHooks> replaying_hooks();
 bool is_replaying();
 

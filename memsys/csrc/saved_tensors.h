@@ -1,8 +1,8 @@
-// What the ways of saving a tensor for backward share: the check that nobody wrote into it since, and what is
-// never moved.
+// What all ways of saving a tensor for backward share: the check that the tensor was not written in place, and the test
+// for tensors that are never moved.
 //
-// Hooks switch libtorch's own check off (SavedVariable::unpack), so that a tensor written in place between forward
-// and backward would give a wrong gradient without a word. Every way of saving in this folder checks instead.
+// Hooks disable libtorch's check (SavedVariable::unpack). A tensor that is written in place between forward and backward
+// would then give a wrong gradient without an error, so every way of saving in this folder checks instead.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -16,8 +16,8 @@
 
 namespace memsys {
 
-// A tensor's count of writes in place as it was when the tensor was saved. Holds the counter, which all views of
-// a tensor share, and not the storage.
+// The number of writes in place to a tensor at the time when it was saved. Holds the counter, which all views of the
+// tensor share, but not the storage.
 class Version {
  public:
   explicit Version(const at::Tensor& tensor)
@@ -31,8 +31,8 @@ class Version {
                              "; expected version " + std::to_string(saved_));
   }
 
-  // Whether both speak of the same moment of the same counter. Two tensors over one storage may have counters of
-  // their own (`data()`), which know nothing of each other's writes.
+  // Whether both are the same value of the same counter. Two tensors that share a storage may have separate counters
+  // (after `data()`), which do not count each other's writes.
   bool operator==(const Version& other) const {
     return saved_ == other.saved_ && identity() == other.identity();
   }
@@ -49,10 +49,11 @@ class Version {
   uint32_t saved_;
 };
 
-// A saved tensor that stays where it is.
+// A saved tensor that stays in memory.
 class Kept {
  public:
-  // `tensor_data` shares storage and version and drops the history, which would hold its own node in a cycle.
+  // `tensor_data` shares the storage and the version but drops the graph: a tensor held by the node that made it would
+  // keep that node alive forever.
   explicit Kept(const at::Tensor& tensor) : tensor_(tensor.tensor_data()), version_(tensor) {}
 
   at::Tensor get() const {
@@ -65,8 +66,8 @@ class Kept {
   Version version_;
 };
 
-// Whether the tensor is a parameter (a leaf that requires a gradient) or a view of one: its storage is held by the
-// network anyway.
+// Whether the tensor is a parameter (a leaf that requires a gradient) or a view of one. The network holds the storage of a
+// parameter anyway, so moving it would free nothing.
 inline bool is_of_a_parameter(const at::Tensor& tensor) {
   if (tensor.is_leaf()) return tensor.requires_grad();
   const auto* view = torch::autograd::impl::get_view_autograd_meta(tensor);

@@ -12,9 +12,9 @@ namespace memsys {
 
 namespace {
 
-// Ranges of a file begin and end at pages.
+// Ranges of a file begin and end at multiples of this.
 constexpr uint64_t kPage = 4096;
-// How many storages the system is asked to read ahead of backward.
+// The number of storages that the kernel is asked to read ahead of backward.
 constexpr int kReadAhead = 2;
 
 uint64_t whole_pages(uint64_t n_bytes) { return (n_bytes + kPage - 1) / kPage * kPage; }
@@ -105,8 +105,8 @@ void SpillFile::free(uint64_t offset, uint64_t n_bytes) noexcept {
   }
   spill_totals().file_bytes -= end_ - offset;
   end_ = offset;
-  // A file that fails to shrink holds its place on the disk until it is closed, and no more is wrong. Emptied, its
-  // pages need never reach the disk.
+  // An emptied file's pages need never reach the disk. If the file cannot be truncated it only takes disk space until it
+  // is closed.
   if (end_ == 0 && ::ftruncate(file_, 0) != 0) return;
 }
 
@@ -114,7 +114,7 @@ void SpillFile::will_need(uint64_t offset, uint64_t n_bytes) noexcept {
   ::posix_fadvise(file_, offset, n_bytes, POSIX_FADV_WILLNEED);
 }
 
-// The bytes of one storage at one version.
+// A copy of the bytes of one storage at one version.
 class SpilledStorage {
  public:
   SpilledStorage(std::shared_ptr<SpillStore> store, const c10::Storage& storage, const Version& version,
@@ -133,7 +133,7 @@ class SpilledStorage {
     auto bytes = at::empty({0}, at::TensorOptions(at::kByte).device(device_));
     bytes.set_(storage, 0, {static_cast<int64_t>(n_bytes_)}, {1});
     pinned_ = at::empty({static_cast<int64_t>(n_bytes_)}, at::TensorOptions(at::kByte).pinned_memory(true));
-    // Ordered by the stream: whoever reuses the freed storage there comes after the copy.
+    // The stream orders the copy before any later use of the freed storage.
     pinned_.copy_(bytes, /*non_blocking=*/true);
   }
 
@@ -142,7 +142,7 @@ class SpilledStorage {
     release();
   }
 
-  // The original where somebody still holds it, else one restored storage for all tensors of it.
+  // The original storage if somebody still holds it, else one restored storage that all its tensors share.
   c10::Storage get() {
     std::lock_guard<std::mutex> lock(mutex_);
     if (auto alive = original_.lock()) return c10::Storage(std::move(alive));
@@ -170,7 +170,7 @@ class SpilledStorage {
 
   const std::shared_ptr<SpillStore> store_;
   const c10::StorageImpl* const key_;
-  // Holds the storage's address too: no other storage can come to lie there while this one is known by it.
+  // The weak reference keeps the storage's address taken, so no other storage can get the same `key_` meanwhile.
   const c10::weak_intrusive_ptr<c10::StorageImpl> original_;
   const Version version_;
   const uint64_t n_bytes_;
@@ -194,7 +194,7 @@ bool SpillStore::moves(const at::Tensor& tensor) {
   const bool plain = tensor.layout() == at::kStrided && tensor.has_storage() && !tensor.is_quantized() &&
                      !tensor.is_conj() && !tensor.is_neg() && (tensor.is_cpu() || tensor.is_cuda());
   if (!plain || is_of_a_parameter(tensor)) return false;
-  // What counts is what would be freed: a small view keeps its whole storage alive.
+  // The size of the whole storage counts, because even a small view keeps all of it alive.
   const uint64_t n_bytes = tensor.storage().nbytes();
   if (n_bytes == 0 || n_bytes < threshold_bytes_) return false;
   const auto* storage = tensor.storage().unsafeGetStorageImpl();
@@ -208,7 +208,7 @@ std::shared_ptr<SpilledStorage> SpillStore::put(const at::Tensor& tensor, const 
   const auto& storage = tensor.storage();
   const auto* key = storage.unsafeGetStorageImpl();
   uint64_t sequence;
-  // Outlives the lock: the last to let a storage go locks too.
+  // Declared outside of the lock's block, because the destructor of the last reference locks the mutex too.
   std::shared_ptr<SpilledStorage> known;
   {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -231,7 +231,7 @@ void SpillStore::forget(const SpilledStorage& storage) noexcept {
   if (found != newest_.end() && found->second.expired()) newest_.erase(found);
 }
 
-// Backward takes storages in about the reverse of the order in which they were put.
+// Backward takes storages in roughly the reverse order of `put`.
 void SpillStore::read_ahead(uint64_t sequence) noexcept {
   std::lock_guard<std::mutex> lock(mutex_);
   auto at = in_file_.erase(in_file_.lower_bound(sequence), in_file_.upper_bound(sequence));

@@ -1,5 +1,5 @@
-// Saved tensors whose storages wait for backward outside of memory: a CPU tensor's in a file without a name, a CUDA
-// tensor's in pinned host memory.
+// Saved tensors whose storages wait for backward elsewhere: a CPU tensor's in a nameless file, a CUDA tensor's in pinned
+// host memory.
 #pragma once
 
 #include <c10/core/Storage.h>
@@ -17,27 +17,27 @@
 
 namespace memsys {
 
-// Bytes that all spill files of the process hold now, and how long those files are.
+// The live bytes in all spill files of the process, and the total length of those files.
 struct SpillTotals {
   std::atomic<uint64_t> live_bytes{0};
   std::atomic<uint64_t> file_bytes{0};
 };
 SpillTotals& spill_totals();
 
-// Ranges of one file. Freed ranges are used again; a file that holds nothing has no length.
+// Allocates ranges of one file. Freed ranges are used again, and a file without live ranges has length 0.
 class SpillFile {
  public:
-  // Takes the file over.
+  // Takes over the file descriptor.
   SpillFile(int file, std::string folder);
   ~SpillFile();
   SpillFile(const SpillFile&) = delete;
   SpillFile& operator=(const SpillFile&) = delete;
 
-  // Returns where the bytes lie.
+  // Returns the offset of the written bytes.
   uint64_t write(const void* from, uint64_t n_bytes);
   void read(uint64_t offset, void* to, uint64_t n_bytes);
   void free(uint64_t offset, uint64_t n_bytes) noexcept;
-  // Asks the system to read ahead, if the bytes have left its cache.
+  // Asks the kernel to read the bytes ahead, if they are no longer in its cache.
   void will_need(uint64_t offset, uint64_t n_bytes) noexcept;
 
  private:
@@ -46,22 +46,22 @@ class SpillFile {
   const int file_;
   const std::string folder_;
   std::mutex mutex_;
-  std::map<uint64_t, uint64_t> free_;  // offset -> length; no two touch, none ends at end_
+  std::map<uint64_t, uint64_t> free_;  // offset -> length; no two ranges touch, none ends at end_
   uint64_t end_ = 0;
 };
 
 class SpilledStorage;
 
-// All that one scope has spilled.
+// Everything that one scope has spilled.
 class SpillStore : public std::enable_shared_from_this<SpillStore> {
  public:
   SpillStore(int file, std::string folder, uint64_t threshold_bytes)
       : file_(file, std::move(folder)), threshold_bytes_(threshold_bytes) {}
 
-  // Leaves the storage of `tensor`, which its owner holds through backward, where it is.
+  // Keeps the storage of `tensor` in memory, because its owner holds it through backward anyway.
   void exempt(const at::Tensor& tensor);
   bool moves(const at::Tensor& tensor);
-  // The copy of the tensor's storage as it is at `version`: one for all tensors of the storage.
+  // The copy of the tensor's storage at `version`, which all tensors of that storage share.
   std::shared_ptr<SpilledStorage> put(const at::Tensor& tensor, const Version& version);
 
  private:
@@ -74,7 +74,7 @@ class SpillStore : public std::enable_shared_from_this<SpillStore> {
   std::mutex mutex_;
   std::vector<c10::weak_intrusive_ptr<c10::StorageImpl>> exempt_;
   std::unordered_map<const c10::StorageImpl*, std::weak_ptr<SpilledStorage>> newest_;
-  std::map<uint64_t, const SpilledStorage*> in_file_;  // by the order in which they were put
+  std::map<uint64_t, const SpilledStorage*> in_file_;  // in the order of `put`
   uint64_t next_sequence_ = 0;
 };
 

@@ -1,17 +1,17 @@
-//! The blocks that tensors live in.
+//! The allocator of CPU tensors: counts every block and asks the budget before it takes memory.
 //!
 //! ```text
 //! < 64 KiB   the C library's heap
-//! >= 64 KiB  a mapping of its own; freed, it is kept for the next tensor of about its size
+//! >= 64 KiB  a separate mapping; after a free it is kept for the next tensor of about the same size
 //! ```
 //!
-//! A mapping that is given back is given back at once and whole, so that what is resident is what is counted: the C
-//! library's heap would keep it, or keep it in fragments. Kept mappings spare a learner step the first touch of fresh
-//! pages, which runs at a fifth of the memory's speed. They count as [`ledger::CACHE`](crate::ledger::CACHE) and go,
-//! longest unused first, as soon as the memory limit needs the room, or as live and kept mappings together would exceed the most
-//! that was ever live at once: what is kept adds nothing to the peak.
+//! The kernel takes a mapping back at once and whole, so resident bytes equal counted bytes; the C library's heap would
+//! keep freed blocks, or fragments of them. Kept mappings spare a learner step the first touch of fresh pages, which
+//! runs at a fifth of the memory's speed. They count as [`ledger::CACHE`](crate::ledger::CACHE). The allocator gives them
+//! back, the longest unused first, when the memory limit needs the room, and when live and kept mappings together would
+//! exceed the most that ever lived at once. What is kept therefore adds nothing to the peak.
 //!
-//! In front of each tensor's bytes stands a header of 64 bytes with its size, its owner and its mapping.
+//! A header of 64 bytes before each tensor's bytes holds its size, its owner and the size of its mapping.
 
 use std::collections::BTreeMap;
 use std::ffi::c_void;
@@ -25,17 +25,17 @@ use crate::libtorch::{block_map, threads};
 const HEADER_BYTES: usize = 64;
 const PAGE_BYTES: usize = 4096;
 const HUGE_PAGE_BYTES: usize = 2 << 20;
-/// Tensors from this size on have a mapping of their own.
+/// Tensors of at least this size get a separate mapping.
 const MAPPED_FROM_BYTES: usize = 64 << 10;
 
 struct Header {
     tensor_bytes: usize,
-    /// 0 where the block is of the C library's heap.
+    /// 0 if the block is from the C library's heap.
     mapped_bytes: usize,
     owner: u16,
 }
 
-/// A mapping without a tensor.
+/// A mapping that is kept and holds no tensor.
 #[derive(Debug, Clone, Copy)]
 struct Kept {
     address: usize,
@@ -44,7 +44,7 @@ struct Kept {
 
 #[derive(Debug)]
 struct Pool {
-    /// By size; those of one size in the order in which they were freed.
+    /// By size; mappings of one size are in the order in which they were freed.
     kept: BTreeMap<usize, Vec<Kept>>,
     clock: u64,
     live_bytes: usize,
@@ -60,7 +60,7 @@ fn pool() -> std::sync::MutexGuard<'static, Pool> {
 }
 
 impl Pool {
-    /// The kept mapping that fits best: at least `bytes`, at most an eighth larger.
+    /// Takes the smallest kept mapping of at least `bytes` that is at most an eighth larger: its address and its size.
     fn take(&mut self, bytes: usize) -> Option<(usize, usize)> {
         let (&size, kept) = self.kept.range_mut(bytes..=bytes + bytes / 8).next()?;
         let block = kept.pop()?;
@@ -77,7 +77,7 @@ impl Pool {
         self.peak_live_bytes = self.peak_live_bytes.max(self.live_bytes);
     }
 
-    /// Kept bytes that are too many beside a new mapping of `bytes`.
+    /// The kept bytes to give back before a new mapping of `bytes`, so that the peak does not rise.
     fn surplus(&self, bytes: usize) -> usize {
         let most = self.peak_live_bytes.max(self.live_bytes + bytes);
         (self.live_bytes + self.kept_bytes + bytes).saturating_sub(most + most / 64)
@@ -91,7 +91,7 @@ impl Pool {
         self.kept.entry(bytes).or_default().push(Kept { address, freed_at });
     }
 
-    /// Takes out the mapping that has been unused for longest.
+    /// Takes the mapping that has been unused for longest: its address and its size.
     fn take_oldest(&mut self) -> Option<(usize, usize)> {
         let oldest = |(size, kept): (&usize, &Vec<Kept>)| kept.first().map(|first| (first.freed_at, *size));
         let (_, size) = self.kept.iter().filter_map(oldest).min()?;
@@ -105,7 +105,7 @@ impl Pool {
     }
 }
 
-/// Lets the budget collect the kept mappings. Only the first call does something.
+/// Registers the kept mappings with the budget, to be collected. Later calls do nothing.
 pub(crate) fn register_cache() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -114,7 +114,7 @@ pub(crate) fn register_cache() {
     });
 }
 
-/// Gives kept mappings back to the system until `bytes` are given or none is left; returns how many bytes were.
+/// Gives kept mappings back to the kernel until it has given `bytes` or none is left. Returns how many bytes it gave.
 fn release(bytes: u64) -> u64 {
     let mut given = 0;
     while given < bytes {
@@ -126,8 +126,9 @@ fn release(bytes: u64) -> u64 {
     given
 }
 
-/// Bytes of kept mappings that no tensor ever wrote to, and which are therefore counted and not resident: libtorch asks
-/// for workspaces of which its kernels use a part. It asks the kernel about every page: a millisecond a GiB or two.
+/// Bytes of kept mappings that are counted and not resident, because no tensor ever wrote to them: libtorch asks for
+/// workspaces of which its kernels use only a part. This asks the kernel about every page, which takes a millisecond for
+/// one or two GiB.
 #[must_use]
 pub fn untouched() -> u64 {
     let pool = pool();
@@ -147,7 +148,7 @@ pub fn untouched() -> u64 {
     (untouched_pages * PAGE_BYTES) as u64
 }
 
-/// Forgets how much was live at once so far: what follows is of another size.
+/// Restarts the peak of live bytes at what lives now.
 fn forget_peak() {
     let mut pool = pool();
     pool.peak_live_bytes = pool.live_bytes;
@@ -168,7 +169,7 @@ extern "C" fn memsys_tensors_are_counted() -> bool {
     COUNTS.load(Relaxed)
 }
 
-/// A block for a tensor of `bytes`, aligned to 64, or null where the budget refuses it.
+/// Returns a block for a tensor of `bytes`, aligned to 64 bytes, or null if the budget refuses it.
 #[unsafe(no_mangle)]
 extern "C" fn memsys_tensor_allocate(bytes: usize) -> *mut c_void {
     let owner = Owner::entered();
@@ -232,7 +233,7 @@ fn heap_block(bytes: usize) -> Option<(usize, usize)> {
 
 fn mapped_block(bytes: usize) -> Option<(usize, usize)> {
     let bytes = bytes.next_multiple_of(PAGE_BYTES);
-    // The guard ends with the statement: mappings are made and given back without the lock.
+    // The lock's guard ends with this statement: no lock is held while mappings are made and given back.
     let kept = pool().take(bytes);
     if kept.is_some() {
         return kept;
@@ -247,7 +248,7 @@ fn mapped_block(bytes: usize) -> Option<(usize, usize)> {
 }
 
 fn map(bytes: usize) -> Option<usize> {
-    // Blocks of two huge pages and more begin at one.
+    // Blocks of two huge pages or more begin at a huge page.
     let slack = if bytes >= 2 * HUGE_PAGE_BYTES { HUGE_PAGE_BYTES } else { 0 };
     let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
     // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing that exists.

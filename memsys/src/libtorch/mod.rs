@@ -1,8 +1,8 @@
-//! The one place that speaks to libtorch's C++.
+//! The only code of the project that calls libtorch's C++ beyond tch.
 //!
-//! Three levels: `raw` holds the C functions, the private helpers of this module turn their messages into
-//! [`Result`]s, the public functions are safe and speak of tensors. It does not hold policy: what to do about
-//! bytes is decided elsewhere.
+//! There are three levels: `raw` declares the C functions of `csrc/`, private helpers turn their messages into
+//! [`Result`]s, and the public functions are safe and take tensors. Nothing is decided here: the budget, the step and the
+//! memory system decide what to do about bytes.
 #![allow(unsafe_code, reason = "the border to C++; every block states why it is sound")]
 
 mod activations;
@@ -75,26 +75,27 @@ fn count_tensors_can_begin() -> Result<()> {
     checked("count tensors", unsafe { raw::memsys_expect_allocator() })
 }
 
-/// Makes attention the plain product, which holds every probability: the way without a budget.
+/// Makes libtorch compute attention by plain matrix products, which store every attention weight, instead of the fused
+/// kernels. This is for runs without memory management.
 pub fn attend_plainly() {
     // SAFETY: takes no pointers and sets flags of libtorch's own.
     unsafe { raw::memsys_attend_plainly() }
 }
 
-/// Makes `gradient` the place where the autograd engine accumulates the gradient of the leaf `parameter`.
+/// Makes the autograd engine accumulate the gradient of the leaf `parameter` into `gradient`.
 ///
 /// # Errors
-/// Where shapes, kinds or devices of the two differ.
+/// If the shapes, kinds or devices of the two differ.
 pub fn set_gradient(parameter: &mut Tensor, gradient: &Tensor) -> Result<()> {
     // SAFETY: both pointers are live tch tensors for the length of the call; the C++ side copies the handle of
     // `gradient` (a reference count) and keeps no pointer.
     checked("set a gradient", unsafe { raw::memsys_set_gradient(exclusive(parameter), shared(gradient)) })
 }
 
-/// Adds every gradient of the leaf `parameter` to `host` as soon as backward has accumulated it, and frees it.
+/// From now on, adds every gradient of the leaf `parameter` to `host` as soon as backward has accumulated it, and frees it.
 ///
 /// # Errors
-/// Where libtorch refuses the hook.
+/// If the call to libtorch fails.
 pub(crate) fn offload_gradient(parameter: &Tensor, host: &Tensor) -> Result<()> {
     // SAFETY: both pointers are live tch tensors for the length of the call; the hook that stays with `parameter`
     // holds a handle of `host` of its own.
@@ -104,7 +105,7 @@ pub(crate) fn offload_gradient(parameter: &Tensor, host: &Tensor) -> Result<()> 
 /// Undoes [`offload_gradient`].
 ///
 /// # Errors
-/// Where libtorch refuses the call.
+/// If the call to libtorch fails.
 pub(crate) fn stop_offload(parameter: &Tensor) -> Result<()> {
     // SAFETY: the pointer is a live tch tensor for the length of the call.
     checked("stop the offload of a gradient", unsafe { raw::memsys_stop_offload(shared(parameter)) })
@@ -113,20 +114,20 @@ pub(crate) fn stop_offload(parameter: &Tensor) -> Result<()> {
 /// The constants of an Adam step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamConstants {
-    /// Step size.
+    /// Step size, above 0.
     pub learning_rate: f64,
-    /// Decay of the first moment.
+    /// Decay of the first moment, in [0, 1).
     pub beta1: f64,
-    /// Decay of the second moment.
+    /// Decay of the second moment, in [0, 1).
     pub beta2: f64,
-    /// Added to the root of the second moment.
+    /// Added to the square root of the second moment, above 0.
     pub epsilon: f64,
 }
 
-/// One Adam step over flat buffers, in place, in one pass (libtorch's `_fused_adam_`). `step` counts from 1.
+/// Takes one Adam step over flat buffers, in place and in one pass (libtorch's `_fused_adam_`). `step` counts from 1.
 ///
 /// # Errors
-/// Where shapes, kinds or devices of the four tensors differ.
+/// If the shapes, kinds or devices of the four tensors differ.
 pub fn adam_step(
     weights: &mut Tensor,
     gradients: &Tensor,

@@ -1,8 +1,10 @@
-//! The C functions of `csrc/`, as they are.
+//! Declarations of the C functions in `csrc/`.
+//!
+//! A function that returns `*mut c_char` returns null, or a message that the caller frees.
 
 use std::ffi::{c_char, c_int, c_void};
 
-/// Runs stages again from an input that it takes over; returns null or a message to be freed.
+/// Runs stages again from an input that it takes over. Returns null, or a message that the caller frees.
 pub(super) type RunStages = unsafe extern "C" fn(stages: *const c_void, input: *mut c_void) -> *mut c_char;
 pub(super) type DropStages = unsafe extern "C" fn(stages: *mut c_void);
 

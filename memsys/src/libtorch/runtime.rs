@@ -1,4 +1,4 @@
-//! The process's libtorch: which one it is, and its CUDA half where there is one.
+//! The libtorch that this process has loaded: its folder, its version, and its CUDA library if it has one.
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
@@ -8,12 +8,12 @@ use crate::error::{Error, Result};
 /// The version of libtorch that this program is built for.
 pub const LIBTORCH_VERSION: &str = "2.11.0";
 
-/// What was found at start.
+/// The loaded libtorch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Runtime {
     /// The folder that libtorch was loaded from.
     pub folder: PathBuf,
-    /// Its version as it names itself, such as `2.11.0+cu130`; empty where the folder does not say.
+    /// The version that its folder states, such as `2.11.0+cu130`; empty if the folder does not state one.
     pub version: String,
     /// Whether CUDA can be used.
     pub cuda: bool,
@@ -38,18 +38,18 @@ fn stated_version(folder: &Path) -> Option<String> {
     Some(line.split('\'').nth(1)?.to_owned())
 }
 
-/// Checks the loaded libtorch and opens its CUDA half where that is present and usable.
+/// Checks the loaded libtorch and opens its CUDA library if that is present and usable.
 ///
 /// # Errors
-/// [`Error::WrongLibtorch`] where libtorch says that it is of another version than this program is built for.
+/// [`Error::WrongLibtorch`] if libtorch states another version than this program is built for.
 pub fn open() -> Result<Runtime> {
     let folder = resident_libtorch().unwrap_or_default();
     let version = stated_version(&folder).unwrap_or_default();
     if !version.is_empty() && version.split('+').next() != Some(LIBTORCH_VERSION) {
         return Err(Error::WrongLibtorch { folder, found: version, wanted: LIBTORCH_VERSION });
     }
-    // The linker drops libtorch_cuda.so from a program that names none of its symbols, so it is opened here; its
-    // initialisers register the CUDA kernels. Without a driver there is nothing to gain by its 450 MB.
+    // The linker drops libtorch_cuda.so from a program that uses none of its symbols, so it is opened here; its
+    // initialisers register the CUDA kernels. Without a driver its 450 MB would be of no use.
     let cuda = open_library(Path::new("libcuda.so.1"))
         && open_library(&folder.join("libtorch_cuda.so"))
         && tch::Cuda::is_available();
