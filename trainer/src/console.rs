@@ -1,4 +1,4 @@
-//! Where results and words to the user go: results to standard output, words to standard error.
+//! Output: results go to standard output, messages to standard error.
 
 use std::io::Write;
 
@@ -9,12 +9,12 @@ pub(crate) fn print(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
-/// Tells the user what goes on.
+/// Prints a message.
 pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// Tells the user what went wrong, in one line.
+/// Prints an error in one line.
 pub(crate) fn complain(error: &Error) {
     say(&format!("plimsoll: {error}"));
 }
