@@ -1,8 +1,8 @@
 //! Files that are either the old one or the new one, whole, whatever happens in between.
 //!
 //! A run can be killed at any moment. What it must find again (checkpoints, `summary.json`, rewritten logs) is
-//! therefore written beside its place, forced to the disk and then renamed: a reader never sees half a file.
-//! Appended logs do not need this; they drop a torn last line when they are read.
+//! therefore written to another name, synced and then renamed: a reader never sees half a file. Appended logs need
+//! no rename; their readers drop a torn last line.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -51,7 +51,7 @@ pub fn write_json(path: Option<&Path>, value: &Value) -> Result<()> {
     write_aside(path, &serde_json::to_vec_pretty(value).expect("a JSON value is always JSON"))
 }
 
-/// Refuses a file whose folder is not there: to be asked before the work whose result it is to hold.
+/// Refuses a file whose folder does not exist. Call it before the work whose result the file is to hold.
 ///
 /// # Errors
 /// [`Error::File`] with its name.

@@ -1,6 +1,6 @@
-//! Where results and words to the user go: results to standard output, words to standard error.
+//! Output: results go to standard output, messages to standard error.
 //!
-//! How many words there are is the user's to say, by `--quiet` and `--verbose`. Results and errors always come.
+//! `--quiet` and `--verbose` say how many messages there are. Results and errors are always printed.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -36,7 +36,7 @@ pub(crate) fn print(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
-/// Tells the user what goes on.
+/// Prints a message.
 pub(crate) fn say(line: &str) {
     if tells(Verbosity::Usual) {
         say_always(line);
@@ -55,7 +55,7 @@ pub(crate) fn say_always(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// Tells the user what went wrong, in one line.
+/// Prints an error in one line.
 pub(crate) fn complain(error: &Error) {
     say_always(&format!("plimsoll: {error}"));
 }

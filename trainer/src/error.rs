@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::format;
 
-/// An error of the trainer. Each names the file, line or key, and the way out.
+/// An error of the trainer. Each names the file, line or key, and the remedy.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -58,7 +58,7 @@ pub enum Error {
         /// What takes the bytes, as a table; empty where it was printed already.
         table: String,
     },
-    /// The memory limit cannot hold a replay that is measured by itself.
+    /// The memory limit cannot hold the replay that `bench replay --memory` measures.
     #[error(
         "--memory: a memory limit of {} cannot hold this replay: {} are needed before a row is held; give more, or a smaller --most",
         format::bytes(*limit_bytes),
@@ -67,7 +67,7 @@ pub enum Error {
     ReplayLimitTooLow {
         /// The memory limit.
         limit_bytes: u64,
-        /// What the program and the replay's tree take.
+        /// Bytes that the program and the replay's sum tree need.
         least_bytes: u64,
     },
     /// The agent failed.

@@ -1,7 +1,7 @@
 //! Numbers as people read them: bytes, counts, durations, percentages, times.
 //!
-//! One place for all of them, so that the progress bar, the report and the errors never say the same number in two
-//! ways. Nothing here is meant to be parsed again: files for programs carry plain numbers.
+//! The progress bar, the report and the errors all use these, so that they write the same number in the same way.
+//! Nothing here is meant to be parsed: files for programs hold plain numbers.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;

@@ -1,7 +1,7 @@
-//! `plimsoll bench memory`: the managed way against the usual one, and what a lower memory limit costs.
+//! `plimsoll bench memory`: a managed run against an unmanaged one, and what a lower memory limit costs.
 //!
-//! The same program, seed and work, each in a process of its own so that each has its own peak. Within a turn all take
-//! their runs one after the other, and ratios are of one turn: what a shared machine does to one it does to all.
+//! All runs have the same program, seed and work, each in its own process with its own peak. A turn makes all runs
+//! one after the other, and ratios are taken within a turn, since a shared machine slows all runs of a turn alike.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,9 +16,10 @@ use crate::error::{Error, Result};
 use crate::report::summary;
 use crate::{atomic_file, format};
 
-/// Settings of the measured run over the defaults: random acting until the replay holds its transitions, then learner
-/// steps of the full networks. The market is short, so that few learner steps draw its positions as often as a whole
-/// target interval draws those of a longer one: target embeddings kept by position are then used as in a long run.
+/// Settings of the measured run over the defaults: random actions until the replay holds its transitions, then
+/// learner steps of the full networks. The market is short, so that few learner steps sample its positions as often
+/// as a whole target interval samples those of a longer one: target embeddings kept by position are then used as in
+/// a long run.
 const WORK: [&str; 5] = [
     "embedders.preset=full",
     "synthetic.days=14",
@@ -27,10 +28,11 @@ const WORK: [&str; 5] = [
     "agent.samples_per_insert=4",
 ];
 
-/// The managed way against the usual one, and what a lower memory limit costs.
+/// A managed run against an unmanaged one, and what a lower memory limit costs.
 ///
-/// Unmanaged is `--set memory.managed=false`: whole observations copied into the replay (which have no position under which
-/// an embedding could be kept), the batch at once, attention by the plain product, activations kept, nothing refused.
+/// Unmanaged is `--set memory.managed=false`: the replay copies whole observations (which have no position under
+/// which an embedding could be kept), the step runs the batch at once, attention is the plain product, activations
+/// are kept, and nothing is refused.
 #[derive(Debug, Clone, Args)]
 #[command(
     after_help = "Examples:\n  plimsoll bench memory --json memory.json\n  plimsoll bench memory --limits 50,30 \
@@ -85,10 +87,10 @@ struct Row {
     processor_ratios: Vec<f64>,
 }
 
-/// Measures as told.
+/// Runs the bench.
 ///
 /// # Errors
-/// Where a memory limit is none, or a run fails.
+/// Where `--limits` is out of range, or a run fails.
 pub fn run(args: &BenchMemoryArgs) -> Result<()> {
     if let Some(limit) = args.limits.iter().find(|limit| !(f64::MIN_POSITIVE..=100.0).contains(*limit)) {
         let problem =
@@ -154,7 +156,7 @@ fn measure(args: &BenchMemoryArgs, folder: &Path) -> Result<Value> {
     }))
 }
 
-/// The memory limits that are measured: far away, those asked for, and the smallest that would do.
+/// The memory limits to measure: none, those of `--limits`, and the smallest of the plan.
 fn limits(args: &BenchMemoryArgs, folder: &Path, unmanaged_peak: u64) -> Result<Vec<Row>> {
     let row = |name: String, limit_bytes| Row {
         name,

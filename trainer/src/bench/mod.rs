@@ -1,7 +1,8 @@
-//! Measures this program, and prints what it measured.
+//! Benchmarks of this program.
 //!
-//! Every figure is the median of several repeats on stated threads. A machine that is shared drifts: compare figures
-//! of one run, never those of two days; [`peers`] therefore takes turns with the others within one run.
+//! Every figure is the median of several repeats on a stated number of threads. A shared machine drifts: compare
+//! figures of one run, never those of two days. For that reason [`peers`] takes turns with the peers within one
+//! run.
 
 pub mod memory;
 pub mod peers;
@@ -21,8 +22,8 @@ use crate::console::say_always;
 use crate::error::{Error, Result};
 use crate::signals;
 
-/// A folder in `within` for what a bench writes. It goes with the bench: at its end, with its error, and on the first
-/// signal that asks it to stop, such as Ctrl-C, which ends the program with status 130.
+/// A folder in `within` for the files of a bench. It is removed at the end of the bench, on an error, and on the first
+/// signal that asks the bench to stop, such as Ctrl-C, which ends the program with status 130.
 pub(crate) fn scratch_folder(within: &Path) -> Result<TempDir> {
     // A signal that comes before there is a folder waits until the folder can be removed.
     let caught = signals::catch().map_err(Error::io(within))?;

@@ -18,9 +18,9 @@ const TURNS: usize = 3;
 pub struct Pair {
     /// What was measured.
     pub name: String,
-    /// This program's median, a second.
+    /// This program's median rate, per second.
     pub ours: f64,
-    /// The peer's median, a second.
+    /// The peer's median rate, per second.
     pub theirs: f64,
 }
 

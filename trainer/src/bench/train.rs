@@ -1,4 +1,4 @@
-//! `plimsoll bench train`: what the learner, the actor and the environments do in a second.
+//! `plimsoll bench train`: rates of the learner, the actor and the environments.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -42,8 +42,9 @@ const CARTPOLE_STEPS: u64 = 8_000;
 
 /// Learner samples/s, acting and environment steps/s.
 ///
-/// On the CPU, over the synthetic market. `learner plain` computes the target's embeddings anew for each batch; `learner`
-/// keeps them until the target changes, and counts their making in: all training positions once in a target interval.
+/// On the CPU, over the synthetic market. `learner, plain` computes the target's embeddings anew for each batch.
+/// `learner, embeddings kept` keeps them until the target changes, and its rate includes computing them: all
+/// training positions once per target interval. Either can be the faster one.
 #[derive(Debug, Clone, Args)]
 #[command(
     after_help = "Examples:\n  plimsoll bench train --json bench.json\n  plimsoll bench train --threads 1 --peers \
@@ -76,7 +77,7 @@ pub struct BenchTrainArgs {
     python: PathBuf,
 }
 
-/// Measures as told.
+/// Runs the bench.
 ///
 /// # Errors
 /// Where a preset is not known, or a measurement fails.
@@ -151,7 +152,7 @@ fn market_environment(parts: &Parts, market: &Market) -> Result<MarketEnvironmen
     MarketEnvironment::new(Arc::clone(&market.price_series), ranges, market.rules, parts.market.episode_bars)
 }
 
-/// Steps a second of 16 environments by random actions, the local rows written.
+/// Steps per second of 16 environments with random actions, local rows written.
 fn environment_steps(parts: &Parts, market: &Market, n_repeats: usize) -> Result<f64> {
     const ROUNDS: usize = 50_000;
     let mut rng = Pcg64Mcg::seed_from_u64(1);
@@ -218,7 +219,7 @@ fn learning(args: &BenchTrainArgs, market: &Market, preset: Preset, n_repeats: u
     let mut plain = filled(&parts, market, without)?;
     let plain_seconds = median_seconds(n_repeats, || plain.learn(0))?;
 
-    // With all embeddings at hand, and what making them costs.
+    // The step with every embedding at hand, and what computing them costs.
     let endless = configuration(args, preset, &[ENDLESS])?;
     let mut kept = filled(&endless, market, agent(&endless)?)?;
     let mut rng = Pcg64Mcg::seed_from_u64(3);
@@ -264,7 +265,7 @@ fn acting(args: &BenchTrainArgs, market: &Market, preset: Preset, n_repeats: usi
     let range = &market.splits[0].train;
     let mut rows = Vec::new();
     for n in ACTING {
-        // Every environment stands elsewhere and goes on by a bar a round.
+        // The environments are spread over the range and advance by one bar per round.
         let apart = range.len() / n;
         let n_rounds = if preset == Preset::Full { (64 / n).max(2) } else { (256 / n).max(4) };
         let mut bar = 0;
@@ -290,7 +291,7 @@ fn acting(args: &BenchTrainArgs, market: &Market, preset: Preset, n_repeats: usi
     Ok(rows)
 }
 
-/// CartPole as the peer's script runs it: plain DQN, 256 × 256, batch 64, one update a step.
+/// Steps per second of CartPole as the peer's script runs it: plain DQN, 256 × 256, batch 64, one update per step.
 fn cartpole(n_repeats: usize) -> Result<f64> {
     let sets = [
         "run.environment=cartpole",

@@ -23,9 +23,8 @@ const N_TIMES: usize = 1_000;
 
 /// Write every feature row with its name and the time from which it may be seen.
 ///
-/// One row a view and bar, in long form: view, visible_at, then the view's numbers. Cells of a view that are not its
-/// own, and those of rows whose windows are not full yet, are empty. Bars of thirty minutes fill the structure view
-/// alone.
+/// One row per view and bar, in long form: view, visible_at, then the view's numbers. Cells of another view, and
+/// cells whose windows are not full yet, are empty. Bars of thirty minutes fill the structure view alone.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  plimsoll features --data btc_1m.csv --set data.label=end --out rows.parquet --check"
@@ -49,7 +48,7 @@ pub(super) struct FeaturesArgs {
     check: bool,
 }
 
-/// Writes the features as told.
+/// Runs the command.
 pub(super) fn run(args: &FeaturesArgs) -> Result<()> {
     let mut sets = args.set.clone();
     sets.extend(args.data.iter().map(|file| format!("data.files=[{}]", quoted(&file.to_string_lossy()))));

@@ -1,4 +1,4 @@
-//! How priorities are spread, over decades.
+//! A histogram of priorities by decade.
 
 use std::fmt;
 

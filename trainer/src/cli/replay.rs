@@ -1,4 +1,4 @@
-//! `plimsoll replay`: what replay files hold, and whether they are what was written.
+//! `plimsoll replay`: inspects and verifies replay files.
 
 use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;
@@ -26,12 +26,12 @@ use crate::run::checkpoint;
 use crate::run::config::EnvironmentKind;
 use crate::run::folder::RunFolder;
 
-/// What is asked of replay files.
+/// The commands on replay files.
 #[derive(Debug, Subcommand)]
 pub(super) enum ReplayCommand {
     /// What a replay holds: sizes by tier and stream, ratio, ages, and priorities where its run's checkpoint is there.
     ///
-    /// Of a folder all its replay files are told of: a run's transitions and local rows (replay.plr), its market's
+    /// Of a folder it shows all replay files: a run's transitions and local rows (replay.plr), its market's
     /// streams (streams.plr). Status 2 where a file is damaged or not a replay file.
     Inspect(InspectArgs),
     /// Compare every checksum of replay files with their bytes; name the exact position of damage.
@@ -43,7 +43,7 @@ pub(super) enum ReplayCommand {
 
 /// What a replay holds: sizes by tier and stream, ratio, ages, and priorities where its run's checkpoint is there.
 ///
-/// Of a folder all its replay files are told of: a run's transitions and local rows (replay.plr), its market's streams
+/// Of a folder it shows all replay files: a run's transitions and local rows (replay.plr), its market's streams
 /// (streams.plr). Status 2 where a file is damaged or not a replay file.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  plimsoll replay inspect runs/btc\n  plimsoll replay inspect \
@@ -78,7 +78,7 @@ pub(super) struct VerifyArgs {
     salvage: Option<PathBuf>,
 }
 
-/// Does as told.
+/// Runs the command.
 pub(super) fn run(command: &ReplayCommand) -> Result<()> {
     match command {
         ReplayCommand::Inspect(args) => inspect(args),
@@ -177,7 +177,7 @@ fn salvage(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// An error where a file is damaged or could not be read at all: of one that one, of several the first.
+/// An error where a file is damaged or could not be read: that of the file, or the first of several.
 fn refuse_damage<T>(
     path: &Path,
     files: Vec<Found<T>>,
@@ -206,7 +206,7 @@ fn refuse_damage<T>(
     }
 }
 
-/// The replay files that a path means: itself, or those in a folder and in the folders in that.
+/// The replay files of a path: itself, or those in the folder and its subfolders.
 fn replay_files(path: &Path) -> Result<Vec<PathBuf>> {
     if !path.is_dir() {
         return Ok(vec![path.to_path_buf()]);
@@ -249,8 +249,8 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Whether a file is a replay file, of whatever version and however damaged: by its name, or else by its head. One that
-/// is just being written anew (`.new`) is none yet.
+/// Whether a file is a replay file of any version, damaged or not: by its name, or else by its header. A `.new`
+/// file that is still being written is none.
 fn is_replay_file(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
     let is_file = fs::metadata(path).is_ok_and(|facts| facts.is_file());

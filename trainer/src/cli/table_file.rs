@@ -1,4 +1,4 @@
-//! A table of named columns as a file, for who wants to look at it elsewhere: CSV or Parquet, by the name's end.
+//! A table of named columns as a file, CSV or Parquet by the end of its name.
 //!
 //! The file is written aside and renamed once it is whole, as [`replace`] does.
 
@@ -31,14 +31,14 @@ pub(super) enum Column {
     Text {
         /// Name of the column.
         name: String,
-        /// One a row.
+        /// One per row.
         values: Vec<String>,
     },
     /// Numbers. NaN is written as nothing: an empty cell in CSV, null in Parquet.
     Float {
         /// Name of the column.
         name: String,
-        /// One a row.
+        /// One per row.
         values: Vec<f32>,
     },
 }

@@ -1,10 +1,10 @@
 //! CartPole-v1: a pole on a cart, balanced by pushes to the left and to the right.
 //!
-//! A plain environment that a small network learns in minutes; it shows that the learner is sound before a market is
-//! asked. The physics are those of Gymnasium's `CartPole-v1` (Barto, Sutton and Anderson, 1983, after Florian's
-//! correction), Euler integration, to the letter and in f64; the reward is 1 for every step, the last one included.
-//! The observation is the state as it is, as in Gymnasium: cart position (m), cart speed (m/s), pole angle (rad),
-//! pole speed (rad/s). It has no shared part.
+//! A plain environment that a small network learns in minutes: it shows that the learner is sound before a market
+//! does. The physics are those of Gymnasium's `CartPole-v1` (Barto, Sutton and Anderson, 1983, with Florian's
+//! correction), with Euler integration in f64. The reward is 1 for every step, the last one included. The
+//! observation is the state: cart position (m), cart speed (m/s), pole angle (rad), pole speed (rad/s). It has no
+//! shared part.
 
 use rand::Rng;
 use rand_pcg::Pcg64Mcg;
@@ -70,7 +70,7 @@ impl Environment for CartPole {
         self.n_steps = 0;
     }
 
-    /// Pushes left (0) or right (any other action) for a fiftieth of a second.
+    /// Pushes left (0) or right (any other action) for 0.02 s.
     fn step(&mut self, action: usize) -> Step {
         let [x, x_dot, theta, theta_dot] = self.state;
         let force = if action == 0 { -FORCE } else { FORCE };

@@ -1,12 +1,12 @@
-//! Many trading environments over the same bars.
+//! The trading environment. Many of them share the same bars.
 //!
-//! A [`PriceSeries`] is what an environment reads of an instrument: its 5-minute bars and their ATR. All environments share
-//! one `Arc<[PriceSeries]>`; an environment itself is an account and a place, about 200 bytes, so a thousand of them cost no
-//! more bars than one. The feature rows of the observation are not here: the learner finds them in the frame streams
-//! by [`instrument`](Environment::instrument) and [`t`](Environment::t).
+//! A [`PriceSeries`] is what an environment reads of an instrument: its 5-minute bars and their ATR. All
+//! environments share one `Arc<[PriceSeries]>`; an environment itself is an account and a position in time, about
+//! 200 bytes, so a thousand environments need no more bars than one. The learner finds the feature rows of the
+//! observation in the frame streams by [`instrument`](Environment::instrument) and [`t`](Environment::t).
 //!
-//! An episode begins flat, at a place drawn uniformly from all places that leave at least a short episode, and ends
-//! when the equity is under the floor (terminated), or after `episode_bars` steps or at the end of the range
+//! An episode begins flat, at a decision drawn uniformly from all that leave at least a short episode. It ends when
+//! the equity is below the floor (terminated), or after `episode_bars` steps or at the end of the range
 //! (truncated). A position that is open at a truncation is marked, not closed.
 
 use std::ops::Range;
@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::market::account::{ACCOUNT_WIDTH, Account, AccountRules, N_ACTIONS, target_of};
 use crate::market::price_series::PriceSeries;
 
-/// A start leaves at least so many bars (four hours), where the range and the episode length allow it.
+/// A start leaves at least this many bars (four hours), where the range and the episode length allow it.
 pub const SHORTEST_EPISODE_BARS: usize = 48;
 
 /// A trading environment. A new one stands at the start of the first range that holds a decision.
@@ -36,7 +36,7 @@ pub struct MarketEnvironment {
     state: MarketState,
 }
 
-/// Where an environment stands.
+/// The state of an environment.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct MarketState {
     instrument: u16,
@@ -111,10 +111,10 @@ impl Environment for MarketEnvironment {
 
     /// Picks a price series in proportion to the length of its range, then a start in it.
     fn reset(&mut self, rng: &mut Pcg64Mcg) {
-        let mut place = rng.random_range(0..self.n_decisions);
+        let mut decision = rng.random_range(0..self.n_decisions);
         let mut instrument = 0;
-        while place >= self.ranges[instrument].len() as u64 {
-            place -= self.ranges[instrument].len() as u64;
+        while decision >= self.ranges[instrument].len() as u64 {
+            decision -= self.ranges[instrument].len() as u64;
             instrument += 1;
         }
         let range = &self.ranges[instrument];

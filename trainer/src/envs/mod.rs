@@ -1,18 +1,18 @@
-//! What a learner needs of a world: a reset, a step, and where to find its observation.
+//! The [`Environment`] trait: a reset, a step, and where the observation lies.
 //!
 //! An observation has two parts. The *shared* part is a set of windows over streams that exist once for all
-//! environments; an environment names only its place in them: which instrument ([`Environment::instrument`]) and which row
-//! ([`Environment::t`]). The *own* part is a short row of numbers that no other environment shares
+//! environments; an environment only names the instrument ([`Environment::instrument`]) and the step on the
+//! decision clock ([`Environment::t`]). The *local* part is a short row of numbers that no other environment shares
 //! ([`Environment::write_local`]): a trading account, or the whole state of a plain environment.
 //!
 //! ```text
-//!   instrument, t ─────> windows over the frame streams ──┐
-//!                                                    ├──> observation
-//!   write_own  ──> own_width numbers ────────────────┘
+//!   instrument, t ──> windows over the frame streams ──┐
+//!                                                      ├──> observation
+//!   write_local ────> local_width numbers ─────────────┘
 //! ```
 //!
-//! It does not draw its own random numbers: the generator is handed to [`Environment::reset`] by the runner, which
-//! saves it with the run. It does not reset itself either, so that the final observation of an episode can be read.
+//! An environment has no random generator: the caller hands one to [`Environment::reset`] and saves it with the
+//! run. An environment does not reset itself, so that the final observation of an episode can be read.
 
 pub mod cartpole;
 pub mod market;
@@ -28,11 +28,11 @@ use crate::run::config::EnvironmentKind;
 /// What one step gave.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step {
-    /// The environment's reward. In the market: the change of log equity in basis points, costs in.
+    /// The environment's reward. In the market: the change of log equity in basis points, after costs.
     pub reward: f64,
-    /// An optional penalty, 0 or more, kept apart so that the sum of `reward` stays the profit.
+    /// A penalty, 0 or more, separate so that `reward` still sums to the profit.
     pub penalty: f64,
-    /// The task ended here: nothing comes after it, and nothing is bootstrapped.
+    /// The task ended here: nothing follows and nothing is bootstrapped.
     pub terminated: bool,
     /// The episode was cut here: the value of the final observation is bootstrapped, unless `terminated` holds too.
     pub truncated: bool,
@@ -52,13 +52,13 @@ impl Step {
     }
 }
 
-/// A world with a fixed number of actions.
+/// An environment with a fixed number of actions.
 ///
 /// A new environment stands at a valid first observation; [`reset`](Self::reset) begins an episode. After a step that
 /// [ends the episode](Step::ends_episode) the caller reads the final observation and then calls `reset`.
 pub trait Environment {
-    /// All that a later step depends on, beside what the environment was built from. It survives any serde format
-    /// exactly: floating-point numbers are kept as bits.
+    /// Everything that a later step depends on, besides what the environment was built from. It survives every
+    /// serde format exactly: floating-point numbers are kept as bits.
     type State: Serialize + DeserializeOwned;
 
     /// Number of actions; an action is `0 .. n_actions`.
@@ -76,26 +76,27 @@ pub trait Environment {
     /// May panic if the episode has ended and `reset` was not called.
     fn step(&mut self, action: usize) -> Step;
 
-    /// Which instrument the shared windows belong to; 0 for a plain environment.
+    /// The instrument of the shared windows; 0 for a plain environment.
     fn instrument(&self) -> u16;
 
-    /// Index of the 5-minute bar just closed; 0 for a plain environment.
+    /// The step on the decision clock, which is the index of the 5-minute bar just closed; 0 for a plain
+    /// environment.
     fn t(&self) -> u32;
 
     /// Writes the local part of the observation.
     ///
     /// # Panics
-    /// If `row` is not [`local_width`](Self::own_width) long.
+    /// If `row` is not [`local_width`](Self::local_width) long.
     fn write_local(&self, row: &mut [f32]);
 
     /// The state, to be saved.
     fn state(&self) -> Self::State;
 
-    /// Goes back to a saved state; what follows is what followed then, to the bit.
+    /// Restores a saved state; every later step is then the same to the bit.
     ///
     /// # Panics
-    /// If the state is of an environment built from other parts. Whoever loads a state from disk checks first that the
-    /// data it was made with are those at hand.
+    /// If the state is of an environment built from other parts. The caller checks that the data are those that the
+    /// state was saved with.
     fn restore(&mut self, state: Self::State);
 }
 

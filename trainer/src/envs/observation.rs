@@ -7,18 +7,18 @@ use tch::{Device, Tensor};
 use crate::envs::Environment;
 use crate::error::Result;
 
-/// An observation as it travels: where its shared part lies, and the environment's local numbers.
+/// An observation, with its shared part as a reference into the frame streams.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Observation {
-    /// Which instrument.
+    /// The instrument.
     pub instrument: u16,
-    /// Which step of it.
+    /// The step on its decision clock.
     pub t: u32,
     /// The environment's local row.
     pub local: Vec<f32>,
 }
 
-/// The observation of `environment` as it stands.
+/// The current observation of `environment`.
 pub fn observation_of<E: Environment>(environment: &E) -> Observation {
     let mut local = vec![0f32; environment.local_width()];
     environment.write_local(&mut local);
@@ -47,7 +47,7 @@ pub fn observe(dataset: &Dataset, observations: &[Observation], device: Device) 
     Ok(tensors)
 }
 
-/// The views of a plain environment: its local row.
+/// The only view of a plain environment: its local row.
 #[must_use]
 pub fn plain_views(local_width: usize) -> Vec<View> {
     vec![View { name: "own", length: 1, width: local_width, stride: 1, clock: Clock::Local }]

@@ -1,5 +1,5 @@
-//! Makes a configuration's market ready: imports or makes the bars, computes the features once, lays them into
-//! streams and cuts time into training, validation and test.
+//! Prepares a configuration's market: imports or makes the bars, computes the features once, lays them into streams
+//! and splits time into training, validation and test.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -34,11 +34,11 @@ pub struct Market {
     pub price_series: Arc<[PriceSeries]>,
     /// The parts of every instrument's time.
     pub splits: Vec<Split>,
-    /// What the import took and made, a line each.
+    /// What the import found, one line each.
     pub notes: Vec<String>,
     /// SHA-256 over the bars: which data a run has seen.
     pub identity: String,
-    /// On the synthetic market: each bar's expected log return, known the bar before.
+    /// On the synthetic market: the expected log return of each bar, known at the close of the bar before.
     pub expected_log_return: Option<Vec<f64>>,
     /// Costs and limits of an account.
     pub rules: AccountRules,
@@ -64,13 +64,13 @@ pub struct MarketOptions {
 }
 
 impl Market {
-    /// One part of every instrument.
+    /// One part of the time of every instrument.
     pub fn ranges(&self, part: impl Fn(&Split) -> Range<usize>) -> Arc<[Range<usize>]> {
         self.splits.iter().map(part).collect()
     }
 }
 
-/// Reads a file of bars that can fill the five-minute views; with it, what the import took.
+/// Reads a file of bars that can fill the five-minute views, with notes on what import found.
 ///
 /// # Errors
 /// Where the file is missing, dirty or of bars too wide.
@@ -80,7 +80,7 @@ pub fn import_for_decisions(path: &Path, options: &ImportOptions) -> Result<(Bar
     Ok((imported.instrument, imported.notes))
 }
 
-/// Makes a market ready. `say` is told of each step.
+/// Prepares a market. `say` receives one line per step.
 ///
 /// # Errors
 /// Where a file cannot be used, or has fewer bars than one observation and the three parts need.

@@ -1,4 +1,4 @@
-//! Proof, on the user's own bars, that no feature row looks ahead.
+//! Proof, on the bars of the user, that no feature row looks ahead.
 //!
 //! ```text
 //! imported bars  |||||||||||||||||||||||||||||||   -> features of all of them ─┐

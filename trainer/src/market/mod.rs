@@ -1,4 +1,4 @@
-//! From bars to what an agent sees and trades.
+//! From bars to what an agent observes and trades.
 //!
 //! ```text
 //! import / synthetic ──> resample 5, 30 min ──> features ──> instrument (streams) ──> observations
@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Reading order: [`bar`], [`import`], [`resample`], [`features`] with its [`indicators`] and [`statistics`],
-//! [`causality`] (the proof that none looks ahead), [`prepare`], [`account`], [`environment`].
+//! [`lookahead_check`] (the proof that no row looks ahead), [`dataset`], [`account`], [`backtest`].
 
 pub mod account;
 pub mod backtest;

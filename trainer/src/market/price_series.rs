@@ -2,7 +2,7 @@
 
 use crate::market::bar::Bar;
 
-/// What environments read of one instrument.
+/// The prices of one instrument.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PriceSeries {
     /// The instrument's name.

@@ -13,7 +13,7 @@ use std::ops::Range;
 pub struct Split {
     /// What the agent learns on.
     pub train: Range<usize>,
-    /// What training may be judged on; empty where its fraction is 0.
+    /// The validation part; empty where its fraction is 0.
     pub validation: Range<usize>,
     /// What only the report sees.
     pub test: Range<usize>,

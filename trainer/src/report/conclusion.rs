@@ -1,4 +1,4 @@
-//! What a finished run concludes: the test, the weights' hash, and what the ledger says.
+//! The results of a finished run: the test, the hash of the weights, and the ledger.
 
 use memsys::ledger::OwnerBytes;
 use memsys::ledger::budget;
@@ -32,31 +32,31 @@ pub struct Conclusion {
     pub test: TestResult,
     /// SHA-256 of the online weights.
     pub weights_sha256: String,
-    /// The most bytes resident at once.
+    /// Peak resident bytes.
     pub peak_resident_bytes: u64,
     /// The memory limit, in bytes.
     pub limit_bytes: u64,
-    /// Samples that went through learner steps, for each second of the run.
+    /// Samples through learner steps, per second of the run.
     pub samples_per_second: f64,
-    /// The same for each second of processor time, of all threads, in learner steps: what a shared machine's other work
-    /// changes less.
+    /// Samples through learner steps, per second of processor time of all threads: other work on a shared machine
+    /// changes it less.
     pub samples_per_processor_second: f64,
-    /// What the ledger says; none where the run was not managed.
+    /// The ledger; `None` where the run was not managed.
     pub account: Option<Account>,
 }
 
 /// The ledger at the end of a run.
 #[derive(Debug)]
 pub struct Account {
-    /// The most bytes counted at once.
+    /// Peak counted bytes.
     pub peak_counted_bytes: u64,
     /// Bytes counted at the end.
     pub counted_bytes: u64,
-    /// Bytes resident at that moment.
+    /// Bytes resident at the same moment.
     pub resident_bytes: u64,
-    /// Bytes of cached blocks that are counted and were never written to, and so are not resident.
+    /// Counted bytes of cached blocks that were never written to, and so are not resident.
     pub untouched_bytes: u64,
-    /// Resident less what is counted and touched.
+    /// Residual: resident bytes less the bytes that are counted and touched.
     pub residual_bytes: i64,
     /// Allocations refused.
     pub denied_allocations: u64,
@@ -70,7 +70,7 @@ pub struct Account {
     pub owners: Vec<OwnerBytes>,
     /// Owners whose tensors only grew.
     pub leaks: Vec<Leak>,
-    /// Alerts told.
+    /// Alerts raised.
     pub alerts: u64,
     /// What the numbers recommend.
     pub recommendations: Vec<Recommendation>,
@@ -190,8 +190,8 @@ impl MarketTest {
         rows
     }
 
-    /// The t statistic of the agent's mean log return a bar over that of being flat (0), and whether chance explains
-    /// it: |t| < 2, passed by chance about once in twenty.
+    /// The t statistic of the agent's mean log return per bar over that of staying flat (0), and whether chance
+    /// explains it: |t| < 2. Chance alone exceeds it about once in twenty times.
     #[must_use]
     pub fn t_test(&self) -> (f64, bool) {
         let curve = EquityCurve::join(&self.agent);
@@ -201,7 +201,7 @@ impl MarketTest {
         (t, t.abs() < 2.0)
     }
 
-    /// What the agent's result is worth, in a sentence.
+    /// The agent's result and whether chance explains it, in one sentence.
     #[must_use]
     pub fn verdict(&self) -> String {
         let performance = Performance::of_portfolio(&self.agent);
@@ -218,7 +218,7 @@ impl MarketTest {
     }
 }
 
-/// What a reader must not overlook.
+/// Warnings that stand before the results.
 pub(super) fn warnings(state: &RunState, conclusion: &Conclusion) -> Vec<String> {
     let mut warnings = Vec::new();
     if state.counters.learner_steps == 0 {

@@ -1,4 +1,4 @@
-//! What a run tells when it ends: on the terminal, in `summary.json` and in `report.html`.
+//! The results of a run: lines on the terminal, `summary.json` and `report.html`.
 
 pub mod conclusion;
 pub mod html;

@@ -1,6 +1,6 @@
-//! The end of a run: the test, `summary.json` for a program, the report and a few lines for a person.
+//! The end of a run: runs the test, writes `summary.json` and `report.html`, and prints a few lines.
 //!
-//! What this program does not measure yet is `null` in the summary, never 0.
+//! A value that this program does not measure is `null` in the summary, never 0.
 
 use memsys::ledger::OwnerBytes;
 use memsys::system::recommend::Recommendation;

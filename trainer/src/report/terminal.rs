@@ -5,7 +5,7 @@ use crate::report::conclusion::{Conclusion, spread, warnings};
 use crate::run::evaluation::TestResult;
 use crate::run::train_loop::RunState;
 
-/// The result, what it is worth, and where the report and the summary lie.
+/// The lines: steps and memory, warnings, test, recommendations, and where report and summary lie.
 pub(super) fn lines(state: &RunState, conclusion: &Conclusion) -> Vec<String> {
     let counters = &state.counters;
     let mut lines = vec![format!(

@@ -1,8 +1,8 @@
-//! `metrics.jsonl`: what a run measured while it ran, one JSON object a line.
+//! `metrics.jsonl`: the measurements of a run, one JSON object per line.
 //!
 //! Rows are appended and never changed. A run that is killed leaves at most one torn last line, which every reader
-//! here ignores. A run that is resumed first drops the rows that lie after its checkpoint, because it will measure
-//! them again: the file of a resumed run has the rows of the run that never stopped (their clocks and bytes apart).
+//! here ignores. A resumed run first drops the rows after its checkpoint, because it measures them again: its file
+//! then has the rows of the uninterrupted run, apart from clocks and bytes.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -37,7 +37,7 @@ pub struct Metrics {
     pub learner_steps: u64,
     /// Seconds since the run began, the parts before a resume included.
     pub wall_seconds: f64,
-    /// Mean reward of a step since the last row (market: basis points of equity a bar).
+    /// Mean reward per step since the last row (market: basis points of equity per bar).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mean_reward: Option<f64>,
     /// Mean return of the episodes that ended since the last row.
@@ -46,22 +46,22 @@ pub struct Metrics {
     /// Mean loss of the learner steps since the last row.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss: Option<f64>,
-    /// Mean absolute td error since the last row.
+    /// Mean absolute TD error since the last row.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub td_error: Option<f64>,
     /// Norm of the gradient before it is clipped, mean since the last row.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gradient_norm: Option<f64>,
-    /// Chance of a random action, in [0, 1].
+    /// Probability of a random action, in [0, 1].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epsilon: Option<f64>,
     /// Log return of the greedy agent over the validation part, costs paid.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation_log_return: Option<f64>,
-    /// Samples that the learner took in a second, since the last row.
+    /// Samples of the learner per second, since the last row.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub samples_per_second: Option<f64>,
-    /// Environment steps in a second, since the last row.
+    /// Environment steps per second, since the last row.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub environment_steps_per_second: Option<f64>,
     /// Transitions in the replay.
@@ -91,8 +91,8 @@ impl MetricsWriter {
         Ok(Self { path: path.to_path_buf(), file })
     }
 
-    /// Goes on with the file of a run that resumes from a checkpoint at `environment_steps`: rows after it and a torn
-    /// last line are dropped. Rows that stay are kept byte for byte. A missing file is an empty one.
+    /// Continues the file of a run that resumes from a checkpoint at `environment_steps`: drops the rows after it
+    /// and a torn last line. The other rows stay byte for byte. A missing file is an empty one.
     ///
     /// # Errors
     /// [`Error::Line`] where a whole line is not a row; [`Error::Io`] where the file cannot be read or replaced.

@@ -1,4 +1,4 @@
-//! What a run tells while it goes on: rows of metrics, TensorBoard events, a progress bar.
+//! What a run reports while it goes on: rows of metrics, TensorBoard events, a progress bar.
 
 pub mod metrics;
 pub mod progress;

@@ -60,8 +60,8 @@ impl Progress {
         }
     }
 
-    /// Says a line of its own, above the bar where there is one. Nothing where quiet: faults and results that must be
-    /// seen do not belong here.
+    /// Prints a line, above the bar where there is one. Prints nothing where quiet: errors and results do not
+    /// belong here.
     pub fn say(&self, text: &str) {
         match &self.face {
             Face::Bar(bar) => bar.suspend(|| write_line(text)),

@@ -1,8 +1,8 @@
-//! Rows of Atari-like frames: 84 × 84 pixels of a byte, an observation is a stack of four.
+//! Rows of Atari-like frames: 84 × 84 pixels of one byte; an observation is a stack of four.
 //!
-//! Sixteen environments show what such games show: a still scene of blocks that changes with the episode, a bar that
-//! the actions move and a ball that bounces. Each frame is stored once, the first frame of an episode four times, so
-//! that a stack never reaches over an episode's border.
+//! Sixteen environments show frames like those of such games: a still background of blocks that changes with the
+//! episode, a bar that the actions move, and a ball that bounces. Each frame is stored once, the first frame of an
+//! episode four times, so that a stack never reaches across an episode's border.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ const EPISODE: u32 = 900;
 /// Bytes of decompressed frames that all streams keep together.
 const CACHE_BYTES: u64 = 256 << 10;
 
-/// Streams of frames, a stream an environment, and a sampler over their transitions.
+/// One stream of frames per environment, and a sampler over their transitions.
 struct Frames {
     streams: Vec<FrameStream>,
     cache: Arc<ChunkCache>,
@@ -134,7 +134,7 @@ pub(super) fn samples(bench: &Bench, capacity: usize) -> Result<Measured> {
 
 /// A game of a bar and a ball.
 struct Game {
-    instrument: Vec<u8>,
+    background: Vec<u8>,
     bar: usize,
     ball: [i32; 2],
     speed: [i32; 2],
@@ -143,18 +143,18 @@ struct Game {
 
 impl Game {
     fn new(rng: &mut Pcg64Mcg) -> Self {
-        let mut instrument = vec![0u8; PIXELS];
+        let mut background = vec![0u8; PIXELS];
         for row in 12..30 {
             for column in 0..SIDE {
-                instrument[row * SIDE + column] = 60 + (row / 3 * 18) as u8;
+                background[row * SIDE + column] = 60 + (row / 3 * 18) as u8;
             }
         }
         for _ in 0..40 {
             let (row, column) = (12 + 3 * rng.random_range(0..6), 6 * rng.random_range(0..SIDE / 6));
-            (row..row + 3).for_each(|row| instrument[row * SIDE + column..][..6].fill(0));
+            (row..row + 3).for_each(|row| background[row * SIDE + column..][..6].fill(0));
         }
         let ball = [rng.random_range(2..SIDE as i32 - 4), rng.random_range(34..60)];
-        Self { instrument, bar: rng.random_range(0..SIDE - 12), ball, speed: [2, 1], n_steps: 0 }
+        Self { background, bar: rng.random_range(0..SIDE - 12), ball, speed: [2, 1], n_steps: 0 }
     }
 
     /// Shows the frame after a step, and gives the position of the frame that the step began from.
@@ -181,9 +181,9 @@ impl Game {
     }
 
     fn frame(&self) -> Vec<u8> {
-        let mut frame = self.instrument.clone();
+        let mut frame = self.background.clone();
         (78..81).for_each(|row| frame[row * SIDE + self.bar..][..12].fill(200));
-        let [column, row] = self.ball.map(|observation| observation as usize);
+        let [column, row] = self.ball.map(|pixel| pixel as usize);
         (row..row + 2).for_each(|row| frame[row * SIDE + column..][..2].fill(236));
         frame
     }

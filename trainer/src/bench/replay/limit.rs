@@ -1,4 +1,4 @@
-//! A replay that is larger than the memory limit it is held to: what memory has room for is packed, the rest goes to the file.
+//! A replay larger than its memory limit: memory holds packed rows, the file holds the rest.
 
 use std::path::Path;
 use std::process::Command;
@@ -26,11 +26,12 @@ const BATCH: usize = 256;
 const LIMIT_BYTES: u64 = 512 << 20;
 /// Calendar days of its market: the streams are shared and small, and the memory limit is for transitions.
 const DAYS: u32 = 60;
-/// Bytes under the memory limit that are set aside: unfinished chunks, chunks on their way to be packed, batches, freed blocks.
+/// Bytes under the memory limit reserved for unfinished chunks, chunks that are being packed, batches and freed
+/// blocks.
 const ASIDE_BYTES: u64 = 48 << 20;
 /// Turns that the two are measured in.
 const TURNS: usize = 3;
-/// Seconds for which is drawn before the clock runs: the system's cache finds out what is read.
+/// Seconds of sampling before the measurement: the system's page cache learns what is read.
 const WARM_SECONDS: f64 = 5.0;
 
 /// What a replay under a memory limit does.
@@ -38,13 +39,13 @@ const WARM_SECONDS: f64 = 5.0;
 pub(super) struct UnderLimit {
     pub(super) limit_bytes: u64,
     pub(super) transitions: usize,
-    /// Transitions a second, drawn, gathered and given new priorities.
+    /// Transitions per second, drawn, gathered and given new priorities.
     pub(super) transitions_per_second: f64,
     pub(super) peak_resident_bytes: u64,
     pub(super) packed_bytes: u64,
     pub(super) mapped_bytes: u64,
     pub(super) denied_allocations: u64,
-    /// Bytes that disks have read for each transition drawn.
+    /// Bytes read from disks per drawn transition.
     pub(super) read_bytes_per_transition: f64,
 }
 
@@ -125,8 +126,8 @@ pub(super) fn work(folder: &Path) -> Result<Work> {
     Work::of_days(folder, DAYS)
 }
 
-/// A replay in a process of its own that keeps to the memory limit, against a hot one of the same capacity that keeps to none:
-/// in turns, as other programs may slow either.
+/// A replay in its own process under the memory limit, against a hot one of the same capacity without a limit. They
+/// take turns, since other programs may slow either.
 pub(super) fn against_hot(bench: &Bench, capacity: usize) -> Result<Measured> {
     let (mut filled, _) = work(&bench.folder)?.filled(capacity, Tier::Hot)?;
     let mut hot = || bench.rate(|| filled.sample_and_update(BATCH).map(|()| BATCH));

@@ -1,4 +1,4 @@
-//! What rows measure with, and what they give.
+//! The setting of a measurement and its result.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::bench::median;
 use crate::bench::replay::work::Work;
 use crate::error::Result;
 
-/// What rows measure with.
+/// The setting of a measurement.
 #[derive(Clone)]
 pub(super) struct Bench {
     pub(super) work: Arc<Work>,
@@ -21,7 +21,7 @@ pub(super) struct Bench {
 }
 
 impl Bench {
-    /// How much a second of `work`, which says how much it did: the median of repeats after one that warms up.
+    /// The rate of `work`, which returns how many items it did: the median of the repeats after one that warms up.
     pub(super) fn rate(&self, mut work: impl FnMut() -> Result<usize>) -> Result<f64> {
         let mut rates = Vec::with_capacity(self.repeats);
         for repeat in 0..=self.repeats {
@@ -38,18 +38,18 @@ impl Bench {
     }
 }
 
-/// What came of a row.
+/// The result of a row.
 #[derive(Debug, Clone)]
 pub(super) struct Measured {
     pub(super) value: f64,
-    /// What else is to be known, in words.
+    /// A remark for the reader.
     pub(super) note: String,
-    /// What else was measured.
+    /// Further numbers.
     pub(super) details: Value,
 }
 
 impl Measured {
-    /// A value that needs no words.
+    /// A value without a remark.
     pub(super) fn plain(value: f64) -> Self {
         Self { value, note: String::new(), details: Value::Null }
     }

@@ -1,7 +1,7 @@
-//! `plimsoll bench replay`: what the replay does in a second, what it holds, and how both grow.
+//! `plimsoll bench replay`: rates of the replay, the bytes it holds, and how both grow.
 //!
-//! One thread unless a row says otherwise. An observation is drawn with the one bootstrapped from, both as tensors into
-//! memory that is used again; a rate of sampling counts drawing, gathering and the update of the priorities.
+//! One thread unless a row says otherwise. An observation is gathered together with the one it bootstraps from,
+//! both as tensors in reused memory; a sampling rate includes drawing, gathering and updating the priorities.
 
 mod frames;
 mod growth;
@@ -33,9 +33,10 @@ use crate::error::{Error, Result};
 /// Turns that sides take where there are peers.
 const TURNS: usize = 3;
 
-/// Replay: samples/s by tier, inserts/s, bytes a transition, checkpoints, latency, growth.
+/// Replay: samples/s by tier, inserts/s, bytes per transition, checkpoints, latency, growth.
 ///
-/// Over the synthetic market: 817 numbers and the account an observation, prioritized, sixteen environments, n-step 3.
+/// Over the synthetic market: 817 numbers and the account per observation, prioritized, sixteen environments,
+/// n-step 3.
 #[derive(Debug, Clone, Args)]
 #[command(
     after_help = "Examples:\n  plimsoll bench replay --json replay.json\n  plimsoll bench replay --rows hot,insert \
@@ -78,7 +79,7 @@ pub struct BenchReplayArgs {
     json: Option<PathBuf>,
 }
 
-/// Measures as told.
+/// Runs the bench.
 ///
 /// # Errors
 /// Where a row or file is not known, or a measurement fails.
@@ -99,7 +100,7 @@ pub fn run(args: &BenchReplayArgs) -> Result<()> {
     atomic_file::write_json(args.json.as_deref(), &result)
 }
 
-/// The measurement of `--limit`.
+/// The measurement of `--memory`.
 fn under_limit(args: &BenchReplayArgs, limit: &str, folder: &Path) -> Result<Value> {
     let wrong = |problem| Error::Config { key: "--memory".to_owned(), problem };
     let limit_bytes =
@@ -135,7 +136,7 @@ fn measure(args: &BenchReplayArgs, rows: &[&Row], folder: &Path) -> Result<Value
     let peers = if args.peers { peers::needed(rows) } else { Vec::new() };
     for turn in 0..if peers.is_empty() { 1 } else { TURNS } {
         if turn > 0 {
-            // What is paired is repeated by turns.
+            // Rows with a peer are repeated by turns.
             bench.repeats = 1;
         }
         for (row, measured) in rows.iter().zip(&mut measured) {
@@ -174,7 +175,7 @@ fn measure(args: &BenchReplayArgs, rows: &[&Row], folder: &Path) -> Result<Value
     Ok(result)
 }
 
-/// Processes that want a processor, the mean of the last minute: other work on this machine.
+/// Load average of the last minute: other work on this machine.
 fn load() -> f64 {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(f64::NAN)

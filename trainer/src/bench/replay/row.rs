@@ -1,10 +1,10 @@
-//! The rows, their goals, and whom they are compared with.
+//! The rows, their goals, and their peers.
 
 use crate::bench::replay::measured::{Bench, Measured};
 use crate::bench::replay::{frames, limit, sampling, writing};
 use crate::error::Result;
 
-/// What a row shall reach.
+/// The goal of a row.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Goal {
     /// This or more.

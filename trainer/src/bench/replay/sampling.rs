@@ -83,7 +83,7 @@ pub(super) fn hot_threads(bench: &Bench, capacity: usize) -> Result<Measured> {
     Ok(Measured { note, ..Measured::plain(rate) })
 }
 
-/// The sum of what `work` says on `n` threads, each told its number.
+/// The sum of the results of `work` on `n` threads; each gets its number.
 fn on_threads(n: usize, work: impl Fn(u64) -> Result<usize> + Sync) -> Result<usize> {
     std::thread::scope(|scope| {
         let started: Vec<_> = (0..n as u64)
@@ -98,7 +98,7 @@ fn on_threads(n: usize, work: impl Fn(u64) -> Result<usize> + Sync) -> Result<us
     })
 }
 
-/// Each row is an observation of its own of which no number is another's: 817 walks, told apart by their steps.
+/// Each row is an independent observation of 817 random walks, so nothing is shared between rows.
 pub(super) fn vectors(bench: &Bench, capacity: usize) -> Result<Measured> {
     let view = View { name: "vector", length: 1, width: VECTOR_WIDTH, stride: 1, clock: Clock::Local };
     let dataset = Arc::new(Dataset::new(vec![view], Vec::new()));
@@ -211,7 +211,7 @@ fn forget(path: &Path) -> Result<()> {
     memsys::os::forget_cached(&file).map_err(Error::io(path))
 }
 
-/// Bytes that this process has had read from disks.
+/// Bytes that this process has read from disks.
 pub(super) fn bytes_read() -> u64 {
     let text = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("read_bytes: "));

@@ -66,7 +66,7 @@ impl Work {
         Self::of_days(folder, DAYS)
     }
 
-    /// A market of so many calendar days.
+    /// A market of `days` calendar days.
     pub(super) fn of_days(folder: &Path, days: u32) -> Result<Self> {
         let config = Config::load(None, &[format!("synthetic.days={days}")])?;
         let options = market_options(&config);
@@ -149,7 +149,7 @@ fn observed(dataset: &Dataset) -> Dataset {
     Dataset::new(views, laid)
 }
 
-/// Sixteen environments that act by chance.
+/// Sixteen environments with random actions.
 #[derive(Debug)]
 pub(super) struct Play {
     environments: Vec<MarketEnvironment>,
@@ -239,7 +239,7 @@ impl Play {
     }
 }
 
-/// Waits until all chunks that move down have moved: some are encoded on another thread.
+/// Waits until every chunk that is due has moved down a tier; another thread encodes some of them.
 pub(super) fn settled(replay: &mut Replay) -> Result<()> {
     let mut n_still = 0;
     while n_still < 3 {

@@ -25,7 +25,7 @@ fn n_transitions(writes: &[Write]) -> usize {
     writes.iter().filter(|write| matches!(write, Write::Transition(_))).count()
 }
 
-/// Transitions a second of inserting one at a time, its local row with each.
+/// Transitions per second of inserting one at a time, with the local row of each.
 pub(super) fn inserts_per_second(bench: &Bench, replay: &mut Replay, play: &mut Play) -> f64 {
     let mut rates = Vec::new();
     for repeat in 0..=bench.repeats {
@@ -70,7 +70,7 @@ pub(super) fn bytes_compressed(bench: &Bench, capacity: usize) -> Result<Measure
     bytes(bench, capacity, Tier::Compressed)
 }
 
-/// Bytes by the replay's own account, and by what the heap's counter has grown by.
+/// Bytes as the replay counts them, and as the heap's counter has grown.
 fn bytes(bench: &Bench, capacity: usize, tier: Tier) -> Result<Measured> {
     let before = ledger::counted_bytes();
     let (filled, play) = bench.work.filled(capacity, tier)?;

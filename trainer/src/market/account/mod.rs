@@ -6,16 +6,15 @@
 //!                           is not the position     or at a worse open
 //! ```
 //!
-//! One [`advance`](Account::advance) is one bar. Equity changes by profit on the units held and by costs, and by
-//! nothing else: `E_T = E_0 + Σ pnl − Σ cost`. The reward of a bar is `10⁴ ln(E[t+1] / E[t])`, so the sum of rewards
-//! is the log return.
+//! One [`advance`](Account::advance) is one bar. Equity changes only by profit on the units held and by costs: `E_T
+//! = E_0 + Σ pnl − Σ cost`. The reward of a bar is `10⁴ ln(E[t+1] / E[t])`, so rewards sum to 10⁴ × the log return.
 //!
-//! The units are fixed when a position is opened (`position_limit × equity / price`, at the open that fills it) and
-//! stay until the position is closed: holding is free. After a stop the account is flat until the next decision,
-//! which may enter again. If a bar holds both the stop and a better price, the stop is taken first.
+//! The units are fixed when a position opens (`position_limit × equity / price`, at the open that fills it) and
+//! stay until it is closed; holding costs nothing. After a stop the account is flat until the next decision, which
+//! may enter again. If a bar holds both the stop and a better price, the stop is filled first.
 //!
-//! It knows no interest, no funding, no partial fill, no margin call inside a bar, and no market impact beyond the
-//! slippage.
+//! The account models no interest, no funding, no partial fill, no margin call inside a bar, and no market impact
+//! beyond the slippage.
 
 mod rules;
 mod state;

@@ -1,6 +1,6 @@
-//! What an account may do, what it pays and when it must stop.
+//! The rules of an account: costs, position limit, stop and equity floor.
 //!
-//! Plain numbers with their defaults; the configuration checks their ranges.
+//! Plain numbers with defaults; the configuration checks their ranges.
 
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +31,7 @@ pub struct Costs {
     pub commission_bps: f64,
     /// Half the distance between bid and ask, ≥ 0.
     pub half_spread_bps: f64,
-    /// What the price moves away while the order fills, ≥ 0.
+    /// Price movement while the order fills, ≥ 0.
     pub slippage_bps: f64,
 }
 
@@ -52,7 +52,7 @@ impl Costs {
     }
 }
 
-/// The rules an account trades by. Whoever makes them checks the ranges.
+/// The rules of an account. The caller checks the ranges.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct AccountRules {
     /// What each side of a trade costs.

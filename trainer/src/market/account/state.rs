@@ -6,16 +6,16 @@ use crate::exact_f64;
 use crate::market::account::rules::AccountRules;
 use crate::market::bar::Bar;
 
-/// Liability ends here, as a fraction of the starting equity: a logarithm needs something left.
+/// Equity never falls below this fraction of the starting equity, since its logarithm must exist.
 const RUIN_FRACTION: f64 = 1e-3;
 
-/// The account view forgets drawdown and cost with this time constant, in bars: one day of the decision clock.
+/// Time constant of the recent drawdown and cost in the view, in bars: one day of the decision clock.
 const MEMORY_BARS: f64 = 288.0;
 
 /// One execution.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Fill {
-    /// The price of the bar at which it was done; spread and slippage are in the cost, not in here.
+    /// The fill price; spread and slippage are in `cost`.
     pub price: f64,
     /// Units held before, negative if short.
     pub units_before: f64,
@@ -41,7 +41,7 @@ impl Fill {
 /// What one bar did to an account.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BarOutcome {
-    /// 10⁴ × the change of log equity, costs in.
+    /// 10⁴ × the change of log equity, costs included.
     pub reward: f64,
     /// The drawdown penalty, ≥ 0, in basis points; not in the reward.
     pub penalty: f64,
@@ -69,10 +69,10 @@ pub struct Account {
     /// Highest equity at a close, the start included.
     #[serde(with = "exact_f64")]
     peak: f64,
-    /// A peak that sinks towards the equity: what the view calls the drawdown is measured from it.
+    /// A peak that decays towards the equity; the view measures its drawdown from it.
     #[serde(with = "exact_f64")]
     pub(super) recent_peak: f64,
-    /// Costs as fractions of equity, forgotten exponentially.
+    /// Costs as fractions of equity, with exponential decay.
     #[serde(with = "exact_f64")]
     pub(super) recent_cost: f64,
     /// Signed units held.
@@ -86,7 +86,7 @@ pub struct Account {
     /// ATR at the decision that opened the position.
     #[serde(with = "exact_f64")]
     pub(super) entry_atr: f64,
-    /// Stop level; infinitely far on the losing side where there is none.
+    /// Stop level; infinitely far on the losing side where there is no stop.
     #[serde(with = "exact_f64")]
     pub(super) stop: f64,
 }
@@ -134,10 +134,11 @@ impl Account {
         (self.position != 0 && self.stop.is_finite()).then_some(self.stop)
     }
 
-    /// Takes the account through the bar after a decision for `target` (−1, 0 or +1).
+    /// Advances the account through the bar after a decision for `target` (−1, 0 or +1).
     ///
-    /// `decision_atr` is the ATR14 known at the decision; where it is not above 0 a position opens without a stop.
-    /// A loss beyond a thousandth of the starting equity is not the account's: it stops there, flat and terminated.
+    /// `decision_atr` is the ATR14 known at the decision; where it is not above 0, a position opens without a stop.
+    /// A loss that would leave less than a thousandth of the starting equity ends there: the account is then flat
+    /// and terminated.
     #[inline]
     pub fn advance(&mut self, target: i8, decision_atr: f64, bar: &Bar, rules: &AccountRules) -> BarOutcome {
         let equity_before = self.equity;

@@ -1,6 +1,6 @@
-//! What the agent sees of its own account: eight numbers in [−1, 1].
+//! The account's local row of the observation: eight numbers in [−1, 1].
 //!
-//! Each goes through a bounded map, so that no number needs to be fitted to data and none can explode.
+//! Each number goes through a bounded map, so none needs to be fitted to data and none can explode.
 
 use crate::market::account::{Account, AccountRules};
 use crate::market::bar::{Bar, DAY_MILLIS};
@@ -19,29 +19,29 @@ pub const ACCOUNT_NAMES: [&str; ACCOUNT_WIDTH] = [
     "session_phase",
 ];
 
-/// An unrealised move of so many ATR is shown as tanh(1) = 0.76.
+/// An unrealised move of this many ATR becomes tanh(1) = 0.76.
 const PROFIT_SCALE_ATR: f64 = 4.0;
-/// A trade of so many bars (four hours) is shown as tanh(1).
+/// A trade of this many bars (four hours) becomes tanh(1).
 const TRADE_SCALE_BARS: f64 = 48.0;
-/// A recent drawdown of this fraction is shown as tanh(1).
+/// A recent drawdown of this fraction becomes tanh(1).
 const DRAWDOWN_SCALE_FRACTION: f64 = 0.05;
-/// Recent costs of this fraction of the equity are shown as tanh(1).
+/// Recent costs of this fraction of the equity become tanh(1).
 const COST_SCALE_FRACTION: f64 = 0.01;
 
 impl Account {
     /// The account's local row of the observation, after the close of `bar`, with that bar's ATR14.
     ///
-    /// Every number lies in [−1, 1]; all but the last are 0, 0, 0, 0, 0, 0, 1 in a new account. Drawdown and cost
-    /// forget with a time constant of a day, so that a long evaluation shows the agent the range it was trained on.
+    /// Every number lies in [−1, 1]. In a new account all but the last are 0, 0, 0, 0, 0, 0, 1. Drawdown and cost
+    /// decay with a time constant of one day, so that a long evaluation stays in the range that training showed.
     ///
     /// | | | |
     /// |-|-|-|
     /// | 0 | position | −1, 0 or +1 |
     /// | 1 | unrealised profit | tanh(side × (close − entry price) / (4 ATR at entry)), before costs |
     /// | 2 | time in trade | tanh(bars since entry / 48) |
-    /// | 3 | drawdown | tanh(d / 0.05), d from a peak that sinks towards the equity by 1/288 of the gap a bar |
+    /// | 3 | drawdown | tanh(d / 0.05), d from a peak that sinks towards the equity by 1/288 of the gap per bar |
     /// | 4 | exposure | notional / (2 × position limit × equity), clipped at 1: about 0.5 at entry, 0 flat |
-    /// | 5 | cost paid | tanh(c / 0.01), c the sum of cost / equity that loses 1/288 a bar |
+    /// | 5 | cost paid | tanh(c / 0.01), c the sum of cost / equity that loses 1/288 per bar |
     /// | 6 | distance to stop | distance / (2 × stop in ATR × ATR now), clipped to [0, 1]; 1 flat or without a stop |
     /// | 7 | session phase | 2 × (fraction of the UTC day of the close) − 1 |
     #[must_use]

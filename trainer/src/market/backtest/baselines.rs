@@ -1,4 +1,4 @@
-//! What an agent must beat: four policies without a network, trading by the same rules at the same costs.
+//! The baselines that an agent must beat: four policies without a network, under the same rules and costs.
 
 use std::ops::Range;
 
@@ -14,13 +14,13 @@ use crate::market::price_series::PriceSeries;
 /// Bars in thirty minutes of unbroken trading.
 const HALF_HOUR_BARS: usize = (STRUCTURE_MILLIS / DECISION_MILLIS) as usize;
 
-/// A policy that has learned nothing.
+/// A policy that does not learn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Baseline {
     /// Never trades.
     Flat,
-    /// Buys at the first open and holds to the end. It has no stop: to leave would be a decision.
+    /// Buys at the first open and holds to the end, without a stop.
     BuyAndHold,
     /// Draws one of the three targets at every decision.
     Random,
@@ -29,11 +29,11 @@ pub enum Baseline {
 }
 
 impl Baseline {
-    /// All of them, in the order of a report.
+    /// All baselines, in the order of a report.
     pub const ALL: [Baseline; 4] =
         [Baseline::Flat, Baseline::BuyAndHold, Baseline::Random, Baseline::LastHalfHour];
 
-    /// A key of `summary.json`: lower case, without spaces.
+    /// The key in `summary.json`: lower case, without spaces.
     #[must_use]
     pub fn key(self) -> &'static str {
         match self {
@@ -44,7 +44,7 @@ impl Baseline {
         }
     }
 
-    /// What a reader of the report sees.
+    /// The name in the report.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -55,8 +55,8 @@ impl Baseline {
         }
     }
 
-    /// Trades `series` over the decisions in `range`. `seed` matters to [`Baseline::Random`] alone; give each instrument
-    /// another, or all of them draw the same targets.
+    /// Trades `series` over the decisions in `range`. Only [`Baseline::Random`] uses `seed`; give each instrument
+    /// its own seed, or all instruments get the same random targets.
     #[must_use]
     pub fn run(self, series: &PriceSeries, range: Range<usize>, rules: &AccountRules, seed: u64) -> Backtest {
         match self {

@@ -1,10 +1,10 @@
-//! Trades one account over a range of bars, as a policy says, and keeps all that a report asks for.
+//! A backtest: it trades one account over a range of bars by a policy, and keeps what a report needs.
 //!
-//! It is deterministic: the policy alone may be random. Where several accounts are asked by one batch of a network,
-//! take a [`BacktestRunner`] for each and step them side by side; [`backtest`] is the loop over one.
+//! A backtest is deterministic if its policy is. To ask one batch of a network for several accounts, make a
+//! [`BacktestRunner`] for each and advance them side by side; [`backtest`] is the loop over one account.
 //!
-//! Once the equity is under the floor the policy is asked no more: the position is closed at the next open, at the
-//! usual costs, and the account stays flat. A position that is open at the end of the range is marked there, not
+//! Once the equity is below the floor, the policy decides no more: the position is closed at the next open at the
+//! usual costs, and the account stays flat. A position that is open at the end of the range is marked there and not
 //! closed.
 
 pub mod baselines;
@@ -40,8 +40,8 @@ pub struct Trade {
     pub profit: f64,
 }
 
-/// What came of trading one account. The four series have one element more than there were decisions: the first is
-/// the mark at the close of the first decision, before any trade.
+/// The result of trading one account. The four series have one element more than there were decisions: the first
+/// element is the mark at the close of the first decision, before any trade.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Backtest {
     /// The instrument.
@@ -70,12 +70,12 @@ pub struct Backtest {
     pub n_bars_exposed: usize,
     /// Every entry, in order of time; the last one may be open.
     pub trades: Vec<Trade>,
-    /// Index, in the series, of the close at which the equity was under the floor; none if it never was.
+    /// Index, in the series, of the close at which the equity was below the floor; `None` if it never was.
     pub terminated_at: Option<usize>,
 }
 
-/// A backtest on its way: ask [`next_decision`](Walk::next_decision), answer with [`act`](Walk::act), until there is
-/// none.
+/// A backtest in progress: call [`next_decision`](BacktestRunner::next_decision) and answer with
+/// [`act`](BacktestRunner::act) until it returns `None`.
 #[derive(Debug, Clone)]
 pub struct BacktestRunner<'a> {
     series: &'a PriceSeries,
@@ -89,10 +89,11 @@ pub struct BacktestRunner<'a> {
     result: Backtest,
 }
 
-/// Trades `series` over the decisions in `range`, by `policy`: given the index of the bar just closed and the account's
-/// view, it answers with an action.
+/// Trades `series` over the decisions in `range`. `policy` gets the index of the bar just closed and the account's
+/// view, and returns an action.
 ///
-/// A decision at `t` is marked at bar `t + 1`; a range that reaches past the last bar but one is cut there.
+/// A decision at `t` is marked at bar `t + 1`, so a range that reaches further than the last but one bar is cut
+/// there.
 #[must_use]
 pub fn backtest(
     series: &PriceSeries,
@@ -144,8 +145,8 @@ impl<'a> BacktestRunner<'a> {
         runner
     }
 
-    /// The index of the bar just closed and the account's view at its close; none at the end of the range, or once the
-    /// equity is under the floor.
+    /// The index of the bar just closed and the account's view at its close; `None` at the end of the range, and
+    /// once the equity is below the floor.
     #[must_use]
     pub fn next_decision(&self) -> Option<(usize, [f32; ACCOUNT_WIDTH])> {
         let is_open = self.t < self.end && self.result.terminated_at.is_none();
@@ -153,7 +154,7 @@ impl<'a> BacktestRunner<'a> {
         is_open.then(|| (self.t, view()))
     }
 
-    /// Takes the account through the next bar; does nothing at the end of the range.
+    /// Advances the account by one bar. Does nothing at the end of the range.
     pub fn act(&mut self, action: usize) {
         if self.t >= self.end {
             return;
@@ -169,7 +170,7 @@ impl<'a> BacktestRunner<'a> {
         }
     }
 
-    /// The result. Bars that were not decided are spent flat.
+    /// The result. The account stays flat over the bars that had no decision.
     #[must_use]
     pub fn finish(mut self) -> Backtest {
         while self.t < self.end {

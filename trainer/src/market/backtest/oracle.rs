@@ -1,17 +1,19 @@
-//! The best that could have been done: the positions of a trader who knows every bar's expected return, past and future.
+//! The oracle: the positions of a trader who knows the expected return of every bar, past and future.
 //!
-//! A policy decides at the close of bar `t`, is filled at the open of `t + 1` and holds until the open of `t + 2`. With
-//! `a_t ∈ {−1, 0, 1}` the position decided at `t`, `μ` the expected log return of each bar and `c` the cost of
-//! trading one unit, the oracle maximises over a whole range of decisions, from a flat start,
+//! A policy decides at the close of bar `t`, is filled at the open of `t + 1` and holds until the open of `t + 2`.
+//! With `a_t ∈ {−1, 0, 1}` the position decided at `t`, `μ` the expected log return of each bar and `c` the cost of
+//! trading one unit, the oracle maximises, over a range of decisions and from a flat start,
 //!
 //! ```text
 //! Σ_t  a_t μ_{t+1} − c |a_t − a_{t−1}|,     c = (commission + half spread + slippage) / 10,000
 //! ```
 //!
-//! by dynamic programming (Bellman; the Viterbi recursion run backward): exact, nine comparisons a bar.
+//! by dynamic programming (Bellman; the Viterbi recursion run backward). The result is exact and takes nine
+//! comparisons per bar.
 //!
-//! No causal policy earns more *in expectation*. Realised profits add the luck of the noise, which can favour anyone, and
-//! the second-order terms of an account that compounds; neither is in the sum above. Stops are not modelled.
+//! No causal policy earns more *in expectation*. Realised profits also contain the chance of the noise, which can
+//! favour any policy, and the second-order terms of an account that compounds; the sum above contains neither.
+//! Stops are not modelled.
 
 use std::ops::Range;
 
@@ -23,11 +25,11 @@ const FLAT: usize = 1;
 
 /// The action (0 short, 1 flat, 2 long) at each decision `t` of `range` that maximises expected profit less costs.
 ///
-/// `expected_log_return[t]` is that of bar `t`, from its open to its close, finite; the decision at `t` earns that of
-/// `t + 1`. Bars from `range.end` on are not the range's: its last decision earns nothing, and so does not trade. The
-/// account starts flat; a position left at the end is not charged for closing. Where two actions are worth the
-/// same the one that does not trade is taken: without expected returns the oracle stays flat. A range that reaches
-/// beyond the slice expects 0 there. O(n) time and 3 bytes a decision.
+/// `expected_log_return[t]` is the finite expected log return of bar `t` from its open to its close; the decision
+/// at `t` earns that of `t + 1`. Bars from `range.end` on do not count: the last decision earns nothing and so does
+/// not trade. The account starts flat, and closing a position at the end costs nothing. Where two actions are worth
+/// the same, the oracle takes the one that does not trade, so without expected returns it stays flat. Where the
+/// range reaches beyond the slice, the expected return is 0. Takes O(n) time and 3 bytes per decision.
 #[must_use]
 pub fn oracle(expected_log_return: &[f64], range: Range<usize>, costs: &Costs) -> Vec<u8> {
     let unit_cost = costs.fraction();
@@ -63,10 +65,10 @@ pub fn oracle(expected_log_return: &[f64], range: Range<usize>, costs: &Costs) -
         .collect()
 }
 
-/// What `actions` (each 0, 1 or 2; one for each decision of `range`) are expected to earn: the sum that [`oracle`] maximises, in log
-/// return, costs paid.
+/// The expected earnings of `actions` (each 0, 1 or 2; one per decision of `range`): the sum that [`oracle`]
+/// maximises, as a log return after costs.
 ///
-/// For the oracle's own actions it is the market's best attainable profit.
+/// For the oracle's actions this is the best attainable expected profit of the market.
 #[must_use]
 pub fn expected_profit(
     expected_log_return: &[f64],

@@ -1,7 +1,7 @@
-//! The numbers of a report: how much was earned, at what risk, for how much trading.
+//! Performance measures: how much was earned, at what risk, with how much trading.
 //!
-//! Computed in f64 from the marks of one backtest, or of several with equal capital each. No number is NaN or
-//! infinite: a ratio whose denominator is 0 is 0.
+//! All measures are computed in f64 from the marks of one backtest, or of several with equal capital each. No
+//! measure is NaN or infinite: a ratio whose denominator is 0 is 0.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,22 +10,23 @@ use crate::market::backtest::Backtest;
 /// A mean year, in milliseconds (365.25 days).
 const YEAR_MILLIS: f64 = 365.25 * 24.0 * 3_600_000.0;
 
-/// What a report says of one equity curve. Fractions are of the starting equity unless it is said otherwise.
+/// The measures of one equity curve. Fractions are of the starting equity unless stated otherwise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Performance {
     /// Last equity / first equity − 1.
     pub total_return: f64,
     /// ln(last equity / first equity): the sum of rewards × 10⁻⁴.
     pub log_return: f64,
-    /// Mean of the simple returns a bar over their standard deviation (n − 1), times √(periods a year); no riskless
-    /// rate is taken off. 0 without a spread.
+    /// Mean simple return per bar over its standard deviation (n − 1), times √(periods per year); the riskless rate
+    /// is not subtracted. 0 where the standard deviation is 0.
     pub sharpe: f64,
-    /// Mean of the simple returns a bar over the root mean square of the negative ones (taken over all bars), times
-    /// √(periods a year). 0 where no bar lost.
+    /// Mean simple return per bar over the root mean square of the negative returns (taken over all bars), times
+    /// √(periods per year). 0 where no bar lost.
     pub sortino: f64,
     /// Deepest fall from the highest equity so far, the starting balance included; a fraction of that highest, ≥ 0.
     pub max_drawdown: f64,
-    /// Traded notional, both sides of each trade, over the mean equity; over the whole span, not a year.
+    /// Traded notional, both sides of each trade, over the mean equity. It covers the whole span and is not
+    /// annualised.
     pub turnover: f64,
     /// Bars in which a position was held, as a fraction of all bars of all instruments.
     pub exposure: f64,
@@ -33,7 +34,7 @@ pub struct Performance {
     pub cost: f64,
     /// Closed trades with a profit above 0 after their own costs, as a fraction of the closed trades.
     pub win_rate: f64,
-    /// Number of entries; the last one of an instrument may be still open.
+    /// Number of entries. The last trade of an instrument may still be open.
     pub trades: u64,
     /// Number of returns in the curve: marks less one.
     pub n_bars: u64,
@@ -51,9 +52,9 @@ pub struct EquityCurve {
 }
 
 impl EquityCurve {
-    /// Joins backtests with equal capital each: at every close of any of them, the mean of the last known equities,
-    /// each as a multiple of its own start; an instrument that has not begun counts as 1. Capital is not moved between
-    /// instruments.
+    /// Joins backtests with equal capital each. At every close of any instrument the value is the mean of the last
+    /// known equities, each as a multiple of its own start; an instrument that has not begun counts as 1. Capital
+    /// does not move between instruments.
     #[must_use]
     pub fn join(backtests: &[Backtest]) -> EquityCurve {
         let started: Vec<&Backtest> = backtests.iter().filter(|one| !one.equity.is_empty()).collect();
@@ -78,14 +79,14 @@ impl EquityCurve {
 }
 
 impl Performance {
-    /// Of one backtest.
+    /// The measures of one backtest.
     #[must_use]
     pub fn of(backtest: &Backtest) -> Performance {
         Performance::of_portfolio(std::slice::from_ref(backtest))
     }
 
-    /// Of several instruments with equal capital each, joined as [`EquityCurve::join`] says; costs, trades and traded
-    /// notional are those of all.
+    /// The measures of several instruments with equal capital each, joined by [`EquityCurve::join`]. Costs, trades
+    /// and traded notional are summed over all instruments.
     #[must_use]
     pub fn of_portfolio(backtests: &[Backtest]) -> Performance {
         let curve = EquityCurve::join(backtests);
@@ -141,7 +142,7 @@ fn mean(values: &[f64]) -> f64 {
     ratio(values.iter().sum(), values.len() as f64)
 }
 
-/// Mean over sample standard deviation; 0 where all values are equal but for rounding.
+/// Mean over sample standard deviation; 0 where all values are equal up to rounding.
 fn sharpe(returns: &[f64]) -> f64 {
     let mean = mean(returns);
     let squares: f64 = returns.iter().map(|r| (r - mean).powi(2)).sum();

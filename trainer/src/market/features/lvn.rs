@@ -1,4 +1,4 @@
-//! The LVN view: the nearest low-volume node, a row a 5-minute bar.
+//! The LVN view: the nearest low-volume node, one row per 5-minute bar.
 
 use crate::market::bar::Bar;
 use crate::market::features::layout::LVN_WIDTH;
@@ -9,7 +9,7 @@ use crate::market::indicators::tolerance::above;
 /// The distance, in average true ranges, from which on a node is far.
 const FAR_ATR: f64 = 5.0;
 
-/// One row a bar, every number in [−1, 1] (REFERENCE.md, section 2); `atr` is that of `five`.
+/// One row per bar, every number in [−1, 1] (REFERENCE.md, section 2); `atr` is that of `five`.
 ///
 /// `[s, n, a(p − level), 1 if p > level else 0, s (1 − n)]` with s the node's strength and
 /// n = min(|d| / (5 ATR), 1); zeros if there is no node. Defined from bar 99.

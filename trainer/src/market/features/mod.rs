@@ -1,13 +1,13 @@
-//! Feature rows: what the agent sees of the market, computed once for an instrument in one pass.
+//! Feature rows: what the agent observes of the market, computed once per instrument in one pass.
 //!
 //! ```text
-//! 5-minute bars  ──> tactical ×7, regime ×8, LVN ×5, ATR     a row a bar
-//! 30-minute bars ──> structure ×8                            a row a bar, visible from its close on
+//! 5-minute bars  ──> tactical ×7, regime ×8, LVN ×5, ATR     one row per bar
+//! 30-minute bars ──> structure ×8                            one row per bar, visible from its close on
 //!                        └── structure_row: for each 5-minute bar the newest structure row it may see
 //! ```
 //!
-//! A row rests on its own bar and those before it, so that a shorter history gives the same bits. Each is stored
-//! once; an observation is a set of windows over them. Computed in f64, stored as f32.
+//! A row depends on its bar and those before it, so that a shorter history gives the same bits. Each row is stored
+//! once; an observation is a set of windows over the rows. Rows are computed in f64 and stored as f32.
 //!
 //! | view | first row in which all cells are defined | because of |
 //! |---|---|---|
@@ -16,7 +16,7 @@
 //! | regime | see [`regime`] | |
 //! | LVN | 99 | the profile of 100 bars |
 //!
-//! What this does not do: normalise with numbers fitted to the data, fill gaps of a session, or window anything.
+//! This module does not normalise with numbers fitted to the data, fill the gaps of a session, or cut windows.
 
 mod layout;
 pub mod lvn;
@@ -35,7 +35,7 @@ use crate::market::indicators::atr::{ATR_BARS, average_true_range};
 /// One stream of feature rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct View<const W: usize> {
-    /// One row a bar, oldest first; a cell whose window is not full is NaN.
+    /// One row per bar, oldest first; a cell whose window is not full is NaN.
     pub rows: Vec<[f32; W]>,
     /// From this row on every number of every row is finite; the number of rows if there is no such row.
     pub first_defined: usize,

@@ -1,4 +1,4 @@
-//! The structure view: a day of market structure, a row a 30-minute bar.
+//! The structure view: a day of market structure, one row per 30-minute bar.
 
 use std::f64::consts::TAU;
 
@@ -15,7 +15,7 @@ const SLOPE_RATE: f64 = 0.05;
 /// Slopes beyond this many deviations are clipped.
 const SLOPE_CLIP: f64 = 2.0;
 
-/// One row a bar, every number in [−1, 1] (REFERENCE.md, section 2), distances in the ATR of these bars:
+/// One row per bar, every number in [−1, 1] (REFERENCE.md, section 2), distances in the ATR of these bars:
 ///
 /// 0. `mlmi_value`, 1. `mlmi_signal` in {−1, 0, 1}: defined from bar 39
 /// 2. `nwrqk_value`: a(v − p), v the kernel regression, from bar 24

@@ -1,4 +1,4 @@
-//! The tactical view: five hours of price action, a row a 5-minute bar.
+//! The tactical view: five hours of price action, one row per 5-minute bar.
 
 use crate::market::bar::Bar;
 use crate::market::features::layout::TACTICAL_WIDTH;
@@ -10,12 +10,12 @@ use crate::market::indicators::smoothing::ExponentialMean;
 const MITIGATION_BARS: usize = 5;
 /// Bars over which momentum is taken.
 const MOMENTUM_BARS: usize = 5;
-/// How fast the nearest gap fades with its age, a bar.
+/// Decay rate of the nearest gap with its age, per bar.
 const AGE_DECAY: f64 = 0.1;
 /// α of the volume's mean.
 const VOLUME_RATE: f64 = 0.02;
 
-/// One row a bar, every number in [−1, 1] (REFERENCE.md, section 2); `atr` is that of `five`.
+/// One row per bar, every number in [−1, 1] (REFERENCE.md, section 2); `atr` is that of `five`.
 ///
 /// 0. bullish gap active, 1. bearish gap active: from bar 61, when every gap that could be active was seen to form
 /// 2. nearest gap edge: a(edge − p), 3. its gap's age: exp(−0.1 age); 0 if there is no gap, from bar 61

@@ -1,4 +1,4 @@
-//! What rows must be to be bars: sound prices, time that runs forward, one width.
+//! Checks of rows: sound prices, time that runs forward, one width.
 
 use std::path::{Path, PathBuf};
 
@@ -44,7 +44,7 @@ impl Rows {
         Error::Line { path: self.path.clone(), line, problem: problem.into() }
     }
 
-    /// Takes a row, unless its numbers are no bar's or time did not run forward.
+    /// Appends a row.
     pub(super) fn push(&mut self, line: u64, stamp_millis: i64, numbers: Numbers) -> Result<()> {
         if let Some(problem) = fault(&numbers) {
             return Err(self.line_error(line, problem));
@@ -72,7 +72,7 @@ impl Rows {
         Ok(())
     }
 
-    /// The width of the bars in milliseconds, and the bars; adds to `notes` what was taken.
+    /// The width of the bars in milliseconds, and the bars; appends to `notes` what was found.
     pub(super) fn into_bars(self, label: Option<Label>, notes: &mut Vec<String>) -> Result<(i64, Vec<Bar>)> {
         let width_millis = self.width()?;
         let taken = label.unwrap_or_default();

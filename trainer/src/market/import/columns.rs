@@ -11,7 +11,7 @@ use crate::market::import::source::file_error;
 
 /// Number of columns that import needs.
 pub(super) const N_ROLES: usize = 6;
-/// Place of the time in [`Columns::indices`]; the five numbers follow it in the order of [`ROLES`].
+/// Index of the time in [`Columns::indices`]; the five numbers follow it in the order of [`ROLES`].
 pub(super) const TIME: usize = 0;
 
 /// What a column can be, and the names it goes by, reduced as [`reduce`] does; the first is the usual one.
@@ -56,7 +56,7 @@ const NEAR_FRACTION: f64 = 0.6;
 
 /// The columns of a file that import reads.
 pub(super) struct Columns {
-    /// For each role, in the order time, open, high, low, close, volume: its place in the file.
+    /// For each role, in the order time, open, high, low, close, volume: the index of its column in the file.
     pub(super) indices: [usize; N_ROLES],
     names: [String; N_ROLES],
     ignored: Vec<String>,
@@ -68,11 +68,11 @@ impl Columns {
         let reduced: Vec<String> = names.iter().map(|name| reduce(name)).collect();
         let mut found: [Option<usize>; N_ROLES] = [None; N_ROLES];
         for (role, (usual, aliases)) in ROLES.iter().enumerate() {
-            let mut observation_refs = observation_refs_of(&reduced, aliases);
-            if role == TIME && observation_refs.is_empty() {
-                observation_refs = observation_refs_of(&reduced, &INDEX_NAMES);
+            let mut candidates = indices_named(&reduced, aliases);
+            if role == TIME && candidates.is_empty() {
+                candidates = indices_named(&reduced, &INDEX_NAMES);
             }
-            if let [first, second, ..] = observation_refs[..] {
+            if let [first, second, ..] = candidates[..] {
                 let (first, second) = (&names[first], &names[second]);
                 return Err(file_error(
                     path,
@@ -82,11 +82,11 @@ impl Columns {
                     ),
                 ));
             }
-            found[role] = observation_refs.first().copied();
+            found[role] = candidates.first().copied();
         }
         let mut indices = [0; N_ROLES];
-        for (role, place) in found.iter().enumerate() {
-            indices[role] = place.ok_or_else(|| missing(path, role, names, &reduced, &found))?;
+        for (role, index) in found.iter().enumerate() {
+            indices[role] = index.ok_or_else(|| missing(path, role, names, &reduced, &found))?;
         }
         let ignored = (0..names.len()).filter(|i| !indices.contains(i)).map(|i| names[i].clone()).collect();
         Ok(Columns { indices, names: indices.map(|i| names[i].clone()), ignored })
@@ -109,7 +109,7 @@ impl Columns {
     }
 }
 
-fn observation_refs_of(reduced: &[String], aliases: &[&str]) -> Vec<usize> {
+fn indices_named(reduced: &[String], aliases: &[&str]) -> Vec<usize> {
     (0..reduced.len()).filter(|&i| aliases.contains(&reduced[i].as_str())).collect()
 }
 

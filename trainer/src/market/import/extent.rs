@@ -1,4 +1,4 @@
-//! How many bars a file holds and how wide they are, told without reading it whole.
+//! An estimate of how many bars a file holds and how wide they are, without reading it whole.
 
 use std::io::{BufRead, Read};
 use std::path::Path;
@@ -16,17 +16,18 @@ use crate::market::import::stamps::Stamps;
 /// Bytes of a text file that are looked at.
 const SAMPLE_BYTES: u64 = 1 << 16;
 
-/// About how much a file holds.
+/// About how many rows and bars a file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
     /// Rows of the file, about.
     pub n_rows: u64,
-    /// Decision bars that they make, about; where the width of a row cannot be told, as many as rows.
+    /// About how many decision bars the rows make; as many as rows where the width is unknown.
     pub n_decision_bars: u64,
 }
 
-/// Looks at the beginning of a CSV file, or at the footer of a Parquet file. What is wrong with the file is for
-/// [`import`](crate::market::import::import) to say: what cannot be told here counts as little.
+/// Looks at the beginning of a CSV file, or at the footer of a Parquet file.
+/// [`import`](crate::market::import::import) reports what is wrong with the file; here what cannot be read counts
+/// as little.
 ///
 /// # Errors
 /// Where the file cannot be opened.

@@ -1,12 +1,12 @@
-//! From a file of market bars to an [`BarSeries`]: CSV or Parquet, guessing only what all rows agree on.
+//! Import of a file of market bars as a [`BarSeries`], from CSV or Parquet. It assumes only what all rows agree on.
 //!
 //! ```text
 //! csv, parquet ──> columns (which is which) ──> spelling, stamps (when) ──> check (order, prices, width) ──> bars
 //! ```
 //!
-//! What was taken — columns, spelling and zone of the stamps, label, width, gaps — is said in
-//! [`Imported::notes`]; what cannot be taken is refused with the file, the line and the way out. Nothing is
-//! sorted, filled in, rounded or dropped: a dirty file is mended by who knows where it came from.
+//! [`Imported::notes`] says what import found: columns, spelling and zone of the stamps, label, width and gaps.
+//! What it cannot use it refuses, with the file, the line and the remedy. It sorts, fills in, rounds and drops
+//! nothing: whoever knows the source of a dirty file mends it.
 
 mod check;
 mod columns;
@@ -35,11 +35,11 @@ use stamps::Stamps;
 pub struct Imported {
     /// The bars, under the file's stem as their name.
     pub instrument: BarSeries,
-    /// What import took the file to say, in whole lines for the user to read.
+    /// What import found in the file, in whole lines for the user to read.
     pub notes: Vec<String>,
 }
 
-/// Imports one file of bars, CSV or Parquet (told apart by content, not by name).
+/// Imports one file of bars, CSV or Parquet, recognised by content and not by name.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! What the user tells about a file of bars.
+//! Options of an import, as the user gives them.
 
 /// Which moment of a bar its stamp names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -11,7 +11,7 @@ pub enum Label {
     End,
 }
 
-/// What the user tells about a file, beyond what all its rows agree on.
+/// Options of an import, beyond what all rows of the file agree on.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ImportOptions {
     /// Spelling of the stamps in `strptime` directives, such as `%d/%m/%Y %H:%M`; where a file mixes several

@@ -84,8 +84,8 @@ pub(super) fn read(file: File, mut rows: Rows, mut stamps: Stamps) -> Result<(Ro
     Ok((rows, notes))
 }
 
-/// What a call into the decoder gives. Files damaged inside make some of its checks panic, where others return
-/// an error: both mean the same to who gave the file.
+/// The result of a call into the decoder. Some of its checks panic on a damaged file where others return an error;
+/// both become one error here.
 fn guarded<T, E: Display>(rows: &Rows, call: impl FnOnce() -> std::result::Result<T, E>) -> Result<T> {
     // What the call holds is dropped with it, never looked at again.
     match catch_unwind(AssertUnwindSafe(call)) {

@@ -1,4 +1,4 @@
-//! The spellings of a moment that import reads without being told: ISO 8601 and counts since 1970.
+//! The spellings of a moment that import recognises without options: ISO 8601 and counts since 1970.
 //!
 //! Pure functions of one stamp. Whether all stamps of a file agree is `stamps`' question.
 

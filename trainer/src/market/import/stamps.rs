@@ -1,9 +1,9 @@
-//! When a bar was: the stamps of one file, read one after the other.
+//! The time of each bar: reads the stamps of one file in order.
 //!
-//! Either the user told the spelling (`data.time_format`), or it is the one the first row has and every other
-//! row must share. Stamps without an offset are UTC unless `data.zone` names their zone. In the hour that a
-//! clock repeats in autumn a stamp is its first pass as long as time thereby runs forward, and its second
-//! otherwise; a stamp in the hour skipped in spring is refused.
+//! The user gives the spelling (`data.time_format`), or it is that of the first row and every other row must share
+//! it. Stamps without an offset are UTC unless `data.zone` names their zone. In the hour that a clock repeats in
+//! autumn, a stamp belongs to the first pass as long as time then runs forward, else to the second; a stamp in the
+//! hour skipped in spring is refused.
 
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
@@ -31,12 +31,12 @@ pub(super) struct Stamps {
 }
 
 impl Stamps {
-    /// Takes what the user told.
+    /// A reader with the options of the user.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] for a zone that does not exist, a format that cannot be read back or gives no date, and
-    /// a format without an offset whose zone is not told.
+    /// [`Error::Config`] for a zone that does not exist, a format that cannot be read back or gives no date, and a
+    /// format without an offset where no zone is given.
     pub(super) fn new(options: &ImportOptions) -> Result<Stamps> {
         let zone = match &options.zone {
             Some(name) => Some((name.clone(), zone_named(name)?)),
@@ -105,7 +105,7 @@ impl Stamps {
         Ok(millis)
     }
 
-    /// What was taken, for the user to read.
+    /// What was found, for the user to read.
     pub(super) fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         let spelling = match &self.first {
@@ -186,7 +186,7 @@ impl Stamps {
         })
     }
 
-    /// The instant at which clocks of the told zone showed `wall`.
+    /// The instant at which clocks of the given zone showed `wall`.
     fn on_wall(&mut self, wall: DateTime) -> std::result::Result<i64, String> {
         let at = |offset: Offset| {
             offset
@@ -272,7 +272,7 @@ fn zone_named(name: &str) -> Result<TimeZone> {
     })
 }
 
-/// How to tell the given spellings, as the user would write it.
+/// The given spellings as the user would write them.
 fn advice(formats: &[String]) -> String {
     let zone = if formats.iter().all(|format| format.contains('z')) {
         ""

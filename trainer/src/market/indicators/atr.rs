@@ -1,4 +1,4 @@
-//! Average true range: the unit in which every distance of price is told.
+//! Average true range, the unit of every price distance in the features.
 
 use crate::market::bar::Bar;
 use crate::market::indicators::tolerance::negligible;

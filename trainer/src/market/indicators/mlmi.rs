@@ -1,4 +1,4 @@
-//! The machine-learning momentum index: what became of the market the last times its momentum looked like this.
+//! The machine-learning momentum index: how the market moved after earlier times of similar momentum.
 //!
 //! ```text
 //! cross k−1                cross k                    every bar
@@ -28,7 +28,7 @@ pub struct MlmiOptions {
     pub fast_strength_bars: usize,
     /// Bars of the weighted mean over both strengths.
     pub strength_mean_bars: usize,
-    /// Stored points that answer a question.
+    /// Nearest stored points whose labels are averaged.
     pub n_neighbours: usize,
     /// Stored points; beyond, the oldest are forgotten.
     pub capacity_points: usize,

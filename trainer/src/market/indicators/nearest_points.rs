@@ -1,7 +1,7 @@
-//! Labelled points of the plane and the mean label of those nearest to a question.
+//! Labelled points of the plane, and the mean label of those nearest to a query.
 //!
-//! Every question looks at every point: over ten thousand points a scan of two flat arrays takes a few
-//! microseconds, and a tree that also forgets its oldest points would not be faster.
+//! Every query scans every point: over ten thousand points a scan of two flat arrays takes a few microseconds, and
+//! a tree that also forgets its oldest points would not be faster.
 
 /// Points this much nearer are nearer: of the distance, or of 1 where the distance is below that.
 const TIE: f64 = 1e-9;
@@ -15,7 +15,7 @@ pub struct NearestPoints {
     xs: Vec<f64>,
     ys: Vec<f64>,
     labels: Vec<f64>,
-    /// Squared distances of the last question, newest point last.
+    /// Squared distances of the last query, newest point last.
     distances: Vec<f64>,
     /// The smallest squared distances met so far, sorted.
     smallest: Vec<f64>,
@@ -52,8 +52,8 @@ impl NearestPoints {
         self.labels.push(label);
     }
 
-    /// The mean label of the `n` points nearest to `(x, y)` by Euclidean distance: of those that tie for the last
-    /// places the newer; of all points if they are fewer; 0 if there is none.
+    /// The mean label of the `n` points nearest to `(x, y)` by Euclidean distance. Of points that tie with the
+    /// n-th, the newer are taken. The mean of all points if there are fewer than `n`; 0 if there is none.
     ///
     /// Distances tie with the n-th smallest if they differ from it by at most 1e-9 of it (of 1 if it is below 1:
     /// coordinates are of the order of 10 to 100, and the rounding of their difference is not relative to it).

@@ -1,4 +1,4 @@
-//! Means and spreads that forget: the weighted mean, the exponential mean and the exponential z score.
+//! Exponential and weighted means, and the exponential z score.
 
 /// The linearly weighted mean of a window, oldest first: weights 1, 2, … n, the newest the heaviest.
 ///
@@ -16,7 +16,7 @@ pub fn weighted_mean(window: &[f64]) -> f64 {
     sum / weights
 }
 
-/// [`weighted_mean`] of the last `n` values at each place; NaN where one of them is NaN or missing.
+/// [`weighted_mean`] of the last `n` values at each index; NaN where one of them is NaN or missing.
 #[must_use]
 pub fn weighted_means(values: &[f64], n: usize) -> Vec<f64> {
     (1..=values.len())

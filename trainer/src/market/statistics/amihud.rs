@@ -1,4 +1,4 @@
-//! How far little money moves the price.
+//! Illiquidity: how far a unit of traded money moves the price.
 
 /// What one bar contributes: |log return| / (close × volume), a share of price for each unit of money; NaN for a bar
 /// that did not trade.

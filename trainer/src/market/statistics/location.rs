@@ -1,4 +1,4 @@
-//! Who won the bar: where the close lies in its range, weighed by volume.
+//! Where the close lies in the range of its bar, weighted by volume.
 
 use crate::market::indicators::tolerance::EQUAL_FRACTION;
 

@@ -1,8 +1,8 @@
 //! The statistics that the regime view rests on: pure functions of a window of numbers, one idea a file.
 //!
-//! Each takes the window whole and computes it anew, so that a number depends on its window alone and not on the
-//! way that led there: nothing is kept by adding what enters and subtracting what leaves. Sums run in a fixed
-//! order. They know no bars, no clock and no future.
+//! Each function computes its whole window anew, so that a number depends on its window alone: nothing is kept by
+//! adding what enters and subtracting what leaves. Sums run in a fixed order. No function knows bars, a clock or
+//! the future.
 
 pub mod amihud;
 pub mod location;

@@ -84,7 +84,8 @@ fn regress(x: &[f64], y: &[f64]) -> (f64, f64) {
     (sxy.signum() * (r_squared * (n - 2.0) / (1.0 - r_squared)).sqrt(), r_squared)
 }
 
-/// The parts of one market that a test of learning looks at: threshold tuned on the first 60 %, judged on the last 20 %.
+/// One market as a test of learning uses it: the threshold is tuned on the first 60 % and evaluated on the last 20
+/// %.
 struct Trial {
     oracle: Outcome,
     causal: Outcome,

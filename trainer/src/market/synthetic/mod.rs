@@ -1,4 +1,5 @@
-//! The embedded default: a synthetic market whose predictable part is known, so that learning can be told from luck.
+//! A synthetic market whose predictable part is known, so that learning can be told from chance. It is the default
+//! data.
 //!
 //! # The process
 //!
@@ -61,9 +62,10 @@
 //!
 //! # What the oracle knows
 //!
-//! `expected_log_return` of the past *and of the future*: the backlog itself, free of the noise through which an agent
-//! sees it, with its turns known ahead. [`oracle`](crate::market::backtest::oracle::oracle) is therefore an upper bound in
-//! expectation for every causal policy; in one realisation luck can carry a policy above it.
+//! `expected_log_return` of the past *and of the future*: the backlog itself, without the noise through which an
+//! agent observes it, and with its turns known ahead. [`oracle`](crate::market::backtest::oracle::oracle) is
+//! therefore an upper bound in expectation for every causal policy; in one realisation chance can carry a policy
+//! above it.
 //!
 //! It is not a model of any real market: there is no order book, no leverage effect, no link between instruments.
 
@@ -123,8 +125,8 @@ const VOLUME_NOISE: f64 = 0.4;
 pub struct SyntheticOptions {
     /// Calendar days from 2024-01-01 on; five of seven trade, at 288 bars each. The default, 46 weeks, is 66,240 bars.
     pub days: u32,
-    /// The one source of chance: the same options give the same bars to the bit (on machines of one kind: `exp`,
-    /// `ln`, `cos` and `tanh` are the platform's).
+    /// Seed of the generator. The same options give the same bars to the bit on machines of one kind (`exp`, `ln`,
+    /// `cos` and `tanh` are the platform's).
     pub seed: u64,
     /// Standard deviation of the predictable part of a bar's return, in those of the bar (the root of R²); 0 to
     /// about 0.3. 0: nothing can be predicted, while shadows and volume still follow the (then idle) flow.
@@ -145,8 +147,9 @@ impl Default for SyntheticOptions {
 pub struct Synthetic {
     /// The 5-minute bars, named `synthetic`.
     pub instrument: BarSeries,
-    /// For each bar the mean of `ln(close / open)` given all that went before, hidden flow included; gaps between bars
-    /// have mean 0. Settled at the close of the bar before. Exactly 0 everywhere if `predictable_fraction` is 0.
+    /// For each bar the mean of `ln(close / open)` given all that went before, hidden flow included; gaps between
+    /// bars have mean 0. It is known at the close of the bar before. Exactly 0 everywhere if `predictable_fraction`
+    /// is 0.
     pub expected_log_return: Vec<f64>,
 }
 

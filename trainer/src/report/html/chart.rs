@@ -8,7 +8,7 @@ use crate::report::html::downsample::thin;
 use crate::report::html::escape::{escape, push, typeset};
 use crate::report::html::scale::{Scale, Unit};
 
-/// Columns that a full-width chart is thinned to: about one a pixel.
+/// Columns that a full-width chart is thinned to: about one per pixel.
 pub(super) const FULL_COLUMNS: usize = 900;
 /// The same for a chart of a third of the width.
 pub(super) const SMALL_COLUMNS: usize = 360;

@@ -111,7 +111,7 @@ fn facts(state: &RunState, conclusion: &Conclusion) -> Vec<(String, String)> {
             "those of environment step {}, best on validation",
             format::count(best.environment_steps)
         );
-        facts.push(("weights judged".to_owned(), fact));
+        facts.push(("weights evaluated".to_owned(), fact));
     }
     facts
 }
@@ -234,7 +234,7 @@ fn limitations(conclusion: &Conclusion) -> Vec<String> {
         let (t, is_chance) = test.t_test();
         let said = if is_chance { "is within chance" } else { "is more than chance gives" };
         notes.push(format!(
-            "The agent's mean log return a bar over that of staying flat {said}: t = {t:.2}, where |t| < 2 is passed by \
+            "The agent's mean log return per bar over that of staying flat {said}: t = {t:.2}, where |t| < 2 is passed by \
              chance about once in twenty. One seed is one sample."
         ));
         if let Some(oracle) = &test.oracle {

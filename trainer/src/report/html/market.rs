@@ -152,7 +152,7 @@ fn drawdown_chart(market: &Market, times: &[i64]) -> String {
     out
 }
 
-/// The agent's positions, a panel an instrument; all but the first are folded.
+/// The agent's positions, one panel per instrument; all but the first are folded.
 pub(super) fn positions_section(market: &Market) -> String {
     let panels: Vec<&Positions> = market.positions.iter().filter(|panel| !panel.price.is_empty()).collect();
     if panels.is_empty() {
@@ -371,7 +371,7 @@ fn last(curve: &Curve) -> f64 {
     curve.values.last().copied().unwrap_or(f64::NEG_INFINITY)
 }
 
-/// The fall below the highest equity so far, as fractions ≤ 0; the starting balance counts as the first equity.
+/// The drawdown from the highest equity so far, as fractions ≤ 0; the starting balance counts as the first equity.
 fn drawdown(starting_balance: f64, equity: &[f64]) -> Vec<f64> {
     let mut highest = starting_balance;
     equity

@@ -1,16 +1,16 @@
-//! `report.html`: what a run did and how its agent fared, in one file that needs no network.
+//! `report.html`: what a run did and how its agent performed, in one file that needs no network.
 //!
-//! [`render`] is a pure function of [`ReportData`]: it reads no clock and no file, so the same run gives the same page.
-//! Charts are drawn here as SVG; the only script adds read-outs under the pointer, and all numbers that matter are on
-//! the page without it. The page measures nothing and judges nothing: every number and every sentence on chance comes
-//! from the caller, apart from drawdowns, which follow from the equity.
+//! [`render`] is a pure function of [`ReportData`]: it reads no clock and no file, so the same run gives the same
+//! page. Charts are SVG; the only script adds read-outs under the pointer, and the page shows all numbers that
+//! matter without it. Every number and every sentence on chance comes from the caller, apart from drawdowns, which
+//! follow from the equity.
 //!
 //! ```text
-//! ReportData ─> page (sections in order) ─> chart ─> scale (ticks), thin (at most a few points a pixel)
+//! ReportData ─> page (sections in order) ─> chart ─> scale (ticks), downsample (a few points per pixel)
 //!                                        └> table
 //! ```
 //!
-//! Texts may hold anything: they are escaped. Numbers that are not finite are shown as unknown.
+//! All texts are escaped. Numbers that are not finite appear as unknown.
 
 mod chart;
 mod downsample;

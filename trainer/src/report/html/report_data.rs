@@ -20,7 +20,7 @@ pub struct ReportData {
     pub tiles: Vec<Tile>,
     /// Further pairs of a name and a value that are too long for a tile, such as `weights_sha256`.
     pub facts: Vec<(String, String)>,
-    /// What the data are and what the import took them for, a line each.
+    /// What the data are and what the import found, one line each.
     pub data: Vec<String>,
     /// Train, validation and test, in the order of time.
     pub parts: Vec<DataPart>,
@@ -32,7 +32,7 @@ pub struct ReportData {
     pub learning: Vec<LearningCurve>,
     /// Bytes over the run.
     pub memory: Option<Memory>,
-    /// What is not measured, what is within chance, that the test part was not seen before: a paragraph each.
+    /// What is not measured, what is within chance, that the test part is unseen: one paragraph each.
     pub limitations: Vec<String>,
     /// The resolved configuration as TOML, shown on demand.
     pub configuration: Option<String>,
@@ -62,14 +62,14 @@ pub struct DataPart {
     pub n_bars: u64,
 }
 
-/// Whose result it is. It chooses colour, order and marks.
+/// Whose result it is. It decides colour, order and marks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// The trained agent.
     Agent,
     /// A rule that anyone could follow.
     Baseline,
-    /// What knows the market's predictable part: a bound, not a competitor.
+    /// A policy that knows the market's predictable part: a bound, not a competitor.
     Oracle,
 }
 
@@ -80,13 +80,13 @@ pub struct Market {
     pub starting_balance: f64,
     /// Equity over the test part. The first [`Role::Agent`] one is the agent.
     pub curves: Vec<Curve>,
-    /// The agent's positions, a panel an instrument.
+    /// The agent's positions, one panel per instrument.
     pub positions: Vec<Positions>,
     /// The rows of the table, the agent first.
     pub performance: Vec<PerformanceRow>,
     /// What trades cost, in words, such as `1 bp commission + 0.5 bp half spread + 0.5 bp slippage a side`.
     pub costs: String,
-    /// Bars a year that Sharpe and Sortino were annualised with, from the real count.
+    /// Bars per year with which Sharpe and Sortino are annualised, from the real count.
     pub periods_per_year: f64,
 }
 
@@ -151,7 +151,7 @@ pub struct ReturnsRow {
 pub struct LearningCurve {
     /// Such as `Validation return`.
     pub title: String,
-    /// What one point is and its unit, such as `mean reward of 1,000 steps, basis points a bar`.
+    /// What one point is and its unit, such as `mean reward of 1,000 steps, basis points per bar`.
     pub note: String,
     /// True where values are fractions that read best in percent.
     pub is_percent: bool,

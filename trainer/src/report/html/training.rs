@@ -11,7 +11,7 @@ const SMOOTHED_FROM: usize = 60;
 /// A line further above the data than this is named at the top instead of drawn.
 const FAR_ABOVE: f64 = 2.5;
 
-/// Small charts, one a measure.
+/// Small charts, one per measure.
 pub(super) fn learning_section(curves: &[LearningCurve]) -> String {
     let charts: Vec<String> = curves.iter().filter_map(learning_chart).collect();
     if charts.is_empty() {
