@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine: `make train` runs the main job, `make test` passes the tests.
-.PHONY: train test build setup install uninstall dist check bench picture soak-replay race fuzz clean
+.PHONY: train test build setup lint install uninstall dist check bench picture soak-replay race fuzz clean
 .DEFAULT_GOAL := build
 
 # Where `make install` puts the program; DESTDIR stands before it where a package is made.
@@ -31,12 +31,17 @@ uninstall:
 dist: build
 	@./trainer/dist.sh
 
-check: setup
+# The build comes first, because libtorch's bindings keep one core busy for minutes and only the build has enough work for
+# the others meanwhile. `--examples` gives the documentation the features that the tests have: without it, dependencies
+# would be checked again.
+lint: setup
 	cargo fmt --all --check
+	cargo test --release --workspace --no-run
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	cargo clippy --release --manifest-path buffers/fuzz/Cargo.toml --lib --target-dir target/fuzz -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
-	cargo test --release --workspace
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --lib --bins --examples
+
+check: lint test
 
 bench: build
 	./target/release/plimsoll bench train
