@@ -14,7 +14,7 @@
 use std::sync::Arc;
 
 use buffers::frames::Dataset;
-use buffers::replay::Batch;
+use buffers::replay::TensorBatch as Batch;
 use embedders::Mode;
 use memsys::ledger::Owner;
 use memsys::ledger::budget;
@@ -460,7 +460,7 @@ mod tests {
             other = other.without_kept_embeddings();
         }
         for _ in 0..12 {
-            let batch = replay.sample(32, 0.5, &mut rng).unwrap();
+            let batch: Batch = replay.sample(32, 0.5, &mut rng).unwrap();
             let a = one.step(&batch, micro_batches[0]).unwrap();
             let b = other.step(&batch, micro_batches[1]).unwrap();
             let scale = a.td_errors.iter().fold(0f32, |most, error| most.max(error.abs()));
@@ -499,7 +499,7 @@ mod tests {
         let dataset = dataset(&mut rng);
         let replay = replay(&dataset, &mut rng);
         let mut learner = Learner::new(config, Network::new(&config), dataset, Device::Cpu).unwrap();
-        let batch = replay.sample(128, 0.5, &mut rng).unwrap();
+        let batch: Batch = replay.sample(128, 0.5, &mut rng).unwrap();
         let _activations = mode.map(|mode| {
             activations::enter(&activations::Options { mode, ..activations::Options::default() }).unwrap()
         });
@@ -553,7 +553,7 @@ mod tests {
         let replay = replay(&dataset, &mut rng);
         let config = config(50);
         let mut learner = Learner::new(config, Network::new(&config), dataset, Device::Cpu).unwrap();
-        let mut batch = replay.sample(32, 0.5, &mut rng).unwrap();
+        let mut batch: Batch = replay.sample(32, 0.5, &mut rng).unwrap();
         let before = learner.online.flat().detach().copy();
         // The last part of the batch cannot be learned from: others have added their gradients by then.
         batch.actions = Tensor::cat(&[&batch.actions.narrow(0, 0, 31), &Tensor::from_slice(&[99i64])], 0);
@@ -571,7 +571,7 @@ mod tests {
         let config = DqnConfig { reward_scale: f64::NAN, ..config(50) };
         let mut learner =
             Learner::new(config, Network::new(&config), Arc::clone(&dataset), Device::Cpu).unwrap();
-        let batch = replay.sample(32, 0.5, &mut rng).unwrap();
+        let batch: Batch = replay.sample(32, 0.5, &mut rng).unwrap();
         assert!(matches!(learner.step(&batch, 32), Err(Error::Diverged { learner_step: 0, .. })));
     }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use agents::dqn::{Actor, EpsilonSchedule, Learner, Network};
 use agents::embedding_cache::embed_range;
 use buffers::frames::Dataset;
-use buffers::replay::Batch;
+use buffers::replay::TensorBatch as Batch;
 use clap::Args;
 use memsys::nn::parameters::Weights;
 use memsys::step::retry::StepRunner;

@@ -10,7 +10,7 @@ use std::time::Instant;
 use agents::dqn::{Actor, Body, DqnConfig, Learner, Network};
 use agents::embedding_cache::{BLOCK, embed_range};
 use buffers::frames::{Dataset, FrameStream, Instrument, ObservationRef};
-use buffers::replay::{Batch, Replay, ReplayOptions, StoreOptions, Transition};
+use buffers::replay::{Replay, ReplayOptions, StoreOptions, TensorBatch as Batch, Transition};
 use embedders::Fused;
 use memsys::ledger::budget;
 use memsys::nn::activations;

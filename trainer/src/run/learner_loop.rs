@@ -8,7 +8,7 @@ use std::sync::Arc;
 use agents::dqn::{Learner, Outcome};
 use buffers::frames::{Dataset, ObservationRef};
 use buffers::replay::n_step::Accumulator;
-use buffers::replay::{Batch, Replay, ReplayBuffer, ReplayOptions, StoreOptions, Tier};
+use buffers::replay::{Replay, ReplayBuffer, ReplayOptions, StoreOptions, TensorBatch as Batch, Tier};
 use buffers::store::RowKind;
 use memsys::ledger::Owner;
 use memsys::nn::activations;
@@ -340,7 +340,7 @@ fn sample_readable(
 /// What the memory limit refused is told as such.
 fn refused(error: buffers::Error) -> Error {
     match error {
-        buffers::Error::Libtorch(refused @ memsys::Error::Refused(_)) => Error::Memory(refused),
+        buffers::Error::Memsys(refused @ memsys::Error::Refused(_)) => Error::Memory(refused),
         other => Error::Replay(other),
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use buffers::frames::{Clock, Dataset, ObservationRef, View};
-use buffers::replay::{Batch, Replay, ReplayOptions, Tier, Transition};
+use buffers::replay::{Replay, ReplayOptions, TensorBatch as Batch, Tier, Transition};
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use serde_json::{Value, json};

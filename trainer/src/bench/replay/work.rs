@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use buffers::frames::{Dataset, Instrument, ObservationRef, View};
 use buffers::replay::n_step::{Accumulator, Ending};
-use buffers::replay::{Batch, Replay, ReplayOptions, StoreOptions, Tier, Transition};
+use buffers::replay::{Replay, ReplayOptions, StoreOptions, TensorBatch as Batch, Tier, Transition};
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 

@@ -78,7 +78,8 @@ fn bytes(bench: &Bench, capacity: usize, tier: Tier) -> Result<Measured> {
     drop(play);
     let grown = (ledger::counted_bytes() - before) as f64 - (filled.td_errors.len() * 4) as f64;
     let n = filled.replay.len() as f64;
-    let [local, streams] = [filled.replay.local_bytes(), filled.dataset.bytes()].map(|bytes| bytes as f64 / n);
+    let [local, streams] =
+        [filled.replay.local_bytes(), filled.dataset.bytes()].map(|bytes| bytes as f64 / n);
     let value = filled.bytes() as f64 / n;
     let rest = value - local - streams;
     let counted = grown / n;
