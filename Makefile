@@ -38,7 +38,7 @@ lint: setup
 	cargo fmt --all --check
 	cargo test --release --workspace --no-run
 	cargo clippy --release --workspace --all-targets -- -D warnings
-	cargo clippy --release --manifest-path buffers/fuzz/Cargo.toml --lib --target-dir target/fuzz -- -D warnings
+	cargo clippy --release --manifest-path buffers/fuzz/Cargo.toml --all-targets --target-dir target/fuzz -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --lib --bins --examples
 
 check: lint test
@@ -55,9 +55,9 @@ picture: build
 # Eight writers, a sampler, a learner and a compressor share a replay for a minute.
 soak-replay: setup
 	STRESS_SECONDS=60 cargo test --release -p buffers --lib -- --nocapture --exact \
-		replay::shared::stress::eight_writers_and_a_sampler
+		replay::shared::tests::stress::eight_writers_and_a_sampler
 
-# The same under ThreadSanitizer, of the shared core alone: race.sh says how, and what it cannot see without rust-src.
+# The same under ThreadSanitizer, without libtorch: race.sh says how, and what it cannot see without rust-src.
 race:
 	./buffers/fuzz/race.sh 60
 

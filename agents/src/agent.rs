@@ -12,7 +12,7 @@ use std::fmt::Debug;
 use std::ops::Range;
 
 use buffers::frames::Dataset;
-use buffers::replay::Batch;
+use buffers::replay::TensorBatch;
 pub use embedders::market::fused::ActivationBytes;
 use memsys::nn::parameters::{Layout, Weights};
 use tch::Tensor;
@@ -80,13 +80,13 @@ pub trait Agent: Debug + Send {
     ///
     /// # Errors
     /// [`Error::Diverged`](crate::Error::Diverged), or where libtorch refuses a call; the agent is then as it was.
-    fn step(&mut self, batch: &Batch, micro_batch: usize) -> Result<Outcome>;
+    fn step(&mut self, batch: &TensorBatch, micro_batch: usize) -> Result<Outcome>;
 
     /// Allocates all that [`Agent::step`] does and learns nothing.
     ///
     /// # Errors
     /// As [`Agent::step`].
-    fn dry_run(&mut self, batch: &Batch, micro_batch: usize) -> Result<()>;
+    fn dry_run(&mut self, batch: &TensorBatch, micro_batch: usize) -> Result<()>;
 
     /// Computes from here on without caches that grow with the positions seen, so that each step costs the same.
     fn disable_caches(&mut self) {}

@@ -1,12 +1,11 @@
 #!/bin/sh
-# What threads share of a replay (buffers::replay::shared::core) under ThreadSanitizer: ./race.sh [seconds]. It is built
-# by itself, without libtorch, whose libraries are not instrumented: Cargo's feature `race` mounts core.rs, stress.rs and
-# what they use. Any toolchain takes the flags with RUSTC_BOOTSTRAP=1.
+# Threads that share a replay (buffers::replay::shared) under ThreadSanitizer: ./race.sh [seconds]. It uses `buffers`
+# without libtorch, whose libraries are not instrumented. Any toolchain takes the flags with RUSTC_BOOTSTRAP=1.
 #
-# Where the standard library's sources are installed it is built with the sanitizer too, and all is seen as it is. Where
-# they are not, two things that happen inside it are not seen, and would be taken for races: a wait for a taken lock, so
-# locks are tried again and again instead (`TriedLocks`); and the fence before the last owner of an Arc frees it, so
-# reports from there are left out.
+# If the sources of the standard library are installed, it is built with the sanitizer too. If not, the sanitizer does
+# not see two things inside it and would report them as races: waits for a taken lock, so that `--cfg tried_locks`
+# tries locks again and again instead; and the fence before the last owner of an Arc frees it, so that reports from
+# there are suppressed.
 set -eu
 cd "$(dirname "$0")"
 seconds=${1:-60}
@@ -14,20 +13,17 @@ out=../../target/race
 host=$(rustc -vV | sed -n 's/^host: //p')
 if [ -d "$(rustc --print sysroot)/lib/rustlib/src/rust/library" ]; then
     std=-Zbuild-std
-    abi=
-    locks=
+    flags=
     suppressed=
 else
-    echo "race: the standard library's sources are not installed (rust-src): it is used as it is, and not looked into"
+    echo "race: the sources of the standard library (rust-src) are not installed: the sanitizer does not look into it"
     std=
-    abi=-Cunsafe-allow-abi-mismatch=sanitizer
-    locks=tried
+    flags="-Cunsafe-allow-abi-mismatch=sanitizer --cfg tried_locks"
     mkdir -p "$out"
     echo "race:library/alloc/src/sync.rs" >"$out/suppressed"
     suppressed="suppressions=$out/suppressed"
 fi
 # shellcheck disable=SC2086
-RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=thread $abi" cargo build --release --bin race --features race $std \
+RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=thread $flags" cargo build --release --bin race $std \
     --target "$host" --target-dir "$out" ${CARGO_FLAGS:-}
-# shellcheck disable=SC2086
-TSAN_OPTIONS="halt_on_error=1 $suppressed" exec "$out/$host/release/race" "$seconds" $locks
+TSAN_OPTIONS="halt_on_error=1 $suppressed" exec "$out/$host/release/race" "$seconds"

@@ -11,8 +11,9 @@ use crate::store::{DATA_OFFSET, Damage};
 pub enum Error {
     /// `memsys` refused a call: the memory limit, libtorch or the system.
     #[error(transparent)]
-    Libtorch(#[from] memsys::Error),
+    Memsys(#[from] memsys::Error),
     /// tch refused a call.
+    #[cfg(feature = "tensors")]
     #[error(transparent)]
     Tch(#[from] tch::TchError),
     /// The replay holds no transition to sample.

@@ -1,6 +1,6 @@
-//! The steady state of sampling: once each kind of window was read, no byte is asked of Rust's heap or of libtorch's.
+//! In the steady state, once each kind of window was read, sampling allocates nothing on Rust's heap or libtorch's.
 //!
-//! A binary of its own, as its heap is counted.
+//! It is a binary of its own because it counts the allocations of its heap.
 #![allow(clippy::unwrap_used, reason = "a test fails where a step of it fails")]
 
 use std::alloc::System;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buffers::frames::{Clock, Dataset, FrameStream, Instrument, ObservationRef, View};
-use buffers::replay::{Batch, Replay, ReplayOptions, StoreOptions, Tier, Transition};
+use buffers::replay::{Replay, ReplayOptions, StoreOptions, TensorBatch, Tier, Transition};
 use memsys::ledger;
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
@@ -26,7 +26,7 @@ fn dataset(store: &StoreOptions) -> Arc<Dataset> {
         view("slow", 7, 3, 1, Clock::Slow),
         view("fast", 60, 7, 1, Clock::Decision),
         view("strided", 20, 8, 6, Clock::Decision),
-        view("own", 1, 2, 1, Clock::Local),
+        view("local", 1, 2, 1, Clock::Local),
     ];
     let stream = |view: &View| {
         let mut stream = FrameStream::new(view.width);
@@ -67,7 +67,7 @@ fn replay(copies_observations: bool, priority_exponent: f64, tier: Tier, folder:
         replay.insert(Transition { from, to_t: 131 + i, to_local, action, reward: i as f32, discount: 0.9 });
         replay.enforce_budget().unwrap();
     }
-    // All that is on its way to be packed arrives: the thread that packs allocates too.
+    // Waits until the encoder's thread, which allocates too, has nothing left to do.
     let mut n_unchanged = 0;
     while tier != Tier::Hot && n_unchanged < 100 {
         let before = replay.tier_bytes();
@@ -80,7 +80,7 @@ fn replay(copies_observations: bool, priority_exponent: f64, tier: Tier, folder:
     replay
 }
 
-/// What `work` asks of the two heaps.
+/// The number of allocations that `work` makes on Rust's heap and on libtorch's.
 fn allocations(mut work: impl FnMut()) -> (usize, u64) {
     let region = Region::new(HEAP);
     let tensors = ledger::n_allocations();
@@ -102,7 +102,7 @@ fn a_kept_batch_is_filled_without_allocating() {
     ] {
         let mut replay = replay(copies, exponent, tier, folder.path());
         let mut rng = Pcg64Mcg::seed_from_u64(1);
-        let mut batch = Batch::default();
+        let mut batch = TensorBatch::default();
         let errors: Vec<f32> = (0..64).map(|i| i as f32 * 0.01).collect();
         let mut step = |replay: &mut Replay| {
             replay.sample_into(64, 0.5, &mut rng, &mut batch).unwrap();
@@ -110,7 +110,7 @@ fn a_kept_batch_is_filled_without_allocating() {
         };
         let (_, first) = allocations(|| step(&mut replay));
         assert!(first > 0, "the tensors of the first batch are counted");
-        // Rooms are made when a window of their kind is first read: packed, decoded, or over the end of such a chunk.
+        // Buffers are made when a window of their kind is first read: packed, decoded, or over two chunks.
         (0..20).for_each(|_| step(&mut replay));
         assert_eq!(
             allocations(|| (0..100).for_each(|_| step(&mut replay))),
@@ -122,8 +122,7 @@ fn a_kept_batch_is_filled_without_allocating() {
         replay.sample_into(64, 0.5, &mut rng, &mut batch).unwrap();
         assert_eq!(Vec::<i64>::try_from(&held).unwrap(), before, "actions that something else holds stay");
         let actions = Vec::<i64>::try_from(&batch.actions).unwrap();
-        let expected: Vec<i64> =
-            batch.observation_refs.iter().map(|observation| i64::from(observation.local % 5)).collect();
+        let expected: Vec<i64> = batch.observation_refs.iter().map(|of| i64::from(of.local % 5)).collect();
         assert_eq!(actions, expected);
     }
 }

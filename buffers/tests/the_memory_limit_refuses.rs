@@ -1,12 +1,13 @@
-//! A memory limit without room for the next rows: the replay says so and goes on as before once there is room. The memory limit is the
-//! process's, so that this stands alone.
+//! If the memory limit has no room for the next rows, the replay returns an error, and goes on once there is room.
+//!
+//! It is a binary of its own because the memory limit is that of the process.
 #![allow(clippy::unwrap_used, reason = "a test fails where a step of it fails")]
 
 use std::sync::Arc;
 
 use buffers::Error;
 use buffers::frames::{Clock, Dataset, ObservationRef, View};
-use buffers::replay::{Replay, ReplayOptions, StoreOptions, Tier, Transition};
+use buffers::replay::{ArrayBatch, Replay, ReplayOptions, StoreOptions, Tier, Transition};
 use memsys::ledger;
 use memsys::ledger::budget;
 use rand::SeedableRng;
@@ -25,7 +26,8 @@ fn step(replay: &mut Replay, local: &mut u32) {
     *local += 1;
 }
 
-/// Settles as rows come, under a memory limit of `room` more bytes; rows until it is refused, at most `most`.
+/// Appends rows and enforces the budget under a memory limit of `room` more bytes. Returns the number of rows before the
+/// first refusal, at most `most`.
 fn rows_within(replay: &mut Replay, local: &mut u32, room: u64, most: u32) -> u32 {
     budget::set_limit(ledger::counted_bytes() + room);
     let first = *local;
@@ -34,14 +36,14 @@ fn rows_within(replay: &mut Replay, local: &mut u32, room: u64, most: u32) -> u3
         replay.enforce_budget().err()
     });
     budget::set_limit(u64::MAX);
-    assert!(matches!(refused, None | Some(Error::Libtorch(memsys::Error::Refused(_)))), "{refused:?}");
+    assert!(matches!(refused, None | Some(Error::Memsys(memsys::Error::Refused(_)))), "{refused:?}");
     *local - first
 }
 
 #[test]
-fn what_the_limit_refuses_is_told_and_the_replay_goes_on() {
+fn a_refused_replay_returns_an_error_and_goes_on() {
     let folder = tempfile::tempdir().unwrap();
-    let views = vec![View { name: "own", length: 1, width: 8, stride: 1, clock: Clock::Local }];
+    let views = vec![View { name: "local", length: 1, width: 8, stride: 1, clock: Clock::Local }];
     let dataset = Arc::new(Dataset::new(views, Vec::new()));
     let (room, most) = (200_000, 30_000);
     let mut within = Vec::new();
@@ -57,7 +59,7 @@ fn what_the_limit_refuses_is_told_and_the_replay_goes_on() {
         };
         budget::set_limit(ledger::counted_bytes() + 400_000);
         let refused = Replay::new(&options, Arc::clone(&dataset));
-        assert!(matches!(refused, Err(Error::Libtorch(memsys::Error::Refused(_)))));
+        assert!(matches!(refused, Err(Error::Memsys(memsys::Error::Refused(_)))));
         budget::set_limit(u64::MAX);
         let mut replay = Replay::new(&options, Arc::clone(&dataset)).unwrap();
         let mut local = 0;
@@ -66,9 +68,9 @@ fn what_the_limit_refuses_is_told_and_the_replay_goes_on() {
         within.push(rows_within(&mut replay, &mut local, room, most));
         (0..1000).for_each(|_| step(&mut replay, &mut local));
         replay.enforce_budget().unwrap();
-        let batch = replay.sample(64, 0.4, &mut Pcg64Mcg::seed_from_u64(1)).unwrap();
-        for (row, observation) in batch.observation_refs.iter().enumerate() {
-            assert_eq!(batch.observations[0].double_value(&[row as i64, 0, 0]), f64::from(observation.local));
+        let batch: ArrayBatch = replay.sample(64, 0.4, &mut Pcg64Mcg::seed_from_u64(1)).unwrap();
+        for (row, observation_ref) in batch.observations[0].chunks(8).zip(&batch.drawn.observation_refs) {
+            assert_eq!(row[0], observation_ref.local as f32);
         }
         assert_eq!(replay.len(), local as usize - 1);
     }

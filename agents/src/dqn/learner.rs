@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use buffers::frames::Dataset;
-use buffers::replay::Batch;
+use buffers::replay::TensorBatch;
 use embedders::Mode;
 use memsys::libtorch::ScalarOps as _;
 use memsys::nn::parameters::Weights;
@@ -47,7 +47,7 @@ impl Learner {
 }
 
 impl Agent for Learner {
-    fn step(&mut self, batch: &Batch, micro_batch: usize) -> Result<Outcome> {
+    fn step(&mut self, batch: &TensorBatch, micro_batch: usize) -> Result<Outcome> {
         let Self { update, td } = self;
         let n_rows = batch.observation_refs.len();
         let accumulated = update.accumulate(n_rows, micro_batch, td.loss_of(batch)?)?;
@@ -56,7 +56,7 @@ impl Agent for Learner {
         Ok(Outcome { td_errors: updated.extras, loss, gradient_norm })
     }
 
-    fn dry_run(&mut self, batch: &Batch, micro_batch: usize) -> Result<()> {
+    fn dry_run(&mut self, batch: &TensorBatch, micro_batch: usize) -> Result<()> {
         let n_rows = batch.observation_refs.len();
         drop(self.update.accumulate(n_rows, micro_batch, self.td.loss_of(batch)?)?);
         Ok(())
@@ -94,7 +94,7 @@ impl TdLearning {
     /// The loss of a micro-batch of `batch`, and its TD errors.
     fn loss_of<'a>(
         &'a mut self,
-        batch: &'a Batch,
+        batch: &'a TensorBatch,
     ) -> Result<impl FnMut(&Weights, &MicroBatch) -> Result<(Tensor, Tensor)> + 'a> {
         let weight_sum = batch.weights.f_sum(Kind::Float)?.f_double_value(&[])?;
         Ok(move |online: &Weights, micro_batch: &MicroBatch| {
@@ -107,7 +107,12 @@ impl TdLearning {
     }
 
     /// `y` of a micro-batch, without gradients.
-    fn td_target(&mut self, online: &Weights, batch: &Batch, micro_batch: &MicroBatch) -> Result<Tensor> {
+    fn td_target(
+        &mut self,
+        online: &Weights,
+        batch: &TensorBatch,
+        micro_batch: &MicroBatch,
+    ) -> Result<Tensor> {
         let _no_grad = tch::no_grad_guard();
         let next_observations = micro_batch.of_all(&batch.next_observations)?;
         let next_refs = &batch.next_observation_refs[micro_batch.rows()];

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use buffers::replay::Batch;
+use buffers::replay::TensorBatch;
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 use tch::{Kind, Tensor};
@@ -14,7 +14,7 @@ use crate::tests::fixture::{config, dataset, learner_and_batches};
 use crate::tests::random_agent::{RandomAgent, RandomPolicy};
 use crate::tests::rng_lock;
 
-fn check_agent(make: impl Fn() -> Box<dyn Agent>, batches: &[Batch]) {
+fn check_agent(make: impl Fn() -> Box<dyn Agent>, batches: &[TensorBatch]) {
     let mut agent = make();
     agent.dry_run(&batches[0], 8).unwrap();
     assert_eq!(agent.n_steps(), 0);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use buffers::frames::{Clock, Dataset, FrameStream, Instrument, ObservationRef, View};
-use buffers::replay::{Batch, Replay, ReplayOptions, StoreOptions, Transition};
+use buffers::replay::{Replay, ReplayOptions, StoreOptions, TensorBatch, Transition};
 use embedders::Preset;
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
@@ -81,7 +81,7 @@ pub(crate) fn config(interval: u64) -> DqnConfig {
 }
 
 /// A learner over the market, and `n` batches of `n_rows` from its replay.
-pub(crate) fn learner_and_batches(config: DqnConfig, n: usize, n_rows: usize) -> (Learner, Vec<Batch>) {
+pub(crate) fn learner_and_batches(config: DqnConfig, n: usize, n_rows: usize) -> (Learner, Vec<TensorBatch>) {
     let mut rng = Pcg64Mcg::seed_from_u64(9);
     let dataset = dataset(&mut rng);
     let replay = replay(&dataset, &mut rng);

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use buffers::frames::Dataset;
-use buffers::replay::Batch;
+use buffers::replay::TensorBatch;
 use memsys::nn::parameters::{Init, Layout, ParameterId, Weights};
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
@@ -85,7 +85,7 @@ impl RandomAgent {
     /// Half the mean squared error.
     fn loss_of(
         mean_reward: ParameterId,
-        batch: &Batch,
+        batch: &TensorBatch,
     ) -> impl FnMut(&Weights, &MicroBatch) -> Result<(Tensor, Tensor)> {
         let n_rows = batch.rewards.size()[0] as f64;
         move |online, micro_batch| {
@@ -104,7 +104,7 @@ impl Agent for RandomAgent {
         self.update.n_steps()
     }
 
-    fn step(&mut self, batch: &Batch, micro_batch: usize) -> Result<Outcome> {
+    fn step(&mut self, batch: &TensorBatch, micro_batch: usize) -> Result<Outcome> {
         let loss = Self::loss_of(self.mean_reward, batch);
         let n_rows = batch.observation_refs.len();
         let updated = self.update.accumulate(n_rows, micro_batch, loss)?.commit(|_, _| Ok(()))?;
@@ -112,7 +112,7 @@ impl Agent for RandomAgent {
         Ok(Outcome { td_errors: updated.extras, loss, gradient_norm })
     }
 
-    fn dry_run(&mut self, batch: &Batch, micro_batch: usize) -> Result<()> {
+    fn dry_run(&mut self, batch: &TensorBatch, micro_batch: usize) -> Result<()> {
         let loss = Self::loss_of(self.mean_reward, batch);
         drop(self.update.accumulate(batch.observation_refs.len(), micro_batch, loss)?);
         Ok(())

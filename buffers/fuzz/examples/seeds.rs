@@ -1,9 +1,9 @@
-//! Writes the seed corpus: small files of every kind of row and encoding. `cargo run --example seeds seeds/read_file`
+//! Writes the seed corpus, small files of every kind of row and encoding: `cargo run --example seeds seeds/read_file`.
 
 use std::path::Path;
 
-use buffers_fuzz::{input_of, store};
-use store::{ChunkWriter, Codec, Durability, Identity, Predictor, RowKind, RowShape, Transform, codec};
+use buffers::store::{ChunkWriter, Codec, Durability, Identity, Predictor, RowKind, RowShape, Transform, codec};
+use buffers_fuzz::input_of;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = std::env::args().nth(1).ok_or("which folder?")?;
@@ -25,8 +25,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             std::fs::remove_file(&scratch)?;
         }
     }
-    // What a replay packs: transitions as words in bytes, and columns that are constant, of both signs, and now and
-    // then zero.
+    // A replay packs transitions, which are words in bytes, and columns that are constant, of both signs, or sometimes
+    // zero.
     let transition = |at: usize| match at % 32 {
         0 => (at / 32) as u8,
         8 | 9 => (at * 7 / 32) as u8,
@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     write(&scratch, 1, RowShape { kind: RowKind::F32, width: 4 }, Codec::PACKED, 16, columns)?;
     std::fs::write(folder.join("f32-pack-columns"), input_of(&std::fs::read(&scratch)?))?;
     std::fs::remove_file(&scratch)?;
-    // A block of the index stands behind 256 chunks: rows of one byte.
+    // The writer appends a block of the index after 256 chunks, here of one byte each.
     let (mut writer, _) = ChunkWriter::open(&scratch)?;
     let encoded = codec::encode(Codec::STORED, RowShape { kind: RowKind::U8, width: 1 }, &[7]);
     for number in 0..256 {
@@ -55,7 +55,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     writer.commit(Durability::Process)?;
     let whole = std::fs::read(&scratch)?;
     std::fs::remove_file(&scratch)?;
-    // The index alone, and the two records before it, are enough to mutate.
+    // The seed holds two records and an index of them alone, so that it stays small.
     let block = whole.windows(4).rposition(|word| word == b"INDX").ok_or("no index")?;
     let mut short = whole[..4096].to_vec();
     short.extend_from_slice(&whole[4096..4096 + 2 * 80]);

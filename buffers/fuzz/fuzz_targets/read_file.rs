@@ -1,5 +1,5 @@
-//! Whatever bytes a replay file holds, reading it is an answer or an error: no panic, no runaway memory. The bytes are
-//! read as they lie in memory, and as a file: chunk by chunk, and window by window of every stream.
+//! Reading any bytes as a replay file gives an answer or an error: it does not panic and does not allocate without bound.
+//! The target reads the bytes in memory and as a file, chunk by chunk, and windows of every stream.
 #![no_main]
 
 use std::fs::File;
@@ -8,12 +8,12 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use buffers_fuzz::frames::FrameStream;
-use buffers_fuzz::store::ChunkReader;
-use buffers_fuzz::{file_of, store};
+use buffers::frames::FrameStream;
+use buffers::store::{self, ChunkReader};
+use buffers_fuzz::file_of;
 
-/// A file without a name, in memory where the system has such a folder, and the path by which this process opens it.
-/// Written over by each input.
+/// A file without a name, in `/dev/shm` if there is one, and the path by which this process opens it. Each input
+/// overwrites it.
 static FILE: LazyLock<(File, PathBuf)> = LazyLock::new(|| {
     let memory = Path::new("/dev/shm");
     let folder = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
@@ -23,9 +23,9 @@ static FILE: LazyLock<(File, PathBuf)> = LazyLock::new(|| {
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     (file, path.into())
 });
-/// Rows that a window is read over at most.
+/// The most rows of a window.
 const LONGEST_WINDOW: usize = 20;
-/// Bytes that may be resident of the file.
+/// The most bytes of the file that may be resident through mappings.
 const WINDOW_BYTES: u64 = 1 << 20;
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
@@ -37,7 +37,7 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     assert_eq!(opened, answered, "bytes and files are read alike");
 });
 
-/// Whether the bytes are a replay file, of which every damage lies inside it.
+/// Whether the bytes are a replay file. Checks that every damage lies inside it.
 fn read_bytes(file: &[u8]) -> bool {
     let Ok(found) = store::read_bytes(file) else { return false };
     assert_eq!(found.file_bytes, file.len() as u64);
@@ -50,7 +50,7 @@ fn read_bytes(file: &[u8]) -> bool {
     true
 }
 
-/// Whether the file can be opened; all that it holds is read.
+/// Whether the file can be opened. Reads all that it holds.
 fn read_file(path: &Path) -> bool {
     let Ok(reader) = ChunkReader::open(path) else { return false };
     for entry in reader.index().entries() {
@@ -69,7 +69,7 @@ fn read_file(path: &Path) -> bool {
     true
 }
 
-/// Reads the first and the last rows of a stream, close together and apart.
+/// Reads windows over the first and the last rows of a stream, with and without a stride.
 fn read_windows(stream: &FrameStream) {
     let (first, after) = (stream.first_row(), stream.n_rows());
     let n_rows = after.saturating_sub(first).min(LONGEST_WINDOW);

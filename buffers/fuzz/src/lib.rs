@@ -1,40 +1,19 @@
-//! The reader of replay files without libtorch, which it does not need: the files of `buffers::store` and
-//! `buffers::frames` are mounted here as they are, over a memsys that counts nothing and the one error of tch. So is,
-//! with the feature `race`, what threads share of a replay.
+//! Inputs for fuzzing the reader of replay files. The crate uses `buffers` without its feature `tensors`, so that no
+//! libtorch is needed, whose libraries are not instrumented.
 //!
-//! An input is one byte that says how it is meant, and the rest:
+//! The first byte of an input says how to read the rest:
 //!
 //! ```text
 //! bit 0 clear   the rest is a whole file
-//!       set     header 64 · commit mark 64 · records: the head's copies and zeros are put in
-//! bit 1 set     offsets, lengths and checksums are set right, so that what lies behind them is reached
+//!       set     header 64 · commit mark 64 · records: this crate adds the second copies and the zeros of the head
+//! bit 1 set     this crate corrects offsets, lengths and checksums, so that the fuzzer reaches the code behind them
 //! ```
-
-#![allow(dead_code, unused_imports, reason = "files are mounted whole, and used through a few doors")]
-
-extern crate self as tch;
-
-#[path = "../../src/error.rs"]
-pub mod error;
-#[path = "../../src/frames/mod.rs"]
-pub mod frames;
-#[cfg(feature = "race")]
-pub mod replay;
-#[path = "../../src/store/mod.rs"]
-pub mod store;
-
-pub use error::{Error, Result};
-
-/// Stands for an error of tch.
-#[derive(Debug, thiserror::Error)]
-#[error("no error of tch occurs here")]
-pub struct TchError;
 
 const DATA: usize = 4096;
 const BLOCK: usize = 64;
 const HEADS: [usize; 4] = [0, 512, 1024, 2048];
 
-/// The file that an input means.
+/// The file that an input stands for.
 #[must_use]
 pub fn file_of(input: &[u8]) -> Vec<u8> {
     let Some((how, rest)) = input.split_first() else { return Vec::new() };
@@ -45,7 +24,7 @@ pub fn file_of(input: &[u8]) -> Vec<u8> {
     file
 }
 
-/// The input that means a whole file.
+/// The input that stands for a whole file.
 #[must_use]
 pub fn input_of(file: &[u8]) -> Vec<u8> {
     [&[3], &file[..BLOCK], &file[HEADS[2]..HEADS[2] + BLOCK], &file[DATA..]].concat()
@@ -75,7 +54,7 @@ fn mend(file: &mut [u8]) {
     while at + BLOCK <= file.len() {
         let (header, payload) = file[at..].split_at_mut(BLOCK);
         let stored = u32::from_le_bytes([header[44], header[45], header[46], header[47]]) as usize;
-        // The last record takes what is left: a grown or cut payload is still one.
+        // The last record takes all remaining bytes, so that a longer or shorter payload is still a record.
         let padded = stored.next_multiple_of(8);
         let n_bytes = if padded > payload.len() { payload.len() / 8 * 8 } else { padded };
         if n_bytes < padded {

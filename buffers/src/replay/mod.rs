@@ -12,6 +12,7 @@
 //! [`Replay`]; then [`sequences`], [`rate_limiter`] and [`shared`] (a replay for many threads). No observation is copied
 //! before a batch is gathered.
 
+mod array_batch;
 mod batch;
 pub mod config;
 mod copied_observations;
@@ -24,13 +25,18 @@ pub mod sampler;
 pub mod sequences;
 pub mod shared;
 pub mod sum_tree;
+#[cfg(feature = "tensors")]
+mod tensor_batch;
 mod tiers;
 pub mod transitions;
 
+pub use array_batch::ArrayBatch;
 pub use batch::Batch;
 pub use config::{LocalRows, Prefetch, ReplaySettings, ReplayTier};
 pub use prioritized::{Draws, Replay, ReplayOptions, Rows};
 pub use shared::{SharedReplay, SharedSampler, Writer};
+#[cfg(feature = "tensors")]
+pub use tensor_batch::TensorBatch;
 pub use tiers::ReplayBuffer;
 pub use transitions::Slot;
 

@@ -96,11 +96,13 @@ mod tests {
     fn run(n_step: usize, rewards: &[f64], ending: Ending) -> Vec<Transition> {
         let mut accumulator = Accumulator::new(n_step, 0.9);
         let mut given = Vec::new();
-        let observation =
+        let observation_ref =
             |i: usize| ObservationRef { local: i as u32, t: 10 + i as u32, ..ObservationRef::default() };
         for (i, reward) in rewards.iter().enumerate() {
             let ending = if i + 1 == rewards.len() { ending } else { Ending::Goes };
-            accumulator.push(observation(i), i as u8, *reward, observation(i + 1), ending, |t| given.push(t));
+            accumulator.push(observation_ref(i), i as u8, *reward, observation_ref(i + 1), ending, |t| {
+                given.push(t)
+            });
         }
         given
     }
@@ -141,7 +143,7 @@ mod tests {
 
     #[test]
     fn an_episode_leaves_nothing_to_the_next() {
-        let observation = |i: u32| ObservationRef { local: i, t: 10 + i, ..ObservationRef::default() };
+        let observation_ref = |i: u32| ObservationRef { local: i, t: 10 + i, ..ObservationRef::default() };
         let mut accumulator = Accumulator::new(3, 0.9);
         let mut given = Vec::new();
         let mut local = 0;
@@ -150,10 +152,10 @@ mod tests {
             for i in 1..=n_steps {
                 let ending = if i == n_steps { ending } else { Ending::Goes };
                 accumulator.push(
-                    observation(local),
+                    observation_ref(local),
                     0,
                     f64::from(local),
-                    observation(local + 1),
+                    observation_ref(local + 1),
                     ending,
                     |t| given.push(t),
                 );

@@ -8,37 +8,37 @@
 //! sample  where inserted ≥ min_size_to_sample, and the lead after it stays ≥ middle − error_buffer
 //! ```
 //!
-//! Both wait only where `middle + e − s·k < lead < middle − e + b`, with `s` samples per insert, `k`
-//! transitions an insertion, `b` a batch and `e` the error buffer. That is empty where `2 e ≥ s·k + b`, and
-//! no other band is accepted: one of the two can always go on. Half a sample beyond the band is let through,
-//! so that no rounding closes it. Nothing here waits: who asks decides what to do with a no.
+//! Both wait only if `middle + e − s·k < lead < middle − e + b`, with `s` samples per insert, `k` transitions per
+//! insertion, `b` transitions per batch and the error buffer `e`. This interval is empty if `2 e ≥ s·k + b`, and smaller
+//! error buffers are refused, so that one of the two can always go on. The limiter allows half a sample beyond the band,
+//! so that rounding cannot close it. It never waits itself: the caller decides what to do when it may not go on.
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// Samples let through beyond the band.
+/// Samples allowed beyond the band.
 const ROUNDING: f64 = 0.5;
 
-/// What a limiter is made for.
+/// Options of a rate limiter.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RateLimiterOptions {
-    /// Samples taken for each transition inserted, in the long run.
+    /// Samples taken per inserted transition in the long run; finite and above 0.
     pub samples_per_insert: f64,
-    /// Transitions inserted before the first sample; until then inserting is free.
+    /// Transitions inserted before the first sample. Until then inserting never waits.
     pub min_size_to_sample: u64,
-    /// By how many samples the ratio may be missed to either side; infinite: inserting and sampling do not
-    /// wait for each other.
+    /// Samples by which the ratio may be missed to either side. If infinite, inserting and sampling never wait for each
+    /// other.
     pub error_buffer: f64,
-    /// Transitions that the replay holds at most.
+    /// The most transitions that the replay holds.
     pub capacity_transitions: u64,
-    /// Transitions inserted at once, at most.
+    /// The most transitions inserted at once.
     pub insert_transitions: u64,
-    /// Transitions sampled at once, at most.
+    /// The most transitions sampled at once.
     pub batch_transitions: u64,
 }
 
-/// Counts what is inserted and sampled, and says which of the two may go on.
+/// Counts inserted and sampled transitions, and says which of the two may go on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RateLimiter {
     samples_per_insert: f64,
@@ -49,11 +49,11 @@ pub struct RateLimiter {
 }
 
 impl RateLimiter {
-    /// A limiter that has counted nothing.
+    /// A limiter whose counts are 0.
     ///
     /// # Errors
-    /// Where inserting and sampling could wait for each other, or one of them for ever:
-    /// [`Error::SamplesPerInsert`], [`Error::NeverSamples`] and [`Error::ErrorBuffer`].
+    /// [`Error::SamplesPerInsert`], [`Error::NeverSamples`] and [`Error::ErrorBuffer`] if inserting and sampling could
+    /// wait for each other, or one of them for ever.
     pub fn new(options: &RateLimiterOptions) -> Result<Self> {
         let RateLimiterOptions { samples_per_insert, min_size_to_sample, error_buffer, .. } = *options;
         if !(samples_per_insert.is_finite() && samples_per_insert > 0.0) {
@@ -67,7 +67,7 @@ impl RateLimiter {
         if error_buffer.is_nan() || error_buffer < moved / 2.0 {
             return Err(Error::ErrorBuffer { found: error_buffer, least: moved / 2.0 });
         }
-        // Sampling needs a transition to draw.
+        // Sampling needs at least one transition.
         let min_size_to_sample = min_size_to_sample.max(1);
         Ok(Self { samples_per_insert, min_size_to_sample, error_buffer, n_inserted: 0, n_sampled: 0 })
     }
@@ -96,13 +96,13 @@ impl RateLimiter {
         self.n_sampled += n;
     }
 
-    /// Transitions inserted.
+    /// Number of transitions inserted.
     #[must_use]
     pub fn n_inserted(&self) -> u64 {
         self.n_inserted
     }
 
-    /// Transitions sampled.
+    /// Number of transitions sampled.
     #[must_use]
     pub fn n_sampled(&self) -> u64 {
         self.n_sampled
@@ -147,7 +147,7 @@ mod tests {
             };
             let mut limiter = RateLimiter::new(&options).unwrap();
             let mut rng = Pcg64Mcg::seed_from_u64(seed);
-            // One of them is eager, so that the other must hold it back.
+            // One of the two is eager, so that the other must hold it back.
             let eagerness = rng.random::<f64>();
             for _ in 0..3000 {
                 let (n_in, n_out) = (rng.random_range(1..=insert_transitions), rng.random_range(1..=batch_transitions));

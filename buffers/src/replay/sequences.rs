@@ -2,18 +2,17 @@
 //! within one episode.
 //!
 //! ```text
-//! episode of one environment   · · b b A t t t t t · · ·     A: the anchor, which is what is drawn and has the priority
+//! episode of one environment   · · b b A t t t t t · · ·     A: the anchor, which is drawn and has the priority
 //!                                  burn-in │ trained         b: up to `burn_in` transitions before it
 //! ```
 //!
-//! A transition becomes an anchor when the `length − 1` transitions after it are there; of an episode that
-//! ends shorter than `length` the first one does, so that every episode is learned from. Others have priority
-//! 0 and are never drawn. When an anchor is overwritten its sequence goes with it; burn-in that is
-//! overwritten is merely shorter.
+//! A transition becomes an anchor when the `length − 1` transitions after it are inserted. If an episode ends before it has
+//! `length` transitions, its first one becomes an anchor, so that the learner sees every episode. All others have
+//! priority 0 and are never drawn. When an anchor is overwritten, its sequence is gone; overwritten burn-in only makes the
+//! burn-in shorter.
 //!
-//! Which transitions follow each other is read off the environment's local rows: an observation has a row, the
-//! last of an episode too, though no transition begins there. So a transition continues the one before it
-//! just where its row is the next.
+//! The local rows say which transitions follow each other. Every observation has a row, also the last one of an episode,
+//! where no transition begins. So a transition continues the one before it exactly if its row is the next.
 
 use std::collections::VecDeque;
 
@@ -26,22 +25,22 @@ use crate::replay::Transition;
 use crate::replay::priorities::Priorities;
 use crate::replay::transitions::{Slot, Transitions};
 
-/// What sequences are made for.
+/// Options of a replay of sequences.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SequenceOptions {
-    /// Transitions kept; the oldest is overwritten.
+    /// The most transitions that it keeps. A new transition overwrites the oldest.
     pub capacity_transitions: usize,
     /// α, from 0 (uniform) to 1 (proportional).
     pub priority_exponent: f64,
-    /// Environments that write into it.
+    /// Number of environments that write into it.
     pub n_environments: usize,
-    /// Transitions trained on, at least 1.
+    /// Transitions per sequence to train on, at least 1.
     pub length: usize,
-    /// Transitions before them at most, which only warm up the recurrent state.
+    /// The most transitions before them, which only warm up the recurrent state.
     pub burn_in: usize,
 }
 
-/// Transitions, which of them begin a sequence, and their priorities.
+/// Transitions, and the priorities of those that begin a sequence.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Sequences {
     length: usize,
@@ -50,47 +49,47 @@ pub struct Sequences {
     priorities: Priorities,
     trails: Vec<Trail>,
     #[serde(skip)]
-    room: Room,
+    scratch: Scratch,
 }
 
-/// Room to work in, kept from call to call.
+/// Scratch space, kept from call to call.
 #[derive(Debug, Default)]
-struct Room {
+struct Scratch {
     indices: Vec<usize>,
     errors: Vec<f32>,
     powers: Vec<f64>,
 }
 
-/// Where the transitions of one environment lie.
+/// The indices of one environment's transitions.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Trail {
     /// Local row of the first entry.
     first: u32,
     /// Index of the transition that begins at each local row, or [`NONE`].
     indices: VecDeque<u32>,
-    /// Transitions of the newest episode.
+    /// Number of transitions of the newest episode.
     n_newest: usize,
 }
 
-/// No transition begins at this row.
+/// Marks a local row at which no transition begins.
 const NONE: u32 = u32::MAX;
 
-/// What was drawn: `n` sequences of `width = burn_in + length` cells each, one after the other. Cell
-/// `burn_in` is the anchor; cells where nothing is (`n_burn_in` and `n_trained` say how many are filled on
-/// each side of it) repeat the nearest transition. Made to be drawn into again and again.
+/// The `n` drawn sequences of `width = burn_in + length` cells each, one after the other. Cell `burn_in` is the anchor.
+/// `n_burn_in` and `n_trained` count the filled cells before it and from it on; empty cells repeat the nearest
+/// transition. Draw into the same value again to reuse its memory.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DrawnSequences {
     /// For [`Sequences::update_priorities`], `n`.
     pub slots: Vec<Slot>,
-    /// Burn-in cells that are filled, `n`.
+    /// Filled burn-in cells, `n`.
     pub n_burn_in: Vec<usize>,
-    /// Trained cells that are filled, at least 1, `n`.
+    /// Filled cells to train on, at least 1, `n`.
     pub n_trained: Vec<usize>,
     /// Importance weights, in (0, 1], `n`.
     pub weights: Vec<f32>,
-    /// Where the observations lie, `n × width`.
+    /// References to the observations, `n × width`.
     pub observation_refs: Vec<ObservationRef>,
-    /// Where the observations lie that are bootstrapped from, `n × width`.
+    /// References to the observations to bootstrap from, `n × width`.
     pub next_observation_refs: Vec<ObservationRef>,
     /// Actions, `n × width`.
     pub actions: Vec<i64>,
@@ -103,10 +102,10 @@ pub struct DrawnSequences {
 }
 
 impl Sequences {
-    /// Without transitions.
+    /// Empty, without transitions.
     ///
     /// # Panics
-    /// Where the length or the capacity is 0, or the capacity is not below 2³².
+    /// If the length or the capacity is 0, or the capacity is not below 2³² − 1.
     #[must_use]
     pub fn new(options: &SequenceOptions) -> Self {
         let capacity = options.capacity_transitions;
@@ -118,7 +117,7 @@ impl Sequences {
             transitions: Transitions::new(capacity),
             priorities: Priorities::new(capacity, options.priority_exponent),
             trails: vec![Trail::default(); options.n_environments],
-            room: Room::default(),
+            scratch: Scratch::default(),
         }
     }
 
@@ -128,24 +127,24 @@ impl Sequences {
         &self.transitions
     }
 
-    /// The priorities of anchors; 0 where no sequence begins.
+    /// The priorities of the anchors, and 0 for all other transitions.
     #[must_use]
     pub fn priorities(&self) -> &Priorities {
         &self.priorities
     }
 
-    /// Bytes held.
+    /// Bytes of memory.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let trails: usize = self.trails.iter().map(|trail| trail.indices.capacity() * size_of::<u32>()).sum();
         self.transitions.bytes() + self.priorities.bytes() + trails as u64
     }
 
-    /// Inserts a transition; gives the one that it overwrote. A sequence that becomes whole gets the largest
+    /// Inserts a transition and returns the one that it overwrote. A sequence that becomes complete gets the largest
     /// priority seen so far.
     ///
     /// # Panics
-    /// Where an environment's transitions do not come in the order of its local rows.
+    /// If an environment's transitions do not come in the order of its local rows.
     pub fn insert(&mut self, transition: Transition) -> Option<Transition> {
         let (index, old) = self.transitions.push(transition);
         self.priorities.clear(index);
@@ -167,8 +166,8 @@ impl Sequences {
         old
     }
 
-    /// Says that the newest episode of an environment is over, so that one shorter than `length` can be
-    /// drawn. The next transition of another episode says so too.
+    /// Ends the newest episode of an environment, so that an episode shorter than `length` can be drawn. The first
+    /// transition of the next episode does so too.
     pub fn end_episode(&mut self, environment: u16) {
         let trail = &mut self.trails[usize::from(environment)];
         let n = std::mem::take(&mut trail.n_newest);
@@ -183,7 +182,7 @@ impl Sequences {
     /// Draws `n` sequences by the priorities of their anchors, one from each of `n` equal shares of the sum.
     ///
     /// # Errors
-    /// [`Error::Empty`] where no sequence is whole yet.
+    /// [`Error::Empty`] if no sequence is complete yet.
     pub fn draw(
         &self,
         n: usize,
@@ -203,13 +202,13 @@ impl Sequences {
         Ok(())
     }
 
-    /// Sets the priorities of drawn sequences by an error each ([`sequence_error`]). One whose anchor has been
-    /// overwritten since is passed over.
+    /// Sets the priorities of drawn sequences from one error each ([`sequence_error`]). Ignores sequences whose anchor was
+    /// overwritten since.
     ///
     /// # Panics
-    /// Where an error is not finite: the learner has diverged and must say so first.
+    /// If an error is not finite. The learner must report its divergence first.
     pub fn update_priorities(&mut self, slots: &[Slot], errors: &[f32]) {
-        let Room { indices, errors: live, powers } = &mut self.room;
+        let Scratch { indices, errors: live, powers } = &mut self.scratch;
         indices.clear();
         live.clear();
         for (slot, error) in slots.iter().zip(errors) {
@@ -238,8 +237,8 @@ impl Sequences {
     }
 }
 
-/// The error of a sequence: η times the largest plus 1 − η times the mean of its absolute TD errors, with η =
-/// 0.9 (Kapturowski et al. 2019, section 2.3); 0 of none.
+/// The error of a sequence: `η max |δ| + (1 − η) mean |δ|` over its TD errors δ, with η = 0.9 (Kapturowski et al. 2019,
+/// section 2.3). It is 0 without TD errors.
 #[must_use]
 pub fn sequence_error(td_errors: &[f32]) -> f32 {
     const LARGEST_FRACTION: f32 = 0.9;
@@ -249,7 +248,7 @@ pub fn sequence_error(td_errors: &[f32]) -> f32 {
 }
 
 impl Trail {
-    /// The row after the newest entry.
+    /// The local row after the newest entry.
     fn next(&self) -> u32 {
         self.first + self.indices.len() as u32
     }
@@ -271,7 +270,7 @@ impl Trail {
         self.indices.get(entry).copied().filter(|index| *index != NONE).map(|index| index as usize)
     }
 
-    /// Lets go of the entries up to a row.
+    /// Drops the entries up to and including a local row.
     fn forget(&mut self, local: u32) {
         while self.first <= local && self.indices.pop_front().is_some() {
             self.first += 1;
@@ -306,22 +305,22 @@ mod tests {
     use proptest::prelude::*;
     use rand::{Rng, SeedableRng};
 
-    /// Environments whose episodes end at random, each with the rows that the replay's user would append.
-    struct StepRunner {
+    /// Environments whose episodes end at random, and the local rows that each has appended.
+    struct Episodes {
         rng: Pcg64Mcg,
         n_rows: Vec<u32>,
         n_episodes: Vec<u32>,
         longest: u32,
     }
 
-    impl StepRunner {
+    impl Episodes {
         fn new(n_environments: usize, longest: u32, seed: u64) -> Self {
             let (n_rows, n_episodes) = (vec![0; n_environments], vec![0; n_environments]);
             Self { rng: Pcg64Mcg::seed_from_u64(seed), n_rows, n_episodes, longest }
         }
 
-        /// The next transition, `reward` telling the episode; a border leaves out the row of the last
-        /// observation.
+        /// The next transition. Its `reward` is the episode's number, and the last observation of an episode takes a row
+        /// where no transition begins.
         fn next(&mut self) -> Transition {
             let environment = self.rng.random_range(0..self.n_rows.len());
             let local = self.n_rows[environment];
@@ -343,8 +342,7 @@ mod tests {
         }
     }
 
-    /// Of what the ring holds, the transitions of the same environment and episode, in order, and the place
-    /// of `of` in it.
+    /// The transitions held of the same environment and episode as `of`, in order, and the position of `of` among them.
     fn episode_of(held: &[Transition], of: &Transition) -> (Vec<Transition>, usize) {
         let same = |t: &&Transition| t.from.environment == of.from.environment && t.reward == of.reward;
         let episode: Vec<Transition> = held.iter().filter(same).copied().collect();
@@ -362,7 +360,7 @@ mod tests {
             let options =
                 SequenceOptions { capacity_transitions, priority_exponent, n_environments, length, burn_in };
             let mut sequences = Sequences::new(&options);
-            let mut steps = StepRunner::new(n_environments, longest, seed);
+            let mut steps = Episodes::new(n_environments, longest, seed);
             let all: Vec<Transition> = (0..n).map(|_| steps.next()).collect();
             for (i, transition) in all.iter().enumerate() {
                 prop_assert_eq!(sequences.insert(*transition), i.checked_sub(capacity).map(|old| all[old]));
@@ -401,7 +399,7 @@ mod tests {
         }
     }
 
-    fn sequences(n: usize) -> (Sequences, StepRunner) {
+    fn sequences(n: usize) -> (Sequences, Episodes) {
         let options = SequenceOptions {
             capacity_transitions: 64,
             priority_exponent: 0.6,
@@ -409,7 +407,7 @@ mod tests {
             length: 4,
             burn_in: 2,
         };
-        let (mut sequences, mut steps) = (Sequences::new(&options), StepRunner::new(2, 12, 5));
+        let (mut sequences, mut steps) = (Sequences::new(&options), Episodes::new(2, 12, 5));
         for _ in 0..n {
             sequences.insert(steps.next());
         }

@@ -1,4 +1,4 @@
-//! Priorities with their sum and their minimum: a tree of sixteen children a node.
+//! Priorities with their sum and their minimum: a tree with sixteen children per node.
 //!
 //! ```text
 //! inner[1]  [ ends, sums, minima of 16 nodes ]                 one node: the root
@@ -6,29 +6,28 @@
 //! blocks    [ 16 priorities ] [ 16 ] [ 16 ] …                  a cache line each
 //! ```
 //!
-//! The shape is that of 16^depth leaves, a power of two; blocks past the capacity hold nothing and are not
-//! stored.
+//! The tree has the shape of 16^depth leaves; blocks past the capacity are not stored.
 //!
-//! A leaf is an f32: a priority is rounded to nearest, a relative error of at most 2⁻²⁴ (6e-8). What f32 cannot hold
-//! is held as the least or the greatest that it can, 1.2e-38 or 3.4e38, so that a priority above zero never becomes
-//! zero and never infinite. All that is reckoned from the leaves is exact to f64.
+//! A leaf is an f32. A priority is rounded to nearest, with a relative error of at most 2⁻²⁴ (6e-8). Priorities outside
+//! the range of f32 become its limits, 1.2e-38 or 3.4e38, so that a priority above zero never becomes zero or infinite.
+//! Sums are f64.
 //!
-//! A sum is recomputed from all children whenever one of them changes, left to right within each quarter and then
-//! over the quarters; it never takes up a difference. So it depends on the leaves alone and not on their history, it
-//! does not drift, and a leaf of priority zero is never drawn: the first end above a mass belongs to a quarter, and in
-//! it to a child, above zero.
+//! A sum is recomputed from all children whenever one of them changes, left to right within each quarter and then over the
+//! quarters; it is never updated by a difference. So it depends on the leaves alone and not on their history, and it does
+//! not drift. A leaf of priority zero is never drawn, because the first end above a mass belongs to a quarter, and in it
+//! to a child, above zero.
 //!
-//! The batched calls go through the tree level by level, so that what one lookup waits for in memory overlaps
-//! with the others, and an ancestor that several leaves share is recomputed once.
+//! The batched calls go through the tree level by level, so that the memory latencies of the lookups overlap, and an
+//! ancestor that several leaves share is recomputed once.
 
 use std::hint::black_box;
 
 use serde::ser::SerializeSeq;
 use serde::{Deserialize, Serialize, Serializer};
 
-/// Children of a node.
+/// Children per node.
 const WIDTH: usize = 16;
-/// Children of a quarter, and quarters.
+/// Children per quarter, and quarters per node.
 const QUARTER: usize = 4;
 
 /// Sixteen neighbouring leaves.
@@ -36,7 +35,7 @@ const QUARTER: usize = 4;
 #[repr(align(64))]
 struct Block([f32; WIDTH]);
 
-/// What is known of sixteen neighbouring children.
+/// The sums and minima of sixteen neighbouring children.
 #[derive(Debug, Clone, PartialEq)]
 #[repr(align(32))]
 struct Node {
@@ -46,7 +45,7 @@ struct Node {
     minima: [f32; WIDTH],
 }
 
-/// Sum and least priority above zero of a part of the leaves; infinite where there is none.
+/// The sum of some leaves and their least priority above zero, which is infinite if there is none.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Totals {
     sum: f64,
@@ -55,7 +54,7 @@ struct Totals {
 
 /// Priorities with their sum and their minimum.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(try_from = "Saved")]
+#[serde(try_from = "TreeSnapshot")]
 pub struct SumTree {
     capacity: usize,
     blocks: Vec<Block>,
@@ -72,7 +71,7 @@ impl SumTree {
         Self { capacity, blocks: vec![Block([0.0; WIDTH]); n_blocks], inner }
     }
 
-    /// Bytes of a tree over `capacity` leaves: 4.94 a leaf where there are many.
+    /// Bytes of a tree over `capacity` leaves, about 4.94 per leaf in a large tree.
     #[must_use]
     pub fn planned_bytes(capacity: usize) -> u64 {
         let n_blocks = n_blocks(capacity);
@@ -80,7 +79,7 @@ impl SumTree {
         (n_blocks * size_of::<Block>() + n_nodes * size_of::<Node>()) as u64
     }
 
-    /// Leaves.
+    /// Number of leaves.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.capacity
@@ -89,7 +88,7 @@ impl SumTree {
     /// Sets the priority of a leaf, rounded to f32 and above zero if `value` is.
     ///
     /// # Panics
-    /// Where `value` is not finite or is negative, or `leaf` is out of range.
+    /// If `value` is negative or not finite, or `leaf` is out of range.
     pub fn set(&mut self, leaf: usize, value: f64) {
         self.put(leaf, value);
         let mut child = leaf / WIDTH;
@@ -102,12 +101,11 @@ impl SumTree {
         }
     }
 
-    /// Sets the priorities of many leaves; of a leaf that is named twice the later value stands. The result
-    /// is that of [`Self::set`] one by one, to the bit. Ascending leaves are the fastest: a shared ancestor
-    /// is recomputed once.
+    /// Sets the priorities of many leaves. A leaf that is named twice keeps the later value. The result equals that of
+    /// [`Self::set`] one by one, to the bit. Ascending leaves are the fastest, because a shared ancestor is recomputed once.
     ///
     /// # Panics
-    /// As [`Self::set`], and where there are not as many values as leaves.
+    /// As [`Self::set`], and if there are not as many values as leaves.
     pub fn set_many(&mut self, leaves: &[usize], values: &[f64]) {
         assert_eq!(leaves.len(), values.len(), "a value for each leaf");
         for (leaf, value) in leaves.iter().zip(values) {
@@ -116,10 +114,10 @@ impl SumTree {
         self.refresh(leaves.iter().map(|leaf| leaf / WIDTH));
     }
 
-    /// The priority of a leaf; 0 if it was never set.
+    /// The priority of a leaf, or 0 if it was never set.
     ///
     /// # Panics
-    /// Where `leaf` is out of range.
+    /// If `leaf` is out of range.
     #[must_use]
     pub fn get(&self, leaf: usize) -> f64 {
         f64::from(self.blocks[leaf / WIDTH].0[leaf % WIDTH])
@@ -131,17 +129,17 @@ impl SumTree {
         self.root().totals().sum
     }
 
-    /// The least priority above zero; infinite if there is none.
+    /// The least priority above zero, or infinity if there is none.
     #[must_use]
     pub fn minimum(&self) -> f64 {
         f64::from(self.root().totals().minimum)
     }
 
-    /// The leaf in which `mass`, of `[0, sum)`, falls when leaves are laid side by side. Where rounding puts
-    /// `mass` past the end, the last leaf above zero. Leaf 0 where all are zero.
+    /// The leaf that contains `mass` in `[0, sum)` when the leaves are laid side by side. If rounding puts `mass` past the
+    /// end, it is the last leaf above zero; if all leaves are zero, it is leaf 0.
     ///
     /// # Panics
-    /// Where `mass` is negative or no number.
+    /// If `mass` is negative or not a number.
     #[must_use]
     pub fn find(&self, mass: f64) -> usize {
         assert!(mass >= 0.0, "a mass of {mass}");
@@ -152,8 +150,7 @@ impl SumTree {
         self.blocks[at.0].descend(at).0
     }
 
-    /// [`Self::find`] for each mass, in order, into `leaves`; the masses are used up. Ascending masses are
-    /// the fastest.
+    /// [`Self::find`] for each mass, in order, into `leaves`. It overwrites the masses. Ascending masses are the fastest.
     ///
     /// # Panics
     /// As [`Self::find`].
@@ -166,14 +163,14 @@ impl SumTree {
                 (*node, *mass) = level[*node].descend((*node, *mass));
             }
         }
-        // Blocks lie scattered: fetched before any is used, the waits for memory overlap.
+        // Blocks lie scattered: touching all of them before any is used lets the memory latencies overlap.
         black_box(leaves.iter().fold(0, |bits, block| bits | self.blocks[*block].0[0].to_bits()));
         for (leaf, mass) in leaves.iter_mut().zip(masses.iter()) {
             *leaf = self.blocks[*leaf].descend((*leaf, *mass)).0;
         }
     }
 
-    /// Bytes held.
+    /// Bytes of memory.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let nodes: usize = self.inner.iter().map(Vec::capacity).sum();
@@ -186,7 +183,7 @@ impl SumTree {
         self.blocks[leaf / WIDTH].0[leaf % WIDTH] = rounded(value);
     }
 
-    /// Recomputes what depends on `blocks`. Equal ones that follow each other are taken once.
+    /// Recomputes the ancestors of `blocks`. Equal blocks that follow each other count once.
     fn refresh(&mut self, blocks: impl Iterator<Item = usize> + Clone) {
         for block in changes(blocks.clone()) {
             self.inner[0][block / WIDTH].put(block % WIDTH, self.blocks[block].totals());
@@ -228,7 +225,7 @@ impl Block {
 impl Node {
     const EMPTY: Self = Self { ends: [0.0; QUARTER], sums: [0.0; WIDTH], minima: [f32::INFINITY; WIDTH] };
 
-    /// Writes what is known of a child; [`Self::refresh`] must follow.
+    /// Writes the totals of a child. [`Self::refresh`] must follow.
     fn put(&mut self, child: usize, totals: Totals) {
         self.sums[child] = totals.sum;
         self.minima[child] = totals.minimum;
@@ -252,13 +249,13 @@ fn n_blocks(capacity: usize) -> usize {
     capacity.div_ceil(WIDTH).max(1)
 }
 
-/// Nodes of each level over `n_blocks` blocks, up to the root.
+/// Number of nodes of each level over `n_blocks` blocks, up to the root.
 fn level_sizes(n_blocks: usize) -> impl Iterator<Item = usize> {
     let first = n_blocks.div_ceil(WIDTH);
     std::iter::successors(Some(first), |n_nodes| (*n_nodes > 1).then(|| n_nodes.div_ceil(WIDTH)))
 }
 
-/// The nearest f32; of a number above zero, one that is above zero and finite.
+/// The nearest f32. For a number above zero it is above zero and finite.
 fn rounded(value: f64) -> f32 {
     if value > 0.0 { (value as f32).clamp(f32::MIN_POSITIVE, f32::MAX) } else { 0.0 }
 }
@@ -292,8 +289,8 @@ fn least(mut minima: [f32; WIDTH]) -> f32 {
     minima[0]
 }
 
-/// From a node and a mass within it to the child in which the mass falls, and the mass within that child.
-/// Past the end it is the last child above zero, and past its end.
+/// The child that contains a mass within a node, and the mass within that child. For a mass past the end it is the last
+/// child above zero, with a mass past its end.
 #[inline]
 fn descend(
     quarter_ends: &[f64; QUARTER],
@@ -313,7 +310,7 @@ fn descend(
     (node * WIDTH + last.unwrap_or(0), f64::INFINITY)
 }
 
-/// How many parts lie before `mass`, and the mass without them. Without a branch: it could not be foretold.
+/// The number of parts before `mass`, and the mass without them. It has no branch, because it could not be predicted.
 #[inline]
 fn pass(ends: &[f64; QUARTER], mass: f64) -> (usize, f64) {
     let n = ends.iter().fold(0usize, |n, end| n.wrapping_add(usize::from(*end <= mass)));
@@ -321,22 +318,22 @@ fn pass(ends: &[f64; QUARTER], mass: f64) -> (usize, f64) {
     (n, mass - starts[n])
 }
 
-/// Numbers without the ones that follow their equal.
+/// The numbers without those that equal the one before.
 fn changes(numbers: impl Iterator<Item = usize>) -> impl Iterator<Item = usize> {
     let mut last = None;
     numbers.filter(move |number| last.replace(*number) != Some(*number))
 }
 
-/// What a checkpoint holds: the leaves up to the last above zero.
+/// The saved form of a tree: the leaves up to the last one above zero.
 #[derive(Deserialize)]
-struct Saved {
+struct TreeSnapshot {
     capacity: usize,
     leaves: Vec<f32>,
 }
 
-/// [`Saved`], without a copy of the leaves.
+/// [`TreeSnapshot`], without a copy of the leaves.
 #[derive(Serialize)]
-struct Saving<'a> {
+struct BorrowedSnapshot<'a> {
     capacity: usize,
     leaves: Leaves<'a>,
 }
@@ -361,14 +358,15 @@ impl Serialize for SumTree {
         let last = self.blocks.iter().rposition(|block| *block != Block([0.0; WIDTH]));
         let in_last = |last: usize| self.blocks[last].0.iter().rposition(|leaf| *leaf > 0.0);
         let n = last.and_then(|last| Some(last * WIDTH + in_last(last)? + 1)).unwrap_or(0);
-        Saving { capacity: self.capacity, leaves: Leaves { blocks: &self.blocks, n } }.serialize(serializer)
+        BorrowedSnapshot { capacity: self.capacity, leaves: Leaves { blocks: &self.blocks, n } }
+            .serialize(serializer)
     }
 }
 
-impl TryFrom<Saved> for SumTree {
+impl TryFrom<TreeSnapshot> for SumTree {
     type Error = &'static str;
 
-    fn try_from(saved: Saved) -> Result<Self, Self::Error> {
+    fn try_from(saved: TreeSnapshot) -> Result<Self, Self::Error> {
         if saved.leaves.len() > saved.capacity
             || !saved.leaves.iter().all(|leaf| leaf.is_finite() && *leaf >= 0.0)
         {
@@ -390,7 +388,7 @@ mod tests {
     use rand::{Rng, SeedableRng};
     use rand_pcg::Pcg64Mcg;
 
-    /// What the tree promises, by plain loops over the leaves.
+    /// The same results by plain loops over the leaves.
     #[derive(Clone)]
     struct Naive(Vec<f64>);
 
@@ -413,7 +411,7 @@ mod tests {
         }
     }
 
-    /// Multiples of 1/1024 add up exactly, so that the naive sum is the tree's to the bit. A sixth are zero.
+    /// Multiples of 1/1024 add up exactly, so that the naive sum equals the tree's to the bit. A sixth are zero.
     fn priority(rng: &mut Pcg64Mcg) -> f64 {
         if rng.random_range(0..6) == 0 { 0.0 } else { f64::from(rng.random_range(1..1_000_000u32)) / 1024.0 }
     }
@@ -495,7 +493,7 @@ mod tests {
         }
 
         #[test]
-        fn many_at_once_are_as_many_one_by_one(
+        fn setting_many_at_once_equals_setting_one_by_one(
             capacity in 1usize..600, sizes in proptest::collection::vec(1usize..50, 1..30), sorts: bool, seed: u64,
         ) {
             let mut rng = Pcg64Mcg::seed_from_u64(seed);

@@ -1,8 +1,8 @@
-//! Decompressed chunks, kept for the next window over them.
+//! A cache of decompressed chunks for the next windows over them.
 //!
-//! What is evicted first is what is worth least a byte: the largest `age × bytes / max(frequency, 1)`. Age counts
-//! reads of the cache since the chunk's own last one, so that the same reads evict the same chunks. One cache may
-//! serve many streams and threads; chunks are decoded outside its lock.
+//! The cache evicts the chunk with the largest `age × bytes / max(frequency, 1)` first. Age counts the reads of the cache
+//! since the last read of the chunk, so that the same reads evict the same chunks. One cache may serve many streams and
+//! threads. Chunks are decoded without its lock.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,10 +12,10 @@ use memsys::ledger::reservation::Reservation;
 
 use crate::error::Result;
 
-/// How many of the least recently read chunks an eviction weighs against each other.
-const WEIGHED: usize = 32;
+/// The number of least recently read chunks that an eviction compares.
+const COMPARED: usize = 32;
 
-/// Whose chunk, and its number.
+/// The member whose chunk it is, and the chunk's number.
 type Key = (u64, u64);
 
 #[derive(Debug)]
@@ -43,7 +43,7 @@ pub struct ChunkCache {
 }
 
 impl ChunkCache {
-    /// A cache of at most `limit_bytes`; with 0 nothing is kept.
+    /// An empty cache of at most `limit_bytes`. With 0 it keeps nothing.
     #[must_use]
     pub fn new(limit_bytes: u64) -> Self {
         let reservation = Reservation::of_heap(Owner::named("run/replay/cache"));
@@ -58,27 +58,27 @@ impl ChunkCache {
         Self { limit_bytes, held: Mutex::new(held) }
     }
 
-    /// Bytes of the chunks held.
+    /// Bytes of the cached chunks.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.held().bytes
     }
 
-    /// Reads so far, and how many of them found their chunk here.
+    /// Number of reads, and of reads that found their chunk cached.
     #[must_use]
     pub fn reads_and_hits(&self) -> (u64, u64) {
         let held = self.held();
         (held.n_reads, held.n_hits)
     }
 
-    /// A number that tells a stream's chunks from another's.
+    /// A number for a stream, which distinguishes its chunks from those of other streams.
     pub(crate) fn join(&self) -> u64 {
         let mut held = self.held();
         held.n_members += 1;
         held.n_members
     }
 
-    /// The rows of a chunk: from here, or as `decode` makes them.
+    /// The rows of a chunk, from the cache or from `decode`.
     pub(crate) fn rows(
         &self,
         key: (u64, u64),
@@ -110,7 +110,7 @@ impl ChunkCache {
             }
             let held_then = held.bytes + bytes;
             if held.reservation.try_set(held_then).is_err() {
-                // The memory limit has no room: the chunk is read and not kept.
+                // The memory limit has no room for the chunk, so it is read and not kept.
                 return Ok(rows);
             }
             let read_at = held.n_reads;
@@ -120,7 +120,7 @@ impl ChunkCache {
         Ok(rows)
     }
 
-    /// Gives all chunks back and returns their bytes; 0 where another thread has the cache just now.
+    /// Frees all chunks and returns their bytes, or 0 if another thread holds the cache's lock.
     pub fn clear(&self) -> u64 {
         let Ok(mut held) = self.held.try_lock() else { return 0 };
         held.chunks.clear();
@@ -129,7 +129,7 @@ impl ChunkCache {
         bytes
     }
 
-    /// Gives a chunk back that will not be read again.
+    /// Frees a chunk that will not be read again.
     pub(crate) fn forget(&self, key: (u64, u64)) {
         if self.limit_bytes > 0 {
             self.held().remove(key);
@@ -137,7 +137,7 @@ impl ChunkCache {
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
-        // What a panic leaves behind is whole: each change of the count of bytes goes with its chunk's.
+        // A panic leaves no half-made change behind, because the count of bytes changes together with the chunks.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -155,9 +155,9 @@ impl Held {
             let age = self.n_reads - kept.read_at;
             age.saturating_mul(kept.rows.len() as u64) / kept.frequency.max(1)
         };
-        let mut oldest = self.chunks.iter().rev().take(WEIGHED).map(|(key, kept)| (*key, worth(kept)));
+        let mut oldest = self.chunks.iter().rev().take(COMPARED).map(|(key, kept)| (*key, worth(kept)));
         let first = oldest.next().expect("bytes are held, so a chunk is");
-        // Of equals the least recently read, which comes first.
+        // Among equals the first one is the least recently read.
         oldest.fold(first, |most, one| if one.1 > most.1 { one } else { most }).0
     }
 }
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_that_is_given_back_is_decoded_anew() {
+    fn a_forgotten_chunk_is_decoded_again() {
         let cache = ChunkCache::new(1000);
         assert!(!read(&cache, 3, 10) && read(&cache, 3, 10));
         cache.forget((1, 3));

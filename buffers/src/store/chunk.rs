@@ -1,4 +1,4 @@
-//! A chunk of rows in one of its tiers.
+//! A chunk of rows in one of the tiers.
 
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
@@ -9,20 +9,20 @@ use memsys::os::prefetch_value;
 use crate::error::{Error, Result};
 use crate::store::codec::{self, Codec};
 use crate::store::file::ChunkFile;
-use crate::store::file::damage::{Damage, Part};
+use crate::store::file::damage::{Damage, FilePart};
 use crate::store::file::record::Entry;
 use crate::store::rows::RowShape;
 
-/// Rows of a stream.
+/// Consecutive rows of a stream.
 #[derive(Debug, Clone)]
 pub enum Chunk {
-    /// As they are; only these take further rows.
+    /// Uncompressed in memory. Rows can be appended only here.
     Hot(Vec<u8>),
-    /// Encoded, in memory.
+    /// Encoded in memory.
     Compressed(Box<[u8]>),
-    /// Encoded, in a file.
+    /// Encoded in a file.
     Mapped(Box<MappedChunk>),
-    /// Lost to damage of the file that should hold it: it is known to have been, and cannot be read.
+    /// Lost, because the file that should hold it is damaged. It cannot be read.
     Refused(Box<RefusedChunk>),
 }
 
@@ -31,30 +31,30 @@ pub enum Chunk {
 pub struct MappedChunk {
     /// The file.
     pub file: Arc<ChunkFile>,
-    /// Where in it.
+    /// Its entry in the file's index.
     pub entry: Entry,
-    /// What its rows are read by ([`codec::row_head`]): set once its checksum was found right, or where this process
-    /// wrote it.
+    /// What reading single rows needs ([`codec::row_head`]). It is set after the checksum was found right, or if this
+    /// process wrote the chunk.
     pub(crate) head: OnceLock<Box<[u8]>>,
 }
 
-/// A chunk that should be in a file.
+/// A chunk that should be in a file and is not.
 #[derive(Debug, Clone)]
 pub struct RefusedChunk {
     /// The file.
     pub file: Arc<ChunkFile>,
-    /// The chunk's stream there.
+    /// The number of the chunk's stream in the file.
     pub stream: u32,
-    /// Its number.
+    /// The chunk's number in the stream.
     pub number: u64,
 }
 
 impl Chunk {
-    /// The rows.
+    /// The decoded rows.
     ///
     /// # Errors
-    /// [`Error::Damaged`], [`Error::Truncated`] or [`Error::Io`] of a mapped chunk, [`Error::Undecodable`] of a
-    /// compressed one that was not encoded here.
+    /// [`Error::Damaged`], [`Error::Truncated`] or [`Error::Io`] for a mapped chunk; [`Error::Undecodable`] for a
+    /// compressed one that this crate did not encode.
     pub fn rows(&self) -> Result<Cow<'_, [u8]>> {
         match self {
             Self::Hot(rows) => Ok(Cow::Borrowed(rows)),
@@ -64,7 +64,7 @@ impl Chunk {
         }
     }
 
-    /// The rows as they are kept when encoded; hot ones are encoded by `codec`.
+    /// The encoded rows. Hot rows are encoded with `codec`.
     ///
     /// # Errors
     /// As [`Chunk::rows`].
@@ -77,7 +77,7 @@ impl Chunk {
         }
     }
 
-    /// Bytes of memory held.
+    /// Bytes of memory.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         match self {
@@ -87,7 +87,7 @@ impl Chunk {
         }
     }
 
-    /// Bytes held in a file.
+    /// Bytes of its record in a file.
     #[must_use]
     pub fn mapped_bytes(&self) -> u64 {
         match self {
@@ -115,8 +115,8 @@ impl MappedChunk {
         self.entry.codec.gives_single_rows()
     }
 
-    /// Reads the rows from `first` on, as many as `out` has room for, of a chunk that gives single rows; the first time
-    /// the whole chunk is compared with its checksum.
+    /// Reads the rows from `first` on until `out` is full, without decoding the others. The first read compares the whole
+    /// chunk with its checksum.
     ///
     /// # Errors
     /// As [`Chunk::rows`].
@@ -129,32 +129,31 @@ impl MappedChunk {
                 self.head.get_or_init(|| codec::row_head(&encoded, shape))
             }
         };
-        let place = codec::row_address(head, shape, first, out.len() / shape.row_bytes());
+        let address = codec::row_address(head, shape, first, out.len() / shape.row_bytes());
         let mut take = |read: &[u8]| codec::rows_read(head, shape, read, out);
-        self.file.read_part(&self.entry, place.offset, place.n_bytes, &mut take)
+        self.file.read_part(&self.entry, address.offset, address.n_bytes, &mut take)
     }
 
-    /// Has the processor fetch what [`MappedChunk::prefetch`] reads.
+    /// Prefetches into the processor's cache what [`MappedChunk::prefetch`] reads.
     pub(crate) fn prefetch_head(&self) {
         prefetch_value(&self.head);
         prefetch_value(&self.entry);
     }
 
-    /// Has the processor fetch what [`MappedChunk::read_rows`] will read of `n` rows, where that is known and in the
-    /// file's window.
+    /// Prefetches `n` rows into the processor's cache, if their address is known and in the file's window.
     pub(crate) fn prefetch(&self, first: usize, n: usize) {
         let Some(head) = self.head.get().filter(|_| self.gives_single_rows()) else { return };
-        let place = codec::row_address(head, self.entry.shape, first, n);
+        let address = codec::row_address(head, self.entry.shape, first, n);
         prefetch(head);
-        self.file.prefetch(&self.entry, place.offset, place.n_bytes);
+        self.file.prefetch(&self.entry, address.offset, address.n_bytes);
     }
 
-    /// Has the system begin to read `n` rows from `first` on.
+    /// Asks the system to begin reading `n` rows from `first` on.
     pub(crate) fn will_need(&self, first: usize, n: usize) {
         match self.head.get() {
             Some(head) if self.gives_single_rows() => {
-                let place = codec::row_address(head, self.entry.shape, first, n);
-                self.file.will_need(&self.entry, place.offset, place.n_bytes);
+                let address = codec::row_address(head, self.entry.shape, first, n);
+                self.file.will_need(&self.entry, address.offset, address.n_bytes);
             }
             _ => self.file.will_need(&self.entry, 0, self.entry.stored_bytes as usize),
         }
@@ -164,7 +163,7 @@ impl MappedChunk {
 impl RefusedChunk {
     pub(crate) fn error(&self) -> Error {
         let chunk = Some((self.stream, self.number));
-        let damage = Damage { part: Part::Missing, offset: 0, n_bytes: 0, bit: None, chunk };
+        let damage = Damage { part: FilePart::Missing, offset: 0, n_bytes: 0, bit: None, chunk };
         Error::Damaged { path: self.file.path().to_owned(), damage }
     }
 }

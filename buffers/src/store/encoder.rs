@@ -1,8 +1,7 @@
-//! Encodes chunks of which single rows are read, on a thread of its own.
+//! Encodes chunks that are read by single rows, on a thread of its own.
 //!
-//! What is to be encoded is a copy of a chunk's rows, so that the chunk can be read, evicted or appended behind in the
-//! meantime; the owner puts the result in the chunk's place when it next has time. Rows read the same before and
-//! after, so that it does not matter when that is.
+//! The encoder gets a copy of a chunk's rows, so that the chunk can be read or evicted meanwhile. The owner replaces the
+//! chunk by the result whenever it has time. Rows read the same before and after, so that the time has no effect.
 
 use std::collections::BTreeMap;
 use std::thread::JoinHandle;
@@ -12,14 +11,14 @@ use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use crate::store::codec::{self, Codec};
 use crate::store::rows::RowShape;
 
-/// Chunks that may wait to be encoded.
+/// The most chunks that wait to be encoded.
 const QUEUE_CHUNKS: usize = 64;
-/// Rooms that are kept for the next chunks' rows.
-const SPARE_ROOMS: usize = 2;
-/// A stream's codec is chosen anew after this many of its chunks.
+/// Allocations that are kept for the rows of the next chunks.
+const N_SPARE: usize = 2;
+/// The codec of a stream is chosen again after this many of its chunks.
 const CHOOSE_EVERY: u64 = 64;
 
-/// A chunk on its way.
+/// A chunk to be encoded.
 #[derive(Debug)]
 struct Task {
     stream: usize,
@@ -31,17 +30,17 @@ struct Task {
 /// A chunk that has been encoded.
 #[derive(Debug)]
 pub(crate) struct Encoded {
-    /// Whose it is.
+    /// The number of its stream.
     pub(crate) stream: usize,
-    /// Which of the stream's chunks.
+    /// The chunk's number in the stream.
     pub(crate) number: u64,
-    /// The chunk.
+    /// The encoded chunk.
     pub(crate) bytes: Box<[u8]>,
-    /// The room of its rows.
+    /// The allocation of the copied rows.
     rows: Vec<u8>,
 }
 
-/// The thread, and the chunks on their way to it and back.
+/// The thread, and the queues of chunks to it and back.
 #[derive(Debug)]
 pub(crate) struct Encoder {
     tasks: Option<Sender<Task>>,
@@ -49,7 +48,7 @@ pub(crate) struct Encoder {
     thread: Option<JoinHandle<()>>,
     n_waiting: usize,
     waiting_bytes: u64,
-    /// Room for the next chunk's rows.
+    /// Allocations for the rows of the next chunks.
     spare: Vec<Vec<u8>>,
 }
 
@@ -77,7 +76,7 @@ impl Encoder {
         self.n_waiting < QUEUE_CHUNKS
     }
 
-    /// Chunks given and not taken back yet.
+    /// Number of chunks given and not taken back yet.
     pub(crate) fn n_waiting(&self) -> usize {
         self.n_waiting
     }
@@ -87,15 +86,15 @@ impl Encoder {
         self.waiting_bytes
     }
 
-    /// Gives the rooms that are kept back.
+    /// Frees the spare allocations.
     pub(crate) fn free_spare(&mut self) {
         self.spare = Vec::new();
     }
 
-    /// Gives a chunk's rows to be encoded.
+    /// Gives the rows of a chunk to be encoded.
     ///
     /// # Panics
-    /// As the thread panicked, where it has.
+    /// With the panic of the encoder's thread, if it panicked.
     pub(crate) fn give(&mut self, stream: usize, number: u64, shape: RowShape, rows: &[u8]) {
         let mut copied = self.spare.pop().unwrap_or_default();
         copied.clear();
@@ -108,10 +107,10 @@ impl Encoder {
         self.waiting_bytes += rows.len() as u64;
     }
 
-    /// A chunk that is done; waits for it where `wait` says so and one is on its way.
+    /// Takes an encoded chunk. With `wait` it waits for one if any chunk is being encoded.
     ///
     /// # Panics
-    /// As the thread panicked, where it has.
+    /// With the panic of the encoder's thread, if it panicked.
     pub(crate) fn take(&mut self, wait: bool) -> Option<Encoded> {
         if self.n_waiting == 0 {
             return None;
@@ -129,7 +128,7 @@ impl Encoder {
         };
         self.n_waiting -= 1;
         self.waiting_bytes -= encoded.rows.len() as u64;
-        if self.spare.len() < SPARE_ROOMS {
+        if self.spare.len() < N_SPARE {
             self.spare.push(std::mem::take(&mut encoded.rows));
         }
         Some(encoded)

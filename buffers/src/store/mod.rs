@@ -1,16 +1,16 @@
-//! Chunks of rows and where they lie: hot, compressed, or mapped from a file that outlives the process.
+//! Chunks of rows in three tiers: hot, compressed, or mapped from a file that outlives the process.
 //!
 //! ```text
 //!  append ──> Hot ──encode──> Compressed ──append──> Mapped        read ──> ChunkCache (decompressed rows)
 //!             rows            packed, or             ChunkFile:             ▲ decode
 //!                             predictor, shuffle,    head, records, index ──┘
-//!                             DEFLATE                                          single rows of packed chunks: as they are
+//!                             DEFLATE                  (single rows of packed chunks are read directly)
 //! ```
 //!
-//! Reading order: [`rows`] (what a row is), [`codec`] with `pack` and its steps `predict` and `shuffle`, [`cache`],
-//! `chunk`; [`options`] and `encoder`; then the file: `checksum`, `damage`, `head`, `record`, `index`, `window`,
-//! [`file`](mod@file), [`writer`], [`verify`](mod@verify).
-//! Everything is lossless to the bit. Nothing here decides when a chunk moves: the streams' owner does.
+//! Reading order: [`rows`], [`codec`] with its steps `delta`, `shuffle` and `bit_packing`, [`cache`], `chunk`, [`options`]
+//! and `encoder`; then [`file`](mod@file): `checksum`, `damage`, `header`, `record`, `index`, `mapped_window`,
+//! [`writer`](file::writer), [`verify`](mod@file::verify). All codecs are lossless to the bit. The owner of the streams,
+//! and not this module, decides when a chunk moves.
 
 pub mod cache;
 mod chunk;
@@ -24,7 +24,7 @@ pub use cache::ChunkCache;
 pub use chunk::{Chunk, MappedChunk, RefusedChunk};
 pub use codec::{Codec, Predictor, Transform};
 pub(crate) use encoder::Encoder;
-pub use file::damage::{Damage, Part};
+pub use file::damage::{Damage, FilePart};
 pub(crate) use file::header::DATA_OFFSET;
 pub use file::index::Index;
 pub use file::record::{Entry, Identity};

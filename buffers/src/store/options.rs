@@ -1,39 +1,40 @@
-//! In which tiers chunks are kept, and how many bytes that leaves in memory.
+//! The tiers that chunks may go to, and the budget of bytes in memory.
 
 use std::path::PathBuf;
 
 use crate::store::rows::RowKind;
 
-/// Bytes of a file that may be resident through mappings, where nothing else is said.
+/// The default of [`StoreOptions::window_bytes`].
 pub const WINDOW_BYTES: u64 = 64 << 20;
 
-/// How far down chunks may go.
+/// The lowest tier that chunks may go to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Tier {
-    /// All stay in memory as they are.
+    /// Chunks stay in memory uncompressed.
     #[default]
     Hot,
-    /// They are compressed in memory.
+    /// Chunks are compressed in memory.
     Compressed,
-    /// They go to a file, from which single rows are read.
+    /// Chunks go to a file, and single rows are read from it.
     Mapped,
 }
 
-/// Where chunks may go, and when.
+/// The tiers that chunks may go to, and when they move.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoreOptions {
-    /// How far down they may go.
+    /// The lowest tier.
     pub tier: Tier,
     /// Bytes of memory for transitions and rows. Encoding begins at `begin_fraction` of them; in [`Tier::Mapped`] chunks
-    /// that pass them go to the file. With 0 every full chunk goes down.
+    /// that exceed them go to the file. With 0 every full chunk moves to the lowest tier.
     pub budget_bytes: u64,
-    /// Share of the budget at which encoding begins, so that the other thread is done before the budget is full.
+    /// The fraction of the budget at which encoding begins, so that the encoder's thread is done before the budget is
+    /// full.
     pub begin_fraction: f64,
     /// The file of [`Tier::Mapped`].
     pub file: Option<PathBuf>,
-    /// Bytes of that file that may be resident through mappings; others are read by a call each.
+    /// The most bytes of the file that may be resident through mappings. Other rows take one read call each.
     pub window_bytes: u64,
-    /// How the environments' local rows are stored: as they are, or rounded to two bytes a number.
+    /// How the numbers of local rows are stored, exactly or rounded to two bytes.
     pub local_kind: RowKind,
 }
 
@@ -51,7 +52,7 @@ impl Default for StoreOptions {
 }
 
 impl StoreOptions {
-    /// Bytes of memory from which on chunks move.
+    /// Bytes of memory above which chunks move.
     #[must_use]
     pub fn begin_bytes(&self) -> u64 {
         match self.tier {

@@ -1,30 +1,30 @@
-//! What a row is: how its numbers are stored, and how many there are.
+//! The shape of a row: how its numbers are stored, and how many there are.
 
 use half::slice::HalfFloatSliceExt;
 use serde::{Deserialize, Serialize};
 
-/// The most bytes that the rows of one chunk may take.
+/// The most bytes of the decoded rows of one chunk.
 pub const MAX_CHUNK_BYTES: usize = 64 << 20;
 
 /// How a number is stored. In memory and in files its bytes are little-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RowKind {
-    /// As it is.
+    /// Single precision, exact.
     F32,
-    /// IEEE half precision, rounded to nearest: relative error at most 2⁻¹¹ (0.05 %) from 6.1e-5 to 65,504,
-    /// absolute error at most 3.0e-8 below; 65,520 and more become infinite.
+    /// IEEE half precision, rounded to nearest. The relative error is at most 2⁻¹¹ (0.05 %) from 6.1e-5 to 65,504, and
+    /// the absolute error at most 3.0e-8 below; 65,520 and more become infinite.
     F16,
-    /// The upper half of an f32, rounded to nearest: relative error at most 2⁻⁸ (0.4 %) over the range of f32.
+    /// The upper half of an f32, rounded to nearest. The relative error is at most 2⁻⁸ (0.4 %) over the range of f32.
     Bf16,
     /// Whole numbers from 0 to 255, such as pixels.
     U8,
 }
 
 impl RowKind {
-    /// All kinds; a kind's place is its number in files.
+    /// All kinds. A kind's index is its number in files.
     pub const ALL: [Self; 4] = [Self::F32, Self::F16, Self::Bf16, Self::U8];
 
-    /// Bytes of a number.
+    /// Bytes per number.
     #[must_use]
     pub fn number_bytes(self) -> usize {
         match self {
@@ -34,10 +34,10 @@ impl RowKind {
         }
     }
 
-    /// Appends numbers to the bytes of rows, rounded to the kind.
+    /// Appends numbers to `rows`, rounded to the kind.
     ///
     /// # Panics
-    /// For [`RowKind::U8`], whose rows are given as bytes.
+    /// For [`RowKind::U8`], whose rows are appended as bytes.
     pub(crate) fn narrow(self, numbers: &[f32], rows: &mut Vec<u8>) {
         match self {
             Self::F32 if cfg!(target_endian = "little") => {
@@ -54,7 +54,7 @@ impl RowKind {
         }
     }
 
-    /// Writes the numbers of rows into `out`, which holds as many.
+    /// Converts the numbers of `rows` to f32 into `out`, which has the same count.
     pub(crate) fn widen(self, rows: &[u8], out: &mut [f32]) {
         match self {
             Self::F32 if cfg!(target_endian = "little") => {
@@ -83,17 +83,17 @@ impl RowKind {
     }
 }
 
-/// What the rows of a chunk or stream are.
+/// Kind and width of the rows of a chunk or stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RowShape {
     /// How a number is stored.
     pub kind: RowKind,
-    /// Numbers in a row.
+    /// Numbers per row.
     pub width: usize,
 }
 
 impl RowShape {
-    /// Bytes of a row.
+    /// Bytes per row.
     #[must_use]
     pub fn row_bytes(self) -> usize {
         self.width * self.kind.number_bytes()

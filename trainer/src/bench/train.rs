@@ -7,7 +7,7 @@ use std::time::Instant;
 use agents::Agent;
 use agents::exploration::{EpsilonSchedule, ExplorationPlan};
 use buffers::frames::Dataset;
-use buffers::replay::Batch;
+use buffers::replay::TensorBatch;
 use clap::Args;
 use embedders::Preset;
 use memsys::nn::activations::ActivationMode;
@@ -35,7 +35,7 @@ use crate::run::learner_loop::{LearnerLoop, LearningOptions};
 
 /// Environments that acting is measured with.
 const ACTING: [usize; 3] = [1, 16, 256];
-/// Batch of the learner, the configuration's default.
+/// TensorBatch of the learner, the configuration's default.
 const BATCH: usize = 128;
 /// Steps of a CartPole run, as the peer's script takes.
 const CARTPOLE_STEPS: u64 = 8_000;
@@ -224,7 +224,7 @@ fn learning(args: &BenchTrainArgs, market: &Market, preset: Preset, n_repeats: u
     let mut kept = filled(&endless, market, agent(&endless)?)?;
     let mut rng = Pcg64Mcg::seed_from_u64(3);
     let pace = parts.learning.pace;
-    let batch: Batch = kept.replay().sample(pace.batch, 0.4, &mut rng)?;
+    let batch: TensorBatch = kept.replay().sample(pace.batch, 0.4, &mut rng)?;
     let kept_seconds = median_seconds(n_repeats, || Ok(kept.agent_mut().step(&batch, pace.micro_batch)?))?;
     let n_timed = if preset == Preset::Full { 512 } else { 8_192 };
     let first = market.splits[0].train.start.next_multiple_of(64);

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use buffers::replay::Replay;
 use buffers::replay::ReplayTier;
-use buffers::store::{self, ChunkReader, ChunkWriter, Damage, Durability, Inspection, Part};
+use buffers::store::{self, ChunkReader, ChunkWriter, Damage, Durability, FilePart, Inspection};
 use buffers::store::{StreamInspection, Verification};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -443,13 +443,13 @@ fn verification_json(file: &Path, found: &Result<Verification>) -> Value {
 
 fn damage_json(damage: &Damage) -> Value {
     let part = match damage.part {
-        Part::FileHeader => "file_header",
-        Part::CommitMark => "commit_mark",
-        Part::Padding => "padding",
-        Part::RecordHeader => "record_header",
-        Part::Rows => "rows",
-        Part::Index => "index",
-        Part::Missing => "missing",
+        FilePart::FileHeader => "file_header",
+        FilePart::CommitMark => "commit_mark",
+        FilePart::Padding => "padding",
+        FilePart::RecordHeader => "record_header",
+        FilePart::Rows => "rows",
+        FilePart::Index => "index",
+        FilePart::Missing => "missing",
     };
     json!({
         "part": part,

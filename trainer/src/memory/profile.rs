@@ -10,7 +10,7 @@ use std::time::Instant;
 use agents::embedding_cache::BLOCK;
 use agents::{Agent, Policy};
 use buffers::frames::{Dataset, FrameStream, Instrument, ObservationRef};
-use buffers::replay::{Batch, Replay, ReplayOptions, StoreOptions, Transition};
+use buffers::replay::{Replay, ReplayOptions, StoreOptions, TensorBatch, Transition};
 use memsys::ledger::budget;
 use memsys::nn::activations;
 use memsys::nn::activations::ActivationMode;
@@ -88,7 +88,7 @@ fn dry_run(
     options: &activations::Options,
     size: usize,
 ) -> Result<DryRun> {
-    let batch: Batch = replay.sample(size, 0.4, &mut Pcg64Mcg::seed_from_u64(0))?;
+    let batch: TensorBatch = replay.sample(size, 0.4, &mut Pcg64Mcg::seed_from_u64(0))?;
     let mut pass = || -> Result<f64> {
         let _activations = activations::enter(options)?;
         let began = Instant::now();
@@ -128,7 +128,7 @@ pub fn profile(parts: &Parts, limit_bytes: u64) -> Result<MemoryProfile> {
     let mut costs = Vec::new();
     let (mut scratch_bytes, mut dry_run_bytes, mut untouched_fraction) = (0, 0, 0.0);
     // The first pass makes kernels and code resident.
-    let warm: Batch = replay.sample(sizes[1], 0.4, &mut rng)?;
+    let warm: TensorBatch = replay.sample(sizes[1], 0.4, &mut rng)?;
     agent.dry_run(&warm, 1)?;
     let of_batch = batch_bytes(&warm) * memory.batch as u64 / sizes[1] as u64;
     drop(warm);
@@ -253,7 +253,7 @@ fn evaluate(policy: &dyn Policy, weights: &Weights, dataset: &Dataset) -> Result
     Ok(())
 }
 
-fn batch_bytes(batch: &Batch) -> u64 {
+fn batch_bytes(batch: &TensorBatch) -> u64 {
     let tensors = batch.observations.iter().chain(&batch.next_observations);
     let columns = [&batch.actions, &batch.rewards, &batch.discounts, &batch.weights];
     tensors.chain(columns).map(|tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64).sum()

@@ -8,7 +8,7 @@ use agents::settings::Pace;
 use agents::{Agent, Outcome};
 use buffers::frames::{Dataset, ObservationRef};
 use buffers::replay::n_step::Accumulator;
-use buffers::replay::{Batch, Prefetch, Replay, ReplayBuffer, ReplayOptions};
+use buffers::replay::{Prefetch, Replay, ReplayBuffer, ReplayOptions, TensorBatch};
 use memsys::ledger::Owner;
 use memsys::nn::activations;
 use memsys::step::cost::StepConfig;
@@ -30,7 +30,7 @@ pub struct LearnerState {
     standing: Vec<ObservationRef>,
     rng: Pcg64Mcg,
     /// The next step's batch, where it is drawn a step ahead.
-    ahead: Option<Batch>,
+    ahead: Option<TensorBatch>,
 }
 
 impl LearnerState {
@@ -44,7 +44,7 @@ impl LearnerState {
 /// The replay of a run, and how often and from what its learner learns.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LearningOptions {
-    /// Batch, n-step returns and how often to learn.
+    /// TensorBatch, n-step returns and how often to learn.
     pub pace: Pace,
     /// How far weights make up for priorities at first; 1 at the end of the run.
     pub importance_sampling_exponent: f64,
@@ -69,7 +69,7 @@ pub struct LearnerLoop {
     batch_owner: Owner,
     activations_owner: Owner,
     /// Sampled into again and again.
-    sampled: Batch,
+    sampled: TensorBatch,
 }
 
 impl LearnerLoop {
@@ -107,7 +107,7 @@ impl LearnerLoop {
             activations,
             batch_owner: Owner::named("run/learner/batch"),
             activations_owner: Owner::named("run/learner/activations"),
-            sampled: Batch::default(),
+            sampled: TensorBatch::default(),
         })
     }
 
@@ -174,7 +174,7 @@ impl LearnerLoop {
         } else {
             let next = next.get_or_insert_default();
             sample_readable(replay, rng, |replay, rng| replay.draw_into(n, exponent, rng, next))?;
-            let gather = |next: &mut Batch| {
+            let gather = |next: &mut TensorBatch| {
                 let _owner = batch_owner.enter();
                 replay.gather_into(next)
             };
@@ -308,7 +308,7 @@ fn sample_readable(
 /// What the memory limit refused is told as such.
 fn refused(error: buffers::Error) -> Error {
     match error {
-        buffers::Error::Libtorch(refused @ memsys::Error::Refused(_)) => Error::Memory(refused),
+        buffers::Error::Memsys(refused @ memsys::Error::Refused(_)) => Error::Memory(refused),
         other => Error::Replay(other),
     }
 }

@@ -273,8 +273,13 @@ impl Replay {
     ///
     /// # Errors
     /// [`Error::Empty`], or if libtorch refuses the memory.
-    pub fn sample(&self, n: usize, importance_sampling_exponent: f64, rng: &mut Pcg64Mcg) -> Result<Batch> {
-        let mut batch = Batch::default();
+    pub fn sample<B: Batch + Default>(
+        &self,
+        n: usize,
+        importance_sampling_exponent: f64,
+        rng: &mut Pcg64Mcg,
+    ) -> Result<B> {
+        let mut batch = B::default();
         self.sample_into(n, importance_sampling_exponent, rng, &mut batch)?;
         Ok(batch)
     }
@@ -290,7 +295,7 @@ impl Replay {
         n: usize,
         importance_sampling_exponent: f64,
         rng: &mut Pcg64Mcg,
-        batch: &mut Batch,
+        batch: &mut impl Batch,
     ) -> Result<()> {
         self.draw_into(n, importance_sampling_exponent, rng, batch)?;
         self.gather_into(batch)
@@ -395,5 +400,5 @@ fn copy_view(
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "tensors"))]
 mod tests;

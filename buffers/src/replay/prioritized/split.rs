@@ -39,7 +39,7 @@ impl Draws<'_> {
         n: usize,
         importance_sampling_exponent: f64,
         rng: &mut Pcg64Mcg,
-        batch: &mut Batch,
+        batch: &mut impl Batch,
     ) -> Result<()> {
         self.rows.draw(self.sampler, n, importance_sampling_exponent, rng, batch)
     }
@@ -68,7 +68,7 @@ impl Rows<'_> {
     ///
     /// # Errors
     /// As [`Replay::gather_into`].
-    pub fn gather_into(&self, batch: &mut Batch) -> Result<()> {
+    pub fn gather_into(&self, batch: &mut impl Batch) -> Result<()> {
         let drawn = batch.take_drawn();
         let before = self.bytes_read();
         let observation_refs = [&drawn.observation_refs[..], &drawn.next_observation_refs];
@@ -76,10 +76,10 @@ impl Rows<'_> {
             will_need(self.dataset, self.local, observation_refs);
         }
         for (index, view) in self.dataset.views().iter().enumerate() {
-            let rooms = batch.rooms(index, view, drawn.observation_refs.len())?;
+            let windows = batch.windows_mut(index, view, drawn.observation_refs.len())?;
             match self.copies {
-                Some(copies) => copies.gather(index, &drawn.indices, rooms),
-                None => gather(self.dataset, self.local, index, observation_refs, rooms)?,
+                Some(copies) => copies.gather(index, &drawn.indices, windows),
+                None => gather(self.dataset, self.local, index, observation_refs, windows)?,
             }
         }
         if self.bytes_read() > before {
@@ -94,9 +94,9 @@ impl Rows<'_> {
         n: usize,
         importance_sampling_exponent: f64,
         rng: &mut Pcg64Mcg,
-        batch: &mut Batch,
+        batch: &mut impl Batch,
     ) -> Result<()> {
-        let mut drawn = batch.take_room(self.dataset.views().len());
+        let mut drawn = batch.reset(self.dataset.views().len());
         drawn.reads_ahead = self.is_cold.load(Relaxed);
         if self.tier == Tier::Mapped {
             let views = 0..self.dataset.views().len();
@@ -139,7 +139,7 @@ impl Replay {
         n: usize,
         importance_sampling_exponent: f64,
         rng: &mut Pcg64Mcg,
-        batch: &mut Batch,
+        batch: &mut impl Batch,
     ) -> Result<()> {
         self.rows().draw(&self.sampler, n, importance_sampling_exponent, rng, batch)
     }
@@ -149,7 +149,7 @@ impl Replay {
     ///
     /// # Errors
     /// If rows cannot be read from a file, or libtorch refuses the memory. The batch must not be used then.
-    pub fn gather_into(&self, batch: &mut Batch) -> Result<()> {
+    pub fn gather_into(&self, batch: &mut impl Batch) -> Result<()> {
         self.rows().gather_into(batch)
     }
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::frames::Clock;
+use crate::replay::{ArrayBatch, TensorBatch};
 use rand::SeedableRng;
 use tch::Tensor;
 
@@ -44,7 +45,7 @@ fn replay(n: u32) -> Replay {
 fn a_batch_holds_the_observations_of_its_transitions() {
     let replay = replay(5000);
     for n in [32, 7] {
-        let batch = replay.sample(n, 0.4, &mut Pcg64Mcg::seed_from_u64(1)).unwrap();
+        let batch: TensorBatch = replay.sample(n, 0.4, &mut Pcg64Mcg::seed_from_u64(1)).unwrap();
         assert_eq!(batch.observations[0].size(), [n as i64, 1, 2]);
         for i in 0..n as i64 {
             let reward = batch.rewards.double_value(&[i]);
@@ -66,8 +67,9 @@ fn inserting_many_at_once_equals_inserting_one_by_one() {
         many.insert_many(transitions);
     }
     assert_eq!((one.len(), one.n_inserted(), one.bytes()), (many.len(), many.n_inserted(), many.bytes()));
-    let [a, b] = [&one, &many].map(|replay| replay.sample(16, 0.4, &mut Pcg64Mcg::seed_from_u64(4)).unwrap());
-    assert_eq!((a.slots, a.observation_refs), (b.slots, b.observation_refs));
+    let [a, b]: [ArrayBatch; 2] =
+        [&one, &many].map(|replay| replay.sample(16, 0.4, &mut Pcg64Mcg::seed_from_u64(4)).unwrap());
+    assert_eq!(a, b);
 }
 
 #[test]
@@ -84,9 +86,9 @@ fn a_restored_replay_goes_on_as_the_saved_one() {
         let batches = [&mut one, &mut two].into_iter().zip(&mut rngs).map(|(replay, rng)| {
             let transition = step(replay, i);
             replay.insert(transition);
-            let batch = replay.sample(8, 0.5, rng).unwrap();
-            replay.update_priorities(&batch.slots, &[i as f32 * 0.01; 8]);
-            (batch.slots, Vec::<f32>::try_from(batch.weights).unwrap())
+            let batch: ArrayBatch = replay.sample(8, 0.5, rng).unwrap();
+            replay.update_priorities(&batch.drawn.slots, &[i as f32 * 0.01; 8]);
+            batch
         });
         let batches: Vec<_> = batches.collect();
         assert_eq!(batches[0], batches[1]);
@@ -101,9 +103,9 @@ fn numbers(tensors: &[Tensor]) -> Vec<f32> {
 fn a_batch_that_is_sampled_into_is_as_a_fresh_one() {
     let replay = replay(120);
     let mut rngs = [Pcg64Mcg::seed_from_u64(6), Pcg64Mcg::seed_from_u64(6)];
-    let mut reused = Batch::default();
+    let mut reused = TensorBatch::default();
     for n in [8, 8, 3, 16, 16] {
-        let fresh = replay.sample(n, 0.5, &mut rngs[0]).unwrap();
+        let fresh: TensorBatch = replay.sample(n, 0.5, &mut rngs[0]).unwrap();
         replay.sample_into(n, 0.5, &mut rngs[1], &mut reused).unwrap();
         assert_eq!(numbers(&fresh.observations), numbers(&reused.observations));
         assert_eq!(numbers(&fresh.next_observations), numbers(&reused.next_observations));
@@ -119,7 +121,7 @@ fn a_batch_that_is_sampled_into_is_as_a_fresh_one() {
 fn a_tensor_that_something_else_holds_is_not_written() {
     let replay = replay(120);
     let mut rng = Pcg64Mcg::seed_from_u64(6);
-    let mut batch = replay.sample(8, 0.5, &mut rng).unwrap();
+    let mut batch: TensorBatch = replay.sample(8, 0.5, &mut rng).unwrap();
     let handle = batch.observations[0].shallow_clone();
     let view = batch.next_observations[0].narrow(0, 2, 3);
     let before = (handle.copy(), view.copy());
@@ -144,12 +146,13 @@ fn copies_are_what_the_streams_hold() {
     let mut restored: Replay = postcard::from_bytes(&postcard::to_stdvec(&copied).unwrap()).unwrap();
     restored.reattach(&options, dataset()).unwrap();
     let plain = replay(120);
-    let draw = |replay: &Replay| replay.sample(32, 0.4, &mut Pcg64Mcg::seed_from_u64(1)).unwrap();
-    let expected = draw(&plain);
+    let sample =
+        |replay: &Replay| -> ArrayBatch { replay.sample(32, 0.4, &mut Pcg64Mcg::seed_from_u64(1)).unwrap() };
+    let expected = sample(&plain);
     for replay in [&copied, &restored] {
-        let batch = draw(replay);
-        assert_eq!(numbers(&batch.observations), numbers(&expected.observations));
-        assert_eq!(numbers(&batch.next_observations), numbers(&expected.next_observations));
+        let batch = sample(replay);
+        assert_eq!(batch.observations, expected.observations);
+        assert_eq!(batch.next_observations, expected.next_observations);
     }
     assert_eq!(copied.bytes() - plain.bytes(), 50 * 2 * 2 * 4);
 }
@@ -162,7 +165,25 @@ fn bytes_are_as_planned() {
 
 #[test]
 fn an_empty_replay_is_an_error() {
-    assert!(matches!(replay(0).sample(1, 0.4, &mut Pcg64Mcg::seed_from_u64(1)), Err(Error::Empty)));
+    let outcome = replay(0).sample::<ArrayBatch>(1, 0.4, &mut Pcg64Mcg::seed_from_u64(1));
+    assert!(matches!(outcome, Err(Error::Empty)));
+}
+
+#[test]
+fn arrays_and_tensors_hold_the_same_batch() {
+    let replay = replay(120);
+    let arrays: ArrayBatch = replay.sample(16, 0.5, &mut Pcg64Mcg::seed_from_u64(6)).unwrap();
+    let tensors: TensorBatch = replay.sample(16, 0.5, &mut Pcg64Mcg::seed_from_u64(6)).unwrap();
+    assert_eq!(arrays.observations[0], numbers(&tensors.observations));
+    assert_eq!(arrays.next_observations[0], numbers(&tensors.next_observations));
+    let columns = [&tensors.rewards, &tensors.discounts, &tensors.weights];
+    let columns = columns.map(|column| numbers(std::slice::from_ref(column)));
+    assert_eq!([arrays.drawn.rewards, arrays.drawn.discounts, arrays.drawn.weights], columns);
+    assert_eq!(arrays.drawn.actions, Vec::<i64>::try_from(&tensors.actions).unwrap());
+    assert_eq!(
+        (arrays.drawn.slots, arrays.drawn.observation_refs),
+        (tensors.slots, tensors.observation_refs)
+    );
 }
 
 #[test]
@@ -174,7 +195,7 @@ fn threads_that_share_a_replay_gather_while_others_draw_and_update() {
         for seed in 0..4 {
             let draws = &draws;
             scope.spawn(move || {
-                let (mut rng, mut batch) = (Pcg64Mcg::seed_from_u64(seed), Batch::default());
+                let (mut rng, mut batch) = (Pcg64Mcg::seed_from_u64(seed), TensorBatch::default());
                 for round in 0..50 {
                     draws.lock().unwrap().draw_into(16, 0.4, &mut rng, &mut batch).unwrap();
                     rows.gather_into(&mut batch).unwrap();
@@ -192,9 +213,9 @@ fn threads_that_share_a_replay_gather_while_others_draw_and_update() {
     let mut parted = replay(5000);
     let (mut draws, rows) = parted.split();
     let [mut rng, mut same] = [3, 3].map(Pcg64Mcg::seed_from_u64);
-    let mut batch = Batch::default();
+    let mut batch = TensorBatch::default();
     for _ in 0..3 {
-        let expected = whole.sample(16, 0.4, &mut rng).unwrap();
+        let expected: TensorBatch = whole.sample(16, 0.4, &mut rng).unwrap();
         whole.update_priorities(&expected.slots, &[0.3; 16]);
         draws.draw_into(16, 0.4, &mut same, &mut batch).unwrap();
         rows.gather_into(&mut batch).unwrap();

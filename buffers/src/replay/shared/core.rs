@@ -1,25 +1,27 @@
-//! What threads share of a replay, and the protocol by which they do. It knows nothing of tensors.
+//! The state that threads share, and the protocol by which they share it.
 //!
 //! ```text
 //! writers ──publish──> inbox ──absorb──> state: transitions, priorities, blocks of local rows (Arc, immutable)
-//!          short lock          state's lock      │ draw: slots, and the Arcs of the blocks that they show
+//!          short lock          state's lock      │ draw: slots, and the Arcs of the blocks that they refer to
 //!                                                ▼
-//!                              copied and decoded by the sampler, with no lock held
+//!                              the sampler copies and decodes the blocks without a lock
 //! ```
 //!
 //! The protocol:
-//! - A block is published whole: its rows before, or with, the transitions that show them. Rows never change.
-//! - Locks are taken in one order: the state's, then the inbox's. A writer's blocks are taken in in the order in
+//! - A writer publishes a block of rows before, or together with, the transitions that refer to it. Rows never change.
+//! - Locks are taken in one order: the state's, then the inbox's. The blocks of one writer are absorbed in the order in
 //!   which it published them.
-//! - Whoever has drawn holds Arcs: eviction and change of tier take a block out of the state, never out of a reader's
-//!   hands. What is taken out is freed after the lock.
-//! - A block is encoded outside the lock and put in its place only where it is still the block that was encoded.
-//! - A priority comes back with the transition's number; one that has been overwritten is passed over.
+//! - A reader holds the Arcs of its blocks. Eviction and compression remove a block from the state, never from a reader.
+//!   Removed blocks are freed after the lock is released.
+//! - A block is encoded without the lock, and replaced only if it is still the block that was encoded.
+//! - A priority comes back with the transition's slot. An overwritten slot is ignored.
 //!
-//! The locks are a parameter, so that the tests can put in those of a model checker.
+//! The locks are a type parameter, so that the tests can use those of a model checker.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+#[cfg(tried_locks)]
+use std::sync::TryLockError;
+use std::sync::{Arc, LockResult, Mutex, MutexGuard, PoisonError};
 
 use rand_pcg::Pcg64Mcg;
 
@@ -30,18 +32,18 @@ use crate::replay::sampler::{Drawn, Sampler};
 use crate::replay::transitions::Slot;
 use crate::store::{Chunk, Codec, RowShape};
 
-/// Blocks that wait in the inbox at most before a writer takes them in itself.
+/// When this many blocks wait in the inbox, the writer absorbs them itself.
 const MOST_WAITING: usize = 64;
 
 /// A lock around a value.
 pub(super) trait Lock<T> {
     /// A lock around `value`.
     fn new(value: T) -> Self;
-    /// Works on the value while nobody else does.
+    /// Calls `work` with exclusive access to the value.
     fn with<R>(&self, work: impl FnOnce(&mut T) -> R) -> R;
 }
 
-/// Which locks there are.
+/// A kind of locks.
 pub(super) trait Locks {
     /// A lock around a `T`.
     type Of<T>: Lock<T>;
@@ -61,20 +63,38 @@ impl<T> Lock<T> for Mutex<T> {
     }
 
     fn with<R>(&self, work: impl FnOnce(&mut T) -> R) -> R {
-        // A panic under the lock is a bug of this module or a diverged learner's; it ends its own thread, which says
-        // so, and the others find whole rows.
-        work(&mut self.lock().unwrap_or_else(PoisonError::into_inner))
+        // A panic under the lock is a bug of this module or the report of a diverged learner. It ends its own thread, which
+        // reports it, and leaves the rows whole for the others.
+        work(&mut lock(self).unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// What a writer publishes at once.
+#[cfg(not(tried_locks))]
+fn lock<T>(mutex: &Mutex<T>) -> LockResult<MutexGuard<'_, T>> {
+    mutex.lock()
+}
+
+/// Tries the lock again and again. ThreadSanitizer does not see a wait inside a standard library that was built without
+/// it, and would report every wait as a race. `try_lock` is generic, so that it is built with this crate.
+#[cfg(tried_locks)]
+fn lock<T>(mutex: &Mutex<T>) -> LockResult<MutexGuard<'_, T>> {
+    loop {
+        match mutex.try_lock() {
+            Ok(guard) => return Ok(guard),
+            Err(TryLockError::Poisoned(poisoned)) => return Err(poisoned),
+            Err(TryLockError::WouldBlock) => std::thread::yield_now(),
+        }
+    }
+}
+
+/// A block of rows and the transitions that a writer publishes with it.
 #[derive(Debug)]
 pub(super) struct Published {
     pub(super) block: Block,
     pub(super) transitions: Vec<Transition>,
 }
 
-/// Neighbouring rows of an environment's local stream.
+/// Consecutive local rows of an environment.
 #[derive(Debug, Clone)]
 pub(super) struct Block {
     pub(super) environment: u16,
@@ -83,22 +103,22 @@ pub(super) struct Block {
     pub(super) rows: Arc<Chunk>,
 }
 
-/// The blocks that hold the rows of what was drawn, place by place.
+/// The blocks that hold the local rows of drawn observations.
 #[derive(Debug, Default)]
 pub(super) struct Lease {
     blocks: Vec<Block>,
-    /// Where each place's blocks end.
+    /// Where the blocks of each observation end.
     ends: Vec<usize>,
 }
 
 impl Lease {
-    /// The blocks of place `i`, oldest first.
+    /// The blocks of observation `i`, oldest first.
     pub(super) fn blocks(&self, i: usize) -> &[Block] {
         let start = if i == 0 { 0 } else { self.ends[i - 1] };
         &self.blocks[start..self.ends[i]]
     }
 
-    /// Lets all blocks go.
+    /// Releases all blocks.
     pub(super) fn clear(&mut self) {
         self.blocks.clear();
         self.ends.clear();
@@ -114,11 +134,11 @@ struct State {
     compressed_bytes: u64,
 }
 
-/// What threads share.
+/// The shared state behind its locks.
 pub(super) struct Core<L: Locks> {
     inbox: L::Of<Vec<Published>>,
     state: L::Of<State>,
-    /// Rows up to a place's own that its windows may show.
+    /// The most local rows that one observation can show.
     reach: usize,
 }
 
@@ -129,7 +149,7 @@ impl<L: Locks> Core<L> {
         Self { inbox: L::Of::new(Vec::new()), state: L::Of::new(state), reach }
     }
 
-    /// Gives a writer's rows and transitions to the others.
+    /// Publishes a writer's rows and transitions.
     pub(super) fn publish(&self, published: Published) {
         let n_waiting = self.inbox.with(|inbox| {
             inbox.push(published);
@@ -140,13 +160,13 @@ impl<L: Locks> Core<L> {
         }
     }
 
-    /// Takes in what was published.
+    /// Moves all that was published from the inbox to the state.
     pub(super) fn absorb(&self) {
         let gone = self.state.with(|state| self.absorb_into(state));
         drop(gone);
     }
 
-    /// Draws `n` transitions, and takes hold of the rows that they and the observations after them show.
+    /// Draws `n` transitions, and leases the local rows of their observations (`now`) and next observations (`next`).
     pub(super) fn draw(
         &self,
         n: usize,
@@ -161,12 +181,9 @@ impl<L: Locks> Core<L> {
             let gone = self.absorb_into(state);
             let outcome = state.sampler.draw(n, importance_sampling_exponent, rng, drawn);
             if outcome.is_ok() && self.reach > 0 {
-                for (lease, observation_refs) in
-                    [(now, &drawn.observation_refs), (next, &drawn.next_observation_refs)]
-                {
-                    observation_refs
-                        .iter()
-                        .for_each(|observation| state.lease(observation, self.reach, lease));
+                let leases = [(now, &drawn.observation_refs), (next, &drawn.next_observation_refs)];
+                for (lease, observation_refs) in leases {
+                    observation_refs.iter().for_each(|of| state.lease(of, self.reach, lease));
                 }
             }
             (outcome, gone)
@@ -175,13 +192,13 @@ impl<L: Locks> Core<L> {
         outcome
     }
 
-    /// Sets the priorities of drawn transitions. One that has been overwritten is passed over.
+    /// Sets the priorities of drawn transitions. Ignores slots that were overwritten since.
     pub(super) fn update_priorities(&self, slots: &[Slot], td_errors: &[f32]) {
         self.state.with(|state| state.sampler.update_priorities(slots, td_errors));
     }
 
-    /// Compresses blocks, each time the oldest of the environment that holds most of hot ones, until at most
-    /// `limit_bytes` of rows are held or none is hot any more. Returns the bytes given back.
+    /// Compresses blocks until the rows take at most `limit_bytes` or none is hot any more. Takes the oldest hot block of
+    /// the environment that has the most. Returns the freed bytes.
     pub(super) fn compress(&self, limit_bytes: u64, shape: RowShape, codec: Codec) -> Result<u64> {
         let mut given_back = 0;
         loop {
@@ -195,7 +212,7 @@ impl<L: Locks> Core<L> {
         }
     }
 
-    /// Looks at the transitions and priorities.
+    /// Calls `look` with the transitions and priorities.
     pub(super) fn with_sampler<R>(&self, look: impl FnOnce(&Sampler) -> R) -> R {
         self.state.with(|state| look(&state.sampler))
     }
@@ -205,7 +222,7 @@ impl<L: Locks> Core<L> {
         self.state.with(|state| [state.hot_bytes, state.compressed_bytes])
     }
 
-    /// Takes in what was published, under the state's lock; gives what is not needed any more, to be freed outside.
+    /// Absorbs the inbox under the state's lock. Returns the blocks that are not needed any more, to be freed without it.
     fn absorb_into(&self, state: &mut State) -> Vec<Block> {
         let mut gone = Vec::new();
         let published = self.inbox.with(std::mem::take);
@@ -216,9 +233,8 @@ impl<L: Locks> Core<L> {
             }
             let State { sampler, local, .. } = state;
             sampler.insert_many(transitions, |old| {
-                let observation = old.from;
-                let blocks = &mut local[usize::from(observation.environment)];
-                let needed = (observation.local as usize + 1).saturating_sub(self.reach);
+                let blocks = &mut local[usize::from(old.from.environment)];
+                let needed = (old.from.local as usize + 1).saturating_sub(self.reach);
                 while blocks.front().is_some_and(|block| block.first_row + block.n_rows <= needed) {
                     gone.extend(blocks.pop_front());
                 }
@@ -241,10 +257,10 @@ impl State {
         *held = held.checked_add_signed(bytes).expect("what is let go was held");
     }
 
-    fn lease(&self, observation: &ObservationRef, reach: usize, lease: &mut Lease) {
-        let blocks = &self.local[usize::from(observation.environment)];
-        let (first, after) =
-            ((observation.local as usize + 1).saturating_sub(reach), observation.local as usize + 1);
+    fn lease(&self, observation_ref: &ObservationRef, reach: usize, lease: &mut Lease) {
+        let blocks = &self.local[usize::from(observation_ref.environment)];
+        let after = observation_ref.local as usize + 1;
+        let first = after.saturating_sub(reach);
         let start = blocks.partition_point(|block| block.first_row + block.n_rows <= first);
         lease.blocks.extend(blocks.range(start..).take_while(|block| block.first_row < after).cloned());
         lease.ends.push(lease.blocks.len());
@@ -254,14 +270,14 @@ impl State {
         if self.hot_bytes + self.compressed_bytes <= limit_bytes {
             return None;
         }
-        // Blocks are compressed oldest first, so the hot ones are the last.
+        // The oldest blocks are compressed first, so the hot ones are the last.
         let first_hot =
             |blocks: &VecDeque<Block>| blocks.partition_point(|block| !matches!(*block.rows, Chunk::Hot(_)));
         let hottest = self.local.iter().max_by_key(|blocks| blocks.len() - first_hot(blocks))?;
         hottest.get(first_hot(hottest)).cloned()
     }
 
-    /// Puts rows in the place of a block's, where it is still there. Gives the bytes saved and what is not needed.
+    /// Replaces the rows of a block that is still held. Returns the freed bytes and the old block.
     fn replace(&mut self, block: &Block, rows: Arc<Chunk>) -> (u64, Option<Block>) {
         let blocks = &mut self.local[usize::from(block.environment)];
         let at = blocks.partition_point(|held| held.first_row < block.first_row);

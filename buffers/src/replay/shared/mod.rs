@@ -1,17 +1,16 @@
-//! A replay that many threads write, one samples, and one gives priorities back to.
+//! A replay for threads: many write, one samples, and one updates priorities.
 //!
 //! ```text
-//! Writer (one an environment) ──blocks──┐
-//! Writer ──blocks───────────────────────┤  core: two short locks        SharedSampler ──> Batch
-//! Writer ──blocks───────────────────────┘  (protocol: see `core`)       copies and decodes without a lock
-//!                          learner ──priorities with their slots──┘
+//! Writer (one per environment) ──blocks──┐
+//! Writer ──blocks────────────────────────┤  core: two short locks        SharedSampler ──> Batch
+//! Writer ──blocks────────────────────────┘  (protocol: see `core`)       copies and decodes without a lock
+//!                           learner ──priorities with their slots──┘
 //! ```
 //!
-//! A writer gathers rows and transitions of its own and gives them out in blocks, which never change after that. What
-//! is drawn is copied from blocks that the sampler holds, whatever becomes of them in the replay meanwhile. In which
-//! order the blocks of different writers are taken in depends on the threads; one thread that must get the same
-//! result each time uses [`Replay`](crate::replay::Replay). Whole observations are not copied here, and no blocks go to a
-//! file.
+//! A writer collects rows and transitions and publishes them in blocks, which never change afterwards. The sampler holds
+//! the blocks of the drawn transitions while it copies them, even if the replay evicts them meanwhile. The order in which
+//! the replay takes the blocks of different writers depends on the threads; a run that must be repeatable uses
+//! [`Replay`](crate::replay::Replay). This replay does not copy whole observations and writes no file.
 
 mod core;
 #[cfg(test)]
@@ -25,7 +24,7 @@ use rand_pcg::Pcg64Mcg;
 
 use self::core::{Block, Core, Lease, Published, StdLocks};
 use crate::error::Result;
-use crate::frames::{Clock, Dataset, ObservationRef, View};
+use crate::frames::{Clock, Dataset, View};
 use crate::replay::batch::Batch;
 use crate::replay::gather::gather;
 use crate::replay::sampler::Sampler;
@@ -39,7 +38,7 @@ const BLOCK_ROWS: usize = 64;
 /// Bytes of decompressed blocks that a sampler keeps.
 const CACHE_BYTES: u64 = 16 << 20;
 
-/// What all threads hold: for priorities, for sizes, and to make room.
+/// The replay that the threads share: updates priorities, reports sizes and compresses rows.
 pub struct SharedReplay {
     dataset: Arc<Dataset>,
     core: Core<StdLocks>,
@@ -47,7 +46,7 @@ pub struct SharedReplay {
 }
 
 impl SharedReplay {
-    /// An empty replay over `dataset`, with a writer for each environment and the one sampler.
+    /// An empty replay over `dataset`, a writer for each environment, and the only sampler.
     #[must_use]
     pub fn new(options: &ReplayOptions, dataset: Arc<Dataset>) -> (Arc<Self>, Vec<Writer>, SharedSampler) {
         let sampler = Sampler::new(options.capacity_transitions, options.priority_exponent);
@@ -70,17 +69,16 @@ impl SharedReplay {
         (shared, writers, sampler)
     }
 
-    /// Sets the priorities of sampled transitions by their TD errors. A slot that has been overwritten since
-    /// is passed over.
+    /// Sets the priorities of sampled transitions from their TD errors. Ignores slots that were overwritten since.
     ///
     /// # Panics
-    /// Where an error is not finite: the learner has diverged and must say so first.
+    /// If a TD error is not finite. The learner must report its divergence first.
     pub fn update_priorities(&self, slots: &[Slot], td_errors: &[f32]) {
         self.core.update_priorities(slots, td_errors);
     }
 
-    /// Compresses local rows, the oldest first, until all of them take at most `limit_bytes` or none is hot any more.
-    /// No lock is held meanwhile. Returns the bytes given back.
+    /// Compresses local rows, the oldest first, until they take at most `limit_bytes` or none is hot any more. Holds no
+    /// lock while it encodes. Returns the freed bytes.
     ///
     /// # Errors
     /// [`Error::Undecodable`](crate::Error::Undecodable), which would be a bug.
@@ -89,7 +87,7 @@ impl SharedReplay {
         self.core.compress(limit_bytes, self.local, self.codec())
     }
 
-    /// Transitions held; those that no sampler has taken in yet are not counted.
+    /// Number of transitions held, without those that still wait in the inbox.
     #[must_use]
     pub fn len(&self) -> usize {
         self.core.with_sampler(|sampler| sampler.transitions().len())
@@ -101,19 +99,19 @@ impl SharedReplay {
         self.len() == 0
     }
 
-    /// Transitions ever inserted.
+    /// Number of transitions ever inserted, without those that still wait in the inbox.
     #[must_use]
     pub fn n_inserted(&self) -> u64 {
         self.core.with_sampler(|sampler| sampler.transitions().n_inserted())
     }
 
-    /// Bytes held: transitions, priorities and local rows; the instruments' streams are shared and not counted.
+    /// Bytes of the transitions, the priorities and the local rows. The dataset is shared and not counted.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.core.with_sampler(Sampler::bytes) + self.core.row_bytes().iter().sum::<u64>()
     }
 
-    /// Blocks are small and alike: what costs least to read back is enough.
+    /// Blocks are small and similar, so the codec that is fastest to decode is good enough.
     fn codec(&self) -> Codec {
         Codec { transform: codec::Transform::ByteShuffle, predictor: codec::Predictor::None, level: 1 }
     }
@@ -125,7 +123,7 @@ impl fmt::Debug for SharedReplay {
     }
 }
 
-/// The one who writes an environment's steps. What it holds back is given out when it is dropped.
+/// Writes the steps of one environment. Dropping it publishes what it still holds.
 #[derive(Debug)]
 pub struct Writer {
     shared: Arc<SharedReplay>,
@@ -136,16 +134,16 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// The environment whose steps these are.
+    /// The number of the environment.
     #[must_use]
     pub fn environment(&self) -> u16 {
         self.environment
     }
 
-    /// Appends a row of the environment's local numbers and returns its position.
+    /// Appends a local row of the environment and returns its position.
     ///
     /// # Panics
-    /// Where `row` is of another width.
+    /// If `row` has another width.
     pub fn append_local(&mut self, row: &[f32]) -> u32 {
         assert_eq!(row.len(), self.shared.local.width, "a row of another width");
         if self.n_rows() == BLOCK_ROWS {
@@ -155,10 +153,10 @@ impl Writer {
         (self.first_row + self.n_rows() - 1) as u32
     }
 
-    /// Inserts a transition between rows that were appended before, with the largest priority seen so far.
+    /// Inserts a transition with the largest priority seen so far. Its local rows must have been appended before.
     ///
     /// # Panics
-    /// Where it is another environment's, or shows rows that are not there yet.
+    /// If it is of another environment, or refers to rows that were not appended yet.
     pub fn insert(&mut self, transition: Transition) {
         assert_eq!(transition.from.environment, self.environment, "a transition of another environment");
         let n_rows = self.first_row + self.n_rows();
@@ -170,7 +168,7 @@ impl Writer {
         self.transitions.push(transition);
     }
 
-    /// Gives out what it holds back, at most 64 rows and as many transitions.
+    /// Publishes the rows and transitions that it still holds, at most 64 of each.
     pub fn flush(&mut self) {
         let n_rows = self.n_rows();
         if n_rows + self.transitions.len() == 0 {
@@ -194,7 +192,7 @@ impl Drop for Writer {
     }
 }
 
-/// The one who draws.
+/// Draws transitions and gathers their observations.
 #[derive(Debug)]
 pub struct SharedSampler {
     shared: Arc<SharedReplay>,
@@ -203,34 +201,34 @@ pub struct SharedSampler {
 }
 
 impl SharedSampler {
-    /// Draws `n` transitions by priority from all that has been given out, and gathers their observations into the
-    /// memory of a batch that is not needed any more, where that fits and nothing else holds its tensors.
+    /// Draws `n` transitions by priority from all that were published, and gathers their observations into `batch`, whose
+    /// memory it reuses as [`Replay::sample_into`](crate::replay::Replay::sample_into) does.
     ///
     /// # Errors
-    /// [`Error::Empty`](crate::Error::Empty), or where libtorch refuses the memory; of the batch nothing may then be
-    /// used.
+    /// [`Error::Empty`](crate::Error::Empty), or if libtorch refuses the memory. The batch must not be used then.
     pub fn sample_into(
         &mut self,
         n: usize,
         importance_sampling_exponent: f64,
         rng: &mut Pcg64Mcg,
-        batch: &mut Batch,
+        batch: &mut impl Batch,
     ) -> Result<()> {
         let SharedReplay { dataset, core, local } = &*self.shared;
-        let mut drawn = batch.take_room(dataset.views().len());
+        let mut drawn = batch.reset(dataset.views().len());
         let [now, next] = &mut self.leases;
         core.draw(n, importance_sampling_exponent, rng, &mut drawn, [now, next])?;
         for (index, view) in dataset.views().iter().enumerate() {
-            let rooms = batch.rooms(index, view, n)?;
+            let windows = batch.windows_mut(index, view, n)?;
             let observation_refs = [&drawn.observation_refs[..], &drawn.next_observation_refs];
             if view.clock != Clock::Local {
-                gather(dataset, &[], index, observation_refs, rooms)?;
+                gather(dataset, &[], index, observation_refs, windows)?;
                 continue;
             }
-            for ((lease, observation_refs), room) in self.leases.iter().zip(observation_refs).zip(rooms) {
-                let windows = observation_refs.iter().zip(room.chunks_exact_mut(view.n_numbers()));
-                for (i, (observation, out)) in windows.enumerate() {
-                    copy_window(&self.cache, *local, lease.blocks(i), view, observation, out)?;
+            for ((lease, observation_refs), out) in self.leases.iter().zip(observation_refs).zip(windows) {
+                let windows = observation_refs.iter().zip(out.chunks_exact_mut(view.n_numbers()));
+                for (i, (observation_ref, out)) in windows.enumerate() {
+                    let end = observation_ref.local as usize;
+                    copy_window(&self.cache, *local, lease.blocks(i), view, end, out)?;
                 }
             }
         }
@@ -239,16 +237,15 @@ impl SharedSampler {
     }
 }
 
-/// Copies the window of an own view at a place from the blocks that hold its rows, with no lock held.
+/// Copies the window of a local view that ends with row `end` from the blocks that hold its rows, without a lock.
 fn copy_window(
     cache: &ChunkCache,
     shape: RowShape,
     blocks: &[Block],
     view: &View,
-    observation: &ObservationRef,
+    end: usize,
     out: &mut [f32],
 ) -> Result<()> {
-    let end = observation.local as usize;
     let first = end.checked_sub((view.length - 1) * view.stride).expect("a window begins in its stream");
     let row_bytes = shape.row_bytes();
     let wanted = |i: usize| first + i * view.stride;

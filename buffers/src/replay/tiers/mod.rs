@@ -458,7 +458,7 @@ fn budgeted(sampler: &Sampler, local: &[FrameStream]) -> u64 {
     ring + local.iter().chain(stream).map(|rows| in_memory(rows.quick_bytes())).sum::<u64>()
 }
 
-/// Among `streams`, the index of the one with the most full hot rows that the encoder was not given, and the number of its
+/// The index of the stream with the most full hot rows that the encoder was not given, and the number of its
 /// oldest such chunk.
 fn oldest_ungiven(streams: &[(u32, &mut FrameStream)], n_given: &[usize]) -> Option<(usize, usize)> {
     let left = |(number, rows): &(u32, &mut FrameStream)| {

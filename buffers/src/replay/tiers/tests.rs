@@ -2,11 +2,10 @@ use std::path::PathBuf;
 
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
-use tch::Tensor;
 
 use super::*;
 use crate::frames::{Clock, Dataset, Instrument, ObservationRef, View};
-use crate::replay::{Batch, Replay, ReplayOptions, Transition};
+use crate::replay::{ArrayBatch, Replay, ReplayOptions, Transition};
 use crate::store::verify;
 
 const N_ENVIRONMENTS: usize = 3;
@@ -66,7 +65,7 @@ impl Run {
         Self { rng: Pcg64Mcg::seed_from_u64(5), n_local: [0; N_ENVIRONMENTS], t: 0, n_steps: 0 }
     }
 
-    fn step(&mut self, replay: &mut Replay, batch: &mut Batch) -> Vec<u32> {
+    fn step(&mut self, replay: &mut Replay, batch: &mut ArrayBatch) -> Vec<u32> {
         self.n_steps += 1;
         for environment in 0..N_ENVIRONMENTS {
             let row: Vec<f32> = (0..LOCAL_WIDTH).map(|_| (self.rng.random::<f32>() * 4.0).floor()).collect();
@@ -98,18 +97,17 @@ impl Run {
         }
         replay.sample_into(32, 0.5, &mut self.rng, batch).unwrap();
         let errors: Vec<f32> = (0..32).map(|_| self.rng.random::<f32>() * 3.0).collect();
-        let slots = std::mem::take(&mut batch.slots);
-        replay.update_priorities(&slots, &errors);
+        replay.update_priorities(&batch.drawn.slots, &errors);
         bits(batch)
     }
 }
 
-fn bits(batch: &Batch) -> Vec<u32> {
-    let columns = [&batch.actions, &batch.rewards, &batch.discounts, &batch.weights];
-    let numbers =
-        |tensor: &Tensor| Vec::<f32>::try_from(tensor.to_kind(tch::Kind::Float).flatten(0, -1)).unwrap();
-    let tensors = batch.observations.iter().chain(&batch.next_observations).chain(columns);
-    tensors.flat_map(numbers).map(f32::to_bits).collect()
+fn bits(batch: &ArrayBatch) -> Vec<u32> {
+    let ArrayBatch { observations, next_observations, drawn } = batch;
+    let columns = [&drawn.rewards, &drawn.discounts, &drawn.weights];
+    let numbers = observations.iter().chain(next_observations).chain(columns).flatten();
+    let actions = drawn.actions.iter().map(|action| *action as u32);
+    numbers.map(|number| number.to_bits()).chain(actions).collect()
 }
 
 fn tiers(folder: &std::path::Path) -> [StoreOptions; 5] {
@@ -130,7 +128,7 @@ fn every_tier_gives_the_same_batches_over_eviction_and_wrap_around() {
     for of_rows in tiers(folder.path()) {
         let of_streams = StoreOptions { file: Some(folder.path().join("streams.plr")), ..of_rows.clone() };
         let mut replay = Replay::new(&options(of_rows.clone()), dataset(&of_streams)).unwrap();
-        let (mut run, mut batch) = (Run::new(), Batch::default());
+        let (mut run, mut batch) = (Run::new(), ArrayBatch::default());
         let batches: Vec<Vec<u32>> = (0..5000).map(|_| run.step(&mut replay, &mut batch)).collect();
         assert!(replay.n_inserted() as usize > 2 * CAPACITY, "the ring has wrapped");
         let bytes = replay.tier_bytes();
@@ -158,7 +156,7 @@ fn a_budget_holds_once_it_is_enforced() {
         tiers(folder.path()).into_iter().filter(|store| (1..u64::MAX).contains(&store.budget_bytes))
     {
         let mut replay = Replay::new(&options(of_rows.clone()), dataset(&StoreOptions::default())).unwrap();
-        let (mut run, mut batch) = (Run::new(), Batch::default());
+        let (mut run, mut batch) = (Run::new(), ArrayBatch::default());
         (0..3000).for_each(|_| {
             run.step(&mut replay, &mut batch);
             let held = replay.bytes() - replay.priority_bytes();
@@ -175,7 +173,7 @@ fn a_mapped_replay_goes_on_from_its_last_checkpoint_whatever_was_written_after()
         let options = options(store(Tier::Mapped, budget, path.clone()));
         let dataset = dataset(&StoreOptions::default());
         let mut whole = Replay::new(&options, Arc::clone(&dataset)).unwrap();
-        let (mut run, mut batch) = (Run::new(), Batch::default());
+        let (mut run, mut batch) = (Run::new(), ArrayBatch::default());
         (0..2500).for_each(|_| {
             run.step(&mut whole, &mut batch);
         });
@@ -211,7 +209,7 @@ fn a_new_replay_takes_the_place_of_an_older_ones_file_but_not_of_one_in_use() {
     let options = options(store(Tier::Mapped, 0, folder.path().join("rows.plr")));
     let dataset = dataset(&StoreOptions::default());
     let fill = |replay: &mut Replay| {
-        let (mut run, mut batch) = (Run::new(), Batch::default());
+        let (mut run, mut batch) = (Run::new(), ArrayBatch::default());
         (0..900).map(|_| run.step(replay, &mut batch)).collect::<Vec<_>>()
     };
     let mut one = Replay::new(&options, Arc::clone(&dataset)).unwrap();
@@ -231,7 +229,7 @@ fn requested_bytes_are_freed_when_the_budget_is_next_enforced() {
     for tier in [Tier::Compressed, Tier::Mapped] {
         let of_rows = store(tier, 1 << 30, folder.path().join("rows.plr"));
         let mut replay = Replay::new(&options(of_rows), dataset(&StoreOptions::default())).unwrap();
-        let (mut run, mut batch) = (Run::new(), Batch::default());
+        let (mut run, mut batch) = (Run::new(), ArrayBatch::default());
         (0..1500).for_each(|_| {
             run.step(&mut replay, &mut batch);
         });
@@ -245,7 +243,7 @@ fn requested_bytes_are_freed_when_the_budget_is_next_enforced() {
         assert_eq!(replay.enforce_budget().unwrap(), 0, "a request is met once");
     }
     let mut hot = Replay::new(&options(StoreOptions::default()), dataset(&StoreOptions::default())).unwrap();
-    let (mut run, mut batch) = (Run::new(), Batch::default());
+    let (mut run, mut batch) = (Run::new(), ArrayBatch::default());
     (0..1500).for_each(|_| {
         run.step(&mut hot, &mut batch);
     });
@@ -262,7 +260,7 @@ fn the_rest_of_a_damaged_file_is_served() {
     let options = options(store(Tier::Mapped, 0, path.clone()));
     let dataset = dataset(&StoreOptions::default());
     let mut replay = Replay::new(&options, Arc::clone(&dataset)).unwrap();
-    let (mut run, mut batch) = (Run::new(), Batch::default());
+    let (mut run, mut batch) = (Run::new(), ArrayBatch::default());
     (0..2500).for_each(|_| {
         run.step(&mut replay, &mut batch);
     });
@@ -296,7 +294,7 @@ fn the_rest_of_a_damaged_file_is_served() {
         }
         assert!(n_excluded < CAPACITY / 2, "{n_excluded}");
         n_hit += u32::from(n_excluded > 0);
-        let (mut run, mut batch) = (run.clone(), Batch::default());
+        let (mut run, mut batch) = (run.clone(), ArrayBatch::default());
         (0..15).for_each(|_| {
             run.step(&mut replay, &mut batch);
         });
@@ -312,7 +310,7 @@ fn a_file_that_is_mostly_garbage_is_compacted_and_older_states_still_find_their_
     let dataset = dataset(&StoreOptions::default());
     let mut replay = Replay::new(&options, Arc::clone(&dataset)).unwrap();
     replay.keep_no_garbage();
-    let (mut run, mut batch) = (Run::new(), Batch::default());
+    let (mut run, mut batch) = (Run::new(), ArrayBatch::default());
     let (mut before, mut n_compactions, mut longest) = (None, 0, 0);
     for _ in 0..30 {
         (0..400).for_each(|_| {
@@ -325,7 +323,7 @@ fn a_file_that_is_mostly_garbage_is_compacted_and_older_states_still_find_their_
         longest = longest.max(now);
         // The process dies before this state is saved: the state before continues from the file as it is now.
         if let Some((saved, then)) = before.replace((postcard::to_stdvec(&replay).unwrap(), run.clone())) {
-            let (mut then, mut other): (Run, _) = (then, Batch::default());
+            let (mut then, mut other): (Run, _) = (then, ArrayBatch::default());
             drop(replay);
             let mut older: Replay = postcard::from_bytes(&saved).unwrap();
             older.reattach(&options, Arc::clone(&dataset)).unwrap();

@@ -1,24 +1,24 @@
-//! Rows packed to the bits that their columns use, so that any row can be read without the others.
+//! Packs rows to the bits that their columns use, so that any row can be read without the others.
 //!
-//! A row is taken as 32-bit words. Over the rows of a chunk most columns keep to a narrow range: of a float the sign and
-//! the high bits of the exponent, of a position all but the low bits. Each column says how its words are told in how
-//! many bits; the bits of a row stand side by side:
+//! A row is a sequence of 32-bit words. Over the rows of a chunk most columns have a narrow range: the sign and the high
+//! bits of the exponent of a float hardly change, nor do the high bits of a position. The description of a column says
+//! how a word becomes a field of few bits. The fields of a row lie side by side:
 //!
 //! ```text
-//! bytes 0..4         8 a column                                rows                              8
+//! bytes 0..4         8 per column                              rows                              8
 //! packed row bytes   bits  turned  shift  zero apart  least    [ bits of column 0, 1, … ] …      zeros
 //! ```
 //!
-//! A word is `rotate_right(least + (field << shift), turned)`. Turned by one, a float's exponent stands highest and its
-//! sign lowest, so that numbers of both signs and of like size are near each other. With `zero apart` field 0 is the
-//! word 0 and all others are one more than that: columns that are 0 now and then would span everything else.
+//! A word is `rotate_right(least + (field << shift), turned)`. With `turned = 1` the exponent of a float lies highest and
+//! its sign lowest, so that numbers of both signs and similar size lie near each other. With `zero apart` field 0 is the
+//! word 0 and all other fields are one larger; otherwise an occasional 0 in a column would widen its range.
 
 /// Bytes of a column's description.
 const COLUMN_BYTES: usize = 8;
-/// Zeros behind the rows, so that eight bytes can be read at each field.
+/// Zeros after the rows, so that eight bytes can be read at each field.
 const PAD_BYTES: usize = 8;
 
-/// How the words of a column are told.
+/// The description of a column: how a word becomes a field and back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Column {
     bits: u32,
@@ -28,13 +28,13 @@ struct Column {
     least: u32,
 }
 
-/// What is known of some words.
+/// The range of some words.
 #[derive(Debug, Clone, Copy)]
 struct Range {
     least: u32,
     most: u32,
     first: Option<u32>,
-    /// Bits in which any differs from the first.
+    /// The bits in which any word differs from the first.
     differ: u32,
 }
 
@@ -49,9 +49,9 @@ impl Range {
 }
 
 impl Column {
-    /// The column that tells `words` in the fewest bits.
+    /// The column that needs the fewest bits for `words`.
     fn of(words: impl Iterator<Item = u32>) -> Self {
-        // By how far they are turned: of all words, and of all but zeros.
+        // For each rotation the range of all words, and that of all words but zeros.
         let mut ranges = [[Range::EMPTY; 2]; 2];
         for word in words {
             for (turned, [all, but_zeros]) in (0..).zip(&mut ranges) {
@@ -68,7 +68,7 @@ impl Column {
             if first.is_none() {
                 return Self { bits: 0, turned, shift: 0, zero_apart: 0, least: 0 };
             }
-            // Low bits that all have in common are the least one's.
+            // Low bits that all words have in common are those of the least word.
             let shift = if differ == 0 { 0 } else { differ.trailing_zeros() };
             let largest = u64::from((most - least) >> shift) + u64::from(zero_apart);
             Self { bits: u64::BITS - largest.leading_zeros(), turned, shift, zero_apart, least }
@@ -109,7 +109,7 @@ impl Column {
     }
 }
 
-/// How the rows of a packed chunk are read.
+/// The columns of a packed chunk, by which its rows are read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Columns<'a> {
     columns: &'a [[u8; COLUMN_BYTES]],
@@ -117,19 +117,19 @@ pub(crate) struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    /// Bytes before the rows of `row_bytes` unpacked bytes each.
+    /// Bytes of the head before the rows, for rows of `row_bytes` unpacked bytes.
     pub(super) fn head_bytes(row_bytes: usize) -> usize {
         4 + row_bytes / 4 * COLUMN_BYTES
     }
 
-    /// The columns that `packed` begins with, where it does.
+    /// The columns at the beginning of `packed`, if it is long enough.
     pub(super) fn read(packed: &'a [u8], row_bytes: usize) -> Option<Self> {
         let head = packed.get(4..Self::head_bytes(row_bytes))?;
         let packed_row_bytes = u32::from_le_bytes(*packed.first_chunk()?) as usize;
         Some(Self { columns: head.as_chunks().0, row_bytes: packed_row_bytes })
     }
 
-    /// Whether `packed` is `n_rows` rows under these columns.
+    /// Whether `packed` can hold exactly `n_rows` rows of these columns.
     pub(super) fn fits(&self, packed: &[u8], n_rows: usize) -> bool {
         let columns = || self.columns.iter().map(|bytes| Column::of_bytes(*bytes));
         let bits: u64 = columns().map(|column| u64::from(column.bits)).sum();
@@ -141,21 +141,20 @@ impl<'a> Columns<'a> {
             && wanted == Some(packed.len())
     }
 
-    /// Bytes of a packed row.
+    /// Bytes per packed row.
     pub(super) fn row_bytes(&self) -> usize {
         self.row_bytes
     }
 
-    /// Bytes that are read of `n` packed rows that lie side by side, from the first one's beginning on.
+    /// Bytes that unpacking `n` consecutive rows reads, from the beginning of the first on.
     pub(super) fn read_bytes(&self, n: usize) -> usize {
         n * self.row_bytes + PAD_BYTES
     }
 
-    /// Unpacks as many rows as `out` has room for; `packed` begins with the first and holds
-    /// [`Self::read_bytes`] of them.
+    /// Unpacks rows until `out` is full. `packed` begins with the first row and holds [`Self::read_bytes`] of them.
     ///
     /// # Panics
-    /// Where `packed` is shorter.
+    /// If `packed` is shorter.
     pub(super) fn unpack(&self, packed: &[u8], out: &mut [u8]) {
         let words = out.as_chunks_mut::<4>().0;
         let n_columns = self.columns.len();
@@ -165,11 +164,11 @@ impl<'a> Columns<'a> {
         let n_rows = words.len() / n_columns;
         let packed = &packed[..self.read_bytes(n_rows)];
         let mut at = 0;
-        for (place, bytes) in self.columns.iter().enumerate() {
+        for (index, bytes) in self.columns.iter().enumerate() {
             let column = Column::of_bytes(*bytes);
-            let words = words[place..].iter_mut().step_by(n_columns);
+            let words = words[index..].iter_mut().step_by(n_columns);
             let packed = &packed[at / 8..];
-            // Each loop has its own, so that what is the same for all rows is found out before them.
+            // Each case has its own loop, so that nothing that is the same for all rows is tested per row.
             if column.bits == 0 {
                 let word = column.word(0).to_le_bytes();
                 words.for_each(|to| *to = word);
@@ -183,7 +182,7 @@ impl<'a> Columns<'a> {
         }
     }
 
-    /// Puts the words of a column, whose fields begin `shift` bits after the first byte of `packed`.
+    /// Unpacks the words of a column whose fields begin `shift` bits after the first byte of `packed`.
     #[inline(always)]
     fn each_field<'w>(
         &self,
@@ -203,7 +202,7 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// The packed form of rows of `row_bytes` bytes, a multiple of four, behind `head`.
+/// `head`, followed by the packed form of rows of `row_bytes` bytes, which are a multiple of four.
 pub(super) fn pack(head: &[u8], rows: &[u8], row_bytes: usize) -> Vec<u8> {
     let words = rows.as_chunks::<4>().0;
     let n_columns = row_bytes / 4;
@@ -212,7 +211,7 @@ pub(super) fn pack(head: &[u8], rows: &[u8], row_bytes: usize) -> Vec<u8> {
     let columns: Vec<Column> = (0..n_columns).map(of).collect();
     let packed_row_bytes = columns.iter().map(|column| column.bits as usize).sum::<usize>().div_ceil(8);
     let n_bytes = Columns::head_bytes(row_bytes) + rows.len() / row_bytes * packed_row_bytes + PAD_BYTES;
-    // As much as it will take: it is kept, and many are.
+    // The exact capacity, because many packed chunks are kept.
     let mut packed = Vec::with_capacity(head.len() + n_bytes);
     packed.extend_from_slice(head);
     packed.extend((packed_row_bytes as u32).to_le_bytes());

@@ -1,25 +1,25 @@
-//! The first step of a codec: each row as its difference from another row of the chunk.
+//! The first step of a codec replaces each row by its difference from a predicted row of the chunk.
 
 use crate::store::rows::RowShape;
 
-/// What a row is taken against. The first row of a chunk, its keyframe, is kept as it is.
+/// The prediction of a row. The first row of a chunk, its keyframe, stays unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Predictor {
-    /// Nothing.
+    /// No prediction.
     None,
-    /// The exclusive or with the row before: what stays the same becomes zero.
+    /// Exclusive or with the row before. Numbers that stay the same become zero.
     XorPrevious,
-    /// The exclusive or with the chunk's first row: zero where a moving thing has left the background.
+    /// Exclusive or with the chunk's first row. The background of a moving object becomes zero.
     XorKeyframe,
-    /// The difference from the row before, of the bits as whole numbers that wrap: small where numbers creep.
+    /// Wrapping difference from the row before, of the bits as whole numbers. Numbers that change slowly become small.
     Delta,
 }
 
 impl Predictor {
-    /// All of them, the fastest first; a predictor's place is its number in files.
+    /// All predictors, the fastest first. A predictor's index is its number in files.
     pub const ALL: [Self; 4] = [Self::None, Self::XorPrevious, Self::XorKeyframe, Self::Delta];
 
-    /// Takes the rows against their predictions, in place.
+    /// Replaces the rows by their differences from the predictions.
     pub(super) fn apply(self, shape: RowShape, rows: &mut [u8]) {
         let row_bytes = shape.row_bytes();
         match self {
@@ -44,7 +44,7 @@ impl Predictor {
         }
     }
 
-    /// Takes [`Predictor::apply`] back.
+    /// Reverses [`Predictor::apply`].
     pub(super) fn undo(self, shape: RowShape, rows: &mut [u8]) {
         let row_bytes = shape.row_bytes();
         match self {

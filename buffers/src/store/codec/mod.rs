@@ -1,15 +1,15 @@
-//! Rows to fewer bytes and back, lossless to the bit: a predictor, a shuffle, DEFLATE; or packed (`pack`), where single
+//! Codecs encode rows in fewer bytes, lossless to the bit: a predictor, a shuffle and DEFLATE; or `bit_packing`, if single
 //! rows are read.
 //!
-//! An encoded chunk says itself how it is to be read:
+//! The header of an encoded chunk says how to decode it:
 //!
 //! ```text
 //! byte 0     1          2          3      4..8   8..12  12..
 //!      kind  transform  predictor  level  width  rows   DEFLATE (or the bytes themselves at level 0)
 //! ```
 //!
-//! Decoding trusts none of it: numbers out of range, a length that DEFLATE cannot have made, or a stream that ends
-//! elsewhere are errors, and no more is allocated than the stated rows, which are bounded, take.
+//! Decoding trusts none of it. Numbers out of range, a length that DEFLATE cannot have made, and a stream that ends at
+//! another place are errors. Decoding allocates at most the bytes of the stated rows, which are bounded.
 
 pub(crate) mod bit_packing;
 mod delta;
@@ -26,19 +26,19 @@ pub use crate::store::codec::delta::Predictor;
 pub use crate::store::codec::shuffle::Transform;
 use crate::store::rows::{MAX_CHUNK_BYTES, RowKind, RowShape};
 
-/// Bytes in front of an encoded chunk's stream.
+/// Bytes of the header of an encoded chunk.
 pub const HEADER_BYTES: usize = 12;
 
-/// DEFLATE makes at most this many bytes of one.
+/// The most bytes that DEFLATE decodes from one byte.
 const MAX_DEFLATE_RATIO: usize = 1032;
 
 /// Levels of DEFLATE that are tried, the fastest first.
 const LEVELS: [u8; 3] = [1, 2, 6];
 
-/// Packed rows must save one part in so many.
+/// Packing must save at least one byte in this many.
 const LEAST_SAVED: usize = 16;
 
-/// A larger encoding is taken for as good as the smallest where it is larger by less than this fraction of it.
+/// An encoding counts as equal to the smallest if it is larger by at most one byte in this many.
 const TIE_FRACTION: usize = 8;
 
 /// How a chunk is encoded.
@@ -47,16 +47,17 @@ const TIE_FRACTION: usize = 8;
 pub struct Codec {
     /// The order of the bytes.
     pub transform: Transform,
-    /// What rows are taken against.
+    /// The prediction that rows are subtracted from.
     pub predictor: Predictor,
-    /// DEFLATE's level from 1 to 9; 0 stores the bytes as they are.
+    /// DEFLATE's level from 1 to 9, or 0 for no compression.
     pub level: u8,
 }
 
 impl Codec {
-    /// The rows as they are.
+    /// The rows unchanged.
     pub const STORED: Self = Self { transform: Transform::None, predictor: Predictor::None, level: 0 };
-    /// Each column in the bits that it uses, any row to be read without the others. For rows of whole 32-bit words.
+    /// Each column in the bits that it uses, so that any row can be read without the others. For rows of whole 32-bit
+    /// words.
     pub const PACKED: Self = Self { transform: Transform::Pack, predictor: Predictor::None, level: 0 };
 
     /// Whether single rows can be read without the others.
@@ -68,10 +69,10 @@ impl Codec {
 
 impl From<Codec> for [u8; 3] {
     fn from(codec: Codec) -> Self {
-        let place = |found: Option<usize>| found.expect("all variants are listed") as u8;
+        let number = |found: Option<usize>| found.expect("all variants are listed") as u8;
         [
-            place(Transform::ALL.iter().position(|one| *one == codec.transform)),
-            place(Predictor::ALL.iter().position(|one| *one == codec.predictor)),
+            number(Transform::ALL.iter().position(|one| *one == codec.transform)),
+            number(Predictor::ALL.iter().position(|one| *one == codec.predictor)),
             codec.level,
         ]
     }
@@ -93,14 +94,14 @@ impl TryFrom<[u8; 3]> for Codec {
     }
 }
 
-/// What an encoded chunk says of itself.
+/// The header of an encoded chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// Its rows.
+    /// Kind and width of the rows.
     pub shape: RowShape,
-    /// How many.
+    /// Number of rows.
     pub n_rows: usize,
-    /// How they are encoded.
+    /// The codec that encoded them.
     pub codec: Codec,
 }
 
@@ -112,7 +113,7 @@ impl Header {
     }
 }
 
-/// Reads what an encoded chunk says of itself.
+/// Reads and checks the header of an encoded chunk.
 ///
 /// # Errors
 /// [`Error::Undecodable`].
@@ -150,7 +151,7 @@ pub fn header(encoded: &[u8]) -> Result<Header> {
 /// Encodes rows.
 ///
 /// # Panics
-/// Where there is no row, a part of a row, or more than [`MAX_CHUNK_BYTES`]; where rows to be packed are not whole words.
+/// If `rows` are empty, not whole rows, or more than [`MAX_CHUNK_BYTES`]; if rows to be packed are not whole words.
 #[must_use]
 pub fn encode(codec: Codec, shape: RowShape, rows: &[u8]) -> Vec<u8> {
     let whole =
@@ -173,7 +174,7 @@ pub fn encode(codec: Codec, shape: RowShape, rows: &[u8]) -> Vec<u8> {
         encoded.extend(plain);
         return encoded;
     }
-    // DEFLATE falls back to stored blocks of 5 bytes more, at most 32 KB each where buffers are small.
+    // If rows do not compress, DEFLATE stores blocks of at most 32 KB with 5 bytes more each.
     encoded.reserve(plain.len() + plain.len() / 1024 + 64);
     let mut deflate = Compress::new(Compression::new(u32::from(level)), false);
     loop {
@@ -188,11 +189,10 @@ pub fn encode(codec: Codec, shape: RowShape, rows: &[u8]) -> Vec<u8> {
     encoded
 }
 
-/// Decodes what [`encode`] made.
+/// Decodes the result of [`encode`].
 ///
 /// # Errors
-/// [`Error::Undecodable`] for any other bytes (or, for some, rows that no one encoded: checksums are the file's
-/// business).
+/// [`Error::Undecodable`] for most other bytes. Some decode to rows that no one encoded; the file's checksums find those.
 pub fn decode(encoded: &[u8]) -> Result<Vec<u8>> {
     thread_local! {
         static KEPT: RefCell<(Decompress, Vec<u8>)> = RefCell::new((Decompress::new(false), Vec::new()));
@@ -207,7 +207,7 @@ pub fn decode(encoded: &[u8]) -> Result<Vec<u8>> {
         return Ok(rows);
     }
     KEPT.with_borrow_mut(|(inflate, scratch)| {
-        // Room that is not set to zero first.
+        // Capacity that is not set to zero first.
         let mut rows = Vec::with_capacity(n_bytes);
         if codec.level == 0 {
             rows.extend_from_slice(stream);
@@ -235,17 +235,17 @@ pub(crate) fn is_packed(encoded: &[u8]) -> bool {
     encoded.get(1) == Some(&PACK_NUMBER)
 }
 
-/// Unpacks the rows from `first` on of a packed chunk, as many as `out` has room for.
+/// Unpacks the rows of a packed chunk from `first` on until `out` is full.
 ///
 /// # Panics
-/// Where it has no such rows.
+/// If the chunk has no such rows.
 pub(crate) fn unpack(encoded: &[u8], shape: RowShape, first: usize, out: &mut [u8]) {
     let stream = &encoded[HEADER_BYTES..];
     let columns = Columns::read(stream, shape.row_bytes()).expect("a packed chunk has its columns");
     columns.unpack(&stream[Columns::head_bytes(shape.row_bytes()) + first * columns.row_bytes()..], out);
 }
 
-/// Has the processor fetch what [`unpack`] will read of `n` rows.
+/// Prefetches into the processor's cache what [`unpack`] reads for `n` rows.
 pub(crate) fn prefetch(encoded: &[u8], shape: RowShape, first: usize, n: usize) {
     let stream = &encoded[HEADER_BYTES..];
     let Some(columns) = Columns::read(stream, shape.row_bytes()) else { return };
@@ -254,21 +254,21 @@ pub(crate) fn prefetch(encoded: &[u8], shape: RowShape, first: usize, n: usize) 
     memsys::os::prefetch(&rows[first * columns.row_bytes()..][..columns.read_bytes(n)]);
 }
 
-/// What is kept in memory of a chunk in a file, so that single rows can be read: of a packed one its columns.
+/// The part of a chunk in a file that stays in memory, so that single rows can be read: the columns of a packed chunk.
 pub(crate) fn row_head(encoded: &[u8], shape: RowShape) -> Box<[u8]> {
     let n_bytes = if is_packed(encoded) { Columns::head_bytes(shape.row_bytes()) } else { 0 };
     encoded[HEADER_BYTES..][..n_bytes].into()
 }
 
-/// Where in an encoded chunk rows lie that can be read without the others.
+/// Where rows lie in an encoded chunk that gives single rows.
 pub(crate) struct RowAddress {
     /// Bytes from the beginning of the encoded chunk.
     pub(crate) offset: usize,
-    /// Bytes to be read there.
+    /// Bytes to read there.
     pub(crate) n_bytes: usize,
 }
 
-/// Where the `n` rows from `first` on lie, of a chunk with this head ([`row_head`]).
+/// Where the `n` rows from `first` on lie in a chunk with this [`row_head`].
 pub(crate) fn row_address(head: &[u8], shape: RowShape, first: usize, n: usize) -> RowAddress {
     let row_bytes = shape.row_bytes();
     match Columns::read(head, row_bytes).filter(|_| !head.is_empty()) {
@@ -280,7 +280,7 @@ pub(crate) fn row_address(head: &[u8], shape: RowShape, first: usize, n: usize) 
     }
 }
 
-/// The rows that were read at a [`row_address`].
+/// Decodes the bytes that were read at a [`row_address`].
 pub(crate) fn rows_read(head: &[u8], shape: RowShape, read: &[u8], out: &mut [u8]) {
     match Columns::read(head, shape.row_bytes()).filter(|_| !head.is_empty()) {
         None => out.copy_from_slice(read),
@@ -288,11 +288,10 @@ pub(crate) fn rows_read(head: &[u8], shape: RowShape, read: &[u8], out: &mut [u8
     }
 }
 
-/// [`Transform::Pack`] in a chunk's header.
+/// The number of [`Transform::Pack`] in a chunk's header.
 const PACK_NUMBER: u8 = 3;
 
-/// The codec for rows like `sample` of which single ones are read: packed, where that saves a part in
-/// `LEAST_SAVED` of their bytes.
+/// The codec for rows like `sample` that are read one by one: packed if that saves at least 1/16 of their bytes.
 ///
 /// # Panics
 /// As [`encode`].
@@ -303,9 +302,9 @@ pub fn choose_single(shape: RowShape, sample: &[u8]) -> Codec {
     if shape.row_bytes().is_multiple_of(4) && is_smaller() { Codec::PACKED } else { Codec::STORED }
 }
 
-/// The codec for rows like `sample`: one that gives single rows, unless DEFLATE's encoding of the sample is smaller than
-/// its by a third; else, of those whose encoding is about the smallest, the fastest. It depends on the sample alone,
-/// never on a clock.
+/// The codec for rows like `sample`: one that gives single rows, unless DEFLATE's encoding is smaller by a third. In that
+/// case it is the fastest of the codecs whose encodings are about the smallest. It depends on the sample alone and reads
+/// no clock.
 ///
 /// # Panics
 /// As [`encode`].
@@ -320,7 +319,7 @@ pub fn choose(shape: RowShape, sample: &[u8]) -> Codec {
     if least < single_bytes - single_bytes / 3 { fastest(tried) } else { single }
 }
 
-/// The same of the fastest level alone: for chunks that are decoded for the sake of single rows.
+/// The best codec of DEFLATE's fastest level for rows like `sample`.
 ///
 /// # Panics
 /// As [`encode`].
@@ -331,7 +330,7 @@ pub fn choose_quick(shape: RowShape, sample: &[u8]) -> Codec {
     fastest(tried.map(|codec| (codec, encode(codec, shape, sample).len())).collect())
 }
 
-/// The first whose bytes are about the least.
+/// The first codec whose bytes are about the least.
 fn fastest(tried: Vec<(Codec, usize)>) -> Codec {
     let least = tried.iter().map(|(_, bytes)| *bytes).min().expect("some codec was tried");
     let first = tried.into_iter().find(|(_, bytes)| *bytes <= least + least / TIE_FRACTION);
@@ -380,9 +379,9 @@ mod tests {
                     prop_assert!(is_packed(&encoded));
                     unpack(&encoded, shape, first, &mut row);
                     prop_assert_eq!(&row[..], &rows[first * row_bytes..][..row_bytes]);
-                    let place = row_address(&head, shape, first, 1);
+                    let address = row_address(&head, shape, first, 1);
                     let mut read = vec![0; row_bytes];
-                    rows_read(&head, shape, &encoded[place.offset..][..place.n_bytes], &mut read);
+                    rows_read(&head, shape, &encoded[address.offset..][..address.n_bytes], &mut read);
                     prop_assert_eq!(&read, &row);
                 }
             }
@@ -411,7 +410,7 @@ mod tests {
             prop_assert_eq!(chosen, choose(shape, &rows));
             let quick = codecs().filter(|codec| codec.level <= 1);
             let least = quick.map(|codec| encode(codec, shape, &rows).len()).min().unwrap();
-            // 9/8 for a tie among the quick ones, 9/8 for one among the levels, 3/2 for what single rows may cost.
+            // 9/8 for a tie among the quick codecs, 9/8 for one among the levels, 3/2 for single rows.
             let bytes = encode(chosen, shape, &rows).len();
             let (part, of) = if chosen.gives_single_rows() { (27, 16) } else { (81, 64) };
             prop_assert!(bytes * of <= least * part, "{} bytes, the least are {}", bytes, least);

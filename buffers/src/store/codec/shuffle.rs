@@ -1,6 +1,6 @@
-//! The second step of a codec: the same byte, or the same bit, of all numbers side by side.
+//! The second step of a codec puts the same byte, or the same bit, of all numbers side by side.
 //!
-//! Numbers are taken column by column (a feature over its rows), so that what changes slowly in time forms runs:
+//! It goes column by column (a feature over its rows), so that a feature that changes slowly forms runs:
 //!
 //! ```text
 //! rows  a0 b0 a1 b1 a2 b2   (numbers of bytes 0..4)   ──>   byte 0 of a0 a1 a2, of b0 b1 b2, byte 1 of a0 …
@@ -8,10 +8,10 @@
 
 use crate::store::rows::RowShape;
 
-/// How the bytes of a chunk are put in order before DEFLATE.
+/// The order of a chunk's bytes before DEFLATE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Transform {
-    /// As they are, row by row.
+    /// Row by row.
     None,
     /// The first byte of all numbers, then the second, and so on.
     ByteShuffle,
@@ -22,12 +22,12 @@ pub enum Transform {
 }
 
 impl Transform {
-    /// All of them; a transform's place is its number in files.
+    /// All transforms. A transform's index is its number in files.
     pub const ALL: [Self; 4] = [Self::None, Self::ByteShuffle, Self::BitShuffle, Self::Pack];
-    /// Those that put bytes in order for DEFLATE, the fastest first.
+    /// The transforms before DEFLATE, the fastest first.
     pub const ORDERS: [Self; 3] = [Self::None, Self::ByteShuffle, Self::BitShuffle];
 
-    /// The rows in their new order. `scratch` is room that may be kept for the next call.
+    /// Puts the bytes of `rows` in the new order. `scratch` may be reused for the next call.
     pub(super) fn apply(self, shape: RowShape, rows: &mut Vec<u8>, scratch: &mut Vec<u8>) {
         if matches!(self, Self::None | Self::Pack) || rows.is_empty() {
             return;
@@ -50,7 +50,7 @@ impl Transform {
         std::mem::swap(rows, scratch);
     }
 
-    /// Takes [`Transform::apply`] back.
+    /// Reverses [`Transform::apply`].
     pub(super) fn undo(self, shape: RowShape, rows: &mut Vec<u8>, scratch: &mut Vec<u8>) {
         if matches!(self, Self::None | Self::Pack) || rows.is_empty() {
             return;
@@ -73,13 +73,13 @@ impl Transform {
     }
 }
 
-/// Where in a row the bytes of the planes stand, in the planes' order.
+/// The offset in a row of the byte of each plane, in the planes' order.
 fn planes(shape: RowShape) -> impl Iterator<Item = usize> {
     let number_bytes = shape.kind.number_bytes();
     (0..number_bytes).flat_map(move |byte| (0..shape.width).map(move |column| column * number_bytes + byte))
 }
 
-/// Bit `j` of every eight bytes becomes a byte of the `j`-th eighth; bytes over a multiple of eight stay as they are.
+/// Gathers bit `j` of every eight bytes into a byte of the `j`-th eighth. Bytes over a multiple of eight stay unchanged.
 fn bits_of(bytes: &[u8], bits: &mut [u8]) {
     let n = bytes.len() / 8;
     let (eights, rest) = bytes.as_chunks::<8>();

@@ -1,28 +1,18 @@
-//! Checksums: CRC-32, which finds every burst of up to 32 flipped bits, and says which bit it was where it was one.
+//! CRC-32 checksums. They find every burst of up to 32 flipped bits, and name the bit if only one is flipped.
 
 /// The polynomial of CRC-32 (IEEE 802.3), lowest power in the highest bit.
 const POLYNOMIAL: u32 = 0xEDB8_8320;
 
-/// Longer parts are not searched for the one flipped bit.
+/// The search for a flipped bit stops after this many bytes.
 const LONGEST_SEARCHED: usize = 16 << 20;
 
 /// The one bit that explains a wrong checksum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flip {
-    /// A bit of the bytes.
-    Content {
-        /// Which byte.
-        byte: usize,
-        /// Which bit of it.
-        bit: u8,
-    },
-    /// A bit of the stored checksum (little-endian).
-    Checksum {
-        /// Which byte of it.
-        byte: usize,
-        /// Which bit of that.
-        bit: u8,
-    },
+    /// A bit of the content.
+    Content { byte: usize, bit: u8 },
+    /// A bit of the stored little-endian checksum.
+    Checksum { byte: usize, bit: u8 },
 }
 
 /// The checksum of some bytes.
@@ -30,15 +20,15 @@ pub(super) fn checksum(bytes: &[u8]) -> u32 {
     crc32fast::hash(bytes)
 }
 
-/// Which single bit of `n_bytes` bytes, or of their stored checksum, was flipped, if one was.
+/// The single bit of `n_bytes` bytes, or of their stored checksum, that was flipped, if a single bit explains `found`.
 ///
-/// CRC is linear: two contents of one length differ in their checksums by the remainder of their difference alone,
-/// so a lone bit `t` places before the end leaves `x^(31 + t)`, and one of the checksum a lower power.
+/// CRC is linear: the checksums of two contents of equal length differ by the remainder of the contents' difference. So a
+/// flipped bit `t` bits before the end leaves `x^(31 + t)`, and a flipped bit of the checksum a lower power.
 pub(super) fn flipped_bit(n_bytes: usize, stored: u32, found: u32) -> Option<Flip> {
     let difference = stored ^ found;
     if difference.is_power_of_two() {
-        let place = difference.trailing_zeros();
-        return Some(Flip::Checksum { byte: place as usize / 8, bit: (place % 8) as u8 });
+        let position = difference.trailing_zeros();
+        return Some(Flip::Checksum { byte: position as usize / 8, bit: (position % 8) as u8 });
     }
     let mut remainder = 1u32;
     for after in 0..n_bytes.min(LONGEST_SEARCHED) {
@@ -59,10 +49,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn one_flipped_bit_is_named(bytes in proptest::collection::vec(any::<u8>(), 1..300), place in any::<usize>()) {
+        fn one_flipped_bit_is_named(bytes in proptest::collection::vec(any::<u8>(), 1..300), position in any::<usize>()) {
             let stored = checksum(&bytes);
-            let place = place % (bytes.len() * 8 + 32);
-            let (byte, bit) = (place / 8, (place % 8) as u8);
+            let position = position % (bytes.len() * 8 + 32);
+            let (byte, bit) = (position / 8, (position % 8) as u8);
             let found = if byte < bytes.len() {
                 let mut flipped = bytes.clone();
                 flipped[byte] ^= 1 << bit;
@@ -72,7 +62,7 @@ mod tests {
                 );
                 return Ok(());
             } else {
-                stored ^ 1 << (place - bytes.len() * 8)
+                stored ^ 1 << (position - bytes.len() * 8)
             };
             let byte = byte - bytes.len();
             prop_assert_eq!(flipped_bit(bytes.len(), found, stored), Some(Flip::Checksum { byte, bit }));

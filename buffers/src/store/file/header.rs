@@ -1,4 +1,4 @@
-//! The first 4,096 bytes of a file: what it is, and how far it is committed, each twice.
+//! The head of a file, its first 4,096 bytes: two copies of the header, and two of the commit mark.
 //!
 //! ```text
 //! 0      header    magic 8 · endianness 4 · version 4 · data offset 8 · zeros · checksum 4      (64 bytes)
@@ -7,17 +7,17 @@
 //! 2048   mark      the same, written second
 //! ```
 //!
-//! The first 64 bytes keep their form over all versions, so that a version is told from damage.
+//! The first 64 bytes have the same layout in all versions, so that another version can be distinguished from damage.
 
 use crate::store::file::checksum::{Flip, checksum, flipped_bit};
-use crate::store::file::damage::{Damage, Part};
+use crate::store::file::damage::{Damage, FilePart};
 
 /// Where records begin.
 pub(crate) const DATA_OFFSET: u64 = 4096;
 /// The version of the format.
 pub(super) const VERSION: u32 = 1;
 
-/// Not a text (its first byte, the line ends), so that a program that changes texts breaks it visibly.
+/// It contains a byte that is not text and both kinds of line end, so that a program that converts text breaks it visibly.
 const MAGIC: [u8; 8] = *b"\x89PLM\r\n\x1a\n";
 const MARK_MAGIC: [u8; 4] = *b"MARK";
 const ENDIANNESS: u32 = 0x0102_0304;
@@ -28,11 +28,11 @@ const MARKS: [usize; 2] = [1024, 2048];
 /// How far a file is committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark {
-    /// Commits so far.
+    /// Number of commits so far.
     pub(super) sequence: u64,
     /// The file's length at the commit.
     pub(super) committed_bytes: u64,
-    /// Where the newest block of the index lies; 0 where there is none.
+    /// The offset of the newest block of the index, or 0 if there is none.
     pub(super) index_offset: u64,
 }
 
@@ -40,7 +40,6 @@ impl Mark {
     /// The mark of a file without records.
     pub(super) const EMPTY: Self = Self { sequence: 0, committed_bytes: DATA_OFFSET, index_offset: 0 };
 
-    /// The mark's bytes.
     pub(super) fn to_bytes(self) -> [u8; BLOCK] {
         let mut block = [0; BLOCK];
         block[..4].copy_from_slice(&MARK_MAGIC);
@@ -61,12 +60,12 @@ impl Mark {
     }
 }
 
-/// Where the two marks are written, in order.
+/// The offsets of the two marks, in the order in which they are written.
 pub(super) fn mark_offsets() -> [u64; 2] {
     MARKS.map(|at| at as u64)
 }
 
-/// A whole head with `mark` in both places.
+/// The bytes of a head with two copies of `mark`.
 pub(super) fn page(mark: Mark) -> Vec<u8> {
     let mut page = vec![0; DATA_OFFSET as usize];
     let mut header = [0; BLOCK];
@@ -82,27 +81,27 @@ pub(super) fn page(mark: Mark) -> Vec<u8> {
     page
 }
 
-/// A head that could be read.
+/// A readable head.
 #[derive(Debug)]
 pub(super) struct Head {
-    /// The newest mark; none where both are damaged.
+    /// The newest mark, or `None` if both are damaged.
     pub(super) mark: Option<Mark>,
-    /// Whether the two marks are not the same: the last commit was cut short, or one is damaged.
+    /// Whether the two marks differ, because the last commit was interrupted or one is damaged.
     pub(super) marks_differ: bool,
-    /// What of it is damaged.
+    /// The damage in the head.
     pub(super) damages: Vec<Damage>,
 }
 
 /// Why a head cannot be read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Unreadable {
-    /// It begins as no replay file does.
+    /// The file does not begin as a replay file.
     NotAReplayFile,
-    /// It begins as one and ends too early.
+    /// The file begins as a replay file and ends within the head.
     Short,
-    /// Its numbers are big-endian.
+    /// The numbers are big-endian.
     WrongEndianness,
-    /// It is of this version.
+    /// The file has this other version.
     WrongVersion(u32),
     /// Both headers are damaged.
     Damaged(Damage),
@@ -127,8 +126,8 @@ pub(super) fn read(page: &[u8]) -> Result<Head, Unreadable> {
             _ if known && word(8) == ENDIANNESS.swap_bytes() => return Err(Unreadable::WrongEndianness),
             Ok(()) if known && word(12) != VERSION => return Err(Unreadable::WrongVersion(word(12))),
             Ok(()) if known => {}
-            Ok(()) => damages.push(damage(Part::FileHeader, *at, None)),
-            Err(flip) => damages.push(damage(Part::FileHeader, *at, flip)),
+            Ok(()) => damages.push(damage(FilePart::FileHeader, *at, None)),
+            Err(flip) => damages.push(damage(FilePart::FileHeader, *at, flip)),
         }
     }
     if damages.len() == HEADERS.len() {
@@ -138,11 +137,11 @@ pub(super) fn read(page: &[u8]) -> Result<Head, Unreadable> {
     let marks = MARKS.map(|at| match opened(block(page, at)) {
         Ok(()) => {
             let mark = Mark::of(block(page, at));
-            damages.extend(mark.is_none().then(|| damage(Part::CommitMark, at, None)));
+            damages.extend(mark.is_none().then(|| damage(FilePart::CommitMark, at, None)));
             mark
         }
         Err(flip) => {
-            damages.push(damage(Part::CommitMark, at, flip));
+            damages.push(damage(FilePart::CommitMark, at, flip));
             None
         }
     });
@@ -150,7 +149,7 @@ pub(super) fn read(page: &[u8]) -> Result<Head, Unreadable> {
     for (at, byte) in page[..DATA_OFFSET as usize].iter().enumerate() {
         if *byte != 0 && !used(at) {
             let bit = byte.is_power_of_two().then_some(byte.trailing_zeros() as u8);
-            damages.push(Damage { part: Part::Padding, offset: at as u64, n_bytes: 1, bit, chunk: None });
+            damages.push(Damage { part: FilePart::Padding, offset: at as u64, n_bytes: 1, bit, chunk: None });
         }
     }
     let mark = marks.into_iter().flatten().max_by_key(|mark| mark.sequence);
@@ -167,7 +166,7 @@ fn sealed(mut block: [u8; BLOCK]) -> [u8; BLOCK] {
     block
 }
 
-/// Whether a block is as it was sealed; otherwise the flipped byte and bit where it is one.
+/// Compares a block with its checksum. The error is the flipped byte and bit, if a single bit is flipped.
 fn opened(block: &[u8; BLOCK]) -> Result<(), Option<(usize, u8)>> {
     let (content, [.., a, b, c, d]) = (&block[..BLOCK - 4], *block);
     let (stored, found) = (u32::from_le_bytes([a, b, c, d]), checksum(content));
@@ -180,7 +179,7 @@ fn opened(block: &[u8; BLOCK]) -> Result<(), Option<(usize, u8)>> {
     }))
 }
 
-fn damage(part: Part, at: usize, flip: Option<(usize, u8)>) -> Damage {
+fn damage(part: FilePart, at: usize, flip: Option<(usize, u8)>) -> Damage {
     match flip {
         Some((byte, bit)) => {
             Damage { part, offset: (at + byte) as u64, n_bytes: 1, bit: Some(bit), chunk: None }
@@ -207,14 +206,14 @@ mod tests {
 
     #[test]
     fn every_flipped_bit_of_a_head_is_named_and_the_mark_is_read() {
-        for place in 0..DATA_OFFSET as usize * 8 {
+        for position in 0..DATA_OFFSET as usize * 8 {
             let mut page = page(MARK);
-            page[place / 8] ^= 1 << (place % 8);
+            page[position / 8] ^= 1 << (position % 8);
             let head = read(&page).unwrap();
             assert_eq!(head.mark, Some(MARK));
-            assert_eq!(head.damages.len(), 1, "bit {place}");
+            assert_eq!(head.damages.len(), 1, "bit {position}");
             let damage = head.damages[0];
-            assert_eq!((damage.offset, damage.bit), (place as u64 / 8, Some((place % 8) as u8)));
+            assert_eq!((damage.offset, damage.bit), (position as u64 / 8, Some((position % 8) as u8)));
         }
     }
 

@@ -1,12 +1,12 @@
-//! The index: which chunks a file holds.
+//! The index of the chunks that a file holds.
 //!
-//! Blocks of headers stand between the records, each with the offset of the block before; the commit mark has the
-//! newest. What came after it is found by walking from record to record, and so is everything where a block is
-//! damaged.
+//! Blocks of the index lie between the records. Each lists the headers of chunks and has the offset of the block before;
+//! the commit mark has the offset of the newest. The reader finds later chunks by walking from record to record. If a
+//! block is damaged, it finds all chunks that way.
 
 use std::collections::BTreeMap;
 
-use crate::store::file::damage::{Damage, Part};
+use crate::store::file::damage::{Damage, FilePart};
 use crate::store::file::header::{DATA_OFFSET, Mark};
 use crate::store::file::record;
 use crate::store::file::record::{Entry, HEADER_BYTES, IndexBlock, Record, check_payload, slice};
@@ -18,7 +18,7 @@ pub struct Index {
 }
 
 impl Index {
-    /// The streams that the file has chunks of.
+    /// The numbers of the streams that have chunks.
     pub fn streams(&self) -> impl Iterator<Item = u32> {
         self.streams.keys().copied()
     }
@@ -28,7 +28,7 @@ impl Index {
         self.streams.get(&stream).into_iter().flat_map(BTreeMap::values)
     }
 
-    /// One chunk.
+    /// The chunk with a number in a stream.
     #[must_use]
     pub fn chunk(&self, stream: u32, number: u64) -> Option<&Entry> {
         self.streams.get(&stream)?.get(&number)
@@ -39,7 +39,7 @@ impl Index {
         self.streams.values().flat_map(BTreeMap::values)
     }
 
-    /// Forgets a stream's chunks before `number`; they stay in the file.
+    /// Removes a stream's chunks before `number` from the index. They stay in the file.
     pub(super) fn forget_before(&mut self, stream: u32, number: u64) {
         if let Some(chunks) = self.streams.get_mut(&stream) {
             while chunks.first_key_value().is_some_and(|(first, _)| *first < number) {
@@ -48,8 +48,8 @@ impl Index {
         }
     }
 
-    /// Adds a chunk that was appended later than all others. A stream's newest history counts: it replaces the
-    /// stream's chunk of the same number and all after it, and, where its rows are others, all before it.
+    /// Adds a chunk that was appended after all others. It replaces the stream's chunk of the same number and all later
+    /// ones. If its rows have another shape, it also replaces all earlier ones.
     pub(super) fn insert(&mut self, entry: Entry) {
         let chunks = self.streams.entry(entry.identity.stream).or_default();
         drop(chunks.split_off(&entry.identity.number));
@@ -62,15 +62,15 @@ impl Index {
     }
 }
 
-/// What a walk over a file's records finds, in the file's order.
+/// The records and the damage that a walk over a file finds, in the file's order.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) records: Vec<Record>,
     pub(super) damages: Vec<Damage>,
 }
 
-/// The chunks of the first `to` bytes of a file, in the order they were appended. `data` holds the file from
-/// [`DATA_OFFSET`] on.
+/// Finds the chunks in the first `to` bytes of a file, in the order in which they were appended. `data` holds the file
+/// from [`DATA_OFFSET`] on.
 pub(super) fn load(data: &[u8], mark: Mark, to: u64) -> Found {
     let (mut found, from) = match by_blocks(data, mark.index_offset, to) {
         Ok(walked) => walked,
@@ -80,18 +80,23 @@ pub(super) fn load(data: &[u8], mark: Mark, to: u64) -> Found {
     found
 }
 
-/// Reads the blocks of the index, newest first: the chunks in them, and where the newest block ends.
+/// Reads the blocks of the index, newest first. Returns the chunks that they list and the end of the newest block.
 fn by_blocks(data: &[u8], newest: u64, to: u64) -> Result<(Found, u64), Option<Damage>> {
     let (mut at, mut bound, mut end) = (newest, to, DATA_OFFSET);
     let mut blocks = Vec::new();
     while at != 0 {
         let header = slice(data, DATA_OFFSET, at, HEADER_BYTES as u64).and_then(<[u8]>::first_chunk);
-        let whole =
-            Damage { part: Part::Index, offset: at, n_bytes: HEADER_BYTES as u64, bit: None, chunk: None };
+        let whole = Damage {
+            part: FilePart::Index,
+            offset: at,
+            n_bytes: HEADER_BYTES as u64,
+            bit: None,
+            chunk: None,
+        };
         let block = match record::read(header.ok_or(None)?, at) {
             Ok(Record::Index(block)) if block.end() <= bound => block,
             Ok(_) => return Err(Some(whole)),
-            // The walk over the records names it.
+            // The walk over the records finds and names the damage.
             Err(_) => return Err(None),
         };
         if block.before >= at || check_payload(data, DATA_OFFSET, &Record::Index(block)).is_some() {
@@ -105,7 +110,7 @@ fn by_blocks(data: &[u8], newest: u64, to: u64) -> Result<(Found, u64), Option<D
     Ok((Found { records, damages: Vec::new() }, end))
 }
 
-/// The chunks that a block of the index lists; none where one of them is impossible.
+/// The chunks that a block of the index lists, or `None` if one of them is impossible.
 pub(super) fn entries_of(data: &[u8], block: &IndexBlock) -> Option<Vec<Entry>> {
     let payload =
         slice(data, DATA_OFFSET, block.offset + HEADER_BYTES as u64, u64::from(block.stored_bytes()))?;
@@ -120,12 +125,13 @@ pub(super) fn entries_of(data: &[u8], block: &IndexBlock) -> Option<Vec<Entry>> 
     headers.iter().map(entry).collect()
 }
 
-/// Walks from record to record. Behind a damaged header it goes on with the next that is whole.
+/// Walks from record to record. After a damaged header it continues with the next whole one.
 pub(super) fn walk(data: &[u8], from: u64, to: u64, found: &mut Found) {
     let header_at = |at: u64| slice(data, DATA_OFFSET, at, HEADER_BYTES as u64).and_then(<[u8]>::first_chunk);
     let mut at = from;
     while at < to {
-        let rest = Damage { part: Part::RecordHeader, offset: at, n_bytes: to - at, bit: None, chunk: None };
+        let rest =
+            Damage { part: FilePart::RecordHeader, offset: at, n_bytes: to - at, bit: None, chunk: None };
         let Some(header) = header_at(at) else {
             found.damages.push(rest);
             return;
@@ -138,11 +144,11 @@ pub(super) fn walk(data: &[u8], from: u64, to: u64, found: &mut Found) {
                 at = record.end();
             }
             Ok(Record::Chunk(entry)) => {
-                found.damages.push(Damage { part: Part::Rows, chunk: Some(entry.chunk()), ..rest });
+                found.damages.push(Damage { part: FilePart::Rows, chunk: Some(entry.chunk()), ..rest });
                 return;
             }
             Ok(Record::Index(_)) => {
-                found.damages.push(Damage { part: Part::Index, ..rest });
+                found.damages.push(Damage { part: FilePart::Index, ..rest });
                 return;
             }
             Err(broken) => {

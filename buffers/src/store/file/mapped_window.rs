@@ -1,8 +1,8 @@
-//! The parts of a file that are read through mappings: bounded, counted, and given back at once when asked.
+//! The window: the parts of a file that are read through mappings, bounded and counted.
 //!
-//! Pages of a mapping that were touched are resident, and single rows all over a large file touch them all. So touched
-//! pages are counted, in grains of 64 KiB, which is what the system maps around a fault; past the limit rows are read
-//! from the file instead, a call each. What lies in the window costs no call.
+//! A page of a mapping becomes resident when it is touched, and reading single rows all over a large file touches every
+//! page. So the window counts touched pages in grains of 64 KiB, which is what the system maps around a page fault. Beyond
+//! the limit each row takes a read call; inside the window it takes none.
 
 use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -13,26 +13,26 @@ use memsys::ledger::reservation::Reservation;
 use memsys::os::prefetch;
 use memsys::os::{Access, Map};
 
-/// Bytes that a fault may make resident.
+/// Bytes that a page fault may make resident.
 const GRAIN_BYTES: u64 = 64 << 10;
-/// Bytes of a mapping; the last one of a file is shorter.
+/// Bytes of a mapping. The last mapping of a file is shorter.
 const SEGMENT_BYTES: u64 = 4 << 20;
-const _: () = assert!(SEGMENT_BYTES / GRAIN_BYTES == u64::BITS as u64, "a bit a grain");
-/// Bytes that are reserved at once.
+const _: () = assert!(SEGMENT_BYTES / GRAIN_BYTES == u64::BITS as u64, "one bit per grain");
+/// The step in which bytes are reserved.
 const STEP_BYTES: u64 = 1 << 20;
-/// The last mapping is made anew when the file has grown by so much.
+/// The last mapping is replaced when the file has grown by this much.
 const GROWN_BYTES: usize = 256 << 10;
-/// When so many reads a grain have missed the window, it is begun anew: what it holds is not what is read.
-const MISSES_A_GRAIN: u64 = 64;
+/// After this many misses per grain of its limit the window is cleared, because it does not hold what is read.
+const MISSES_PER_GRAIN: u64 = 64;
 
-/// A mapped part of the file, and a bit for each grain of it that was touched.
+/// A mapped part of the file, and a bit for each touched grain of it.
 #[derive(Debug)]
 struct Segment {
     map: Map,
     touched: AtomicU64,
 }
 
-/// What is mapped of one file.
+/// The window of one file.
 #[derive(Debug)]
 pub(super) struct Window {
     limit_bytes: AtomicU64,
@@ -43,7 +43,7 @@ pub(super) struct Window {
 }
 
 impl Default for Window {
-    /// A window that nothing is read through.
+    /// A window with a limit of 0 bytes.
     fn default() -> Self {
         Self {
             limit_bytes: AtomicU64::new(0),
@@ -56,7 +56,7 @@ impl Default for Window {
 }
 
 impl Window {
-    /// Lets at most `bytes` be resident.
+    /// Limits the bytes that may be resident.
     pub(super) fn limit_to(&self, bytes: u64) {
         self.limit_bytes.store(bytes, Relaxed);
         if bytes < self.bytes() {
@@ -69,7 +69,7 @@ impl Window {
         self.n_grains.load(Relaxed) * GRAIN_BYTES
     }
 
-    /// Gives all pages back and returns how many bytes they were at most.
+    /// Unmaps all pages and returns the most bytes that they can have had.
     pub(super) fn clear(&self) -> u64 {
         let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
         segments.clear();
@@ -79,8 +79,8 @@ impl Window {
         bytes
     }
 
-    /// Shows `take` the bytes from `offset` on, of the file's `written` ones, where they are in the window or there is
-    /// room for them; false where not.
+    /// Calls `take` with the bytes from `offset` on and returns true, if they are in the window or fit into it. `written` is
+    /// the length of the file that may be mapped.
     pub(super) fn read(
         &self,
         file: &File,
@@ -119,7 +119,7 @@ impl Window {
                     return true;
                 }
                 drop(segments);
-                if self.n_misses.fetch_add(1, Relaxed) > MISSES_A_GRAIN * (limit / GRAIN_BYTES) {
+                if self.n_misses.fetch_add(1, Relaxed) > MISSES_PER_GRAIN * (limit / GRAIN_BYTES) {
                     self.clear();
                 }
                 return false;
@@ -131,7 +131,7 @@ impl Window {
         }
     }
 
-    /// Has the processor fetch the bytes from `offset` on, where they are in the window.
+    /// Prefetches the bytes from `offset` on into the processor's cache, if they are in the window.
     pub(super) fn prefetch(&self, offset: u64, n_bytes: usize) {
         let number = offset / SEGMENT_BYTES;
         let start = offset - number * SEGMENT_BYTES;
@@ -145,7 +145,7 @@ impl Window {
         }
     }
 
-    /// Whether all `grains` are touched, or may be now.
+    /// Marks `grains` as touched. Returns false if the limit has no room for them.
     fn touch(&self, segment: &Segment, mut grains: std::ops::RangeInclusive<u64>, limit: u64) -> bool {
         let touched = segment.touched.load(Relaxed);
         if grains.clone().all(|grain| touched >> grain & 1 == 1) {
@@ -170,7 +170,7 @@ impl Window {
         bytes <= reservation.bytes() || reservation.try_set(bytes.next_multiple_of(STEP_BYTES)).is_ok()
     }
 
-    /// Maps a segment, in the place of a shorter mapping of it.
+    /// Maps a segment and replaces a shorter mapping of it.
     fn map(&self, file: &File, index: usize, n_bytes: usize) -> bool {
         let mapped = Map::of(file, index as u64 * SEGMENT_BYTES, n_bytes)
             .and_then(|map| map.advise(Access::Random).map(|()| map));

@@ -1,10 +1,9 @@
-//! A file of chunks: whole ones read as any file is, single rows through a window of mappings.
+//! A file of chunks. Whole chunks are read with ordinary read calls, single rows through a window of mappings.
 //!
-//! The mappings are sound because of three rules:
-//! records are appended once and never rewritten, a mapping ends where the records end that its owner knows, and
-//! what a writer cuts off lies behind the last commit. The writer's lock belongs to the [`ChunkFile`], so that it is
-//! held as long as any chunk is mapped from what it wrote. A file cut off by someone else is noticed before bytes
-//! are touched, except in the instant between.
+//! Three rules make the mappings sound: records are appended once and never rewritten, a mapping ends where the records
+//! that its owner knows end, and a writer cuts off only what lies after the last commit. The writer's lock belongs to the
+//! [`ChunkFile`], so that it is held as long as any chunk is mapped from the file. If another program cuts the file off,
+//! this is found before bytes are touched, except in the instant between the check and the read.
 
 pub(crate) mod checksum;
 pub mod damage;
@@ -30,14 +29,14 @@ use memsys::os::{Access, Map};
 
 use crate::error::{Error, Result};
 use crate::store::codec;
-use crate::store::file::damage::{Damage, Part};
+use crate::store::file::damage::{Damage, FilePart};
 use crate::store::file::header::{DATA_OFFSET, Head, Mark, Unreadable};
 use crate::store::file::index::Index;
 use crate::store::file::mapped_window::Window;
 use crate::store::file::record::{Entry, HEADER_BYTES, Record, check_payload, slice};
 
-/// A file that gives its lock back when it is dropped. Closing it is not enough: a process that is just being started
-/// from this one still has it open.
+/// A file that releases its lock when it is dropped. Closing it is not enough, because a child process that is just being
+/// started still has it open.
 #[derive(Debug)]
 pub(super) struct Handle(File);
 
@@ -57,23 +56,23 @@ impl Deref for Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        // Where it fails, closing the file gives the lock back, if a little later.
+        // If unlocking fails, closing the file releases the lock, perhaps a little later.
         if self.0.unlock().is_err() {}
     }
 }
 
-/// A file of chunks that may be read.
+/// A file of chunks, open for reading.
 #[derive(Debug)]
 pub struct ChunkFile {
     path: PathBuf,
     pub(super) file: Handle,
-    /// Where the records end that may be mapped.
+    /// The end of the records that may be mapped.
     end: AtomicU64,
     window: Window,
 }
 
 thread_local! {
-    /// Room for what is read from files, kept from read to read.
+    /// A buffer for reads from files, kept from read to read.
     static PART: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -83,22 +82,22 @@ impl ChunkFile {
         Self { path, file, end: AtomicU64::new(end), window: Window::default() }
     }
 
-    /// Where the file lies.
+    /// The path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Reads the rows of a chunk.
+    /// Reads and decodes the rows of a chunk.
     ///
     /// # Errors
-    /// [`Error::Damaged`] where its record is not what was written, [`Error::Truncated`] where the file ends before
-    /// it, [`Error::Io`].
+    /// [`Error::Damaged`] if its record differs from what was written, [`Error::Truncated`] if the file ends before it,
+    /// [`Error::Io`].
     pub fn rows(&self, entry: &Entry) -> Result<Vec<u8>> {
         codec::decode(&self.encoded(entry)?).map_err(|_| self.damaged(undecodable(entry)))
     }
 
-    /// Reads a chunk as it was encoded.
+    /// Reads a chunk without decoding it.
     ///
     /// # Errors
     /// As [`ChunkFile::rows`].
@@ -111,11 +110,11 @@ impl ChunkFile {
         Ok(record)
     }
 
-    /// Shows `take` `n_bytes` of an encoded chunk from `at` on: through the window where they are in it or have room
-    /// there.
+    /// Calls `take` with `n_bytes` of an encoded chunk from `at` on. Reads them through the window if they are in it or fit
+    /// into it.
     ///
     /// # Errors
-    /// As [`ChunkFile::rows`], but for damage, which is not looked for.
+    /// As [`ChunkFile::rows`], except that it does not look for damage.
     pub(super) fn read_part(
         &self,
         entry: &Entry,
@@ -136,24 +135,24 @@ impl ChunkFile {
         })
     }
 
-    /// Has the processor fetch a part of an encoded chunk, where it is in the window.
+    /// Prefetches a part of an encoded chunk into the processor's cache, if it is in the window.
     pub(super) fn prefetch(&self, entry: &Entry, at: usize, n_bytes: usize) {
         self.window.prefetch(entry.offset + (HEADER_BYTES + at) as u64, n_bytes);
     }
 
-    /// Has the system begin to read a part of an encoded chunk. What is in the window may have left the system's cache
-    /// or, but for a page of a grain, never have been there.
+    /// Asks the system to begin reading a part of an encoded chunk. It does so for parts in the window too, because their
+    /// pages may have left the page cache, and of a grain only one page must ever have been there.
     pub(super) fn will_need(&self, entry: &Entry, at: usize, n_bytes: usize) {
         let offset = entry.offset + (HEADER_BYTES + at) as u64;
         memsys::os::will_need(&self.file, offset, n_bytes);
     }
 
-    /// Lets at most `bytes` of the file be resident through mappings.
+    /// Limits the bytes of the file that may be resident through mappings.
     pub fn limit_window(&self, bytes: u64) {
         self.window.limit_to(bytes);
     }
 
-    /// Gives all pages of the window back and returns how many bytes they were at most.
+    /// Frees all pages of the window and returns the most bytes that they can have had.
     pub fn clear_window(&self) -> u64 {
         self.window.clear()
     }
@@ -164,8 +163,8 @@ impl ChunkFile {
         self.window.bytes()
     }
 
-    /// Finds out whether someone has cut the file off. Pages of a mapping that lie behind its end cannot be read, so this
-    /// comes before many reads through the window.
+    /// Checks that the file was not cut off. Reading a mapped page after the end of the file would kill the process, so
+    /// this check comes before reads through the window.
     ///
     /// # Errors
     /// [`Error::Truncated`], [`Error::Io`].
@@ -196,7 +195,7 @@ impl ChunkFile {
         self.end.store(end, Ordering::Release);
     }
 
-    /// The file from [`DATA_OFFSET`] to `end`, to be read from front to back.
+    /// A mapping of the file from [`DATA_OFFSET`] to `end`, for reading from front to back.
     pub(super) fn mapped(&self, end: u64) -> Result<Map> {
         let found_bytes = length(&self.path, &self.file)?;
         if found_bytes < end {
@@ -212,12 +211,12 @@ impl ChunkFile {
     }
 }
 
-/// The encoded rows of a chunk whose record is whole; `data` holds the file from `from` on.
+/// The encoded rows of a chunk, or the damage of its record. `data` holds the file from `from` on.
 pub(super) fn check<'a>(data: &'a [u8], from: u64, entry: &Entry) -> std::result::Result<&'a [u8], Damage> {
     let header = slice(data, from, entry.offset, HEADER_BYTES as u64).and_then(<[u8]>::first_chunk);
     if header != Some(&entry.header()) {
         let whole = Damage {
-            part: Part::RecordHeader,
+            part: FilePart::RecordHeader,
             offset: entry.offset,
             n_bytes: HEADER_BYTES as u64,
             bit: None,
@@ -237,10 +236,10 @@ pub(super) fn check<'a>(data: &'a [u8], from: u64, entry: &Entry) -> std::result
     if fits { Ok(encoded) } else { Err(undecodable(entry)) }
 }
 
-/// A chunk with the right checksum that no encoder wrote.
+/// The damage of a chunk that has the right checksum and cannot be decoded.
 pub(super) fn undecodable(entry: &Entry) -> Damage {
     Damage {
-        part: Part::Rows,
+        part: FilePart::Rows,
         offset: entry.offset + HEADER_BYTES as u64,
         n_bytes: u64::from(entry.stored_bytes),
         bit: None,
@@ -274,8 +273,8 @@ fn parse_head(path: &Path, page: &[u8]) -> Result<Head> {
     })
 }
 
-/// A file of chunks as it was committed when it was opened. Files that are being written, are damaged or cut off
-/// can be read as far as they go.
+/// A file of chunks as of the last commit before it was opened. A file that another process writes, that is damaged or cut
+/// off can be read in part.
 #[derive(Debug)]
 pub struct ChunkReader {
     file: Arc<ChunkFile>,
@@ -288,17 +287,17 @@ impl ChunkReader {
     /// Opens a file for reading.
     ///
     /// # Errors
-    /// [`Error::NotAReplayFile`], [`Error::WrongVersion`], [`Error::WrongEndianness`], [`Error::Truncated`] where not
-    /// even the head is there, [`Error::Damaged`] where both copies of its header are, [`Error::Io`].
+    /// [`Error::NotAReplayFile`], [`Error::WrongVersion`], [`Error::WrongEndianness`], [`Error::Truncated`] if the head is
+    /// incomplete, [`Error::Damaged`] if both copies of the header are damaged, [`Error::Io`].
     pub fn open(path: &Path) -> Result<Self> {
         let file = Handle::new(File::open(path).map_err(|source| Error::io(path, "open it", source))?);
         let mut head = parse_head(path, &read_page(path, &file)?)?;
         if !head.damages.is_empty() {
-            // A writer may have been at the mark; what is really damaged still is.
+            // A writer may have been writing the mark. Real damage is still there on the second read.
             head = parse_head(path, &read_page(path, &file)?)?;
         }
         let found_bytes = length(path, &file)?;
-        // Without any mark, all that can be found is read.
+        // Without a readable mark the whole file counts as committed.
         let mark = head.mark.unwrap_or(Mark { committed_bytes: found_bytes, ..Mark::EMPTY });
         let end = mark.committed_bytes.min(found_bytes);
         let file = Arc::new(ChunkFile::new(path.to_owned(), file, end));
@@ -313,20 +312,20 @@ impl ChunkReader {
         &self.file
     }
 
-    /// Its chunks.
+    /// The index of its chunks.
     #[must_use]
     pub fn index(&self) -> &Index {
         &self.index
     }
 
-    /// What was found damaged on the way. Payloads are checked when they are read, or all by
-    /// [`verify`](fn@crate::store::verify).
+    /// The damage that was found on opening. Rows are checked when they are read;
+    /// [`verify`](fn@crate::store::verify) checks all of them.
     #[must_use]
     pub fn damages(&self) -> &[Damage] {
         &self.damages
     }
 
-    /// Bytes that were committed and are not there any more.
+    /// Number of committed bytes that the file has lost.
     #[must_use]
     pub fn missing_bytes(&self) -> u64 {
         self.missing_bytes

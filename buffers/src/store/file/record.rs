@@ -1,4 +1,4 @@
-//! Records: what a file holds behind its head, one after another, each at a multiple of 8.
+//! Records follow the head of a file, one after another, each at a multiple of 8 bytes.
 //!
 //! ```text
 //! header (64 bytes)                                             payload, padded with zeros to 8
@@ -12,11 +12,11 @@
 //! 56 zeros 4 · checksum of the header 4
 //! ```
 //!
-//! A header holds its own offset, so that a copy of one in someone's rows is not taken for a record.
+//! A header holds its own offset, so that a copy of a header inside rows is not mistaken for a record.
 
 use crate::store::codec::{self, Codec};
 use crate::store::file::checksum::{Flip, checksum, flipped_bit};
-use crate::store::file::damage::{Damage, Part};
+use crate::store::file::damage::{Damage, FilePart};
 
 use crate::store::rows::{MAX_CHUNK_BYTES, RowKind, RowShape};
 
@@ -26,31 +26,31 @@ pub(super) const HEADER_BYTES: usize = 64;
 const CHUNK_MAGIC: [u8; 4] = *b"CHNK";
 const INDEX_MAGIC: [u8; 4] = *b"INDX";
 
-/// Which chunk a record holds.
+/// The identity of a chunk in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
-    /// The stream.
+    /// The number of the stream.
     pub stream: u32,
-    /// Which of its chunks: chunk `n` begins with row `n × chunk_rows`.
+    /// The number of the chunk in the stream. Chunk `n` begins with row `n × chunk_rows`.
     pub number: u64,
-    /// Rows of a full chunk of the stream.
+    /// Rows per full chunk of the stream.
     pub chunk_rows: u32,
-    /// When it was written, in milliseconds since 1970 as the caller's clock says.
+    /// The time of writing by the caller's clock, in milliseconds since 1970.
     pub stamp_millis: u64,
 }
 
 /// A chunk in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
-    /// Which chunk.
+    /// Stream, number and time of the chunk.
     pub identity: Identity,
-    /// Its rows.
+    /// Kind and width of the rows.
     pub shape: RowShape,
-    /// How many.
+    /// Number of rows.
     pub n_rows: u32,
-    /// How they are encoded.
+    /// The codec of the rows.
     pub codec: Codec,
-    /// Where its record begins.
+    /// The offset of the record in the file.
     pub offset: u64,
     /// Bytes of the encoded rows.
     pub stored_bytes: u32,
@@ -58,19 +58,19 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Position of its first row in the stream.
+    /// Position of the first row in the stream.
     #[must_use]
     pub fn first_row(&self) -> u64 {
         self.identity.number * u64::from(self.identity.chunk_rows)
     }
 
-    /// Bytes of its rows when decoded.
+    /// Bytes of the decoded rows.
     #[must_use]
     pub fn raw_bytes(&self) -> u64 {
         self.shape.row_bytes() as u64 * u64::from(self.n_rows)
     }
 
-    /// Where its record ends.
+    /// The end of the record in the file.
     #[must_use]
     pub fn end(&self) -> u64 {
         end(self.offset, self.stored_bytes)
@@ -106,7 +106,7 @@ impl Entry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct IndexBlock {
     pub(super) offset: u64,
-    /// Where the block before lies; 0 for the first.
+    /// The offset of the block before, or 0 for the first.
     pub(super) before: u64,
     pub(super) n_entries: u32,
     pub(super) payload_checksum: u32,
@@ -135,7 +135,7 @@ impl IndexBlock {
     }
 }
 
-/// What a record is.
+/// A record of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Record {
     Chunk(Entry),
@@ -151,33 +151,33 @@ impl Record {
     }
 }
 
-/// A header that is not what was written.
+/// A damaged header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Broken {
-    /// Where, as exactly as is known.
+    /// The damage, as exactly as it is known.
     pub(super) damage: Damage,
-    /// What it was, where a single flipped bit explains the damage. Its chunk is refused all the same.
+    /// The record before the damage, if a single flipped bit explains it. Its chunk is refused all the same.
     pub(super) was: Option<Record>,
 }
 
-/// Bytes of the file from `offset` on. `data` holds the file from `from` on.
+/// `n_bytes` of the file from `offset` on, if `data`, which holds the file from `from` on, has them.
 pub(super) fn slice(data: &[u8], from: u64, offset: u64, n_bytes: u64) -> Option<&[u8]> {
     let start = usize::try_from(offset.checked_sub(from)?).ok()?;
     data.get(start..start.checked_add(usize::try_from(n_bytes).ok()?)?)
 }
 
-/// Whether a header that can be trusted stands at `offset`.
+/// Whether `header` is an undamaged header at `offset`.
 pub(super) fn is_whole(header: &[u8; HEADER_BYTES], offset: u64) -> bool {
     let fields = Fields::of(header);
     fields.offset == offset && fields.record(offset).is_some() && fields.to_bytes() == *header
 }
 
-/// Reads the header at `offset`, of which at least [`HEADER_BYTES`] must be there.
+/// Reads the header at `offset`.
 pub(super) fn read(header: &[u8; HEADER_BYTES], offset: u64) -> Result<Record, Broken> {
     let (content, [.., a, b, c, d]) = (&header[..HEADER_BYTES - 4], *header);
     let (stored, found) = (u32::from_le_bytes([a, b, c, d]), checksum(content));
     let damage =
-        |offset, n_bytes, bit| Damage { part: Part::RecordHeader, offset, n_bytes, bit, chunk: None };
+        |offset, n_bytes, bit| Damage { part: FilePart::RecordHeader, offset, n_bytes, bit, chunk: None };
     if stored == found {
         let whole = damage(offset, HEADER_BYTES as u64, None);
         return Fields::of(header).record(offset).ok_or(Broken { damage: whole, was: None });
@@ -193,8 +193,8 @@ pub(super) fn read(header: &[u8; HEADER_BYTES], offset: u64) -> Result<Record, B
     let mut damage = damage(offset + byte as u64, 1, Some(bit));
     match was {
         Some(Record::Chunk(entry)) => damage.chunk = Some(entry.chunk()),
-        Some(Record::Index(_)) => damage.part = Part::Index,
-        // A wrong guess: what looks like one flipped bit was more.
+        Some(Record::Index(_)) => damage.part = FilePart::Index,
+        // The damage looks like one flipped bit and is more.
         None => {
             (damage.offset, damage.n_bytes, damage.bit) = (offset, HEADER_BYTES as u64, None);
         }
@@ -202,11 +202,11 @@ pub(super) fn read(header: &[u8; HEADER_BYTES], offset: u64) -> Result<Record, B
     Err(Broken { damage, was })
 }
 
-/// Compares the payload of a record with its checksum. `None` is a record that is whole.
+/// Compares the payload of a record with its checksum. `None` means that it is undamaged.
 pub(super) fn check_payload(data: &[u8], from: u64, record: &Record) -> Option<Damage> {
     let (part, offset, stored, chunk) = match record {
-        Record::Chunk(entry) => (Part::Rows, entry.offset, entry.payload_checksum, Some(entry.chunk())),
-        Record::Index(block) => (Part::Index, block.offset, block.payload_checksum, None),
+        Record::Chunk(entry) => (FilePart::Rows, entry.offset, entry.payload_checksum, Some(entry.chunk())),
+        Record::Index(block) => (FilePart::Index, block.offset, block.payload_checksum, None),
     };
     let start = offset + HEADER_BYTES as u64;
     let n_bytes = record.end() - start;
@@ -220,7 +220,7 @@ pub(super) fn check_payload(data: &[u8], from: u64, record: &Record) -> Option<D
         Some(Flip::Content { byte, bit }) => {
             Some(Damage { offset: start + byte as u64, n_bytes: 1, bit: Some(bit), ..whole })
         }
-        // The stored checksum is under the header's own, which holds.
+        // The header's own checksum covers the stored one and is right, so the flipped bit is not there.
         Some(Flip::Checksum { .. }) | None => Some(whole),
     }
 }
@@ -283,7 +283,7 @@ impl Fields {
         }
     }
 
-    /// What the fields mean, where they mean something at `offset`.
+    /// The record that the fields describe, if they are possible at `offset`.
     fn record(&self, offset: u64) -> Option<Record> {
         if self.offset != offset {
             return None;

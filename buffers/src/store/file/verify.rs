@@ -1,4 +1,4 @@
-//! Looking at a file: every checksum, and what it holds.
+//! Verifying every checksum of a file, and inspecting what it holds.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -7,30 +7,31 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::store::codec;
-use crate::store::file::damage::{Damage, Part};
+use crate::store::file::damage::{Damage, FilePart};
 use crate::store::file::header::{DATA_OFFSET, Mark};
 use crate::store::file::index::{Found, Index, entries_of, walk};
 use crate::store::file::record::{Record, check_payload};
 use crate::store::file::{ChunkFile, ChunkReader, Handle, check, length, parse_head, read_page, undecodable};
 use crate::store::rows::RowShape;
 
-/// What a check of a whole file found.
+/// The result of verifying a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verification {
     /// The file's length.
     pub file_bytes: u64,
-    /// Bytes behind the last commit: torn, or being written.
+    /// Bytes after the last commit, from an interrupted or a running write.
     pub uncommitted_bytes: u64,
-    /// Bytes that were committed and are not there any more.
+    /// Number of committed bytes that the file has lost.
     pub missing_bytes: u64,
-    /// Chunks that can be read, replaced ones included.
+    /// Number of readable chunks, replaced ones included.
     pub n_chunks: u64,
     /// All damage, in the file's order.
     pub damages: Vec<Damage>,
 }
 
 impl Verification {
-    /// Whether all that was committed can be read. Damage to a copy of the head counts, though the other is read.
+    /// Whether the file has no damage and lost no committed bytes. Damage to one copy of the head counts, although the
+    /// other copy is read.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.missing_bytes == 0 && self.damages.is_empty()
@@ -53,13 +54,13 @@ impl fmt::Display for Verification {
 /// Compares every checksum of a file with its bytes.
 ///
 /// # Errors
-/// As [`ChunkReader::open`]: where it cannot be read at all.
+/// As [`ChunkReader::open`].
 pub fn verify(path: &Path) -> Result<Verification> {
     let file = Handle::new(File::open(path).map_err(|source| Error::io(path, "open it", source))?);
     let mut page = read_page(path, &file)?;
     let mut head = parse_head(path, &page)?;
     if !head.damages.is_empty() {
-        // A writer may have been at the mark; what is really damaged still is.
+        // A writer may have been writing the mark. Real damage is still there on the second read.
         page = read_page(path, &file)?;
         head = parse_head(path, &page)?;
     }
@@ -73,8 +74,8 @@ pub fn verify(path: &Path) -> Result<Verification> {
     examine(path, &page, map.bytes(), file_bytes, false)
 }
 
-/// Reads bytes as a whole file: its head, index and records, and decodes every chunk. Never panics, and allocates no
-/// more than a chunk at a time and a small multiple of `bytes`.
+/// Verifies bytes as a whole file and decodes every chunk. It never panics, and allocates at most one chunk at a time and a
+/// small multiple of `bytes`.
 ///
 /// # Errors
 /// As [`ChunkReader::open`].
@@ -98,7 +99,7 @@ fn examine(path: &Path, page: &[u8], data: &[u8], file_bytes: u64, decode: bool)
     for record in &found.records {
         let damaged = match record {
             Record::Chunk(entry) => {
-                // A damaged header has been named on the walk; `check` refuses its chunk again.
+                // The walk has named damaged headers already; `check` refuses their chunks too.
                 match check(data, DATA_OFFSET, entry) {
                     Ok(encoded) if !decode || codec::decode(encoded).is_ok() => None,
                     Ok(_) => Some(undecodable(entry)),
@@ -108,7 +109,7 @@ fn examine(path: &Path, page: &[u8], data: &[u8], file_bytes: u64, decode: bool)
             Record::Index(block) => {
                 let before = std::mem::replace(&mut newest_block, block.offset);
                 let whole = Damage {
-                    part: Part::Index,
+                    part: FilePart::Index,
                     offset: block.offset,
                     n_bytes: block.end() - block.offset,
                     bit: None,
@@ -137,10 +138,10 @@ fn examine(path: &Path, page: &[u8], data: &[u8], file_bytes: u64, decode: bool)
     })
 }
 
-/// The index knows which chunk's header it was that cannot be read.
+/// Names the chunks of unreadable headers, which the index lists.
 fn name_chunks(damages: &mut [Damage], listed: &[crate::store::file::record::Entry]) {
     for damage in
-        damages.iter_mut().filter(|damage| damage.part == Part::RecordHeader && damage.chunk.is_none())
+        damages.iter_mut().filter(|damage| damage.part == FilePart::RecordHeader && damage.chunk.is_none())
     {
         let bytes = damage.offset..damage.offset + damage.n_bytes;
         damage.chunk = listed
@@ -153,44 +154,43 @@ fn name_chunks(damages: &mut [Damage], listed: &[crate::store::file::record::Ent
 /// What a file holds of one stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamInspection {
-    /// The stream.
+    /// The number of the stream.
     pub stream: u32,
-    /// Its rows.
+    /// Kind and width of the rows.
     pub shape: RowShape,
-    /// Its chunks.
+    /// Number of chunks.
     pub n_chunks: u64,
-    /// Their rows.
+    /// Number of rows.
     pub n_rows: u64,
     /// Position of the first row.
     pub first_row: u64,
-    /// Bytes of the rows when decoded.
+    /// Bytes of the decoded rows.
     pub raw_bytes: u64,
-    /// Bytes that they take in the file.
+    /// Bytes of the chunks' records in the file.
     pub stored_bytes: u64,
-    /// The oldest chunk's stamp.
+    /// The time at which the oldest chunk was written, in milliseconds since 1970.
     pub oldest_millis: u64,
-    /// The newest chunk's.
+    /// The time at which the newest chunk was written, in milliseconds since 1970.
     pub newest_millis: u64,
 }
 
-/// What a file holds.
+/// What a file holds, stream by stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inspection {
-    /// By stream.
+    /// The streams in the order of their numbers.
     pub streams: Vec<StreamInspection>,
     /// The file's length.
     pub file_bytes: u64,
-    /// Bytes of the file that no chunk in use takes: heads, the index, chunks that were replaced, what is damaged or
-    /// torn.
+    /// Bytes of the file that no chunk in use takes: the head, the index, replaced chunks, and damaged or torn bytes.
     pub other_bytes: u64,
-    /// What was found damaged on the way.
+    /// The damage that was found on opening.
     pub damages: Vec<Damage>,
-    /// Bytes that were committed and are not there any more.
+    /// Number of committed bytes that the file has lost.
     pub missing_bytes: u64,
 }
 
 impl Inspection {
-    /// Decoded bytes for each byte of the file that holds chunks in use.
+    /// Decoded bytes per byte of the chunks in use.
     #[must_use]
     pub fn ratio(&self) -> f64 {
         let sum = |of: fn(&StreamInspection) -> u64| self.streams.iter().map(of).sum::<u64>() as f64;
@@ -198,7 +198,7 @@ impl Inspection {
     }
 }
 
-/// Says what a file holds, by its headers alone.
+/// Reads what a file holds from its headers alone.
 ///
 /// # Errors
 /// As [`ChunkReader::open`].

@@ -1,14 +1,14 @@
-//! The one who may write a file of chunks.
+//! Writing a file of chunks.
 //!
 //! ```text
-//! append   record written behind the end            seen by this process alone
-//! commit   [sync] mark 1 written [sync] mark 2      seen by all; survives the process's death at once, and a
-//!                                                   power cut with [`Durability::Power`]
-//! open     lock, read the newest mark, cut off      what no mark covers was never committed
+//! append   write the record after the end              visible to this process alone
+//! commit   [sync] write mark 1 [sync] write mark 2     visible to all; survives the death of the process, and a power
+//!                                                      cut with `Durability::Power`
+//! open     lock, read the newest mark, cut off         bytes that no mark covers were never committed
 //! ```
 //!
-//! At any instant one of the two marks is whole, and a mark is written only when all that it covers is. What a mark
-//! covers is never cut off, however damaged: it is named and refused, and the rest is served.
+//! At any instant one of the two marks is whole, and a mark is written only after everything that it covers. The writer
+//! never cuts off what a mark covers, even if it is damaged: damaged chunks are named and refused, and the rest is served.
 
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -26,15 +26,15 @@ use crate::store::file::index::Index;
 use crate::store::file::record::{Entry, HEADER_BYTES, Identity, IndexBlock};
 use crate::store::file::{ChunkFile, Handle, length, load, parse_head, read_page};
 
-/// Chunks between two blocks of the index.
+/// Chunks per block of the index.
 const INDEX_EVERY: usize = 256;
 
-/// What a commit survives.
+/// The failures that a commit survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// The end of the process, by whatever signal.
+    /// The end of the process by any signal.
     Process,
-    /// The end of the machine's power too: two waits for the disk.
+    /// A power cut too. The commit waits for the disk twice.
     Power,
 }
 
@@ -43,9 +43,9 @@ pub enum Durability {
 pub struct Opened {
     /// Whether the file is new.
     pub new: bool,
-    /// Bytes behind the last commit that were cut off.
+    /// Number of uncommitted bytes that were cut off.
     pub torn_bytes: u64,
-    /// What is damaged. Damage to the head has been mended from its other copy.
+    /// The damage found. Damage to the head was repaired from the other copy.
     pub damages: Vec<Damage>,
 }
 
@@ -60,29 +60,30 @@ impl fmt::Display for Opened {
     }
 }
 
-/// The writer of a file of chunks. There is one at a time; what it has not committed is lost with it.
+/// The writer of a file of chunks. A file has at most one. What it has not committed is lost when it is dropped.
 #[derive(Debug)]
 pub struct ChunkWriter {
     file: Arc<ChunkFile>,
     index: Index,
     mark: Mark,
     end: u64,
-    /// Where the newest block of the index lies, committed or not.
+    /// The offset of the newest block of the index, committed or not.
     index_offset: u64,
     /// Headers of chunks that no block of the index lists yet.
     unlisted: Vec<[u8; HEADER_BYTES]>,
-    /// Room for a record, kept from one to the next.
+    /// A buffer for a record, kept from one to the next.
     record: Vec<u8>,
-    /// Whether the folder must be told to the disk too.
+    /// Whether the next sync must sync the folder too.
     new: bool,
 }
 
 impl ChunkWriter {
-    /// Opens a file for writing, or makes it, and cuts off what was never committed.
+    /// Opens or creates a file for writing, and cuts off what was never committed.
     ///
     /// # Errors
-    /// [`Error::Locked`] where another writer has it; [`Error::Truncated`] where committed bytes are missing
-    /// ([`copy_readable`] saves the rest); what [`ChunkReader::open`](crate::store::ChunkReader::open) refuses; [`Error::DiskFull`].
+    /// [`Error::Locked`] if another writer has the file; [`Error::Truncated`] if committed bytes are missing
+    /// ([`copy_readable`] saves the rest); the errors of [`ChunkReader::open`](crate::store::ChunkReader::open);
+    /// [`Error::DiskFull`].
     pub fn open(path: &Path) -> Result<(Self, Opened)> {
         let io = |action| move |source| Error::io(path, action, source);
         let file = OpenOptions::new()
@@ -128,7 +129,7 @@ impl ChunkWriter {
         let (index, damages) = load(&file, mark, end)?;
         opened.damages = head.damages;
         opened.damages.extend(damages);
-        // What is not listed yet lies behind the newest block; it is listed with the next one.
+        // Chunks after the newest block are not listed yet. The next block lists them.
         let unlisted = index.entries().filter(|entry| entry.offset > mark.index_offset).copied();
         let mut unlisted: Vec<Entry> = unlisted.collect();
         unlisted.sort_by_key(|entry| entry.offset);
@@ -149,10 +150,10 @@ impl ChunkWriter {
         ))
     }
 
-    /// A new file in the place of whatever lies there.
+    /// Creates a new file and replaces an existing one.
     ///
     /// # Errors
-    /// [`Error::Locked`] where a writer has what lies there; as [`ChunkWriter::open`].
+    /// [`Error::Locked`] if a writer has the existing file; as [`ChunkWriter::open`].
     pub fn create(path: &Path) -> Result<Self> {
         if let Ok(old) = File::open(path) {
             let old = Handle::new(old);
@@ -165,13 +166,13 @@ impl ChunkWriter {
         Self::open(path).map(|(writer, _)| writer)
     }
 
-    /// The file, for reading what has been appended.
+    /// The file, for reading appended chunks.
     #[must_use]
     pub fn file(&self) -> &Arc<ChunkFile> {
         &self.file
     }
 
-    /// Its chunks, those that are not committed yet included.
+    /// The index of its chunks, uncommitted ones included.
     #[must_use]
     pub fn index(&self) -> &Index {
         &self.index
@@ -183,16 +184,16 @@ impl ChunkWriter {
         self.end - self.mark.committed_bytes
     }
 
-    /// Bytes of the file as of the last commit.
+    /// The file's length at the last commit.
     #[must_use]
     pub fn committed_bytes(&self) -> u64 {
         self.mark.committed_bytes
     }
 
-    /// Puts the file, of which nothing may be mapped yet, in the place of another.
+    /// Renames the file and replaces another one. Nothing may be mapped from it yet.
     ///
     /// # Errors
-    /// [`Error::Io`]; both files are as before.
+    /// [`Error::Io`]. Both files stay unchanged.
     pub(crate) fn rename(&mut self, to: &Path) -> Result<()> {
         std::fs::rename(self.file.path(), to)
             .map_err(|source| Error::io(self.file.path(), "put it in the old one's place", source))?;
@@ -202,11 +203,11 @@ impl ChunkWriter {
         self.sync(Durability::Power)
     }
 
-    /// Appends an encoded chunk. It replaces the stream's chunk of that number and all after it.
+    /// Appends an encoded chunk. It replaces the stream's chunk of that number and all later ones.
     ///
     /// # Errors
-    /// [`Error::Undecodable`] where `encoded` is no encoded chunk or has more rows than `identity` allows;
-    /// [`Error::DiskFull`] and [`Error::Io`]: the file is as before.
+    /// [`Error::Undecodable`] if `encoded` is not an encoded chunk or has more rows than `identity` allows;
+    /// [`Error::DiskFull`] and [`Error::Io`]. The file stays unchanged.
     pub fn append(&mut self, identity: Identity, encoded: &[u8]) -> Result<Entry> {
         let header = codec::header(encoded)?;
         let entry = Entry {
@@ -237,17 +238,17 @@ impl ChunkWriter {
         Ok(entry)
     }
 
-    /// Forgets a stream's chunks before `number`, which will not be read again; they stay in the file.
+    /// Removes a stream's chunks before `number`, which will not be read again, from the index. They stay in the file.
     pub(crate) fn forget_before(&mut self, stream: u32, number: u64) {
         self.index.forget_before(stream, number);
     }
 
-    /// Makes all that was appended part of the file.
+    /// Commits all that was appended.
     ///
     /// # Errors
-    /// [`Error::Io`]: what was committed before is kept, and this may be tried again.
+    /// [`Error::Io`]. What was committed before stays, and the commit may be tried again.
     pub fn commit(&mut self, durability: Durability) -> Result<()> {
-        // A block of the index only saves walking: where there is no room for it, the chunks are committed without.
+        // A block of the index only makes reading faster. If the disk has no room for it, the chunks are committed without.
         if self.unlisted.len() >= INDEX_EVERY
             && let Ok(offset) = self.append_index()
         {
@@ -306,25 +307,25 @@ impl ChunkWriter {
     }
 }
 
-/// Gives back the room of what was written in part. Where even that fails it is torn: the next opening cuts it off.
+/// Cuts off a partly written record. If that fails too, the next opening cuts it off.
 fn shorten(file: &File, to: u64) {
     if file.set_len(to).is_err() {}
 }
 
-/// What [`copy_readable`] has done.
+/// The result of [`copy_readable`].
 #[derive(Debug, Default)]
 pub struct Copied {
-    /// Chunks copied.
+    /// Number of chunks copied.
     pub n_chunks: u64,
-    /// Why the others were not.
+    /// The errors of the chunks that could not be read.
     pub refused: Vec<Error>,
 }
 
-/// Copies the chunks of an index that can be read to another file: saves what is left of a damaged one, or leaves behind
-/// what is not needed any more. Commits at the end.
+/// Copies the readable chunks of an index to another file and commits it. It saves the rest of a damaged file, or compacts
+/// a file by leaving out chunks that are not in the index.
 ///
 /// # Errors
-/// Where the other file cannot be written.
+/// If the other file cannot be written.
 pub fn copy_readable(
     from: &ChunkFile,
     index: &Index,

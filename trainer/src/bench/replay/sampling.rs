@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use buffers::frames::{Clock, Dataset, ObservationRef, View};
-use buffers::replay::{Batch, Replay, ReplayOptions, Tier, Transition};
+use buffers::replay::{Replay, ReplayOptions, TensorBatch, Tier, Transition};
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use serde_json::{Value, json};
@@ -61,7 +61,7 @@ pub(super) fn hot_threads(bench: &Bench, capacity: usize) -> Result<Measured> {
     let turn = || draws.lock().unwrap_or_else(PoisonError::into_inner);
     let draw = |seed: u64, until: Instant| -> Result<usize> {
         let mut rng = Pcg64Mcg::seed_from_u64(seed);
-        let mut batch = Batch::default();
+        let mut batch = TensorBatch::default();
         let mut n = 0;
         while Instant::now() < until {
             turn().draw_into(BATCH, IMPORTANCE_SAMPLING_EXPONENT, &mut rng, &mut batch)?;
@@ -189,7 +189,7 @@ fn cold(bench: &Bench, capacity: usize, prefetch: bool) -> Result<Measured> {
 fn ahead(filled: &mut Filled) -> Result<()> {
     let Filled { replay, rng, .. } = filled;
     let replay = &*replay;
-    let (mut drawn, mut spare) = (Batch::default(), Batch::default());
+    let (mut drawn, mut spare) = (TensorBatch::default(), TensorBatch::default());
     replay.draw_into(BATCH, IMPORTANCE_SAMPLING_EXPONENT, rng, &mut drawn)?;
     for number in 0..N_COLD {
         std::thread::scope(|scope| -> Result<()> {

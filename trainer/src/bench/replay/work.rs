@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use buffers::frames::{Dataset, Instrument, ObservationRef, View};
 use buffers::replay::n_step::{Accumulator, Ending};
-use buffers::replay::{Batch, Replay, ReplayOptions, StoreOptions, Tier, Transition};
+use buffers::replay::{Replay, ReplayOptions, StoreOptions, TensorBatch, Tier, Transition};
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
@@ -281,7 +281,7 @@ pub(super) struct Filled {
     /// Errors as a learner gives them, to be taken in turn.
     pub(super) td_errors: Vec<f32>,
     pub(super) rng: Pcg64Mcg,
-    batch: Batch,
+    batch: TensorBatch,
 }
 
 impl Filled {
@@ -289,7 +289,7 @@ impl Filled {
     pub(super) fn of(replay: Replay, dataset: Arc<Dataset>) -> Self {
         let mut rng = Pcg64Mcg::seed_from_u64(2);
         let td_errors = (0..N_ERRORS).map(|_| rng.random::<f32>()).collect();
-        let mut filled = Self { replay, dataset, td_errors, rng, batch: Batch::default() };
+        let mut filled = Self { replay, dataset, td_errors, rng, batch: TensorBatch::default() };
         filled.spread_priorities();
         filled
     }

@@ -1,4 +1,4 @@
-//! The shared replay through its doors: what was written is what a batch shows.
+//! The shared replay through its public interface: a batch shows what was written.
 
 mod model_checker;
 mod stress;
@@ -10,7 +10,8 @@ use rand_pcg::Pcg64Mcg;
 
 use super::*;
 use crate::error::Error;
-use crate::frames::{FrameStream, Instrument};
+use crate::frames::{FrameStream, Instrument, ObservationRef};
+use crate::replay::ArrayBatch;
 use crate::store::{StoreOptions, Tier};
 
 const OPTIONS: ReplayOptions = ReplayOptions {
@@ -32,8 +33,8 @@ const STACK: usize = 3;
 
 fn dataset() -> Arc<Dataset> {
     let views = vec![
-        View { name: "base", length: 2, width: 1, stride: 1, clock: Clock::Decision },
-        View { name: "own", length: STACK, width: 2, stride: 1, clock: Clock::Local },
+        View { name: "t", length: 2, width: 1, stride: 1, clock: Clock::Decision },
+        View { name: "local", length: STACK, width: 2, stride: 1, clock: Clock::Local },
     ];
     let mut t = FrameStream::new(1);
     (0..2000).for_each(|row| {
@@ -65,36 +66,28 @@ fn write(writer: &mut Writer, n: u32) {
     }
 }
 
-fn check(batch: &Batch) {
+fn check(batch: &ArrayBatch) {
+    let drawn = &batch.drawn;
     for (observations, observation_refs) in [
-        (&batch.observations, &batch.observation_refs),
-        (&batch.next_observations, &batch.next_observation_refs),
+        (&batch.observations, &drawn.observation_refs),
+        (&batch.next_observations, &drawn.next_observation_refs),
     ] {
-        for (i, observation) in (0i64..).zip(observation_refs) {
-            for back in 0..STACK as i64 {
-                let number = |at| observations[1].double_value(&[i, STACK as i64 - 1 - back, at]);
-                assert_eq!(
-                    (number(0), number(1)),
-                    (observation.environment.into(), (i64::from(observation.local) - back) as f64)
-                );
+        for (i, of) in observation_refs.iter().enumerate() {
+            let rows = observations[1][i * STACK * 2..][..STACK * 2].chunks(2).rev();
+            for (back, row) in (0..).zip(rows) {
+                assert_eq!(row, [f32::from(of.environment), (of.local - back) as f32]);
             }
-            assert_eq!(observations[0].double_value(&[i, 1, 0]), f64::from(observation.t));
+            assert_eq!(observations[0][i * 2 + 1], of.t as f32);
         }
     }
-    assert_eq!(
-        Vec::<i64>::try_from(&batch.actions).unwrap(),
-        batch
-            .observation_refs
-            .iter()
-            .map(|observation| i64::from(observation.environment))
-            .collect::<Vec<_>>()
-    );
+    let environments = drawn.observation_refs.iter().map(|of| i64::from(of.environment));
+    assert_eq!(drawn.actions, environments.collect::<Vec<_>>());
 }
 
 #[test]
 fn a_batch_shows_what_each_writer_wrote_in_whatever_tier() {
     let (shared, writers, mut sampler) = SharedReplay::new(&OPTIONS, dataset());
-    let (mut rng, mut batch) = (Pcg64Mcg::seed_from_u64(1), Batch::default());
+    let (mut rng, mut batch) = (Pcg64Mcg::seed_from_u64(1), ArrayBatch::default());
     let empty = sampler.sample_into(8, 0.4, &mut rng, &mut batch);
     assert!(matches!(empty, Err(Error::Empty)) && shared.is_empty());
     std::thread::scope(|scope| {
@@ -107,7 +100,7 @@ fn a_batch_shows_what_each_writer_wrote_in_whatever_tier() {
                 outcome => {
                     outcome.unwrap();
                     check(&batch);
-                    shared.update_priorities(&batch.slots, &[0.5; 16]);
+                    shared.update_priorities(&batch.drawn.slots, &[0.5; 16]);
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! The core under a model checker: what its threads do is tried in many orders, each lock a place to switch.
+//! The core under a model checker, which tries many orders of its threads and can switch threads at each lock.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ impl<T> Lock<T> for shuttle::sync::Mutex<T> {
     }
 }
 
-/// What row `row` of an environment holds.
+/// The bytes of row `row` of an environment.
 fn row(environment: u16, row: usize) -> [u8; 8] {
     [environment as u8, row as u8, 7, 7, 7, 7, 7, 7]
 }
@@ -58,14 +58,14 @@ fn published(environment: u16, number: usize) -> Published {
     Published { block, transitions: rows.map(transition).collect() }
 }
 
-/// All that a lease shows is what was written there, whatever the others do meanwhile.
+/// Checks that a lease holds the rows that were written.
 fn check_lease(lease: &Lease, observation_refs: &[ObservationRef]) {
-    for (i, observation) in observation_refs.iter().enumerate() {
-        for at in (observation.local as usize).saturating_sub(1)..=observation.local as usize {
+    for (i, observation_ref) in observation_refs.iter().enumerate() {
+        for at in (observation_ref.local as usize).saturating_sub(1)..=observation_ref.local as usize {
             let holds = |block: &&Block| (block.first_row..block.first_row + block.n_rows).contains(&at);
             let block = lease.blocks(i).iter().find(holds).expect("a drawn row is held");
             let rows = block.rows.rows().unwrap();
-            assert_eq!(rows[(at - block.first_row) * 8..][..8], row(observation.environment, at));
+            assert_eq!(rows[(at - block.first_row) * 8..][..8], row(observation_ref.environment, at));
         }
     }
 }
@@ -82,7 +82,7 @@ fn draw(core: &Core<ModelLocks>, rng: &mut Pcg64Mcg) -> Option<Drawn> {
     Some(drawn)
 }
 
-/// Two writers, a sampler, a learner that is behind it, and one who compresses.
+/// Two writers, a sampler, a learner that lags behind it, and a compressor.
 fn all_at_once() {
     let core = Arc::new(Core::<ModelLocks>::new(Sampler::new(CAPACITY, 0.6), 2, 2));
     let (to_learner, from_sampler) = shuttle::sync::mpsc::channel::<Drawn>();
@@ -114,12 +114,12 @@ fn all_at_once() {
                     let given = sampler.priorities().unwrap().priority(index) > 1e5;
                     assert!(!seen || given, "a priority was lost");
                 }
-                for (slot, (observation, action)) in
+                for (slot, (observation_ref, action)) in
                     drawn.slots.iter().zip(drawn.observation_refs.iter().zip(&drawn.actions))
                 {
                     if let Some(index) = transitions.index(*slot) {
                         let held = transitions.at(index);
-                        assert_eq!((held.from, i64::from(held.action)), (*observation, *action));
+                        assert_eq!((held.from, i64::from(held.action)), (*observation_ref, *action));
                     }
                 }
             });
@@ -137,7 +137,7 @@ fn all_at_once() {
     core.with_sampler(|sampler| {
         let transitions = sampler.transitions();
         assert_eq!(transitions.n_inserted(), 2 * 4 * ROWS as u64, "nothing that was published is lost");
-        // The newest of a writer come in the order in which it wrote them.
+        // The transitions of a writer are held in the order in which it wrote them.
         for environment in 0..2u16 {
             let mut numbers: Vec<(crate::replay::Slot, u32)> = (0..transitions.len())
                 .map(|index| (transitions.slot(index), transitions.at(index)))

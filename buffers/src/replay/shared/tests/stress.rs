@@ -1,9 +1,9 @@
-//! Threads at full speed over the shared core for a second, or for as long as `STRESS_SECONDS` says: `make soak-replay`
-//! runs them for a minute, `make race` under ThreadSanitizer.
+//! Threads at full speed over the shared core for a second, or for `STRESS_SECONDS`: `make soak-replay` runs them for a
+//! minute. `make race` runs the whole shared replay under ThreadSanitizer.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rand::{Rng, SeedableRng};
@@ -12,14 +12,14 @@ use rand_pcg::Pcg64Mcg;
 use crate::frames::ObservationRef;
 use crate::replay::Transition;
 use crate::replay::sampler::{Drawn, Sampler};
-use crate::replay::shared::core::{Block, Core, Lease, Lock, Locks, Published};
+use crate::replay::shared::core::{Block, Core, Lease, Lock, Published, StdLocks};
 use crate::store::{Chunk, Codec, Predictor, RowKind, RowShape, Transform};
 
 const SHAPE: RowShape = RowShape { kind: RowKind::F32, width: 2 };
 const CODEC: Codec = Codec { transform: Transform::ByteShuffle, predictor: Predictor::None, level: 1 };
 const N_WRITERS: u16 = 8;
 const REACH: usize = 4;
-/// Batches that wait for the learner at most.
+/// The most batches that wait for the learner.
 const MOST_WAITING: usize = 4;
 
 fn rows(environment: u16, first: usize, n: usize) -> Vec<u8> {
@@ -27,16 +27,16 @@ fn rows(environment: u16, first: usize, n: usize) -> Vec<u8> {
     (first..first + n).flat_map(row).flatten().collect()
 }
 
-fn write<L: Locks>(core: &Core<L>, environment: u16, stop: &AtomicBool) -> u64 {
+fn write(core: &Core<StdLocks>, environment: u16, stop: &AtomicBool) -> u64 {
     let mut rng = Pcg64Mcg::seed_from_u64(u64::from(environment));
     let mut first_row = 0;
     while !stop.load(Ordering::Relaxed) {
         let n_rows = rng.random_range(1..65);
-        let observation =
+        let observation_ref =
             |local: usize| ObservationRef { environment, local: local as u32, ..ObservationRef::default() };
         let transitions =
             (first_row..first_row + n_rows).filter(|local| *local >= REACH).map(|local| Transition {
-                from: observation(local - 1),
+                from: observation_ref(local - 1),
                 to_t: 0,
                 to_local: local as u32,
                 action: environment as u8,
@@ -52,15 +52,15 @@ fn write<L: Locks>(core: &Core<L>, environment: u16, stop: &AtomicBool) -> u64 {
 }
 
 fn check(lease: &Lease, observation_refs: &[ObservationRef]) {
-    for (i, observation) in observation_refs.iter().enumerate() {
-        let end = observation.local as usize;
+    for (i, observation_ref) in observation_refs.iter().enumerate() {
+        let end = observation_ref.local as usize;
         let mut next = (end + 1).saturating_sub(REACH);
         for block in lease.blocks(i) {
             let after = (block.first_row + block.n_rows).min(end + 1);
             assert!(block.first_row <= next && next < after, "blocks are neighbours");
             let held = block.rows.rows().unwrap();
             let skipped = (next - block.first_row) * SHAPE.row_bytes();
-            let wanted = rows(observation.environment, next, after - next);
+            let wanted = rows(observation_ref.environment, next, after - next);
             assert_eq!(held[skipped..][..wanted.len()], wanted);
             next = after;
         }
@@ -71,22 +71,14 @@ fn check(lease: &Lease, observation_refs: &[ObservationRef]) {
 #[test]
 fn eight_writers_and_a_sampler() {
     let seconds = std::env::var("STRESS_SECONDS").map_or(1, |text| text.parse().unwrap());
-    run::<crate::replay::shared::core::StdLocks>(Duration::from_secs(seconds));
+    run(Duration::from_secs(seconds));
 }
 
-/// Eight writers, a sampler, a learner and a compressor share a core for so long.
-///
-/// # Panics
-/// Where a drawn row is not what was written, or a transition is lost.
-pub(super) fn run<L: Locks>(time: Duration)
-where
-    Core<L>: Sync,
-    L::Of<VecDeque<Drawn>>: Sync,
-{
-    let core = Core::<L>::new(Sampler::new(4096, 0.6), usize::from(N_WRITERS), REACH);
+/// Eight writers, a sampler, a learner and a compressor share a core for `time`.
+fn run(time: Duration) {
+    let core = Core::<StdLocks>::new(Sampler::new(4096, 0.6), usize::from(N_WRITERS), REACH);
     let (stop, n_batches) = (AtomicBool::new(false), AtomicU64::new(0));
-    // Under the same kind of lock and no channel, so that all that threads do here is under the eyes of the sanitizer.
-    let to_learner = L::Of::<VecDeque<Drawn>>::new(VecDeque::new());
+    let to_learner = Mutex::<VecDeque<Drawn>>::default();
     let n_written: u64 = std::thread::scope(|scope| {
         let (core, stop, n_batches, to_learner) = (&core, &stop, &n_batches, &to_learner);
         let writers: Vec<_> = (0..N_WRITERS).map(|i| scope.spawn(move || write(core, i, stop))).collect();

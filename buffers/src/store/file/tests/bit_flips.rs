@@ -1,4 +1,4 @@
-//! What becomes of files that are damaged, cut off, torn, of other kinds, or written twice.
+//! Files that are damaged, cut off, torn, of other kinds, or written twice.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::store::*;
 
 const STREAMS: u32 = 2;
 
-/// A file of `n` chunks of two streams in turn, with a commit after each.
+/// Writes `n` chunks of two streams in turn, with a commit after each. Returns where the head and each chunk end.
 fn write(path: &Path, n: u64) -> Vec<u64> {
     let mut writer = ChunkWriter::open(path).unwrap().0;
     let mut ends = vec![4096];
@@ -25,7 +25,7 @@ fn write(path: &Path, n: u64) -> Vec<u64> {
     ends
 }
 
-/// The chunks that can be read, each compared with what was written; and how many cannot.
+/// Compares each readable chunk with what was written. Returns how many there are, and the errors of the others.
 fn readable(reader: &ChunkReader) -> (usize, Vec<Error>) {
     let mut refused = Vec::new();
     let mut n = 0;
@@ -59,7 +59,7 @@ fn a_flipped_bit_anywhere_is_found_and_named_and_the_rest_is_served() {
         assert_eq!((damage.offset, damage.n_bytes, damage.bit), (at as u64, 1, Some(bit)), "{found}");
         assert_eq!(damage.chunk.is_some(), at >= 4096, "{found}");
         assert_eq!(found.n_chunks, n as u64 - u64::from(at >= 4096));
-        // The file system is slow beside all this; every 7th byte of the head will do there.
+        // Writing files is slow, so of the head only every 7th byte is tested through a file.
         if at < 4096 && at % 7 != 0 {
             continue;
         }
@@ -150,7 +150,7 @@ fn a_commit_that_wrote_one_mark_is_mended_on_opening() {
     let before = fs::read(&path).unwrap();
     write(&folder.path().join("more"), 3);
     let after = fs::read(folder.path().join("more")).unwrap();
-    // The first mark of the later commit, the second of the one before.
+    // The first mark of the later commit and the second mark of the one before.
     let between = [&after[..2048], &before[2048..4096], &after[4096..]].concat();
     fs::write(&path, &between).unwrap();
     assert!(verify(&path).unwrap().is_clean());
@@ -184,9 +184,12 @@ fn many_chunks_are_found_by_the_index_and_without_it() {
         let found = verify(&path).unwrap();
         assert_eq!(found.n_chunks, n);
         assert_eq!(found.damages.len(), 1, "{found}");
-        assert_eq!((found.damages[0].part, found.damages[0].offset), (Part::Index, (block + offset) as u64));
+        assert_eq!(
+            (found.damages[0].part, found.damages[0].offset),
+            (FilePart::Index, (block + offset) as u64)
+        );
     }
-    // A header whose damage is more than a bit: the index knows whose it was, and the walk goes on behind it.
+    // More than one bit of a header is damaged: the index names its chunk, and the walk continues after it.
     let entry = *reader.index().chunk(1, 7).unwrap();
     let mut broken = bytes.clone();
     broken[entry.offset as usize..][..40].fill(0xAA);
@@ -196,7 +199,7 @@ fn many_chunks_are_found_by_the_index_and_without_it() {
     fs::write(&path, &broken).unwrap();
     let (served, refused) = readable(&ChunkReader::open(&path).unwrap());
     assert_eq!((served as u64, refused.len()), (n - 1, 1));
-    // Without the index too, that chunk alone is lost, and its stream knows it.
+    // If the index is damaged too, only that chunk is lost, and its stream reports it.
     broken[*blocks.last().unwrap() + 70] ^= 1;
     fs::write(&path, &broken).unwrap();
     let reader = ChunkReader::open(&path).unwrap();
@@ -299,7 +302,7 @@ fn files_of_other_kinds_are_refused_by_name() {
     assert!(matches!(full, Error::DiskFull { .. }), "{full}");
 }
 
-/// Puts bytes over those at an offset and makes the checksum of the 64 bytes at `block` right again.
+/// Overwrites bytes of the 64 bytes at `block` and corrects their checksum.
 fn forge(image: &mut [u8], block: usize, at: usize, bytes: &[u8]) {
     for (to, byte) in image[block + at % 60..block + 60].iter_mut().zip(bytes) {
         *to = *byte;

@@ -1,7 +1,7 @@
-//! A file that may not grow any more: what was committed is there, and writing goes on where there is room again. That
-//! of processes that are killed, of full disks, and of two writers is a scenario (`a_replay_file_outlives_its_process`).
+//! A file that may not grow any more keeps what was committed, and can be written again once there is room. The scenario
+//! `a_replay_file_outlives_its_process` tests killed processes, full disks and two writers.
 //!
-//! The test runs its own binary again as the process that writes.
+//! The test starts its own binary as the writing process.
 
 use std::fs;
 use std::io::Write;
@@ -16,7 +16,7 @@ use crate::store::*;
 const FILE: &str = "CRASH_TEST_FILE";
 const ROWS: usize = 16;
 
-/// The rows of a chunk of these tests; those of the higher streams are long and do not compress.
+/// The rows of a chunk. Those of streams 2 and higher are long and do not compress.
 pub(super) fn chunk_rows(stream: u32, number: u64) -> Vec<u8> {
     let mut rng = Pcg64Mcg::seed_from_u64(number * 1000 + u64::from(stream));
     (0..ROWS * shape(stream).row_bytes())
@@ -37,8 +37,8 @@ pub(super) fn identity(stream: u32, number: u64) -> Identity {
     Identity { stream, number, chunk_rows: ROWS as u32, stamp_millis: 1000 + number }
 }
 
-/// Not a promise of its own: the process that has no room. It appends chunks for ever and says, after each commit, up
-/// to which.
+/// Not a test of its own but the process that has no room. It appends chunks for ever, and prints after each commit the
+/// last committed chunk.
 #[test]
 fn writing_process() {
     let Some(path) = std::env::var_os(FILE) else { return };
@@ -59,7 +59,7 @@ fn writing_process() {
     }
 }
 
-/// Opens the file as the next process would, and compares all `n` chunks of it with what was written.
+/// Opens the file as the next process would, and compares its `n` chunks with what was written.
 fn check(path: &Path, n: u64) {
     let (writer, opened) = ChunkWriter::open(path).unwrap();
     assert!(opened.damages.is_empty(), "{opened}");
@@ -78,11 +78,11 @@ fn check(path: &Path, n: u64) {
 fn a_file_that_may_not_grow_keeps_what_was_committed_and_grows_when_it_may() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("rows");
-    // A limit on the size of files: blocks of 512 or 1,024 bytes.
+    // `ulimit -f` counts blocks of 512 or 1,024 bytes.
     let mut shell = Command::new("sh");
     shell.args(["-c", "trap '' XFSZ; ulimit -f 1000; exec \"$0\" \"$@\""]);
     shell.arg(std::env::current_exe().unwrap());
-    shell.args(["--exact", "store::crash::writing_process", "--nocapture"]).env(FILE, &path);
+    shell.args(["--exact", "store::file::tests::crash::writing_process", "--nocapture"]).env(FILE, &path);
     let said = shell.stderr(Stdio::null()).output().unwrap().stdout;
     let said = String::from_utf8(said).unwrap();
     let committed = |line: &str| line.split_once("committed ")?.1.trim().parse::<u64>().ok();

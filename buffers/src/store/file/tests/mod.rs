@@ -1,4 +1,4 @@
-//! What a file survives: kills at any moment, flipped bits anywhere.
+//! A file survives kills at any moment and flipped bits anywhere.
 
 mod bit_flips;
 mod crash;
