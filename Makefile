@@ -15,7 +15,7 @@ test: setup
 
 build: setup
 	@echo "build: target/release/plimsoll (a first build takes some minutes, most of them in libtorch's bindings)"
-	cargo build --release
+	cargo build --release --workspace --bins --examples
 
 setup:
 	@./memsys/setup.sh

@@ -65,7 +65,7 @@ fn counted_bytes_are_those_by_hand_and_what_passes_the_limit_is_refused() {
     assert_eq!(first.tensor_bytes(), 1_600_000);
     drop(other);
     // The allocator asks from within libtorch, which a panic must not unwind.
-    budget::add_collector(Box::new(|_| panic!("a collector that fails")));
+    budget::add_collector(CollectOrder::OtherCaches, Box::new(|_| panic!("a collector that fails")));
     assert!(Tensor::f_zeros([1_000_000], (Kind::Float, Device::Cpu)).is_err());
     assert_eq!(budget::take_refusal().map(|refusal| refusal.owner), Some(first));
     budget::set_limit(u64::MAX);

@@ -10,7 +10,8 @@ use std::ptr;
 use tch::Tensor;
 
 use crate::error::Result;
-use crate::libtorch::{checked, raw, shared};
+use crate::libtorch::raw;
+use crate::libtorch::status::{checked, shared};
 
 /// Makes libtorch ask this crate how to save tensors for backward. Later calls do nothing.
 pub(crate) fn install_engine() -> Result<()> {

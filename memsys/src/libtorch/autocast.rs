@@ -4,7 +4,8 @@ use std::ffi::{c_int, c_void};
 use std::ptr;
 
 use crate::error::Result;
-use crate::libtorch::{checked, raw};
+use crate::libtorch::raw;
+use crate::libtorch::status::checked;
 
 /// The autocast state before a scope, which the drop restores. Not `Send`: the state belongs to the thread.
 #[derive(Debug)]

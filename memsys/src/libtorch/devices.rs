@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::error::{Error, Result};
 use crate::ledger::budget::{self, CollectOrder};
-use crate::libtorch::{checked, raw};
+use crate::libtorch::raw;
+use crate::libtorch::status::checked;
 
 /// Whether a GPU is in use. Until then nothing is asked of CUDA, because a question may start it.
 static IN_USE: AtomicBool = AtomicBool::new(false);

@@ -14,6 +14,7 @@ mod raw;
 mod runtime;
 mod scalar_ops;
 mod shared_tensors;
+mod status;
 mod tensor_data;
 mod threads;
 
@@ -30,32 +31,10 @@ pub(crate) use shared_tensors::SharedTensors;
 pub use tensor_data::exclusive_tensor_data;
 pub use threads::{adopt_threads, set_threads_once};
 
-use std::ffi::{CStr, c_char, c_void};
-
 use tch::Tensor;
 
-use crate::error::{Error, Result};
-
-fn checked(what: &'static str, message: *mut c_char) -> Result<()> {
-    if message.is_null() {
-        return Ok(());
-    }
-    // SAFETY: a message that is not null is a NUL-terminated string from `strdup`, ours to read and free once.
-    let text = unsafe {
-        let text = CStr::from_ptr(message).to_string_lossy().into_owned();
-        libc::free(message.cast());
-        text
-    };
-    Err(Error::Libtorch { what, message: text })
-}
-
-fn shared(tensor: &Tensor) -> *const c_void {
-    tensor.as_ptr().cast()
-}
-
-fn exclusive(tensor: &mut Tensor) -> *mut c_void {
-    tensor.as_mut_ptr().cast()
-}
+use crate::error::Result;
+use status::{checked, count_tensors_can_begin, exclusive, shared};
 
 /// Makes every CPU tensor from now on one that the ledger counts and the budget may refuse. Call it before any tensor that
 /// should be counted is made; those that are older, oneDNN's own blocks included, stay uncounted until they are freed.
@@ -67,12 +46,6 @@ pub fn count_tensors() -> Result<()> {
     allocator::register_cache();
     allocator::count_from_now_on();
     Ok(())
-}
-
-/// Whether libtorch asks this crate for the blocks of CPU tensors, as it has since before `main`.
-fn count_tensors_can_begin() -> Result<()> {
-    // SAFETY: takes no pointers and reads what libtorch has as its allocator.
-    checked("count tensors", unsafe { raw::memsys_expect_allocator() })
 }
 
 /// Makes libtorch compute attention by plain matrix products, which store every attention weight, instead of the fused

@@ -3,7 +3,8 @@
 use tch::Tensor;
 
 use crate::error::Result;
-use crate::libtorch::{checked, exclusive, raw};
+use crate::libtorch::raw;
+use crate::libtorch::status::{checked, exclusive};
 
 /// The numbers of a contiguous f32 tensor of `shape` on the CPU, for writing. `None` if the tensor has another kind or
 /// shape, if it requires gradients, or if anything else holds it or its storage: another handle, a view, the graph.

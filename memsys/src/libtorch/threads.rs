@@ -8,8 +8,9 @@
 
 use std::sync::OnceLock;
 
-use super::{checked, count_tensors_can_begin, raw};
 use crate::error::{Error, Result};
+use crate::libtorch::raw;
+use crate::libtorch::status::{checked, count_tensors_can_begin};
 
 /// The number that the program has set, or none where a tensor came first.
 static DECIDED: OnceLock<Option<i32>> = OnceLock::new();
