@@ -9,7 +9,7 @@ use tch::Device;
 
 use crate::agent::{Agent, Policy};
 use crate::context::{AgentContext, Algorithm, ObservationKind};
-use crate::dqn::settings::{DqnSettings, PrecisionChoice};
+use crate::dqn::config::{DqnSettings, PrecisionChoice};
 use crate::dqn::{Actor, DqnConfig, Learner, Network};
 use crate::error::Result;
 use crate::exploration::ExplorationPlan;

@@ -1,8 +1,219 @@
-//! A DQN's configuration. The program that parses the user's configuration checks the ranges.
+//! A DQN's settings, as its user writes them, and the configuration that a run makes of them.
 
-use embedders::Preset;
+use documented::{Documented, DocumentedFields};
+use embedders::{Dropout, Preset};
+use memsys::settings::{Check, Settings, above, above_up_to};
+use serde::{Deserialize, Serialize};
 
+use crate::context::{AgentContext, Algorithm, ObservationKind};
+use crate::exploration::{EpsilonSchedule, ExplorationPlan};
 use crate::update::{Precision, UpdateOptions};
+
+/// The numbers that matrix products are computed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PrecisionChoice {
+    /// 32-bit floating point.
+    F32,
+    /// bfloat16, by autocast.
+    Bf16,
+    /// 16-bit floating point with a scaled loss, by autocast; on a GPU.
+    F16,
+}
+
+/// How the target network follows the online one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TargetUpdateChoice {
+    /// A copy every `target_interval` learner steps.
+    Periodic,
+    /// A share of `target_tau` of the way, every learner step.
+    Soft,
+}
+
+/// The agent: how it explores, what it learns, and how fast.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Documented, DocumentedFields)]
+#[serde(deny_unknown_fields)]
+pub struct DqnSettings {
+    /// What it learns by: `dqn`.
+    pub algorithm: Algorithm,
+    /// Double Q-learning: the online network chooses the next action, the target network values it.
+    pub double: bool,
+    /// Dueling heads: the value of a state and the advantages of actions are learned apart.
+    pub dueling: bool,
+    /// Rewards that are summed before the value of a later state stands for the rest.
+    pub n_step: usize,
+    /// What a reward one step later is worth (γ).
+    pub discount: f64,
+    /// Adam's step size.
+    pub learning_rate: f64,
+    /// Norm to which longer gradients are clipped.
+    pub max_gradient_norm: f64,
+    /// Transitions of a learner step.
+    pub batch: usize,
+    /// The most transitions that go through the network at once: a batch is learned from in parts, each weighted by
+    /// its true size. The memory limit may make them smaller, down to `memory.smallest_micro_batch`; smaller parts
+    /// hold fewer bytes and give the same result but for rounding.
+    pub micro_batch: usize,
+    /// The numbers that matrix products are computed in while learning: `f32`, `bf16` (on a CPU or a GPU), or `f16`
+    /// with a scaled loss (on a GPU). Weights, sums and moments are f32 in all.
+    pub precision: PrecisionChoice,
+    /// How the target network follows: `periodic` (a copy now and then) or `soft` (a little, every step).
+    pub target_update: TargetUpdateChoice,
+    /// From one copy to the next, where `target_update` is `periodic`.
+    pub target_interval: u64,
+    /// Share of the way that the target goes in a learner step, where `target_update` is `soft`.
+    pub target_tau: f64,
+    /// Share of random actions at first.
+    pub epsilon_start: f64,
+    /// Share of random actions at last; at most `epsilon_start`.
+    pub epsilon_end: f64,
+    /// Part of the run over which the share falls, in a straight line, from the first to the last.
+    pub epsilon_fraction: f64,
+    /// Steps for which a random action is held, on average; 1: it is drawn anew at every step.
+    pub exploration_hold: u32,
+    /// Transitions that the replay holds before the first learner step; at most `replay.capacity`. Actions are random
+    /// for as many environment steps.
+    pub learning_starts: usize,
+    /// How often a transition is sampled on average: sampled transitions for each that is inserted.
+    pub samples_per_insert: f64,
+    /// Rewards are multiplied by it before they are learned from; reports have them as they are.
+    pub reward_scale: f64,
+    /// Width of the value head; in a plain environment, of each layer of the network.
+    pub hidden: usize,
+}
+
+impl Default for DqnSettings {
+    /// The defaults of a market.
+    fn default() -> Self {
+        Self {
+            algorithm: Algorithm::Dqn,
+            double: true,
+            dueling: true,
+            n_step: 3,
+            discount: 0.97,
+            learning_rate: 1e-3,
+            max_gradient_norm: 10.0,
+            batch: 128,
+            micro_batch: 128,
+            precision: PrecisionChoice::F32,
+            target_update: TargetUpdateChoice::Periodic,
+            target_interval: 100,
+            target_tau: 0.005,
+            epsilon_start: 1.0,
+            epsilon_end: 0.1,
+            epsilon_fraction: 0.5,
+            exploration_hold: 24,
+            learning_starts: 2000,
+            samples_per_insert: 4.0,
+            reward_scale: 0.1,
+            hidden: 128,
+        }
+    }
+}
+
+impl DqnSettings {
+    /// The DQN that they describe in a run.
+    #[must_use]
+    pub fn resolve(&self, context: &AgentContext) -> DqnConfig {
+        DqnConfig {
+            body: match context.observations {
+                ObservationKind::Plain => Body::Plain,
+                ObservationKind::Market => Body::Market {
+                    preset: context.embedders.preset,
+                    dropout: match context.embedders.dropout {
+                        Dropout::Fraction(fraction) => Some(fraction),
+                        Dropout::Preset => None,
+                    },
+                },
+            },
+            hidden: self.hidden as i64,
+            n_actions: context.n_actions as i64,
+            local_width: context.local_width as i64,
+            double: self.double,
+            dueling: self.dueling,
+            learning_rate: self.learning_rate,
+            max_gradient_norm: self.max_gradient_norm,
+            target_update: match self.target_update {
+                TargetUpdateChoice::Periodic => TargetUpdate::Periodic { interval: self.target_interval },
+                TargetUpdateChoice::Soft => TargetUpdate::Soft { tau: self.target_tau },
+            },
+            reward_scale: self.reward_scale,
+            batch: self.batch as i64,
+            precision: match self.precision {
+                PrecisionChoice::F32 => Precision::F32,
+                PrecisionChoice::Bf16 => Precision::Bf16,
+                PrecisionChoice::F16 => Precision::F16,
+            },
+            offload_gradients: context.offload_gradients,
+            seed: context.seed,
+        }
+    }
+
+    /// How it explores in a run of `environment_steps`.
+    #[must_use]
+    pub fn exploration(&self, environment_steps: u64, seed: u64) -> ExplorationPlan {
+        ExplorationPlan {
+            epsilon: EpsilonSchedule {
+                start: self.epsilon_start,
+                end: self.epsilon_end,
+                falls_over: (self.epsilon_fraction * environment_steps as f64) as u64,
+            },
+            mean_hold: self.exploration_hold,
+            random_environment_steps: self.learning_starts as u64,
+            seed,
+        }
+    }
+
+    /// The defaults of a plain environment, such as CartPole.
+    #[must_use]
+    pub fn plain() -> Self {
+        Self {
+            discount: 0.99,
+            target_interval: 500,
+            batch: 64,
+            exploration_hold: 1,
+            epsilon_end: 0.04,
+            epsilon_fraction: 0.16,
+            learning_starts: 1_000,
+            samples_per_insert: 64.0,
+            reward_scale: 1.0,
+            hidden: 256,
+            ..Self::default()
+        }
+    }
+}
+
+impl Settings for DqnSettings {
+    fn check(&self, check: &mut Check) {
+        check.range("n_step", self.n_step, 1..=64, "environment steps");
+        check.range("discount", self.discount, 0.0..1.0, "factor per step");
+        check.range("learning_rate", self.learning_rate, above_up_to(0.0, 1.0), "step size");
+        check.range("max_gradient_norm", self.max_gradient_norm, above(0.0), "norm over all parameters");
+        check.range("batch", self.batch, 1..=65_536, "transitions");
+        check.range("micro_batch", self.micro_batch, 1..=65_536, "transitions");
+        check.range("target_interval", self.target_interval, 1.., "learner steps");
+        check.range("target_tau", self.target_tau, above_up_to(0.0, 1.0), "share of the way");
+        check.range("epsilon_start", self.epsilon_start, 0.0..=1.0, "share of the actions");
+        check.range("epsilon_end", self.epsilon_end, 0.0..=1.0, "share of the actions");
+        let of_run = "share of run.environment_steps";
+        check.range("epsilon_fraction", self.epsilon_fraction, 0.0..=1.0, of_run);
+        check.range("exploration_hold", self.exploration_hold, 1..=100_000, "environment steps");
+        check.range("learning_starts", self.learning_starts, 1.., "transitions");
+        check.range(
+            "samples_per_insert",
+            self.samples_per_insert,
+            above(0.0),
+            "sampled transitions per inserted one",
+        );
+        check.range("reward_scale", self.reward_scale, above(0.0), "factor");
+        check.range("hidden", self.hidden, 1..=16_384, "units");
+        let (start, end) = (self.epsilon_start, self.epsilon_end);
+        check.agree(["epsilon_end", "epsilon_start"], end <= start, || {
+            format!("epsilon_end {end} is above epsilon_start {start}: the share of random actions falls")
+        });
+    }
+}
 
 /// The part of the network before the value heads.
 #[derive(Debug, Clone, Copy, PartialEq)]

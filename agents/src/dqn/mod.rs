@@ -13,7 +13,6 @@ pub mod config;
 pub mod learner;
 pub mod loss;
 pub mod network;
-pub mod settings;
 mod target;
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,9 @@
 //! `plimsoll completions`.
 
-use crate::console::print;
-use clap::{Args, CommandFactory, ValueEnum};
+use clap::{Args, Command, ValueEnum};
 use clap_complete::{Shell, generate};
+
+use crate::console::print;
 
 /// A shell that completes command lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -26,14 +27,14 @@ pub(super) struct CompletionsArgs {
     shell: CompletingShell,
 }
 
-/// Prints them as told.
-pub(super) fn run(args: &CompletionsArgs) {
+/// Prints the completions of `command`.
+pub(super) fn run(args: &CompletionsArgs, mut command: Command) {
     let shell = match args.shell {
         CompletingShell::Bash => Shell::Bash,
         CompletingShell::Zsh => Shell::Zsh,
         CompletingShell::Fish => Shell::Fish,
     };
     let mut script = Vec::new();
-    generate(shell, &mut super::Cli::command(), "plimsoll", &mut script);
+    generate(shell, &mut command, "plimsoll", &mut script);
     print(&String::from_utf8_lossy(&script));
 }

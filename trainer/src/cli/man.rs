@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory};
+use clap::{Args, Command};
 use clap_mangen::{Man, generate_to};
 
 use crate::console::{print, say};
@@ -19,9 +19,8 @@ pub(super) struct ManArgs {
     out: Option<PathBuf>,
 }
 
-/// Writes the pages as told.
-pub(super) fn run(args: &ManArgs) -> Result<()> {
-    let command = super::Cli::command();
+/// Writes the pages of `command`.
+pub(super) fn run(args: &ManArgs, command: Command) -> Result<()> {
     let Some(folder) = &args.out else {
         let mut page = Vec::new();
         Man::new(command).render(&mut page).map_err(Error::io("standard output"))?;

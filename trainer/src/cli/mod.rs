@@ -13,7 +13,7 @@ mod train;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::console::{Verbosity, complain, print, set_verbosity};
 use crate::error::Error;
@@ -102,10 +102,10 @@ pub fn main() -> ExitCode {
         Command::Bench(BenchCommand::Memory(args)) => crate::bench::memory::run(&args).map(|()| Ended::Done),
         Command::Bench(BenchCommand::Replay(args)) => crate::bench::replay::run(&args).map(|()| Ended::Done),
         Command::Completions(args) => {
-            completions::run(&args);
+            completions::run(&args, Cli::command());
             Ok(Ended::Done)
         }
-        Command::Man(args) => man::run(&args).map(|()| Ended::Done),
+        Command::Man(args) => man::run(&args, Cli::command()).map(|()| Ended::Done),
     };
     match outcome {
         Ok(Ended::Done) => ExitCode::SUCCESS,

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::market::import::Label;
 use crate::run::config::DeviceChoice;
-use agents::dqn::settings::{DqnSettings, TargetUpdateChoice};
+use agents::dqn::config::{DqnSettings, TargetUpdateChoice};
 use embedders::Dropout;
 
 fn dqn(config: &Config) -> &DqnSettings {

@@ -17,13 +17,11 @@
 pub mod cartpole;
 pub mod market;
 pub mod observation;
+pub mod shape;
 
 use rand_pcg::Pcg64Mcg;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-
-use crate::market::account::{ACCOUNT_WIDTH, N_ACTIONS};
-use crate::run::config::EnvironmentKind;
 
 /// What one step gave.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -98,16 +96,4 @@ pub trait Environment {
     /// If the state is of an environment built from other parts. The caller checks that the data are those that the
     /// state was saved with.
     fn restore(&mut self, state: Self::State);
-}
-
-/// How many actions an environment has, and how many local numbers, before one is made.
-#[must_use]
-pub fn shape(kind: EnvironmentKind) -> (usize, usize) {
-    match kind {
-        EnvironmentKind::Market => (N_ACTIONS, ACCOUNT_WIDTH),
-        EnvironmentKind::Cartpole => {
-            let environment = cartpole::CartPole::new();
-            (environment.n_actions(), environment.local_width())
-        }
-    }
 }

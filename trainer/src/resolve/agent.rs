@@ -7,7 +7,7 @@ use tch::Device;
 
 use super::run::seed_of;
 use crate::config::Config;
-use crate::envs;
+use crate::envs::shape::shape;
 use crate::error::{Error, Result};
 use crate::run::config::EnvironmentKind;
 
@@ -20,7 +20,7 @@ pub(super) fn agent_config(config: &Config, device: Device) -> Result<AgentConfi
         let problem = "f16 is computed on a GPU alone; take bf16 or f32 on the CPU".to_owned();
         return Err(Error::Config { key: "agent.precision".to_owned(), problem });
     }
-    let (n_actions, local_width) = envs::shape(config.run.environment);
+    let (n_actions, local_width) = shape(config.run.environment);
     Ok(config.agent.resolve(&AgentContext {
         observations: match config.run.environment {
             EnvironmentKind::Market => ObservationKind::Market,

@@ -4,13 +4,13 @@ use buffers::replay::ReplayOptions;
 
 use super::run::seed_of;
 use crate::config::Config;
-use crate::envs;
+use crate::envs::shape::shape;
 use crate::run::learner_loop::LearningOptions;
 
 /// The replay of a run and the pace of its learner. Rows go to no file until the run's folder names one.
 pub(super) fn learning_options(config: &Config) -> LearningOptions {
     let (pace, replay) = (config.agent.pace(), &config.replay);
-    let (_, local_width) = envs::shape(config.run.environment);
+    let (_, local_width) = shape(config.run.environment);
     LearningOptions {
         pace,
         importance_sampling_exponent: replay.importance_sampling_exponent,

@@ -3,14 +3,14 @@
 //! One thread unless a row says otherwise. An observation is gathered together with the one it bootstraps from,
 //! both as tensors in reused memory; a sampling rate includes drawing, gathering and updating the priorities.
 
+mod comparison;
 mod frames;
 mod growth;
-mod limit;
 mod measured;
-mod peers;
+mod replay_peers;
 mod row;
 mod sampling;
-mod table;
+mod under_limit;
 mod work;
 mod writing;
 
@@ -22,7 +22,7 @@ use memsys::limit::MemoryLimit;
 use serde_json::{Value, json};
 
 use self::measured::{Bench, Measured};
-use self::peers::PeerSettings;
+use self::replay_peers::PeerSettings;
 use self::row::{ROWS, Row};
 use self::work::Work;
 use crate::atomic_file;
@@ -105,8 +105,8 @@ fn under_limit(args: &BenchReplayArgs, limit: &str, folder: &Path) -> Result<Val
     let wrong = |problem| Error::Config { key: "--memory".to_owned(), problem };
     let limit_bytes =
         MemoryLimit::parse(limit).map_err(wrong)?.limit_bytes(memsys::os::probe::allowed_bytes()?);
-    let bench = bench_over(limit::work(folder)?, args, folder);
-    let measured = limit::measure(&bench, args.most, limit_bytes)?;
+    let bench = bench_over(under_limit::work(folder)?, args, folder);
+    let measured = under_limit::measure(&bench, args.most, limit_bytes)?;
     print(&format!("{}\n", measured.text()));
     Ok(json!(measured))
 }
@@ -133,7 +133,7 @@ fn measure(args: &BenchReplayArgs, rows: &[&Row], folder: &Path) -> Result<Value
     let mut measured: Vec<Vec<Measured>> = rows.iter().map(|_| Vec::new()).collect();
     let mut lines = Vec::new();
     let settings = PeerSettings { python: &args.python, most: args.most, seconds: args.seconds, folder };
-    let peers = if args.peers { peers::needed(rows) } else { Vec::new() };
+    let peers = if args.peers { replay_peers::needed(rows) } else { Vec::new() };
     for turn in 0..if peers.is_empty() { 1 } else { TURNS } {
         if turn > 0 {
             // Rows with a peer are repeated by turns.
@@ -152,10 +152,10 @@ fn measure(args: &BenchReplayArgs, rows: &[&Row], folder: &Path) -> Result<Value
         }
     }
     let load_after = load();
-    let lines = peers::medians(&lines);
-    let rows = table::rows(rows, &measured, &lines, args.most);
-    print(&table::text(&rows, bench.work.n_decisions(), [load_before, load_after]));
-    print(&table::peers(&lines));
+    let lines = replay_peers::medians(&lines);
+    let rows = comparison::rows(rows, &measured, &lines, args.most);
+    print(&comparison::text(&rows, bench.work.n_decisions(), [load_before, load_after]));
+    print(&comparison::peers(&lines));
     let mut result = json!({
         "threads_of_several": bench.threads,
         "processors": std::thread::available_parallelism().map_or(1, usize::from),

@@ -1,7 +1,7 @@
 //! The rows, their goals, and their peers.
 
 use crate::bench::replay::measured::{Bench, Measured};
-use crate::bench::replay::{frames, limit, sampling, writing};
+use crate::bench::replay::{frames, sampling, under_limit, writing};
 use crate::error::Result;
 
 /// The goal of a row.
@@ -212,7 +212,7 @@ pub(super) const ROWS: &[Row] = &[
         capacity: 20_000_000,
         goal: Goal::AtLeast(1.0 / 3.0),
         unit: "of hot",
-        measure: limit::against_hot,
+        measure: under_limit::against_hot,
         peer: None,
     },
     Row {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::error::{Error, Result};
 use crate::market::bar::{Bar, DAY_MILLIS, MINUTE_MILLIS};
 
-use crate::market::import::options::Label;
+use crate::market::import::import_options::Label;
 use crate::market::import::source::file_error;
 
 /// Open, high, low, close and volume.

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::market::bar::DECISION_MILLIS;
 use crate::market::import::check::Rows;
 use crate::market::import::csv;
-use crate::market::import::options::ImportOptions;
+use crate::market::import::import_options::ImportOptions;
 use crate::market::import::source::open;
 use crate::market::import::stamps::Stamps;
 

@@ -12,13 +12,13 @@ mod check;
 mod columns;
 mod csv;
 pub mod extent;
-mod options;
+mod import_options;
 mod parquet;
 mod source;
 mod spelling;
 mod stamps;
 
-pub use options::{ImportOptions, Label};
+pub use import_options::{ImportOptions, Label};
 
 use std::io::BufRead;
 use std::path::Path;

@@ -12,7 +12,7 @@ use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
 
 use crate::error::{Error, Result};
 
-use crate::market::import::options::ImportOptions;
+use crate::market::import::import_options::ImportOptions;
 use crate::market::import::spelling::{self, Moment, Spelling, Unit, Unread};
 
 /// The years a bar can be in; a stamp beyond them was read by the wrong format.

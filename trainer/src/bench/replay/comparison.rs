@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::bench::median;
 use crate::bench::replay::measured::Measured;
-use crate::bench::replay::peers::Line;
+use crate::bench::replay::replay_peers::Line;
 use crate::bench::replay::row::{Goal, Row};
 use crate::format;
 
