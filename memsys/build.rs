@@ -23,12 +23,21 @@ fn main() {
         include.join("ATen/ATen.h").exists(),
         "no libtorch at `{libtorch}`: run `make setup` once (or set LIBTORCH to a libtorch 2.11.0)"
     );
+    // libtorch's headers take most of the time of each file, so all are compiled as one. Of `cc`'s debug information only
+    // line tables are wanted, as of the Rust code.
+    let out = std::env::var("OUT_DIR").unwrap_or_default();
+    let unit = Path::new(&out).join("csrc.cpp");
+    let includes: String = SOURCES.iter().map(|name| format!("#include \"csrc/{name}.cpp\"\n")).collect();
+    std::fs::write(&unit, includes).expect("a build script may write to OUT_DIR");
     cc::Build::new()
         .cpp(true)
+        .debug(false)
+        .flag("-g1")
+        .include(env!("CARGO_MANIFEST_DIR"))
         .std("c++17")
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
         .warnings(false)
-        .files(SOURCES.map(|name| format!("csrc/{name}.cpp")))
+        .file(&unit)
         .compile("memsys_libtorch");
 }
