@@ -16,11 +16,15 @@ build: setup
 setup:
 	@./memsys/setup.sh
 
+# The build comes first, because libtorch's bindings keep one core busy for minutes and only the build has enough work for
+# the others meanwhile. `--examples` gives the documentation the features that the tests have: without it, dependencies
+# would be checked again.
 check: setup
 	cargo fmt --all --check
+	cargo test --release --workspace --no-run
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	cargo clippy --release --manifest-path buffers/fuzz/Cargo.toml --lib --target-dir target/fuzz -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --lib --bins --examples
 	cargo test --release --workspace
 
 bench: build

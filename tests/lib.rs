@@ -25,7 +25,9 @@ pub fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--workspace", "--bins"]).current_dir(root());
+        // `--examples` builds none, as there are none, but gives the dependencies the features that they have in tests.
+        // Without it some lack a feature that only tests ask for, and half of the dependencies are built a second time.
+        build.args(["build", "--quiet", "--workspace", "--bins", "--examples"]).current_dir(root());
         if !cfg!(debug_assertions) {
             build.arg("--release");
         }
