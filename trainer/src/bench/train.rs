@@ -262,7 +262,7 @@ fn acting(config: &Config, market: &Market, preset: &str, n_repeats: usize) -> R
         let mut bar = 0;
         let seconds = median_seconds(n_repeats, || {
             for _ in 0..rounds {
-                let seen: Vec<Observation> = (0..n)
+                let observations: Vec<Observation> = (0..n)
                     .map(|i| {
                         let t = range.start + (i * apart + bar) % range.len();
                         Observation {
@@ -272,7 +272,7 @@ fn acting(config: &Config, market: &Market, preset: &str, n_repeats: usize) -> R
                         }
                     })
                     .collect();
-                actor.greedy(&weights, &observe(&market.dataset, &seen, Device::Cpu)?)?;
+                actor.greedy(&weights, &observe(&market.dataset, &observations, Device::Cpu)?)?;
                 bar += 1;
             }
             Ok(())
