@@ -432,7 +432,7 @@ mod tests {
         fn the_same_trades_without_costs_end_higher_by_exactly_the_costs(walk in walks()) {
             let rules = rules(2.0);
             let mut account = Account::new(&rules, 100.0);
-            // A second, naive book: the same units at the same prices, and nothing paid.
+            // A second, naive account: the same units at the same prices, and nothing paid.
             let (mut cash, mut units, mut costs, mut last) = (rules.start_equity, 0.0, 0.0, 100.0);
             for (bar, atr, target) in &walk {
                 let outcome = account.advance(*target, *atr, bar, &rules);

@@ -163,7 +163,7 @@ impl<'a> BacktestRunner<'a> {
         let position_before = self.account.position();
         let outcome = self.account.advance(target_of(action), self.series.atr[self.t], bar, &self.rules);
         self.t += 1;
-        self.book(bar, position_before, &outcome);
+        self.record(bar, position_before, &outcome);
         self.mark(bar);
         if outcome.terminated && self.result.terminated_at.is_none() {
             self.result.terminated_at = Some(self.result.equity.len() - 1);
@@ -180,7 +180,7 @@ impl<'a> BacktestRunner<'a> {
         self.result
     }
 
-    fn book(&mut self, bar: &Bar, position_before: i8, outcome: &BarOutcome) {
+    fn record(&mut self, bar: &Bar, position_before: i8, outcome: &BarOutcome) {
         let result = &mut self.result;
         result.reward_sum += outcome.reward;
         result.penalty_sum += outcome.penalty;

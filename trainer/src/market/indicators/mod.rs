@@ -20,4 +20,5 @@ pub mod tolerance;
 pub mod volume_profile;
 
 #[cfg(test)]
+#[path = "tests/random_walk.rs"]
 pub(crate) mod random_walk;

@@ -49,7 +49,7 @@
 //! return does not pay its costs. Flow is symmetric: holding earns nothing in the long run.
 //!
 //! Measured on 322 days with a fraction of 0.11 (a run's default is 0.15) and default costs, mean of eight seeds, last
-//! fifth of the bars (46 trading days), by `calibration.rs`:
+//! fifth of the bars (46 trading days), by `tests/calibration.rs`:
 //!
 //! | positions | log profit | trades a day |
 //! |---|---|---|
@@ -77,6 +77,7 @@ use rand_pcg::Pcg64Mcg;
 use crate::market::bar::{Bar, BarSeries, DAY_MILLIS, DECISION_MILLIS, MINUTE_MILLIS};
 
 #[cfg(test)]
+#[path = "tests/calibration.rs"]
 mod calibration;
 
 /// 2024-01-01T00:00:00Z, a Monday: the open of the first bar.

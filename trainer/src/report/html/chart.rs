@@ -471,9 +471,9 @@ mod tests {
     #[test]
     fn a_rule_beyond_the_axis_is_named_and_does_not_squash_it() {
         let mut chart = chart(vec![(0.0, 0.0), (10.0, 5.0)]);
-        chart.rules.push(Rule { value: 1000.0, label: "the line".to_string(), class: "limit" });
+        chart.rules.push(Rule { value: 1000.0, label: "the limit".to_string(), class: "limit" });
         let html = chart.draw();
-        assert!(html.contains("▲ the line"), "{html}");
+        assert!(html.contains("▲ the limit"), "{html}");
         assert!(!html.contains("class=\"rule "), "{html}");
     }
 
