@@ -108,13 +108,12 @@ pub(super) fn memory_section(memory: &Memory) -> String {
     if series.is_empty() {
         return String::new();
     }
-    let highest = memory.resident.iter().chain(&memory.counted).map(|point| point.1).max().unwrap_or(0);
-    let peak = memory.peak_resident_bytes.unwrap_or(highest).max(highest);
+    let highest = |points: &[(f64, u64)]| points.iter().map(|point| point.1).max().unwrap_or(0);
+    let peak = memory.peak_resident_bytes.unwrap_or(0).max(highest(&memory.resident));
+    let drawn = peak.max(highest(&memory.counted)) as f64;
     let end = range(series.iter().flat_map(|series| series.points.iter().map(|point| point.0))).1;
     let limit = memory.limit_bytes.map(|n_bytes| n_bytes as f64);
-    let top = limit
-        .filter(|limit| *limit <= FAR_ABOVE * peak as f64)
-        .map_or(peak as f64, |limit| limit.max(peak as f64));
+    let top = limit.filter(|limit| *limit <= FAR_ABOVE * drawn).map_or(drawn, |limit| limit.max(drawn));
     let mut out = String::from(
         "<section class=\"card\" aria-labelledby=\"memory\"><h2 id=\"memory\">Memory</h2><p class=\"note\">",
     );
