@@ -46,6 +46,7 @@ mod tests {
 
     #[test]
     fn the_selector_chooses_the_action_that_the_target_values() {
+        let _turn = crate::tests::rng_lock::lock();
         let online = Tensor::from_slice(&[1f32, 3.0, 2.0]).view([1, 3]);
         let target = Tensor::from_slice(&[10f32, 20.0, 40.0]).view([1, 3]);
         let (reward, discount) = (Tensor::from_slice(&[0.5f32]), Tensor::from_slice(&[0.9f32]));
@@ -59,6 +60,7 @@ mod tests {
 
     #[test]
     fn losses_of_micro_batches_add_up_to_the_mean_of_the_batch() {
+        let _turn = crate::tests::rng_lock::lock();
         let values = Tensor::from_slice(&[1f32, 2.0, 3.0, 4.0, 5.0, 6.0]).view([3, 2]);
         let actions = Tensor::from_slice(&[0i64, 1, 1]);
         let td_target = Tensor::from_slice(&[0.5f32, 0.0, 6.0]);

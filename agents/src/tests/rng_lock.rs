@@ -1,4 +1,5 @@
-//! Tests that draw from libtorch's generator take turns: the process has one generator.
+//! Tests take turns: the process has one random generator of libtorch and one thread count, which the first tensor
+//! decides. Every test that makes a tensor holds this lock.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
