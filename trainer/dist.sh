@@ -8,7 +8,8 @@ name=plimsoll-$version-$(uname -m)-linux
 folder=dist/$name
 rm -rf "$folder"
 ./trainer/install.sh "$folder" cpu >/dev/null
-cp LICENSE README.md "$folder/"
+cp LICENSE ./*.md "$folder/"
+install -D -m 644 docs/report.png "$folder/docs/report.png"
 
 licences=$folder/share/doc/plimsoll/licences
 mkdir -p "$licences"
