@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         0 => 0.0,
         1 => 0.7,
         2 => (row as f32 - 6.0) / 3.0,
-        _ if row % 3 == 0 => 0.0,
+        _ if row.is_multiple_of(3) => 0.0,
         _ => 100.0 + row as f32,
     };
     let columns = |at: usize| number(at / 4 % 4, at / 16).to_le_bytes()[at % 4];

@@ -1,7 +1,7 @@
-//! A run: from a configuration to a trained agent, its report and its folder.
+//! A run: its loop, its folder and its checkpoints.
 //!
-//! Reading order: [`train`] puts a run together, [`session`] is its loop, [`actor_loop`] acts, [`learner_loop`]
-//! learns, [`checkpoint`] saves and restores, [`evaluation`] judges, [`summary`] and [`report`] tell.
+//! Reading order: [`build`] puts a run together and [`restore`] brings a resumed one back; [`train_loop`] is the loop;
+//! [`actor_loop`] acts, [`learner_loop`] learns, [`checkpoint`] saves, and [`evaluation`] evaluates.
 
 pub mod actor_loop;
 pub mod build;

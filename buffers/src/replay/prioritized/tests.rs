@@ -32,7 +32,7 @@ fn step(replay: &mut Replay, i: u32) -> Transition {
 }
 
 fn replay(n: u32) -> Replay {
-    let mut replay = Replay::new(&OPTIONS, dataset()).unwrap();
+    let mut replay = Replay::new(&OPTIONS, dataset()).expect("hot rows need no file");
     replay.append_local(0, &[0.0, 0.5]);
     for i in 0..n {
         let transition = step(&mut replay, i);
@@ -96,7 +96,7 @@ fn a_restored_replay_goes_on_as_the_saved_one() {
 }
 
 fn numbers(tensors: &[Tensor]) -> Vec<f32> {
-    Vec::try_from(tensors[0].flatten(0, -1)).unwrap()
+    Vec::try_from(tensors[0].flatten(0, -1)).expect("an f32 tensor is a vector of f32")
 }
 
 #[test]
