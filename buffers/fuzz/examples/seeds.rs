@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use buffers::store::{ChunkWriter, Codec, Durability, Identity, Predictor, RowKind, RowShape, Transform, codec};
+use buffers::store::{
+    ChunkWriter, Codec, Durability, Identity, Predictor, RowKind, RowShape, Transform, codec,
+};
 use buffers_fuzz::input_of;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

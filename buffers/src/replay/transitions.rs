@@ -151,7 +151,7 @@ impl Transitions {
     }
 
     /// Inserts a transition. Returns its index and, for a ring, the transition that it overwrote; a stream evicts
-    /// overwritten transitions a chunk at a time ([`Transitions::evict`]).
+    /// overwritten transitions a chunk at a time.
     ///
     /// # Panics
     /// For a ring, if `to_local` lies 2¹⁵ or more rows from `from.local`.

@@ -22,6 +22,7 @@ pub(super) fn explain(said: &str, written: &Written) -> String {
         return said.to_owned();
     };
     match (expected.trim(), &written.value) {
+        ("string only", _) => format!("{text} is not one of the key's words"),
         ("f32" | "f64", _) => format!("{text} is not a number"),
         ("a boolean" | "bool", _) => format!("{text} is neither true nor false"),
         ("u8" | "u16" | "u32" | "u64" | "usize" | "i64", toml::Value::Float(number))

@@ -71,7 +71,7 @@ fn a_value_of_another_type_is_refused_with_what_the_key_takes() {
         ("run.environment=marked", ["none of market, cartpole", "did you mean market?"]),
         ("run.device=tpu", ["`tpu` is no device", "cuda:N"]),
         ("data.label=middle", ["`middle` is none of", "start, end"]),
-        ("agent.target_update=[1]", ["`[1]` is none of", "periodic, soft"]),
+        ("agent.target_update=[1]", ["agent.target_update: ", "[1] is not one of the key's words"]),
         ("agent.discount=nan", ["nan is out of range", "0 to below 1"]),
         ("embedders.dropout=some", ["some is not a number", "or \"preset\""]),
         ("data.files=[a.csv]", ["not a TOML value", "stands in quotes"]),
@@ -169,7 +169,10 @@ fn a_fault_in_a_file_names_file_and_line() {
         load_file("[run]\nseed = '1'\n", &[]),
         &["run.toml:2: run.seed: '1' is not a whole number"],
     );
-    check_refused(load_file("[data]\nfiles = [1]\n", &[]), &["run.toml:2: data.files: 1 is not text"]);
+    check_refused(
+        load_file("[data]\nfiles = [1]\n", &[]),
+        &["run.toml:2: data.files: takes paths in quotes"],
+    );
     check_refused(
         load_file("[run]\nseed = [\n1,\n2\n]", &[]),
         &["run.toml:2: run.seed: [ 1, 2 ] is not a whole"],

@@ -36,7 +36,8 @@ fn main() {
         copies_observations: false,
         store: StoreOptions::default(),
     };
-    let views = vec![View { name: "local", length: LENGTH, width: LOCAL_WIDTH, stride: 1, clock: Clock::Local }];
+    let views =
+        vec![View { name: "local", length: LENGTH, width: LOCAL_WIDTH, stride: 1, clock: Clock::Local }];
     let instrument =
         Instrument { streams: vec![FrameStream::new(LOCAL_WIDTH)], slow_row: Vec::new(), first_step: 0 };
     let dataset = Arc::new(Dataset::new(views, vec![instrument]));
