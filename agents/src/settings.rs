@@ -33,7 +33,7 @@ impl AgentConfig {
     /// What learns, over the streams of `dataset`.
     ///
     /// # Errors
-    /// Where libtorch refuses the memory.
+    /// If libtorch refuses the memory.
     pub fn agent(&self, dataset: Arc<Dataset>, device: Device) -> Result<Box<dyn Agent>> {
         match self {
             Self::Dqn(config) => Ok(Box::new(Learner::new(*config, Network::new(config), dataset, device)?)),

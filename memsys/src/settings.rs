@@ -179,7 +179,7 @@ pub mod size {
     /// Reads either spelling.
     ///
     /// # Errors
-    /// Where it is neither.
+    /// If it is neither.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
         match Spelling::deserialize(deserializer) {
             Ok(Spelling::Bytes(bytes)) => Ok(bytes),
@@ -220,7 +220,7 @@ pub mod optional {
     /// Reads the value, or none from `""`.
     ///
     /// # Errors
-    /// Where the text is not the value's.
+    /// If the text is not the value's.
     pub fn deserialize<'de, T: DeserializeOwned, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<T>, D::Error> {

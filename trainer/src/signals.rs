@@ -59,7 +59,7 @@ pub(crate) struct Caught(Signals);
 /// ignored.
 ///
 /// # Errors
-/// Where the system refuses.
+/// If the system refuses.
 pub(crate) fn catch() -> io::Result<Caught> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let is_left = |signal: &i32| *signal == SIGHUP && is_ignored(&status, SIGHUP);
@@ -71,7 +71,7 @@ impl Caught {
     /// Calls `act` for every signal, on a thread of its own, until the program ends.
     ///
     /// # Errors
-    /// Where there can be no further thread.
+    /// If there can be no further thread.
     pub(crate) fn act(self, mut act: impl FnMut(Request) + Send + 'static) -> io::Result<()> {
         let Self(mut signals) = self;
         let began = Instant::now();

@@ -44,7 +44,7 @@ pub struct TrainRequest {
 /// Trains, and writes the run's folder. `say` tells a person what goes on.
 ///
 /// # Errors
-/// Where the configuration or the data cannot be used, or the run fails.
+/// If the configuration or the data cannot be used, or the run fails.
 pub fn train(request: TrainRequest, say: &(dyn Fn(&str) + Sync)) -> Result<Ended> {
     let began = Instant::now();
     let parts = resolve(&request.config, &request.runtime)?;

@@ -157,7 +157,7 @@ impl Config {
     /// `run.environment=cartpole` needs no quotes. Arbitrary text, such as a path, is safe as [`quoted`].
     ///
     /// # Errors
-    /// [`Error::File`] where the file cannot be read; [`Error::Line`] for a fault in it; [`Error::Config`] for a
+    /// [`Error::File`] if the file cannot be read; [`Error::Line`] for a fault in it; [`Error::Config`] for a
     /// fault in `sets`: a key or section that is not known, a value of another type or out of range, or values that
     /// contradict each other.
     pub fn load(file: Option<&Path>, sets: &[String]) -> Result<Self> {

@@ -24,7 +24,7 @@ const DEVICE_FRACTION: f64 = 0.8;
 /// A memory limit in bytes.
 ///
 /// # Errors
-/// [`Error::Config`] where it lies above what the machine or its control group allows.
+/// [`Error::Config`] if it lies above what the machine or its control group allows.
 pub fn limit_bytes(limit: MemoryLimit) -> Result<u64> {
     let allowed = probe::allowed_bytes()?;
     let bytes = limit.limit_bytes(allowed);
@@ -54,7 +54,7 @@ pub struct Applied {
 /// is counted, and nothing is known.
 ///
 /// # Errors
-/// [`Error::LimitTooLow`], or where libtorch refuses a call.
+/// [`Error::LimitTooLow`], or if libtorch refuses a call.
 pub fn apply(limit: MemoryLimit, parts: &Parts) -> Result<Option<Applied>> {
     let Some(applied) = measure(limit, parts)? else { return Ok(None) };
     if !applied.plan.fits() {
@@ -72,7 +72,7 @@ pub fn apply(limit: MemoryLimit, parts: &Parts) -> Result<Option<Applied>> {
 /// limit that has no room even for measuring is answered with an estimate.
 ///
 /// # Errors
-/// Where libtorch refuses a call.
+/// If libtorch refuses a call.
 pub fn measure(limit: MemoryLimit, parts: &Parts) -> Result<Option<Applied>> {
     let limit_bytes = limit_bytes(limit)?;
     let memory = &parts.memory;
@@ -114,7 +114,7 @@ pub fn measure(limit: MemoryLimit, parts: &Parts) -> Result<Option<Applied>> {
 /// The plan of a run whose networks are estimated from their widths: nothing is run.
 ///
 /// # Errors
-/// Where the process's memory or a file cannot be read.
+/// If the process's memory or a file cannot be read.
 pub fn plan_statically(limit: MemoryLimit, parts: &Parts) -> Result<MemoryPlan> {
     let limit_bytes = limit_bytes(limit)?;
     Ok(MemoryPlan::new(parts, &estimate(parts)?, DataBytes::estimated(parts)?, limit_bytes))
@@ -124,7 +124,7 @@ pub fn plan_statically(limit: MemoryLimit, parts: &Parts) -> Result<MemoryPlan> 
 /// beside it is refused.
 ///
 /// # Errors
-/// Where the limit lies above what the machine allows, or libtorch refuses the allocator.
+/// If the limit lies above what the machine allows, or libtorch refuses the allocator.
 pub fn hold(limit: MemoryLimit) -> Result<()> {
     let limit_bytes = limit_bytes(limit)?;
     count()?;
@@ -137,7 +137,7 @@ pub fn hold(limit: MemoryLimit) -> Result<()> {
 /// Begins to count: every tensor, and what the C library's heap does with freed blocks.
 ///
 /// # Errors
-/// Where libtorch refuses the allocator.
+/// If libtorch refuses the allocator.
 pub fn count() -> Result<()> {
     tune_malloc();
     libtorch::count_tensors()?;
@@ -148,7 +148,7 @@ pub fn count() -> Result<()> {
 /// taken later. A resumed run had `resumed` as its largest micro-batch, and has it again.
 ///
 /// # Errors
-/// [`Error::LimitTooLow`] where not even the leanest step configuration fits.
+/// [`Error::LimitTooLow`] if not even the leanest step configuration fits.
 pub fn steps(
     memory: &MemoryOptions,
     applied: Option<&Applied>,
@@ -171,7 +171,7 @@ pub fn steps(
 /// Starts to watch over the memory of a managed run. Alerts go to the person.
 ///
 /// # Errors
-/// Where the kernel does not tell how memory stands, or no thread can be started.
+/// If the kernel does not tell how memory stands, or no thread can be started.
 pub fn watch(
     memory: &MemoryOptions,
     device: Device,

@@ -58,7 +58,7 @@ impl DataBytes {
     /// Estimates from the configuration and the size of its files.
     ///
     /// # Errors
-    /// Where a file cannot be opened.
+    /// If a file cannot be opened.
     pub fn estimated(parts: &Parts) -> Result<Self> {
         let (mut n_bars, mut n_rows) = (0, 0);
         if !parts.work.is_market {

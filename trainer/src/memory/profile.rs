@@ -112,7 +112,7 @@ fn dry_run(
 /// Measures. Tensors must be counted already.
 ///
 /// # Errors
-/// Where libtorch refuses a call; memory among its reasons.
+/// If libtorch refuses a call; memory among its reasons.
 pub fn profile(parts: &Parts, limit_bytes: u64) -> Result<MemoryProfile> {
     let memory = &parts.memory;
     let local_width = parts.learning.replay.local_width;
@@ -189,7 +189,7 @@ pub fn profile(parts: &Parts, limit_bytes: u64) -> Result<MemoryProfile> {
 /// Estimates the same from the widths of the networks, running nothing.
 ///
 /// # Errors
-/// Where the process's memory cannot be read.
+/// If the process's memory cannot be read.
 pub fn estimate(parts: &Parts) -> Result<MemoryProfile> {
     let (memory, policy) = (&parts.memory, parts.agent.policy());
     let (smallest, largest) = (memory.smallest_micro_batch, memory.largest_micro_batch);

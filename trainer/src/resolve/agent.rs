@@ -14,7 +14,7 @@ use crate::run::config::EnvironmentKind;
 /// The agent of a run on `device`.
 ///
 /// # Errors
-/// [`Error::Config`] where the device does not compute in the precision that was asked for.
+/// [`Error::Config`] if the device does not compute in the precision that was asked for.
 pub(super) fn agent_config(config: &Config, device: Device) -> Result<AgentConfig> {
     if config.agent.needs_gpu() && !device.is_cuda() {
         let problem = "f16 is computed on a GPU alone; take bf16 or f32 on the CPU".to_owned();

@@ -55,7 +55,7 @@ pub struct Parts {
 /// Resolves a configuration.
 ///
 /// # Errors
-/// [`crate::Error::Config`] where a key asks for what this machine does not have.
+/// [`crate::Error::Config`] if a key asks for what this machine does not have.
 pub fn resolve(config: &Config, runtime: &Runtime) -> Result<Parts> {
     resolve_on(run::device(config.run.device, runtime)?, config)
 }
@@ -63,7 +63,7 @@ pub fn resolve(config: &Config, runtime: &Runtime) -> Result<Parts> {
 /// Resolves a configuration for a device, whatever device it names.
 ///
 /// # Errors
-/// [`crate::Error::Config`] where the device does not do what a key asks for.
+/// [`crate::Error::Config`] if the device does not do what a key asks for.
 pub fn resolve_on(device: Device, config: &Config) -> Result<Parts> {
     let agent = agent::agent_config(config, device)?;
     Ok(Parts {

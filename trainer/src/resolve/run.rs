@@ -23,7 +23,7 @@ pub fn threads(wanted: usize) -> i32 {
 /// The device that was chosen.
 ///
 /// # Errors
-/// [`Error::Config`] where a GPU was asked for and cannot be used.
+/// [`Error::Config`] if a GPU was asked for and cannot be used.
 pub fn device(choice: DeviceChoice, runtime: &Runtime) -> Result<Device> {
     match choice {
         DeviceChoice::Cpu => Ok(Device::Cpu),

@@ -74,7 +74,7 @@ impl<E: Environment> ActorLoop<E> {
     /// Begins an episode in each environment.
     ///
     /// # Panics
-    /// Where there is no environment.
+    /// If there is no environment.
     pub fn new(
         mut environments: Vec<E>,
         dataset: Arc<Dataset>,
@@ -114,7 +114,7 @@ impl<E: Environment> ActorLoop<E> {
     /// One step of every environment, by the greedy actions of `weights` and chance.
     ///
     /// # Errors
-    /// Where libtorch refuses a call.
+    /// If libtorch refuses a call.
     pub fn advance(&mut self, weights: &Weights) -> Result<VectorStep> {
         let is_random = self.environment_steps < self.plan.random_environment_steps;
         let epsilon = if is_random { 1.0 } else { self.plan.epsilon.at(self.environment_steps) };

@@ -47,7 +47,7 @@ pub struct Setting {
 /// Builds a run, and restores its last checkpoint where it `is_resumed`.
 ///
 /// # Errors
-/// Where the memory limit has no room for it, or a checkpoint is of another run.
+/// If the memory limit has no room for it, or a checkpoint is of another run.
 pub fn build<E>(
     setting: Setting,
     config_toml: String,

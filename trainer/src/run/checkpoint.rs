@@ -86,7 +86,7 @@ pub type Tensors = BTreeMap<String, Tensor>;
 /// Saves a run into `folder` (its `checkpoint/`).
 ///
 /// # Errors
-/// Where the disk refuses; the older checkpoint is then still there.
+/// If the disk refuses; the older checkpoint is then still there.
 pub fn save<E: Environment>(
     folder: &Path,
     counters: &Counters,
@@ -123,7 +123,7 @@ pub fn save<E: Environment>(
 /// The whole checkpoint of a run: `folder` itself, or the older one where a kill fell between the renames.
 ///
 /// # Errors
-/// [`Error::File`] where there is none.
+/// [`Error::File`] if there is none.
 pub fn find(folder: &Path) -> Result<PathBuf> {
     let candidates = [folder.to_path_buf(), beside(folder, "old")];
     candidates.into_iter().find(|path| path.join("counters.json").is_file()).ok_or_else(|| Error::File {
@@ -135,7 +135,7 @@ pub fn find(folder: &Path) -> Result<PathBuf> {
 /// Reads the numbers of a checkpoint.
 ///
 /// # Errors
-/// [`Error::File`] where they are damaged or of another version.
+/// [`Error::File`] if they are damaged or of another version.
 pub fn load_counters(folder: &Path) -> Result<Counters> {
     let path = folder.join("counters.json");
     let counters: Counters =
@@ -150,7 +150,7 @@ pub fn load_counters(folder: &Path) -> Result<Counters> {
 /// Reads a checkpoint back.
 ///
 /// # Errors
-/// [`Error::File`] where a part is damaged.
+/// [`Error::File`] if a part is damaged.
 pub fn load<E: Environment>(folder: &Path) -> Result<Checkpoint<E>> {
     let counters = load_counters(folder)?;
     let path = folder.join("loops.postcard");
@@ -161,7 +161,7 @@ pub fn load<E: Environment>(folder: &Path) -> Result<Checkpoint<E>> {
 /// Reads the flat tensors of a checkpoint.
 ///
 /// # Errors
-/// [`Error::File`] where they are damaged.
+/// [`Error::File`] if they are damaged.
 pub fn load_tensors(folder: &Path) -> Result<Tensors> {
     let path = folder.join("learner.safetensors");
     let bytes = read(&path)?;
@@ -228,7 +228,7 @@ fn size_of(tensor: &Tensor) -> Vec<usize> {
 /// The numbers of an f32 tensor, little endian.
 ///
 /// # Errors
-/// Where libtorch refuses a call.
+/// If libtorch refuses a call.
 pub fn bytes_of(tensor: &Tensor) -> Result<Vec<u8>> {
     let tensor = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_contiguous()?;
     let mut bytes = vec![0u8; tensor.numel() * 4];

@@ -72,7 +72,7 @@ impl Evaluator {
     /// in each instrument), mean return elsewhere. `None` where nothing is kept for it.
     ///
     /// # Errors
-    /// Where libtorch refuses a call.
+    /// If libtorch refuses a call.
     pub fn validate(&self, policy: &dyn Policy, weights: &Weights) -> Result<Option<f64>> {
         match self {
             Evaluator::Market(market) => {
@@ -92,7 +92,7 @@ impl Evaluator {
     /// Greedy play by `weights` on what is kept for the test, and the baselines beside it.
     ///
     /// # Errors
-    /// Where libtorch refuses a call.
+    /// If libtorch refuses a call.
     pub fn test(&self, policy: &dyn Policy, weights: &Weights, seed: u64) -> Result<TestResult> {
         match self {
             Evaluator::Market(market) => {
@@ -114,7 +114,7 @@ impl Evaluator {
 /// Trades a part of every instrument by greedy action values, all instruments side by side.
 ///
 /// # Errors
-/// Where libtorch refuses a call.
+/// If libtorch refuses a call.
 pub fn agent_backtests(
     market: &Market,
     policy: &dyn Policy,
@@ -217,7 +217,7 @@ fn episodes(policy: &dyn Policy, weights: &Weights, n: usize, seed: u64) -> Resu
 /// Weights for `policy` that hold the flat numbers of `flat`.
 ///
 /// # Errors
-/// Where the sizes differ.
+/// If the sizes differ.
 pub fn weights_of(policy: &dyn Policy, flat: &Tensor, device: Device) -> Result<Weights> {
     let mut weights = Weights::zeros(policy.layout(), device)?;
     let _no_grad = tch::no_grad_guard();

@@ -14,7 +14,7 @@ impl RunFolder {
     /// The folder at `root`, made if it is not there, and tried: a run that cannot save must not begin.
     ///
     /// # Errors
-    /// [`Error::Io`] where it cannot be made or written.
+    /// [`Error::Io`] if it cannot be made or written.
     pub fn create(root: &Path) -> Result<Self> {
         std::fs::create_dir_all(root).map_err(Error::io(root))?;
         let trial = root.join(".writable");
@@ -26,7 +26,7 @@ impl RunFolder {
     /// The folder of an earlier run.
     ///
     /// # Errors
-    /// [`Error::File`] where it holds no run.
+    /// [`Error::File`] if it holds no run.
     pub fn open(root: &Path) -> Result<Self> {
         let folder = Self { root: root.to_path_buf() };
         if folder.config().is_file() {

@@ -77,7 +77,7 @@ impl LearnerLoop {
     /// `file` is where the replay's rows go, where they go to a file.
     ///
     /// # Errors
-    /// Where the memory limit has no room for the replay.
+    /// If the memory limit has no room for the replay.
     pub fn new(
         options: LearningOptions,
         agent: Box<dyn Agent>,
@@ -114,7 +114,7 @@ impl LearnerLoop {
     /// Takes in a round of steps.
     ///
     /// # Errors
-    /// Where the memory limit has no room for the next rows, or the replay's file cannot be written.
+    /// If the memory limit has no room for the next rows, or the replay's file cannot be written.
     pub fn take(&mut self, vector_step: &VectorStep) -> Result<()> {
         let LearnerState { replay, accumulators, standing, .. } = &mut self.state;
         for (environment, step) in (0u16..).zip(&vector_step.steps) {
@@ -146,7 +146,7 @@ impl LearnerLoop {
     /// One learner step. A refused attempt is made again in fewer bytes; its batch stays.
     ///
     /// # Errors
-    /// Where the learner fails.
+    /// If the learner fails.
     pub fn learn(&mut self, environment_steps: u64) -> Result<Outcome> {
         let progress = (environment_steps as f64 / self.options.environment_steps as f64).min(1.0);
         let first = self.options.importance_sampling_exponent;
@@ -248,7 +248,7 @@ impl LearnerLoop {
     /// Brings what is new in the replay to its file, where it has one: a state saved after that refers to it.
     ///
     /// # Errors
-    /// Where the file cannot be written.
+    /// If the file cannot be written.
     pub fn commit(&mut self) -> Result<()> {
         self.state.replay.commit().map_err(refused)
     }
@@ -262,7 +262,7 @@ impl LearnerLoop {
     /// Gives the replay's bytes back, so that there is room to read a saved one.
     ///
     /// # Errors
-    /// Where the memory limit has no room for an empty replay.
+    /// If the memory limit has no room for an empty replay.
     pub fn let_replay_go(&mut self) -> Result<()> {
         let least = ReplayOptions { capacity_transitions: 1, ..self.options.replay.clone() };
         self.state.replay = Replay::new(&least, Arc::default()).map_err(refused)?;
@@ -272,7 +272,7 @@ impl LearnerLoop {
     /// Goes back to a saved state.
     ///
     /// # Errors
-    /// Where it was saved by a run of another size, or the replay's file lacks what was committed.
+    /// If it was saved by a run of another size, or the replay's file lacks what was committed.
     pub fn restore(&mut self, state: LearnerState, dataset: Arc<Dataset>) -> Result<()> {
         // The replay that it began with gives its bytes back before those of the saved one are held.
         self.state = state;

@@ -17,7 +17,7 @@ use crate::run::learner_loop::LearnerLoop;
 /// validation so far. `counters` name the data at hand, which must be the checkpoint's.
 ///
 /// # Errors
-/// Where the checkpoint cannot be read, or was saved over other data.
+/// If the checkpoint cannot be read, or was saved over other data.
 pub fn restore<E: Environment>(
     path: &Path,
     counters: &mut Counters,

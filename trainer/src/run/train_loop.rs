@@ -158,7 +158,7 @@ where
     /// Runs to the end, or until asked to stop. Either way the last state is saved.
     ///
     /// # Errors
-    /// Where learning or saving fails.
+    /// If learning or saving fails.
     pub fn run(&mut self) -> Result<Ended> {
         let ended =
             if self.state.parts.run.synchronous { self.run_in_turns()? } else { self.run_concurrently()? };
@@ -407,7 +407,7 @@ impl RunState {
     /// The weights that the report judges: those of the best validation, or the last where there was none.
     ///
     /// # Errors
-    /// Where libtorch refuses the memory.
+    /// If libtorch refuses the memory.
     pub fn evaluated_weights(&self) -> Result<Weights> {
         let online = self.learner.agent().online().flat();
         weights_of(&*self.policy, self.best.as_ref().unwrap_or(online), online.device())
