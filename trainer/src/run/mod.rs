@@ -1,7 +1,7 @@
-//! A run: from a configuration to a trained agent, its report and its folder.
+//! A run: it trains an agent and keeps its checkpoints and metrics in the run's folder.
 //!
-//! Reading order: [`train`] puts a run together, [`session`] is its loop, [`actor_loop`] acts, [`learner_loop`]
-//! learns, [`checkpoint`] saves and restores, [`evaluation`] judges, [`summary`] and [`report`] tell.
+//! Reading order: [`build`] builds a run, [`train_loop`] drives it, [`actor_loop`] acts, [`learner_loop`] learns,
+//! [`evaluation`] measures the agent, [`checkpoint`] saves a run and [`restore`] continues it.
 
 pub mod actor_loop;
 pub mod build;
