@@ -1,9 +1,9 @@
-//! What an agent must know of the run that it is part of.
+//! What an agent needs to know about its run.
 
 use embedders::EmbedderSettings;
 use serde::{Deserialize, Serialize};
 
-/// What an agent learns by.
+/// The algorithm that an agent learns by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Algorithm {
@@ -11,27 +11,27 @@ pub enum Algorithm {
     Dqn,
 }
 
-/// How an agent's observations are made.
+/// The kind of an agent's observations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ObservationKind {
     /// Windows over a market's bars, and an account.
     Market,
-    /// Only the environment's local numbers.
+    /// Only the environment's local row.
     Plain,
 }
 
-/// What an agent must know of the run that it is part of.
+/// What an agent needs to know about its run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AgentContext {
-    /// How observations are made.
+    /// The kind of the observations.
     pub observations: ObservationKind,
-    /// The market's networks.
+    /// The settings of the market's embedders.
     pub embedders: EmbedderSettings,
     /// Number of actions.
     pub n_actions: usize,
-    /// Numbers in an environment's local row.
+    /// Values per local row.
     pub local_width: usize,
-    /// Whether gradients leave the device as soon as each is whole.
+    /// Whether each gradient moves to host memory as soon as it is complete.
     pub offload_gradients: bool,
     /// Seed of the initial weights and of dropout.
     pub seed: u64,

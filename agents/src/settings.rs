@@ -1,5 +1,5 @@
-//! Whichever agent a run has: its settings, and what is built from them. A new agent adds a variant here and a folder
-//! of its own; nothing else names it.
+//! The settings of every agent, and what is built from them. A new agent adds a variant here and its own folder;
+//! nothing else names it.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub enum AgentConfig {
 }
 
 impl AgentConfig {
-    /// What acts. It holds no weights.
+    /// The policy that acts. It holds no weights.
     #[must_use]
     pub fn policy(&self) -> Arc<dyn Policy> {
         match self {
@@ -30,17 +30,17 @@ impl AgentConfig {
         }
     }
 
-    /// What learns, over the streams of `dataset`.
+    /// The agent that learns, over the streams of `dataset`.
     ///
     /// # Errors
-    /// Where libtorch refuses the memory.
+    /// If libtorch refuses the memory.
     pub fn agent(&self, dataset: Arc<Dataset>, device: Device) -> Result<Box<dyn Agent>> {
         match self {
             Self::Dqn(config) => Ok(Box::new(Learner::new(*config, Network::new(config), dataset, device)?)),
         }
     }
 
-    /// The algorithm's name, as a report has it.
+    /// The algorithm's name in a report.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -52,7 +52,7 @@ impl AgentConfig {
 /// The settings of one agent.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AgentSettings {
-    /// Of a DQN.
+    /// The settings of a DQN.
     Dqn(DqnSettings),
 }
 
@@ -66,7 +66,7 @@ impl AgentSettings {
         }
     }
 
-    /// Which agent they are of.
+    /// The algorithm of the agent.
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
         match self {
@@ -74,7 +74,7 @@ impl AgentSettings {
         }
     }
 
-    /// How fast it learns, and from how much.
+    /// The batch size and the pace of learning.
     #[must_use]
     pub fn pace(&self) -> Pace {
         match self {
@@ -89,7 +89,7 @@ impl AgentSettings {
         }
     }
 
-    /// The agent that they describe in a run.
+    /// The configuration of the agent in a run.
     #[must_use]
     pub fn resolve(&self, context: &AgentContext) -> AgentConfig {
         match self {
@@ -97,7 +97,7 @@ impl AgentSettings {
         }
     }
 
-    /// Whether the precision that they ask for is computed on a GPU alone.
+    /// Whether the chosen precision needs a GPU.
     #[must_use]
     pub fn needs_gpu(&self) -> bool {
         match self {
@@ -105,7 +105,7 @@ impl AgentSettings {
         }
     }
 
-    /// How the agent explores in a run of `environment_steps`.
+    /// The exploration plan in a run of `environment_steps`.
     #[must_use]
     pub fn exploration(&self, environment_steps: u64, seed: u64) -> ExplorationPlan {
         match self {
@@ -120,20 +120,20 @@ impl AgentSettings {
     }
 }
 
-/// What the loop around a learner needs to know of the agent's settings.
+/// The agent's settings that the learner loop needs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pace {
-    /// Transitions of a learner step.
+    /// Transitions per learner step.
     pub batch: usize,
-    /// The most of them that go through the network at once.
+    /// The most transitions that go through the network at once.
     pub micro_batch: usize,
-    /// Rewards summed in a transition.
+    /// The number of rewards that a transition sums.
     pub n_step: usize,
-    /// γ.
+    /// The discount per step, γ.
     pub discount: f64,
     /// Transitions before the first learner step.
     pub learning_starts: usize,
-    /// Sampled transitions for each inserted one.
+    /// Sampled transitions per inserted one.
     pub samples_per_insert: f64,
 }
 

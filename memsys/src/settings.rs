@@ -1,13 +1,13 @@
-//! What a part of a run can be told by its user: a serde struct beside the part, whose fields' docs are its manual.
+//! Settings that a user can give to a part of a run: a serde struct beside that part, whose field docs are the manual.
 //!
 //! ```text
 //! struct + field docs ──> commented TOML        (the printer of `trainer::config`)
 //! Settings::check     ──> ranges in the comments, and in every refusal
 //! ```
 //!
-//! A struct of settings is flat, derives `Documented` and `DocumentedFields`, refuses unknown fields, and states its
-//! ranges once, in [`Settings::check`]. This module knows no key: it holds the trait, the collector of ranges and the
-//! few spellings that serde does not have.
+//! A settings struct is flat, derives `Documented` and `DocumentedFields`, refuses unknown fields, and states its
+//! ranges once, in [`Settings::check`]. This module knows no keys: it holds the trait, the collector of ranges, and the
+//! few value formats that serde lacks.
 
 use std::fmt::Display;
 use std::ops::{Bound, RangeBounds};
@@ -16,26 +16,26 @@ use documented::{Documented, DocumentedFields};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The settings of one heading of a configuration.
+/// The settings under one heading of a configuration.
 pub trait Settings: Clone + PartialEq + Serialize + DeserializeOwned + Documented + DocumentedFields {
-    /// States the range of every number, and what two keys must not say together.
+    /// States the range of every number and the conflicts between keys.
     fn check(&self, check: &mut Check);
 }
 
-/// A heading of a configuration, whatever struct stands behind it.
+/// One heading of a configuration, independent of the struct behind it.
 pub trait Section {
-    /// What the section is about.
+    /// A description of the section.
     fn about(&self) -> &'static str;
-    /// Its keys in the order of the struct, each with its manual.
+    /// The keys in the order of the struct, each with its doc.
     fn keys(&self) -> Vec<(&'static str, &'static str)>;
     /// Every key with its value.
     fn table(&self) -> toml::Table;
-    /// Gives a key another value; nothing changes where that is refused.
+    /// Sets a key to another value. If the value is refused, nothing changes.
     ///
     /// # Errors
-    /// What serde says: the value is of another type, or no word of the key's.
+    /// serde's message: the value has another type, or is not one of the key's words.
     fn set(&mut self, key: &str, value: toml::Value) -> Result<(), String>;
-    /// Its ranges and conflicts.
+    /// The ranges and conflicts of the current values.
     fn checked(&self) -> Check;
 }
 
@@ -66,12 +66,12 @@ impl<T: Settings> Section for T {
     }
 }
 
-/// What a key takes, in words such as `1 to 64 (environment steps)`.
+/// The range of a key, in words such as `1 to 64 (environment steps)`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Range {
     /// The key within its section.
     pub key: &'static str,
-    /// The range and its unit.
+    /// The range and its unit in words.
     pub takes: String,
     /// Whether the value lies in the range.
     pub holds: bool,
@@ -80,9 +80,9 @@ pub struct Range {
 /// Two keys that contradict each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conflict {
-    /// The keys, the one to name first.
+    /// The two keys. Errors name the first one.
     pub keys: [&'static str; 2],
-    /// What is wrong and what to do.
+    /// The problem and what to do about it.
     pub problem: String,
 }
 
@@ -91,12 +91,12 @@ pub struct Conflict {
 pub struct Check {
     /// The ranges, in the order in which they were stated.
     pub ranges: Vec<Range>,
-    /// The conflicts that were found.
+    /// The conflicts between the current values.
     pub conflicts: Vec<Conflict>,
 }
 
 impl Check {
-    /// The key `key` has `value` and takes `range` of `unit`.
+    /// States that `key` has `value` and takes `range`, measured in `unit`.
     pub fn range<T: PartialOrd + Display>(
         &mut self,
         key: &'static str,
@@ -104,13 +104,13 @@ impl Check {
         range: impl RangeBounds<T>,
         unit: &str,
     ) {
-        // Infinite numbers have no digits; no key means one.
+        // Infinities and NaN print without digits. No key accepts them.
         let is_finite = value.to_string().contains(|c: char| c.is_ascii_digit());
         let holds = is_finite && range.contains(&value);
         self.ranges.push(Range { key, takes: takes(&range, unit), holds });
     }
 
-    /// The two keys may stand together only where `holds`.
+    /// Records a conflict between the two keys unless `holds`.
     pub fn agree(&mut self, keys: [&'static str; 2], holds: bool, problem: impl FnOnce() -> String) {
         if !holds {
             self.conflicts.push(Conflict { keys, problem: problem() });
@@ -118,7 +118,7 @@ impl Check {
     }
 }
 
-/// The numbers above `low`, without end.
+/// The numbers above `low`, without an upper bound.
 #[must_use]
 pub const fn above(low: f64) -> (Bound<f64>, Bound<f64>) {
     (Bound::Excluded(low), Bound::Unbounded)
@@ -155,7 +155,7 @@ fn takes<T: Display>(range: &impl RangeBounds<T>, unit: &str) -> String {
     format!("{words} ({unit})")
 }
 
-/// A number of bytes: a whole number, or a size such as `64MiB`.
+/// The format of a number of bytes: a whole number, or a size such as `64MiB`.
 pub mod size {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
@@ -176,10 +176,10 @@ pub mod size {
         serializer.serialize_u64(*bytes)
     }
 
-    /// Reads either spelling.
+    /// Reads either form.
     ///
     /// # Errors
-    /// Where it is neither.
+    /// If the value has neither form.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
         match Spelling::deserialize(deserializer) {
             Ok(Spelling::Bytes(bytes)) => Ok(bytes),
@@ -192,7 +192,7 @@ pub mod size {
     }
 }
 
-/// A key that may be left open: then it is written `""`.
+/// The format of a key that may be unset, which is written `""`.
 pub mod optional {
     use serde::de::{DeserializeOwned, Error};
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -217,10 +217,10 @@ pub mod optional {
         }
     }
 
-    /// Reads the value, or none from `""`.
+    /// Reads the value, or `None` from `""`.
     ///
     /// # Errors
-    /// Where the text is not the value's.
+    /// If the text is not a valid value.
     pub fn deserialize<'de, T: DeserializeOwned, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<T>, D::Error> {

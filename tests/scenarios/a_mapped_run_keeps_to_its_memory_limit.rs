@@ -34,7 +34,7 @@ fn killed_near_its_smallest_limit_it_is_resumed_under_it() {
     plan.extend(["--json", "plan.json"]);
     run_well(folder.path(), &plan);
     let plan = read_json(&folder.path().join("plan.json"));
-    let limit = plan["smallest_line_bytes"].as_u64().unwrap() + ABOVE_BYTES;
+    let limit = plan["smallest_limit_bytes"].as_u64().unwrap() + ABOVE_BYTES;
 
     let memory = limit.to_string();
     let under = |out| short_train(&[&WORK[..], &["--memory", &memory, "--out", out]].concat());

@@ -39,7 +39,7 @@ fn work<'a>(command: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
 
 fn smallest_limit(folder: &Path) -> u64 {
     run_well(folder, &work(&["plan", "--json", "plan.json"], &[]));
-    read_json(&folder.join("plan.json"))["smallest_line_bytes"].as_u64().unwrap()
+    read_json(&folder.join("plan.json"))["smallest_limit_bytes"].as_u64().unwrap()
 }
 
 #[test]

@@ -23,6 +23,6 @@ pub mod train;
 
 pub use error::{Error, Result};
 
-/// Rust's heap is counted, as every tensor is.
+/// Counts Rust's heap. Tensors are counted separately.
 #[global_allocator]
 static HEAP: memsys::os::CountedHeap = memsys::os::CountedHeap;

@@ -1,15 +1,15 @@
-//! What signals mean to the program: save and stop, or end at once.
+//! Interprets signals: save and stop, or end at once.
 //!
-//! Whoever asks a run to stop often asks more than once. SLURM signals every process of a step, torchrun passes on what
-//! it gets, and a terminal sends SIGINT to all that runs in the foreground. So any number of SIGTERM, SIGUSR1 and SIGHUP
-//! is one request. Only a person who presses Ctrl-C again, after more than [`INSIST_AFTER`], ends the program at once.
+//! One request to stop often arrives as several signals: SLURM signals every process of a step, torchrun passes signals
+//! on, and a terminal sends SIGINT to every foreground process. So any number of SIGTERM, SIGUSR1 and SIGHUP is one
+//! request. Only a second Ctrl-C, more than [`INSIST_AFTER`] after the first, ends the program at once.
 //!
 //! ```text
 //! signal, time ──> decide (pure) ──> Request ──> what the command does about it
 //! ```
 //!
-//! A program that this one starts begins with the default handlers: `exec` resets every signal that was caught, and
-//! this module neither ignores nor blocks one.
+//! A child program starts with the default handlers: `exec` resets every caught signal, and this module neither ignores
+//! nor blocks any.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -17,17 +17,17 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
-/// A SIGINT that comes later than this after the first one is meant; an earlier one may be an echo of it.
+/// A second SIGINT later than this is intended. An earlier one may be a copy of the first.
 const INSIST_AFTER: Duration = Duration::from_secs(1);
 
-/// What a signal asks of the program.
+/// What a signal asks the program to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Request {
     /// Save and stop.
     Stop,
-    /// Save and stop, as was asked before.
+    /// Save and stop, which an earlier signal already requested.
     StopAgain,
-    /// End now, without a save.
+    /// End now, without saving.
     EndAtOnce,
 }
 
@@ -38,7 +38,7 @@ struct Past {
     first_interrupt: Option<Duration>,
 }
 
-/// What a signal that came at this time asks for, and what is then past. Times have any common origin.
+/// The request of a signal at this time, and the history including it. All times share an arbitrary origin.
 fn decide(past: Past, signal: i32, at: Duration) -> (Past, Request) {
     let is_interrupt = signal == SIGINT;
     let is_meant = past.first_interrupt.is_some_and(|first| at.saturating_sub(first) > INSIST_AFTER);
@@ -51,15 +51,15 @@ fn decide(past: Past, signal: i32, at: Duration) -> (Past, Request) {
     (Past { is_stopping: true, first_interrupt }, request)
 }
 
-/// Signals that are caught from now on. They wait until [`act`](Self::act) says what is done about them.
+/// The caught signals. They wait until [`act`](Self::act) is called.
 #[derive(Debug)]
 pub(crate) struct Caught(Signals);
 
-/// Catches SIGINT, SIGTERM, SIGUSR1 and SIGHUP. A SIGHUP that the program was started to ignore, as by `nohup`, stays
-/// ignored.
+/// Catches SIGINT, SIGTERM, SIGUSR1 and SIGHUP. If the program was started with SIGHUP ignored, for example by `nohup`,
+/// it stays ignored.
 ///
 /// # Errors
-/// Where the system refuses.
+/// If the system refuses to install a handler.
 pub(crate) fn catch() -> io::Result<Caught> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let is_left = |signal: &i32| *signal == SIGHUP && is_ignored(&status, SIGHUP);
@@ -68,10 +68,10 @@ pub(crate) fn catch() -> io::Result<Caught> {
 }
 
 impl Caught {
-    /// Calls `act` for every signal, on a thread of its own, until the program ends.
+    /// Calls `act` for every signal, on a separate thread, until the program ends.
     ///
     /// # Errors
-    /// Where there can be no further thread.
+    /// If the thread cannot be started.
     pub(crate) fn act(self, mut act: impl FnMut(Request) + Send + 'static) -> io::Result<()> {
         let Self(mut signals) = self;
         let began = Instant::now();
@@ -87,7 +87,7 @@ impl Caught {
     }
 }
 
-/// Whether a process ignores a signal, by its `/proc/self/status`.
+/// Whether a process ignores a signal, according to its `/proc/self/status`.
 fn is_ignored(status: &str, signal: i32) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
@@ -99,7 +99,7 @@ mod tests {
     use super::Request::{EndAtOnce, Stop, StopAgain};
     use super::*;
 
-    /// Signals at these milliseconds ask for these requests.
+    /// Checks the requests of signals at the given milliseconds.
     fn check(signals: &[(i32, u64, Request)]) {
         let mut past = Past::default();
         for (i, &(signal, millis, expected)) in signals.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! `plimsoll train` as a table of contents: resolve, apply the memory limit, load, build, run, conclude.
+//! The steps of `plimsoll train`: resolve, apply the memory limit, load, build, run, conclude.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,25 +26,25 @@ use crate::run::evaluation::Evaluator;
 use crate::run::folder::RunFolder;
 use crate::run::train_loop::Ended;
 
-/// What a run is told beside its configuration.
+/// A request to train: the configuration and everything else that the run needs to know.
 #[derive(Debug)]
 pub struct TrainRequest {
     /// The configuration.
     pub config: Config,
-    /// The folder of the run that is resumed.
+    /// The folder of the run to resume, if any.
     pub resume: Option<PathBuf>,
-    /// The command as it was given, for the report.
+    /// The command as the user gave it, for the report.
     pub command_line: String,
-    /// libtorch, as it was found at start.
+    /// The libtorch that was found at the start.
     pub runtime: Runtime,
-    /// Set from outside: save and stop.
+    /// Set by a signal: the run saves and stops.
     pub stop: Arc<AtomicBool>,
 }
 
-/// Trains, and writes the run's folder. `say` tells a person what goes on.
+/// Trains, and writes the run's folder. `say` prints progress messages.
 ///
 /// # Errors
-/// Where the configuration or the data cannot be used, or the run fails.
+/// If the configuration or the data cannot be used, or the run fails.
 pub fn train(request: TrainRequest, say: &(dyn Fn(&str) + Sync)) -> Result<Ended> {
     let began = Instant::now();
     let parts = resolve(&request.config, &request.runtime)?;
@@ -102,7 +102,7 @@ where
     Ok(ended)
 }
 
-/// The market of a run, its streams under the run's options for rows.
+/// Loads the market of a run, with its streams stored under the replay's options.
 fn load_market(parts: &Parts, folder: &RunFolder, say: &(dyn Fn(&str) + Sync)) -> Result<Market> {
     let mut market = prepare(&parts.market, say)?;
     let dataset = Arc::get_mut(&mut market.dataset).expect("nobody else has seen the market yet");

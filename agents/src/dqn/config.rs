@@ -1,4 +1,4 @@
-//! A DQN's settings, as its user writes them, and the configuration that a run makes of them.
+//! The settings of a DQN as the user writes them, and the configuration that a run resolves from them.
 
 use documented::{Documented, DocumentedFields};
 use embedders::{Dropout, Preset};
@@ -9,7 +9,7 @@ use crate::context::{AgentContext, Algorithm, ObservationKind};
 use crate::exploration::{EpsilonSchedule, ExplorationPlan};
 use crate::update::{Precision, UpdateOptions};
 
-/// The numbers that matrix products are computed in.
+/// The floating-point type of matrix products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PrecisionChoice {
@@ -17,7 +17,7 @@ pub enum PrecisionChoice {
     F32,
     /// bfloat16, by autocast.
     Bf16,
-    /// 16-bit floating point with a scaled loss, by autocast; on a GPU.
+    /// IEEE half precision with a scaled loss, by autocast; on a GPU only.
     F16,
 }
 
@@ -27,7 +27,7 @@ pub enum PrecisionChoice {
 pub enum TargetUpdateChoice {
     /// A copy every `target_interval` learner steps.
     Periodic,
-    /// A share of `target_tau` of the way, every learner step.
+    /// A step of `target_tau` times the difference, every learner step.
     Soft,
 }
 
@@ -35,56 +35,58 @@ pub enum TargetUpdateChoice {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Documented, DocumentedFields)]
 #[serde(deny_unknown_fields)]
 pub struct DqnSettings {
-    /// What it learns by: `dqn`.
+    /// The algorithm: `dqn`.
     pub algorithm: Algorithm,
-    /// Double Q-learning: the online network chooses the next action, the target network values it.
+    /// Double Q-learning: the online network selects the next action, the target network evaluates it.
     pub double: bool,
-    /// Dueling heads: the value of a state and the advantages of actions are learned apart.
+    /// Dueling heads: the network learns the state value and the advantages of the actions separately.
     pub dueling: bool,
-    /// Rewards that are summed before the value of a later state stands for the rest.
+    /// Number of rewards that a target sums before it bootstraps from a later state's value.
     pub n_step: usize,
-    /// What a reward one step later is worth (γ).
+    /// Discount per step (γ).
     pub discount: f64,
     /// Adam's step size.
     pub learning_rate: f64,
-    /// Norm to which longer gradients are clipped.
+    /// Gradients with a larger norm are scaled down to this norm.
     pub max_gradient_norm: f64,
-    /// Transitions of a learner step.
+    /// Transitions per learner step.
     pub batch: usize,
-    /// The most transitions that go through the network at once: a batch is learned from in parts, each weighted by
-    /// its true size. The memory limit may make them smaller, down to `memory.smallest_micro_batch`; smaller parts
-    /// hold fewer bytes and give the same result but for rounding.
+    /// The most transitions that go through the network at once. A larger batch is split into micro-batches, each
+    /// weighted by its true size. The memory limit may make them smaller, down to `memory.smallest_micro_batch`.
+    /// Smaller micro-batches need fewer bytes and give the same result except for rounding.
     pub micro_batch: usize,
-    /// The numbers that matrix products are computed in while learning: `f32`, `bf16` (on a CPU or a GPU), or `f16`
-    /// with a scaled loss (on a GPU). Weights, sums and moments are f32 in all.
+    /// The floating-point type of matrix products while learning: `f32`, `bf16` (on a CPU or a GPU), or `f16` with a
+    /// scaled loss (on a GPU only). Weights, sums and moments are always f32.
     pub precision: PrecisionChoice,
-    /// How the target network follows: `periodic` (a copy now and then) or `soft` (a little, every step).
+    /// How the target network follows the online network: `periodic` (a copy every `target_interval` steps) or `soft`
+    /// (a small step at every learner step).
     pub target_update: TargetUpdateChoice,
-    /// From one copy to the next, where `target_update` is `periodic`.
+    /// Interval between copies, if `target_update` is `periodic`.
     pub target_interval: u64,
-    /// Share of the way that the target goes in a learner step, where `target_update` is `soft`.
+    /// Share of the difference to the online network that the target moves by per learner step, if `target_update` is
+    /// `soft` (τ).
     pub target_tau: f64,
-    /// Share of random actions at first.
+    /// Share of random actions at the start (ε).
     pub epsilon_start: f64,
-    /// Share of random actions at last; at most `epsilon_start`.
+    /// Share of random actions at the end; at most `epsilon_start`.
     pub epsilon_end: f64,
-    /// Part of the run over which the share falls, in a straight line, from the first to the last.
+    /// Part of the run over which ε falls linearly from `epsilon_start` to `epsilon_end`.
     pub epsilon_fraction: f64,
-    /// Steps for which a random action is held, on average; 1: it is drawn anew at every step.
+    /// Average number of steps for which a random action is repeated. 1 draws a new one at every step.
     pub exploration_hold: u32,
-    /// Transitions that the replay holds before the first learner step; at most `replay.capacity`. Actions are random
-    /// for as many environment steps.
+    /// Transitions in the replay before the first learner step; at most `replay.capacity`. Actions are random for the
+    /// same number of environment steps.
     pub learning_starts: usize,
-    /// How often a transition is sampled on average: sampled transitions for each that is inserted.
+    /// Sampled transitions per inserted transition: how often a transition is sampled on average.
     pub samples_per_insert: f64,
-    /// Rewards are multiplied by it before they are learned from; reports have them as they are.
+    /// Rewards are multiplied by this factor for learning. Reports show the unscaled rewards.
     pub reward_scale: f64,
-    /// Width of the value head; in a plain environment, of each layer of the network.
+    /// Width of the value heads. In a plain environment, width of every layer of the network.
     pub hidden: usize,
 }
 
 impl Default for DqnSettings {
-    /// The defaults of a market.
+    /// The defaults for a market.
     fn default() -> Self {
         Self {
             algorithm: Algorithm::Dqn,
@@ -113,7 +115,7 @@ impl Default for DqnSettings {
 }
 
 impl DqnSettings {
-    /// The DQN that they describe in a run.
+    /// The configuration of the DQN in a run.
     #[must_use]
     pub fn resolve(&self, context: &AgentContext) -> DqnConfig {
         DqnConfig {
@@ -150,7 +152,7 @@ impl DqnSettings {
         }
     }
 
-    /// How it explores in a run of `environment_steps`.
+    /// The exploration plan in a run of `environment_steps`.
     #[must_use]
     pub fn exploration(&self, environment_steps: u64, seed: u64) -> ExplorationPlan {
         ExplorationPlan {
@@ -165,7 +167,7 @@ impl DqnSettings {
         }
     }
 
-    /// The defaults of a plain environment, such as CartPole.
+    /// The defaults for a plain environment, such as CartPole.
     #[must_use]
     pub fn plain() -> Self {
         Self {
@@ -244,7 +246,7 @@ pub enum TargetUpdate {
     },
 }
 
-/// All that defines a DQN.
+/// Everything that defines a DQN.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DqnConfig {
     /// The part of the network before the value heads.
@@ -253,11 +255,11 @@ pub struct DqnConfig {
     pub hidden: i64,
     /// Number of actions.
     pub n_actions: i64,
-    /// Numbers in the local row.
+    /// Values per local row.
     pub local_width: i64,
     /// Double DQN: the online network selects the action whose target value is bootstrapped.
     pub double: bool,
-    /// Dueling heads: state value and advantages are learned apart.
+    /// Dueling heads: the network learns the state value and the advantages separately.
     pub dueling: bool,
     /// Adam's step size.
     pub learning_rate: f64,
@@ -265,11 +267,11 @@ pub struct DqnConfig {
     pub max_gradient_norm: f64,
     /// How the target network follows the online network.
     pub target_update: TargetUpdate,
-    /// Factor on rewards before they are learned from.
+    /// Factor on rewards for learning.
     pub reward_scale: f64,
     /// Transitions per batch.
     pub batch: i64,
-    /// The kind of number of matrix products.
+    /// The floating-point type of matrix products.
     pub precision: Precision,
     /// Whether each gradient moves to the host's memory as soon as it is complete.
     pub offload_gradients: bool,

@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::store::{RowKind, StoreOptions, Tier};
 
-/// How an environment's local rows are stored.
+/// The number format of stored local rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LocalRows {
-    /// As they are.
+    /// Unchanged f32 values.
     F32,
     /// Rounded to IEEE half precision.
     F16,
@@ -30,66 +30,67 @@ impl LocalRows {
     }
 }
 
-/// When a batch is drawn, and who gathers it.
+/// When a batch is drawn, and which thread gathers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Prefetch {
-    /// It is drawn and gathered when its learner step begins.
+    /// It is drawn and gathered when its learner step starts.
     Off,
-    /// It is drawn a step ahead, and gathered on a thread of its own.
+    /// It is drawn one step ahead, and gathered on a separate thread.
     Ahead,
-    /// It is drawn a step ahead, and gathered at once.
+    /// It is drawn one step ahead, and gathered immediately on the learner's thread.
     Synchronous,
 }
 
-/// How far down the tiers the replay's rows may go.
+/// The lowest tier that the replay's rows may move to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReplayTier {
-    /// They stay in memory as they are.
+    /// They stay in memory unchanged.
     Hot,
     /// They are compressed in memory.
     Compressed,
-    /// They go to a file.
+    /// They move to a file.
     Mapped,
 }
 
-/// The replay: which transitions are kept, and which of them are learned from.
+/// The replay: which transitions are kept, and how they are sampled.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Documented, DocumentedFields)]
 #[serde(deny_unknown_fields)]
 pub struct ReplaySettings {
-    /// Transitions that it holds; then the oldest is overwritten.
+    /// The most transitions in the replay. A full replay overwrites the oldest.
     pub capacity: usize,
-    /// true: transitions with a large error are sampled more often. false: all alike.
+    /// `true`: transitions with a larger error are sampled more often. `false`: sampling is uniform.
     pub prioritized: bool,
-    /// How far priority matters (α): 0 is not at all, 1 in proportion to the error. Errors in a market are noise for
-    /// the most part, so its default is lower than elsewhere (0.6).
+    /// Priority exponent (α): 0 samples uniformly, 1 in proportion to the error. Errors in a market are mostly noise,
+    /// so the market's default is lower than that of other environments (0.6).
     pub priority_exponent: f64,
-    /// How far weights make up for it at first (β): 0 is not at all, 1 wholly. It rises to 1 over the run.
+    /// Exponent of the importance-sampling weights at the start (β): 0 does not correct for priorities, 1 corrects
+    /// fully. It rises to 1 over the run.
     pub importance_sampling_exponent: f64,
-    /// How far down its rows may go: `hot` (they stay in memory as they are), `compressed` (in memory, encoded), or
-    /// `mapped` (to `replay.plr` in the run's folder; checkpoints then refer to that file). All give the same bits.
+    /// The lowest tier for rows: `hot` (unchanged in memory), `compressed` (encoded in memory), or `mapped` (in
+    /// `replay.plr` in the run's folder; checkpoints then refer to that file). All give the same results to the bit.
     pub tier: ReplayTier,
-    /// What the replay and the market's streams may each hold in memory, where `tier` is `compressed`.
+    /// The most memory that the replay and the market's streams may each hold, if `tier` is `compressed`.
     #[serde(with = "size")]
     pub memory_budget: u64,
-    /// Share of `memory_budget`, or of `mmap_above`, at which a thread of its own begins to compress, the oldest rows
+    /// Share of `memory_budget`, or of `mmap_above`, at which a background thread starts to compress rows, the oldest
     /// first.
     pub compress_at: f64,
-    /// Compressed rows and transitions above this size go to the file, where `tier` is `mapped`; the market's streams
-    /// by the same measure. Priorities stay in memory.
+    /// If `tier` is `mapped`, compressed rows and transitions beyond this size move to the file. The same size applies
+    /// to the market's streams. Priorities stay in memory.
     #[serde(with = "size")]
     pub mmap_above: u64,
-    /// Bytes of the file that may be resident through mappings, where reading a row takes no call to the system.
+    /// The most bytes of the file that may be resident through mappings. Reading a mapped row needs no system call.
     #[serde(with = "size")]
     pub mmap_window: u64,
-    /// How an environment's local rows are stored: `f32` as they are; `f16` in half the bytes, with a relative error
-    /// of at most 0.05 % from 6.1e-5 to 65,504; `bf16` in half the bytes, with one of at most 0.4 % over the range of
-    /// f32.
+    /// Number format of stored local rows: `f32` (unchanged), `f16` (half the bytes, with a relative error of at most
+    /// 0.05 % from 6.1e-5 to 65,504), or `bf16` (half the bytes, with a relative error of at most 0.4 % over the range
+    /// of f32).
     pub local_rows: LocalRows,
-    /// `off`: a batch is drawn when its learner step begins. `ahead`: it is drawn when the step before begins, and
-    /// gathered on a thread of its own while that is computed. `synchronous`: drawn as with `ahead`, gathered at
-    /// once; the results are those of `ahead`, to the bit.
+    /// `off`: a batch is drawn when its learner step starts. `ahead`: it is drawn when the previous step starts, and a
+    /// separate thread gathers it during that step. `synchronous`: it is drawn as with `ahead` but gathered
+    /// immediately; the results equal those of `ahead` to the bit.
     pub prefetch: Prefetch,
 }
 
@@ -125,13 +126,13 @@ impl Settings for ReplaySettings {
 }
 
 impl ReplaySettings {
-    /// α, which is 0 where priorities are off.
+    /// The priority exponent α, or 0 if `prioritized` is off.
     #[must_use]
     pub fn effective_priority_exponent(&self) -> f64 {
         if self.prioritized { self.priority_exponent } else { 0.0 }
     }
 
-    /// In which tiers rows are kept, and in which file where they go to one.
+    /// The options of the row store: its lowest tier, its budget, and its file, if rows move to one.
     #[must_use]
     pub fn store_options(&self, file: Option<PathBuf>) -> StoreOptions {
         let (tier, budget_bytes) = match self.tier {

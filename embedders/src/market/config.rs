@@ -1,4 +1,4 @@
-//! Settings of the market's networks.
+//! Settings of the market's embedders.
 
 use documented::{Documented, DocumentedFields};
 use memsys::settings::{Check, Settings};
@@ -7,12 +7,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::market::preset::{Preset, Widths};
 
-/// The share of activations that is dropped while learning.
+/// The share of activations that dropout sets to zero while learning.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Dropout {
     /// This share, from 0 to below 1.
     Fraction(f64),
-    /// What the preset has.
+    /// The preset's own share.
     Preset,
 }
 
@@ -50,14 +50,14 @@ impl<'de> Deserialize<'de> for Dropout {
     }
 }
 
-/// The networks that turn windows of bars into the 136 numbers of the state.
+/// The embedders: networks that turn windows of bars into the 136 numbers of the embedding.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Documented, DocumentedFields)]
 #[serde(deny_unknown_fields)]
 pub struct EmbedderSettings {
-    /// Their widths: `compact` (for a CPU) or `full` (the reference's 3.2 M parameters, for a GPU).
+    /// Widths of the networks: `compact` (for a CPU) or `full` (3.2 M parameters as in the reference, for a GPU).
     pub preset: Preset,
-    /// Share of activations that is dropped while learning: a number from 0 to below 1, or `preset`, the preset's
-    /// own.
+    /// Share of activations that dropout sets to zero while learning: a number from 0 to below 1, or `preset` for the
+    /// preset's own share.
     pub dropout: Dropout,
 }
 

@@ -15,7 +15,7 @@
 //! ones.
 //!
 //! Counters are plain atomics: counting takes a few nanoseconds, allocates nothing and takes no lock, so the allocators
-//! themselves can count. The ledger decides nothing: [`budget`](crate::ledger::budget) enforces the memory limit.
+//! themselves can count. The ledger decides nothing: [`budget`] enforces the memory limit.
 
 pub mod budget;
 pub mod refusal;

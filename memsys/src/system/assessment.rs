@@ -1,6 +1,6 @@
 //! The assessment of a series of readings: the level, the trend, and the directives that follow.
 //!
-//! It remembers what the [policy](crate::system::policy) must know beside one snapshot. It has no thread, reads no clock
+//! It remembers what the [`policy`] must know beside one snapshot. It has no thread, reads no clock
 //! and does no I/O, so a test can replay a run from plain snapshots.
 
 use crate::step::ceiling::StepConfigRange;

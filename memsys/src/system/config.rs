@@ -1,4 +1,4 @@
-//! Settings of the memory limit and of what may be done to stay under it.
+//! Settings of the memory limit and of the means to stay below it.
 
 use std::path::PathBuf;
 
@@ -9,11 +9,11 @@ use crate::limit::MemoryLimit;
 use crate::settings::{Check, Settings, above, above_up_to, optional, size};
 use crate::step::activation_mode::ActivationMode;
 
-/// Which activation modes a run may use.
+/// The activation modes that a run may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ActivationChoice {
-    /// Whatever fits, the fastest first.
+    /// The fastest mode that fits.
     Auto,
     /// Only [`ActivationMode::Keep`].
     Keep,
@@ -24,7 +24,7 @@ pub enum ActivationChoice {
 }
 
 impl ActivationChoice {
-    /// The modes that are allowed, the fastest first.
+    /// The allowed modes, the fastest first.
     #[must_use]
     pub fn modes(self) -> Vec<ActivationMode> {
         match self {
@@ -36,43 +36,44 @@ impl ActivationChoice {
     }
 }
 
-/// The memory limit: what the whole process may hold in memory, and what may be done to stay under it.
+/// The memory limit: what the whole process may hold in memory, and the means to stay below it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Documented, DocumentedFields)]
 #[serde(deny_unknown_fields)]
 pub struct MemorySettings {
-    /// A size such as `2GiB` or `1.5GB`, a number of bytes, or a share of what the machine or its control group
-    /// allows, such as `60%`.
+    /// The memory limit: a size such as `2GiB` or `1.5GB`, a number of bytes, or a share of what the machine or its
+    /// control group allows, such as `60%`.
     pub limit: MemoryLimit,
-    /// true: every byte is counted, the memory limit holds, and a learner step that does not fit is retried in fewer
-    /// bytes. false: the usual way, to compare with: whole observations are copied into the replay, a batch goes
-    /// through the network at once, attention is the plain product, and nothing is refused.
+    /// `true`: every byte is counted, the memory limit is enforced, and a learner step that does not fit is repeated in
+    /// fewer bytes. `false`: a baseline for comparisons: the replay copies whole observations, a batch goes through the
+    /// network at once, attention is the plain product, and nothing is refused.
     pub managed: bool,
-    /// false: nothing is counted, watched or refused, and all else is as managed. It measures what counting costs.
+    /// `false`: nothing is counted, monitored or refused, but everything else is as in a managed run. This measures the
+    /// cost of counting.
     pub counted: bool,
-    /// What may become of activations between forward and backward: `keep`, `recompute`, `spill` (they go to a file
-    /// and come back), or `auto`: what fits, the fastest first. All give the same bits.
+    /// The activation mode, for activations between forward and backward: `keep`, `recompute`, `spill` (write them to
+    /// a file and read them back), or `auto` (the fastest mode that fits). All modes give the same results to the bit.
     pub activations: ActivationChoice,
-    /// Parts in which a network is computed again, where activations are recomputed.
+    /// Number of parts in which mode `recompute` computes a network again.
     pub checkpoint_segments: usize,
-    /// Tensors smaller than this stay in memory, where activations are spilled.
+    /// Mode `spill` keeps tensors smaller than this in memory.
     #[serde(with = "size")]
     pub spill_threshold: u64,
-    /// The folder that activations are spilled to, in files without a name; empty: the run's folder. It should lie on
-    /// a disk and not in memory, as /tmp may.
+    /// The folder for the unnamed files of mode `spill`. If empty, it is the run's folder. It should be on a disk and
+    /// not in memory, as /tmp may be.
     #[serde(with = "optional")]
     pub spill_folder: Option<PathBuf>,
-    /// true: on a GPU, gradients leave the device during backward, each as soon as it is whole.
+    /// `true`: on a GPU, each gradient moves to host memory during backward, as soon as it is complete.
     pub offload_gradients: bool,
-    /// The fewest transitions that go through the network at once; below `agent.micro_batch`.
+    /// The fewest transitions that go through the network at once; at most `agent.micro_batch`.
     pub smallest_micro_batch: usize,
-    /// Share of the memory limit at which a warning is told and caches are collected.
+    /// Share of the memory limit at which the run prints a warning and frees caches.
     pub memory_warning_threshold: f64,
-    /// Share of the memory limit at which memory is critical and learner steps are computed in fewer bytes. At least
-    /// the warning's.
+    /// Share of the memory limit at which memory is critical and learner steps use fewer bytes. At least
+    /// `memory_warning_threshold`.
     pub memory_critical_threshold: f64,
-    /// Time from one reading of memory to the next.
+    /// Time between two readings of memory.
     pub monitoring_interval: f64,
-    /// For tests: every n-th allocation of a learner step is refused as though it did not fit; 0: none.
+    /// For tests: every n-th allocation of a learner step is refused as if it did not fit. 0 refuses none.
     pub refuse_every: u64,
 }
 

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! It collects caches on the monitor's thread and asks holders of data to give bytes back; the learner reads its ceiling
-//! before each step. It never touches another component's data, and it does not refuse allocations: the
-//! [budget](crate::ledger::budget) enforces the memory limit at every allocation, with or without this system.
+//! before each step. It never touches another component's data, and it refuses no allocation.
+//! The [`budget`] enforces the memory limit at every allocation, with or without this system.
 //!
 //! Ledger and memory limit belong to the process: a second memory system in one process sees the same bytes.
 

@@ -137,7 +137,7 @@ fn measure(args: &BenchMemoryArgs, folder: &Path) -> Result<Value> {
     let row = |row: &mut Row| {
         json!({
             "name": row.name,
-            "line_bytes": row.limit_bytes,
+            "limit_bytes": row.limit_bytes,
             "peak_bytes": (row.peak_bytes > 0).then_some(row.peak_bytes),
             "step_config": row.step_config,
             "peak_ratio": (row.peak_bytes > 0).then(|| row.peak_bytes as f64 / unmanaged_peak as f64),
@@ -175,7 +175,7 @@ fn limits(args: &BenchMemoryArgs, folder: &Path, unmanaged_peak: u64) -> Result<
     let mut command = program()?;
     command.arg("plan").arg("--json").arg(&plan).args(settings(args));
     let _ = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
-    let smallest = summary::read(&plan)?["smallest_line_bytes"].as_u64();
+    let smallest = summary::read(&plan)?["smallest_limit_bytes"].as_u64();
     let smallest = smallest.ok_or_else(|| refused("the plan names no smallest memory limit"))?;
     let percent = 100.0 * smallest as f64 / unmanaged_peak as f64;
     rows.push(row(format!("smallest memory limit, {percent:.0} %"), Some(smallest)));
@@ -273,7 +273,7 @@ fn table(args: &BenchMemoryArgs, report: &Value) -> String {
         text.push_str(&format!(
             "{:<28} {:>10} {:>10} {:>8} {:>10} {:>14}  {}\n",
             row["name"].as_str().unwrap_or(""),
-            bytes(&row["line_bytes"]),
+            bytes(&row["limit_bytes"]),
             bytes(&row["peak_bytes"]),
             ratio(&row["peak_ratio"]),
             times(&row["throughput_ratio"]),

@@ -188,7 +188,7 @@ pub(super) fn filled(parts: &Parts, market: &Market, agent: Box<dyn Agent>) -> R
     let dataset = Arc::clone(&market.dataset);
     let mut actor = ActorLoop::new(environments, Arc::clone(&dataset), policy, Device::Cpu, random);
     let steps = StepRunner::fixed(parts.learning.pace.micro_batch);
-    let mut learner = learner_loop(parts, agent, steps, dataset, &actor.seen(), 2)?;
+    let mut learner = learner_loop(parts, agent, steps, dataset, &actor.observations(), 2)?;
     while learner.replay().len() < 20_000 {
         learner.take(&actor.advance(&weights)?)?;
     }
@@ -323,7 +323,7 @@ fn cartpole(n_repeats: usize) -> Result<f64> {
             ActorLoop::new(vec![environment], Arc::clone(&dataset), parts.agent.policy(), Device::Cpu, plan);
         let agent = parts.agent.agent(Arc::clone(&dataset), Device::Cpu)?;
         let steps = StepRunner::fixed(parts.learning.pace.micro_batch);
-        let mut learner = learner_loop(&parts, agent, steps, dataset, &actor.seen(), seed)?;
+        let mut learner = learner_loop(&parts, agent, steps, dataset, &actor.observations(), seed)?;
         let began = Instant::now();
         while actor.environment_steps() < CARTPOLE_STEPS {
             let vector_step = actor.advance(learner.agent().online())?;

@@ -5,7 +5,7 @@ use clap_complete::{Shell, generate};
 
 use crate::console::print;
 
-/// A shell that completes command lines.
+/// A shell with command-line completion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum CompletingShell {
     Bash,
@@ -13,9 +13,9 @@ enum CompletingShell {
     Fish,
 }
 
-/// Print the completions of a shell, for its own folder of them.
+/// Print the completions of a shell, for the folder where it looks for them.
 ///
-/// `make install` puts those of all three shells in place.
+/// `make install` installs those of all three shells.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  plimsoll completions bash > ~/.local/share/bash-completion/completions/plimsoll\n  \
@@ -23,7 +23,7 @@ enum CompletingShell {
                         ~/.config/fish/completions/plimsoll.fish"
 )]
 pub(super) struct CompletionsArgs {
-    /// The shell that is to read them.
+    /// The shell to print them for.
     shell: CompletingShell,
 }
 

@@ -19,28 +19,28 @@ use crate::run::config::EnvironmentKind;
 use crate::run::evaluation::{Evaluator, TestResult, weights_of};
 use crate::run::folder::RunFolder;
 
-/// Judge a run's agent on unseen bars against the baselines.
+/// Evaluate a run's agent against the baselines, on bars that it did not learn from.
 ///
-/// Without --data, on the test part of the run's own bars. With it, on all bars of those files at which an
-/// observation is full; the weights are those of the best validation.
+/// Without --data, it uses the test part of the run's own bars. With --data, it uses all bars of those files at which
+/// an observation is full. The weights are those with the best validation score.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  plimsoll evaluate --run runs/btc --data eth_1m.csv --json eth.json")]
 pub(super) struct EvaluateArgs {
     /// The run's folder.
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
-    /// Files of bars to judge on instead, spelled as the run's own.
+    /// Files of bars to evaluate on instead, in the format of the run's own.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     data: Vec<PathBuf>,
-    /// What the process may hold in memory, such as 2GiB or 60% [default: the run's own memory.limit].
+    /// The memory limit of the process, such as 2GiB or 60% [default: the run's own memory.limit].
     #[arg(long, value_name = "SIZE|PCT", allow_hyphen_values = true)]
     memory: Option<String>,
-    /// Also writes the numbers there.
+    /// Also writes the numbers to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
-/// Evaluates as told.
+/// Runs the command.
 pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
     atomic_file::expect_folder(args.json.as_deref())?;
     let folder = RunFolder::open(&args.run)?;

@@ -18,19 +18,20 @@ use crate::market::lookahead_check::prove;
 use crate::market::resample::resample;
 use crate::resolve::import_options;
 
-/// Random times of `--check`.
+/// The number of random times that `--check` tests.
 const N_TIMES: usize = 1_000;
 
-/// Write every feature row with its name and the time from which it may be seen.
+/// Write every feature row with its name and the time from which it is visible.
 ///
-/// One row per view and bar, in long form: view, visible_at, then the view's numbers. Cells of another view, and
-/// cells whose windows are not full yet, are empty. Bars of thirty minutes fill the structure view alone.
+/// The table is in long form, with one row per view and bar: view, visible_at, then the view's numbers. Cells of
+/// other views and cells whose windows are not full yet are empty. Bars of thirty minutes fill only the structure
+/// view.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  plimsoll features --data btc_1m.csv --set data.label=end --out rows.parquet --check"
 )]
 pub(super) struct FeaturesArgs {
-    /// A TOML file of settings, of which the section [data] is used.
+    /// A TOML file of settings. Only its section [data] is used.
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
     /// The file of bars, CSV or Parquet [data.files].
@@ -39,11 +40,11 @@ pub(super) struct FeaturesArgs {
     /// Sets one key of [data], such as data.label=end or data.zone=UTC. May be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// The file to write, as CSV or Parquet by the end of its name.
+    /// The file to write. The end of its name chooses CSV or Parquet.
     #[arg(long, value_name = "FILE.csv|FILE.parquet")]
     out: PathBuf,
-    /// Proves on these bars that no row looks ahead: at a thousand random times the features are computed again from
-    /// the bars up to then, and must be the same to the bit.
+    /// Checks on these bars that no row looks ahead: at a thousand random times it computes the features again from
+    /// the bars up to that time only, and they must be equal to the bit.
     #[arg(long)]
     check: bool,
 }
@@ -103,7 +104,7 @@ fn write(out: &std::path::Path, features: &Features) -> Result<usize> {
     Ok(n_rows)
 }
 
-/// A table in long form: the rows of every view below each other.
+/// A table in long form: the rows of one view after those of another.
 #[derive(Default)]
 struct Long {
     view: Vec<String>,

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use crate::format;
 
-/// Characters of the longest bar.
+/// Width of the longest bar in characters.
 const LONGEST_BAR: u64 = 40;
 
-/// Numbers above 0, counted by decade.
+/// Counts of positive numbers by decade.
 #[derive(Debug, PartialEq)]
 pub(super) struct Histogram {
     n: u64,
@@ -17,12 +17,12 @@ pub(super) struct Histogram {
     median: f64,
     mean: f64,
     largest: f64,
-    /// `(e, n)`: `n` numbers lie from 10^e on and below 10^(e + 1).
+    /// `(e, n)`: `n` numbers lie in [10^e, 10^(e + 1)).
     decades: Vec<(i32, u64)>,
 }
 
 impl Histogram {
-    /// Counts numbers; what is not finite and above 0 is left out.
+    /// Counts the numbers that are finite and above 0.
     pub(super) fn of(mut numbers: Vec<f64>) -> Self {
         numbers.retain(|number| number.is_finite() && *number > 0.0);
         numbers.sort_by(f64::total_cmp);
@@ -46,7 +46,7 @@ impl Histogram {
         }
     }
 
-    /// The numbers for a program.
+    /// The histogram as JSON.
     pub(super) fn to_json(&self) -> Value {
         let decade = |(decade, n): &(i32, u64)| json!({"from": 10f64.powi(*decade), "n": n});
         json!({

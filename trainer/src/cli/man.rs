@@ -10,16 +10,16 @@ use crate::error::{Error, Result};
 
 /// Print the manual page, or write one page for each command.
 ///
-/// Pages are roff, as `man` reads it. `make install` puts all of them in place.
+/// Pages are in roff, the format that `man` reads. `make install` installs all of them.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  plimsoll man | man -l -\n  plimsoll man --out ~/.local/share/man/man1")]
 pub(super) struct ManArgs {
-    /// Writes plimsoll.1, plimsoll-train.1 and so on to this folder, which is made if it is not there.
+    /// Writes plimsoll.1, plimsoll-train.1 and so on to this folder, which is created if needed.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
 
-/// Writes the pages of `command`.
+/// Prints or writes the pages of `command`.
 pub(super) fn run(args: &ManArgs, command: Command) -> Result<()> {
     let Some(folder) = &args.out else {
         let mut page = Vec::new();

@@ -1,4 +1,4 @@
-//! The command line: what the user typed becomes an order, what came of it an exit status.
+//! The command line: parses the arguments, runs the command, and returns an exit status.
 
 mod completions;
 mod evaluate;
@@ -21,7 +21,7 @@ use crate::run::train_loop::Ended;
 
 /// Exit status of bad usage, configuration or input.
 const USAGE: u8 = 2;
-/// Exit status where the memory limit cannot hold the run.
+/// Exit status if the memory limit cannot hold the run.
 const LIMIT_TOO_LOW: u8 = 3;
 /// Exit status of a run that was interrupted and can be resumed.
 const INTERRUPTED: u8 = 130;
@@ -36,24 +36,24 @@ const INTERRUPTED: u8 = 130;
 )]
 /// Plimsoll trains reinforcement-learning agents inside a memory limit that you state.
 struct Cli {
-    /// Prints results and errors, and nothing else.
+    /// Prints only results and errors.
     #[arg(short, long, global = true, conflicts_with = "verbose", display_order = 900)]
     quiet: bool,
-    /// Also tells details: settings that differ from the defaults, what each file of bars held, every checkpoint.
+    /// Also prints details: settings that differ from the defaults, the content of each file of bars, every checkpoint.
     #[arg(short, long, global = true, display_order = 901)]
     verbose: bool,
     #[command(subcommand)]
     command: Command,
 }
 
-/// A comment on a command here would hide all but the first line of its arguments' own, so most have none.
+/// A doc comment on a variant here would hide all but the first line of its arguments' doc, so most have none.
 #[derive(Debug, Subcommand)]
 enum Command {
     Train(train::TrainArgs),
     Evaluate(evaluate::EvaluateArgs),
     Features(features::FeaturesArgs),
     Plan(plan::PlanArgs),
-    /// Look at a replay file: what it holds, and whether it is what was written.
+    /// Inspect a replay file, or verify its checksums.
     #[command(subcommand)]
     Replay(replay::ReplayCommand),
     Config(settings::ConfigArgs),
@@ -77,7 +77,7 @@ pub fn main() -> ExitCode {
     let Cli { quiet, verbose, command } = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // `--help` and `--version` are answers, not errors; clap knows which stream each belongs to.
+            // clap reports `--help` and `--version` as errors too, but knows which stream each belongs to.
             let status = if error.use_stderr() { USAGE } else { 0 };
             let _ = error.print();
             return ExitCode::from(status);

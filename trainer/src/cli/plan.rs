@@ -16,33 +16,33 @@ use crate::memory::plan::{DataBytes, MemoryPlan};
 use crate::memory::{self, Applied};
 use crate::resolve::{Parts, resolve};
 
-/// How the plan comes about.
+/// How the plan is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Mode {
-    /// From the widths of the networks and the sizes of the files; nothing is run.
+    /// Estimates from the widths of the networks and the sizes of the files. Nothing is run.
     Static,
-    /// The networks go through their steps and the data is loaded; no run is begun.
+    /// Measures the networks in a dry run and loads the data. No run is started.
     Measured,
 }
 
-/// What a configuration will cost in bytes, part by part, and what fits the memory limit.
+/// Plan the bytes that a configuration needs, part by part, and what fits the memory limit.
 ///
-/// Status 3 where the memory limit cannot hold the run.
+/// The exit status is 3 if the memory limit cannot hold the run.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  plimsoll plan --memory 512MiB\n  plimsoll plan --mode static --set \
                         embedders.preset=full --set agent.batch=512\n  plimsoll plan --data btc_1m.csv --json plan.json")]
 pub(super) struct PlanArgs {
     #[command(flatten)]
     settings: SettingsArgs,
-    /// How the plan comes about.
+    /// How to make the plan.
     #[arg(long, value_enum, default_value = "measured")]
     mode: Mode,
-    /// Also writes the numbers there.
+    /// Also writes the numbers to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
-/// Plans as told.
+/// Runs the command.
 pub(super) fn run(args: &PlanArgs) -> Result<()> {
     let config = args.settings.load()?;
     if !config.memory.managed {
@@ -71,8 +71,8 @@ pub(super) fn run(args: &PlanArgs) -> Result<()> {
     if plan.fits() { Ok(()) } else { Err(plan.too_low_in_short()) }
 }
 
-/// The plan with the data as it is, by loading it. The smallest limit stays the one below which a run is refused
-/// before anything is loaded.
+/// The plan with the measured bytes of the data, which this loads. The smallest limit stays the estimated one, because
+/// a run is refused below that before any data is loaded.
 fn loaded(parts: &Parts, measured: Applied) -> Result<MemoryPlan> {
     if !parts.work.is_market {
         return Ok(measured.plan);

@@ -29,22 +29,22 @@ use crate::run::folder::RunFolder;
 /// The commands on replay files.
 #[derive(Debug, Subcommand)]
 pub(super) enum ReplayCommand {
-    /// What a replay holds: sizes by tier and stream, ratio, ages, and priorities where its run's checkpoint is there.
+    /// Show what a replay holds: bytes by tier and stream, ratio, ages, and priorities if its run has a checkpoint.
     ///
-    /// Of a folder it shows all replay files: a run's transitions and local rows (replay.plr), its market's
-    /// streams (streams.plr). Status 2 where a file is damaged or not a replay file.
+    /// For a folder it shows all replay files: a run's transitions and local rows (replay.plr), and its market's
+    /// streams (streams.plr). The exit status is 2 if a file is damaged or not a replay file.
     Inspect(InspectArgs),
-    /// Compare every checksum of replay files with their bytes; name the exact position of damage.
+    /// Compare every checksum in replay files with the bytes, and name the exact position of damage.
     ///
-    /// Of a folder all its replay files are verified. Status 0 where all that was committed can be read, 2 where
-    /// anything is damaged or missing, or where it is not a replay file. A file may be verified while a run writes it.
+    /// For a folder it verifies all replay files. The exit status is 0 if all committed data can be read, and 2 if
+    /// anything is damaged or missing or PATH is not a replay file. A file can be verified while a run writes it.
     Verify(VerifyArgs),
 }
 
-/// What a replay holds: sizes by tier and stream, ratio, ages, and priorities where its run's checkpoint is there.
+/// Show what a replay holds: bytes by tier and stream, ratio, ages, and priorities if its run has a checkpoint.
 ///
-/// Of a folder it shows all replay files: a run's transitions and local rows (replay.plr), its market's streams
-/// (streams.plr). Status 2 where a file is damaged or not a replay file.
+/// For a folder it shows all replay files: a run's transitions and local rows (replay.plr), and its market's streams
+/// (streams.plr). The exit status is 2 if a file is damaged or not a replay file.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  plimsoll replay inspect runs/btc\n  plimsoll replay inspect \
                         runs/btc/replay.plr --json replay.json")]
@@ -52,15 +52,15 @@ pub(super) struct InspectArgs {
     /// A replay file, or the folder of a run.
     #[arg(value_name = "PATH")]
     path: PathBuf,
-    /// Also writes the numbers there.
+    /// Also writes the numbers to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
-/// Compare every checksum of replay files with their bytes; name the exact position of damage.
+/// Compare every checksum in replay files with the bytes, and name the exact position of damage.
 ///
-/// Of a folder all its replay files are verified. Status 0 where all that was committed can be read, 2 where anything
-/// is damaged or missing, or where it is not a replay file. A file may be verified while a run writes it.
+/// For a folder it verifies all replay files. The exit status is 0 if all committed data can be read, and 2 if anything
+/// is damaged or missing or PATH is not a replay file. A file can be verified while a run writes it.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  plimsoll replay verify runs/btc\n  plimsoll replay verify \
                         runs/btc/replay.plr --json damage.json\n  plimsoll replay verify runs/btc/replay.plr \
@@ -69,11 +69,11 @@ pub(super) struct VerifyArgs {
     /// A replay file, or the folder of a run.
     #[arg(value_name = "PATH")]
     path: PathBuf,
-    /// Also writes what was found there.
+    /// Also writes the result to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Copies every chunk in use that can be read to this new file, and names those that cannot. The status stays
-    /// that of PATH.
+    /// Copies every readable chunk in use to this new file, and names the chunks that cannot be read. The exit status
+    /// is still that of PATH.
     #[arg(long, value_name = "NEW")]
     salvage: Option<PathBuf>,
 }
@@ -86,7 +86,7 @@ pub(super) fn run(command: &ReplayCommand) -> Result<()> {
     }
 }
 
-/// What was found of a file, or why nothing could be.
+/// The result for one file, or the reason why there is none.
 type Found<T> = (PathBuf, Result<T>);
 
 fn inspect(args: &InspectArgs) -> Result<()> {
@@ -109,7 +109,7 @@ fn inspect(args: &InspectArgs) -> Result<()> {
     for (file, found) in &inspected {
         match found {
             Ok(found) => print(&streams_table(file, found, now_millis())),
-            // Of one file that is the error in which this ends.
+            // With one file the command ends with this error anyway.
             Err(error) if inspected.len() > 1 => print(&format!("{error}\n\n")),
             Err(_) => {}
         }
@@ -157,10 +157,10 @@ fn verify(args: &VerifyArgs) -> Result<()> {
     refuse_damage(&args.path, verified, |found| (&found.damages, found.missing_bytes))
 }
 
-/// Copies what can be read of a file to a new one.
+/// Copies the readable chunks of a file to a new file.
 fn salvage(from: &Path, to: &Path) -> Result<()> {
     let reader = ChunkReader::open(from)?;
-    // Made here, so that whatever lies there already is left alone.
+    // Created here, so that an existing file is never overwritten.
     let made = OpenOptions::new().write(true).create_new(true).open(to);
     made.map_err(|source| match source.kind() {
         ErrorKind::AlreadyExists => {
@@ -177,7 +177,7 @@ fn salvage(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// An error where a file is damaged or could not be read: that of the file, or the first of several.
+/// The error of the first file that is damaged or could not be read.
 fn refuse_damage<T>(
     path: &Path,
     files: Vec<Found<T>>,
@@ -206,7 +206,7 @@ fn refuse_damage<T>(
     }
 }
 
-/// The replay files of a path: itself, or those in the folder and its subfolders.
+/// The replay files of a path: the path itself, or the files in the folder and its subfolders.
 fn replay_files(path: &Path) -> Result<Vec<PathBuf>> {
     if !path.is_dir() {
         return Ok(vec![path.to_path_buf()]);
@@ -233,7 +233,7 @@ fn replay_files(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Whether a folder is that of a run whose replay has no file.
+/// Whether a folder belongs to a run whose replay has no file.
 fn kept_in_memory(folder: &Path) -> bool {
     let config = RunFolder::open(folder).and_then(|folder| Config::load(Some(&folder.config()), &[]));
     config.is_ok_and(|config| config.replay.tier != ReplayTier::Mapped)
@@ -249,8 +249,8 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Whether a file is a replay file of any version, damaged or not: by its name, or else by its header. A `.new`
-/// file that is still being written is none.
+/// Whether a file is a replay file of any version, damaged or not, by its name or by its header. A `.new` file that is
+/// still being written is not one.
 fn is_replay_file(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
     let is_file = fs::metadata(path).is_ok_and(|facts| facts.is_file());
@@ -267,7 +267,7 @@ fn is_replay_file(path: &Path) -> bool {
     }
 }
 
-/// What a run keeps in a stream of one of its files.
+/// The content of a stream in one of a run's files, in words.
 fn stream_name(file: &Path, stream: u32) -> Option<String> {
     match file.file_name()?.to_str()? {
         "replay.plr" => Some(match stream.checked_sub(1) {
@@ -283,13 +283,13 @@ fn stream_name(file: &Path, stream: u32) -> Option<String> {
     }
 }
 
-/// What the checkpoint beside a replay file says.
+/// What the checkpoint beside a replay file states.
 struct Saved {
     n_transitions: u64,
     n_inserted: u64,
     hot_bytes: u64,
     compressed_bytes: u64,
-    /// None where draws are uniform.
+    /// `None` if sampling is uniform.
     priorities: Option<Histogram>,
 }
 
@@ -322,7 +322,7 @@ impl std::fmt::Display for Saved {
     }
 }
 
-/// The checkpoint of the run that a folder is, or that a file lies in.
+/// The checkpoint of the run whose folder this is, or whose folder holds this file.
 fn saved_beside(path: &Path) -> Result<Option<Saved>> {
     let absolute = std::path::absolute(path).map_err(Error::io(path))?;
     let Some(folder) = absolute.ancestors().take(3).find_map(|folder| RunFolder::open(folder).ok()) else {
@@ -345,7 +345,7 @@ fn now_millis() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
-/// A chunk's stamp as an age; stamps of another clock than the calendar's are told as they are.
+/// A chunk's stamp as an age. A stamp that is not calendar time is printed unchanged.
 fn age(stamp_millis: u64, now_millis: u64) -> String {
     const YEAR_2000_MILLIS: u64 = 946_684_800_000;
     match now_millis.checked_sub(stamp_millis) {
@@ -398,7 +398,7 @@ fn streams_table(file: &Path, inspection: &Inspection, now_millis: u64) -> Strin
     text
 }
 
-/// Bytes of files that chunks in use take, and all others of them.
+/// The bytes of files that are in chunks in use, and all other bytes.
 fn file_bytes(inspected: &[Found<Inspection>]) -> [u64; 2] {
     let found = inspected.iter().filter_map(|(_, found)| found.as_ref().ok());
     found.fold([0, 0], |[used, other], found| {

@@ -1,4 +1,4 @@
-//! The settings that commands share: a file, single keys, and flags for the keys that are set most.
+//! The settings that commands share: a file, single keys, and flags for the most common keys.
 
 use std::path::PathBuf;
 
@@ -8,38 +8,38 @@ use crate::config::{Config, quoted};
 use crate::console::say_detail;
 use crate::error::Result;
 
-/// Where settings come from, the later over the earlier: defaults, `--config`, `--set`, the other flags.
+/// The sources of settings. Later ones override earlier ones: defaults, `--config`, `--set`, the other flags.
 #[derive(Debug, Clone, Args)]
 pub(super) struct SettingsArgs {
     /// A TOML file of settings; `plimsoll config` prints one with every key.
     #[arg(long, value_name = "FILE.toml")]
     pub(super) config: Option<PathBuf>,
-    /// Files of bars (CSV or Parquet), an instrument each [data.files; default: the synthetic market].
+    /// Files of bars (CSV or Parquet), one per instrument [data.files; default: the synthetic market].
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub(super) data: Vec<PathBuf>,
     /// Sets one key, such as agent.batch=64 or data.label=end. May be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     pub(super) set: Vec<String>,
-    /// The memory limit: what the process may hold in memory, such as 2GiB or 60% [memory.limit].
+    /// The memory limit of the process, such as 2GiB or 60% [memory.limit].
     #[arg(long, value_name = "SIZE|PCT", allow_hyphen_values = true)]
     pub(super) memory: Option<String>,
     /// Environment steps of the run [run.environment_steps].
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub(super) steps: Option<String>,
-    /// Threads that compute; 0: all cores [run.threads].
+    /// Threads that compute; 0 uses all cores [run.threads].
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub(super) threads: Option<String>,
-    /// Where tensors live: auto, cpu or cuda:N [run.device].
+    /// The device of the tensors: auto, cpu or cuda:N [run.device].
     #[arg(long, value_name = "DEVICE")]
     pub(super) device: Option<String>,
 }
 
-/// The settings of a command that begins a run.
+/// The settings of a command that starts a run.
 #[derive(Debug, Clone, Args)]
 pub(super) struct RunArgs {
     #[command(flatten)]
     settings: SettingsArgs,
-    /// The source of all chance in the run [run.seed].
+    /// The seed of all randomness in the run [run.seed].
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     seed: Option<String>,
     /// The run's folder [run.out; default: a new one under runs/].
@@ -67,7 +67,7 @@ impl SettingsArgs {
         self.load_with(self.config.clone(), Vec::new())
     }
 
-    /// The resolved configuration over `file`, with `more` sets at the end.
+    /// The resolved configuration over `file`. The sets of `more` come last.
     fn load_with(&self, file: Option<PathBuf>, more: Vec<String>) -> Result<Config> {
         let mut sets = self.set.clone();
         if !self.data.is_empty() {

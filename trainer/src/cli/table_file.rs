@@ -1,6 +1,6 @@
 //! A table of named columns as a file, CSV or Parquet by the end of its name.
 //!
-//! The file is written aside and renamed once it is whole, as [`replace`] does.
+//! The file is written under another name and renamed when it is complete, by [`replace`].
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -17,7 +17,7 @@ use parquet::file::properties::WriterProperties;
 use crate::atomic_file::replace;
 use crate::error::{Error, Result};
 
-/// One column. All columns of a table are of one length.
+/// One column. All columns of a table have the same length.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Column {
     /// Moments: ISO 8601 in CSV, timestamps of milliseconds in Parquet, both UTC.
@@ -34,7 +34,7 @@ pub(super) enum Column {
         /// One per row.
         values: Vec<String>,
     },
-    /// Numbers. NaN is written as nothing: an empty cell in CSV, null in Parquet.
+    /// Numbers. NaN is written as an empty cell in CSV and as null in Parquet.
     Float {
         /// Name of the column.
         name: String,
@@ -93,13 +93,13 @@ impl Column {
     }
 }
 
-/// Writes `columns` to `path`: CSV where its name ends in `.csv`, Parquet (zstd) where it ends in `.parquet`. A
-/// file of that name is replaced.
+/// Writes `columns` to `path`: as CSV if its name ends in `.csv`, as Parquet (zstd) if it ends in `.parquet`. An
+/// existing file is replaced.
 ///
 /// # Errors
 ///
 /// [`Error::File`] for another ending, a folder that does not exist or may not be written to, and columns of
-/// unequal length; [`Error::Io`] where writing fails, such as on a full disk. `path` is then as it was.
+/// unequal length; [`Error::Io`] if writing fails, such as on a full disk. `path` is then unchanged.
 pub(super) fn write_table(path: &Path, columns: &[Column]) -> Result<()> {
     let ends_in = |ending: &str| path.extension().is_some_and(|e| e.eq_ignore_ascii_case(ending));
     let write = if ends_in("csv") {
@@ -162,7 +162,7 @@ fn write_parquet(file: &File, columns: &[Column], _n_rows: usize) -> io::Result<
     Ok(())
 }
 
-/// The system's error within a Parquet error where there is one, so that a full disk is said as such.
+/// The system's error inside a Parquet error, if there is one, so that a full disk is reported as such.
 fn parquet_error(error: parquet::errors::ParquetError) -> io::Error {
     match error {
         parquet::errors::ParquetError::External(inner) => match inner.downcast::<io::Error>() {

@@ -16,13 +16,13 @@ use crate::run::train_loop::Ended;
 use crate::signals::{self, Request};
 use crate::train::{TrainRequest, train};
 
-/// Train an agent on market bars (or CartPole) and report out of sample.
+/// Train an agent on market bars (or CartPole) and report out-of-sample results.
 ///
 /// Writes a folder: config.toml (resolved), metrics.jsonl, TensorBoard events, checkpoint/, report.html and
-/// summary.json. Interrupt it (Ctrl-C) and go on with --resume: the result is that of a run that never stopped.
+/// summary.json. Interrupt it (Ctrl-C) and continue with --resume: the result equals that of an uninterrupted run.
 ///
-/// SIGINT (Ctrl-C), SIGTERM, SIGUSR1 and SIGHUP ask it to save and stop, with status 130, however many of them come. A
-/// second SIGINT more than a second after the first ends it at once, without a save.
+/// Any number of SIGINT (Ctrl-C), SIGTERM, SIGUSR1 and SIGHUP make it save and stop, with exit status 130. A second
+/// SIGINT more than a second after the first ends it at once, without saving.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  plimsoll train\n  plimsoll train --data btc_1m.csv --set data.label=end --steps \
@@ -32,7 +32,7 @@ use crate::train::{TrainRequest, train};
 pub(super) struct TrainArgs {
     #[command(flatten)]
     settings: RunArgs,
-    /// Goes on with the run in this folder.
+    /// Continues the run in this folder.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "out"])]
     resume: Option<PathBuf>,
     /// Local workers; more than one is not built yet.
@@ -40,9 +40,9 @@ pub(super) struct TrainArgs {
     workers: usize,
 }
 
-/// Trains as told.
+/// Runs the command.
 pub(super) fn run(args: &TrainArgs) -> Result<Ended> {
-    // First, so that a signal while libtorch or the data is loaded is a request too: the run then saves its first step.
+    // First, so that a signal during the loading of libtorch or data also counts: the run then saves its first step.
     let stop = stop_on_interrupt();
     if args.workers != 1 {
         let problem = format!("{} workers were asked for; this version trains with 1", args.workers);
@@ -63,7 +63,7 @@ pub(super) fn run(args: &TrainArgs) -> Result<Ended> {
         }
     };
     find_data(&config)?;
-    // A resumed run finds its data from whatever folder it is resumed in.
+    // The paths are absolute, so that a run can be resumed from any working directory.
     for file in &mut config.data.files {
         *file = std::path::absolute(&*file).map_err(Error::io(&*file))?;
     }
@@ -77,10 +77,10 @@ pub(super) fn run(args: &TrainArgs) -> Result<Ended> {
     train(request, &say)
 }
 
-/// Whether the files of bars are there: before libtorch is loaded, a network built, or a folder made.
+/// Checks that the files of bars exist, before libtorch is loaded, a network is built or a folder is created.
 ///
 /// # Errors
-/// [`Error::File`], of the first that is not.
+/// [`Error::File`] for the first file that does not exist.
 pub(super) fn find_data(config: &Config) -> Result<()> {
     let files = config.data.files.iter().filter(|_| config.run.environment == EnvironmentKind::Market);
     for path in files {
@@ -95,7 +95,7 @@ pub(super) fn find_data(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// A flag that the first signal sets; a Ctrl-C that is repeated later ends the program at once.
+/// A flag that the first signal sets. A later second Ctrl-C ends the program at once.
 fn stop_on_interrupt() -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);

@@ -1,12 +1,12 @@
-//! The known word that a misspelt one probably meant.
+//! Suggests a known word for a misspelt one.
 
 /// The least Jaro–Winkler similarity, from 0 to 1, at which a known word is worth suggesting.
 const NEAR_ENOUGH: f64 = 0.8;
-/// Shorter words than this lie inside too many others for that to mean anything.
+/// The least number of characters for a match inside a longer word. Shorter words occur in too many others.
 const SHORTEST_PART: usize = 3;
 
-/// The word of `known` that `word` probably meant, whatever the case: the most similar one, else the shortest
-/// one that contains it; `None` where nothing is near. Among equals the first of `known` wins.
+/// The word of `known` that `word` probably means, ignoring case: the most similar one, or else the shortest one that
+/// contains it. `None` if nothing is near. Among equals the first of `known` wins.
 #[must_use]
 pub fn near<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let word = word.to_lowercase();

@@ -1,9 +1,9 @@
-//! What serde says of a refused value, in words for the person who wrote it.
+//! Rewrites serde's message about a refused value for the person who wrote the value.
 
 use super::near;
 use super::raw::Written;
 
-/// Half a sentence about a value that `said` (serde's message) refuses, such as `"fast" is not a number`.
+/// The second half of an error about a refused value, such as `"fast" is not a number`. `said` is serde's message.
 pub(super) fn explain(said: &str, written: &Written) -> String {
     let text = &written.text;
     if let Some(words) = said.strip_prefix("unknown variant ") {

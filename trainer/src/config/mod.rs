@@ -7,13 +7,13 @@
 //!                  └──────────────────────────────────────┘ reads back to an equal Config
 //! ```
 //!
-//! What was written is parsed, not validated: a [`Config`] has a value of the right type and range under every key, or
-//! there is none, and the error names the key, what it was given, what it takes, and the file and line.
+//! The text is parsed, not validated: a [`Config`] exists only if every key has a value of the right type and range.
+//! Otherwise the error names the key, the given value, the allowed values, and the file and line.
 //!
-//! No key is named here. The settings of each part of the program are a struct beside that part
-//! ([`memsys::settings::Settings`]); its fields' docs are the comments. This module gives the sections their names,
-//! reads, prints and compares them, and suggests the key that a misspelt one meant. It opens no file but the
-//! configuration's own. Paths are taken as they stand, relative to the working directory.
+//! Each part of the program defines its own settings, in a struct beside that part ([`memsys::settings::Settings`]).
+//! The docs of the struct's fields become the comments. This module names the sections, reads, prints and compares
+//! them, and suggests a key for a misspelt one. It opens only the configuration file. Paths are not changed; they are
+//! relative to the working directory.
 
 use std::path::Path;
 
@@ -38,8 +38,8 @@ mod tests;
 
 pub use did_you_mean::near;
 
-/// Keys that may change when a run is resumed: how long it goes on, what it writes, and what it runs on. Every other
-/// key belongs to what the run is.
+/// Keys that may change when a run is resumed: its length, what it writes, and what it runs on. Every other key
+/// defines the run.
 const MAY_CHANGE_ON_RESUME: [&str; 7] = [
     "run.environment_steps",
     "run.threads",
@@ -56,7 +56,8 @@ const PREAMBLE: &str = "\
 # --set section.key=value.
 ";
 
-/// All that a run does, resolved: every key has a value of its type, within its range. The default is the market's.
+/// The resolved configuration: every key has a value of its type and within its range. The default is that of the
+/// market.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// `[run]`.
@@ -111,7 +112,7 @@ impl Config {
         }
     }
 
-    /// The sections under their names, in the order in which they are printed.
+    /// The sections with their names, in printed order.
     fn sections(&self) -> [(&'static str, &dyn Section); 8] {
         [
             ("run", &self.run),
@@ -139,7 +140,7 @@ impl Config {
         })
     }
 
-    /// Every key as `section.key` with its value, in the order in which they are printed.
+    /// Every key as `section.key` with its value, in printed order.
     #[must_use]
     pub fn values(&self) -> Vec<(String, toml::Value)> {
         let of_section = |(name, section): (&str, &dyn Section)| {
@@ -152,14 +153,14 @@ impl Config {
         self.sections().into_iter().flat_map(of_section).collect()
     }
 
-    /// Reads `file`, if there is one, then each of `sets` (`section.key=value`; the last of a key holds), over the
-    /// defaults of the environment that they name. Values in `sets` are TOML; what is no TOML is text, so that
-    /// `run.environment=cartpole` needs no quotes. Arbitrary text, such as a path, is safe as [`quoted`].
+    /// Reads `file`, if there is one, and then each of `sets` (`section.key=value`; the last one for a key wins), over
+    /// the defaults of the environment that they name. Values in `sets` are TOML. A value that is not TOML is text, so
+    /// `run.environment=cartpole` needs no quotes. Quote arbitrary text, such as a path, with [`quoted`].
     ///
     /// # Errors
-    /// [`Error::File`] where the file cannot be read; [`Error::Line`] for a fault in it; [`Error::Config`] for a
-    /// fault in `sets`: a key or section that is not known, a value of another type or out of range, or values that
-    /// contradict each other.
+    /// [`Error::File`] if the file cannot be read; [`Error::Line`] for a fault in it; [`Error::Config`] for a
+    /// fault in `sets`: an unknown key or section, a value of another type or out of range, or values that contradict
+    /// each other.
     pub fn load(file: Option<&Path>, sets: &[String]) -> Result<Self> {
         let mut raw = RawConfig::default();
         if let Some(path) = file {
@@ -184,8 +185,8 @@ impl Config {
         Self::parse(&RawConfig::from_toml(text, Path::new("config.toml"))?)
     }
 
-    /// The configuration as TOML: every key, with what it means, its unit and its range above it.
-    /// [`Config::from_toml_str`] reads it back to an equal configuration.
+    /// The configuration as TOML. A comment above every key states its meaning, unit and range.
+    /// [`Config::from_toml_str`] reads the text back to an equal configuration.
     #[must_use]
     pub fn to_toml(&self) -> String {
         let mut text = PREAMBLE.to_owned();
@@ -206,7 +207,7 @@ impl Config {
         text
     }
 
-    /// Every key whose value is not the default of this environment, with both values, in the order of the table.
+    /// Every key whose value differs from the environment's default, with both values, in printed order.
     #[must_use]
     pub fn changes(&self) -> Vec<String> {
         let algorithm = self.agent.algorithm();
@@ -218,10 +219,10 @@ impl Config {
             .collect()
     }
 
-    /// The first key by which `other` is not the same run as this one, and may not resume it; `None` where they
-    /// differ in nothing, or only in how long the run goes on, what it writes, and what it runs on. More threads or
-    /// another device may round sums otherwise, and what follows the run's length follows the new one: the run goes
-    /// on, though not to the same bits.
+    /// The first key in which `other` defines another run than this one, so that it may not resume it. `None` if they
+    /// differ at most in the run's length, in what it writes, and in what it runs on. More threads or another device
+    /// may round sums differently, and schedules follow the new length, so the resumed run may not be equal to the
+    /// bit.
     #[must_use]
     pub fn differs_on_resume(&self, other: &Self) -> Option<String> {
         let pairs = self.values().into_iter().zip(other.values());
@@ -236,7 +237,7 @@ impl Config {
         for (heading, origin) in &raw.headings {
             config.require_section(heading, origin)?;
         }
-        // What the defaults depend on is read first.
+        // The defaults depend on these two keys, so they are read first.
         for entry in &raw.entries {
             if [("run", "environment"), ("agent", "algorithm")].contains(&(&*entry.section, &*entry.key)) {
                 config.assign(entry)?;
@@ -251,7 +252,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Gives a key the value that was written, and says what the key takes where that is refused.
+    /// Sets a key to the written value. If that is refused, the error states what the key takes.
     fn assign(&mut self, entry: &Entry) -> Result<()> {
         let Entry { section: name, key, written, origin } = entry;
         let Some(section) = self.section_mut(name) else { return Ok(()) };
@@ -268,7 +269,7 @@ impl Config {
             origin.error(&format!("{name}.{key}"), &format!("{problem}{takes}"))
         };
         if let Err(said) = section.set(key, written.value.clone()) {
-            // On the command line text needs no quotes, so any value may be meant as text.
+            // Text needs no quotes on the command line, so any value can be meant as text.
             let as_text = toml::Value::String(written.text.clone());
             if !written.is_loose || section.set(key, as_text).is_err() {
                 let problem = explain::explain(&said, written);
@@ -281,7 +282,7 @@ impl Config {
         }
     }
 
-    /// The rules that bind two keys. A fault is told where the one or the other was written.
+    /// Checks the rules that bind two keys. The error names the place where one of the two was written.
     fn require_agreement(&self, raw: &RawConfig) -> Result<()> {
         let refuse = |keys: [(&str, &str); 2], problem: &str| {
             let written = keys.iter().find_map(|&(section, key)| raw.last(section, key));
@@ -349,7 +350,7 @@ impl Config {
     }
 }
 
-/// `text` as a TOML string, for a value of `--set` that must be text whatever it looks like.
+/// `text` as a TOML string, for a value of `--set` that must be text even if it looks like a number.
 #[must_use]
 pub fn quoted(text: &str) -> String {
     toml::Value::from(text).to_string()

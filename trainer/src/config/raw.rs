@@ -1,6 +1,6 @@
-//! What the user wrote, before anything of it is understood: values with the place they came from.
+//! What the user wrote: uninterpreted values with the place where each was written.
 //!
-//! It knows TOML and the form of `--set section.key=value`. It knows no key, no type and no range.
+//! This module knows TOML and the form `--set section.key=value`. It does not know keys, types or ranges.
 
 use std::path::{Path, PathBuf};
 
@@ -10,29 +10,29 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use crate::error::{Error, Result};
 
-/// All that was written, in the order in which it holds: what comes later overrides what came before.
+/// Everything that was written, in order: later entries override earlier ones.
 #[derive(Debug, Default)]
 pub(super) struct RawConfig {
-    /// The headings that stand in a file, also those without a key below them.
+    /// The headings of a file, including those without keys.
     pub(super) headings: Vec<(String, Origin)>,
     /// The keys with their values.
     pub(super) entries: Vec<Entry>,
 }
 
-/// One key and what it was given.
+/// One key and its written value.
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// The heading it stands under; empty where it stands above the first.
+    /// The heading above the key. Empty if the key is above the first heading.
     pub(super) section: String,
     /// The key within its section.
     pub(super) key: String,
     /// Its value.
     pub(super) written: Written,
-    /// Where it was written.
+    /// The place where it was written.
     pub(super) origin: Origin,
 }
 
-/// Where something was written, so that a fault can name it.
+/// The place where something was written, for error messages.
 #[derive(Debug, Clone)]
 pub(super) enum Origin {
     /// In a file.
@@ -49,16 +49,16 @@ pub(super) enum Origin {
 /// A value as it was written.
 #[derive(Debug)]
 pub(super) struct Written {
-    /// The characters themselves, for errors to quote.
+    /// The written characters, which errors quote.
     pub(super) text: String,
-    /// What they say.
+    /// The parsed value.
     pub(super) value: toml::Value,
-    /// Whether it was written on the command line, where text needs no quotes and any value may be meant as text.
+    /// Whether it was written on the command line, where text needs no quotes and any value can be meant as text.
     pub(super) is_loose: bool,
 }
 
 impl Origin {
-    /// The fault of `key`, told where it was written.
+    /// The error about `key`, with the place where it was written.
     pub(super) fn error(&self, key: &str, problem: &str) -> Error {
         match self {
             Self::File { path, line } => {
@@ -70,7 +70,7 @@ impl Origin {
 }
 
 impl RawConfig {
-    /// Reads `text` as TOML; faults name `path` and the line.
+    /// Reads `text` as TOML. Errors name `path` and the line.
     pub(super) fn from_toml(text: &str, path: &Path) -> Result<Self> {
         let origin = |offset: usize| Origin::File { path: path.to_owned(), line: line_of(text, offset) };
         let table = DeTable::parse(text).map_err(|fault| Error::Line {
@@ -92,7 +92,7 @@ impl RawConfig {
                 _ => entries.push((name.span().start, String::new(), section, value)),
             }
         }
-        // The parser sorts by name; of several faults the first in the file is told.
+        // The parser sorts by name, but of several errors the first in the file is reported.
         headings.sort();
         entries.sort_by_key(|&(offset, ..)| offset);
         let headings = headings.into_iter().map(|(offset, name)| (name, origin(offset))).collect();
@@ -106,7 +106,7 @@ impl RawConfig {
         Ok(Self { headings, entries })
     }
 
-    /// Adds one `section.key=value` of the command line, over all that is there. A value that is no TOML is text.
+    /// Adds one `section.key=value` of the command line after all other entries. A value that is not TOML is text.
     pub(super) fn push_set(&mut self, set: &str) -> Result<()> {
         let fault = |key: &str, problem: &str| Error::Config {
             key: key.trim().to_owned(),
@@ -128,7 +128,7 @@ impl RawConfig {
         Ok(())
     }
 
-    /// What holds for `section.key`: the last entry of it.
+    /// The last entry for `section.key`, which is the one that counts.
     pub(super) fn last(&self, section: &str, key: &str) -> Option<&Entry> {
         self.entries.iter().rev().find(|entry| entry.section == section && entry.key == key)
     }
@@ -136,7 +136,7 @@ impl RawConfig {
 
 impl Written {
     fn new(source: &str, value: &Spanned<DeValue<'_>>) -> std::result::Result<Self, String> {
-        // A list or a string over several lines is quoted in one.
+        // A list or a string over several lines is quoted in one line.
         let words: Vec<&str> = source.get(value.span()).unwrap_or_default().split_whitespace().collect();
         let text = words.join(" ");
         let owned = toml::Value::deserialize(ValueDeserializer::from(value.clone()));

@@ -1,4 +1,4 @@
-//! What the configuration promises, through its public functions.
+//! Tests of the configuration through its public functions.
 
 use memsys::limit::MemoryLimit;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ fn load(sets: &[&str]) -> Result<Config> {
     Config::load(None, &sets.iter().map(|&set| set.to_owned()).collect::<Vec<_>>())
 }
 
-/// Loads `text` as a file called `run.toml`, then `sets`; the folder lives as long as the call.
+/// Loads `text` as a file called `run.toml`, then `sets`.
 fn load_file(text: &str, sets: &[&str]) -> Result<Config> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run.toml");
@@ -349,7 +349,7 @@ fn every_stated_range_belongs_to_a_key() {
     }
 }
 
-/// A second legal value of every key, with what must be set beside it for the key to matter.
+/// A second legal value of every key, with the other settings that the key needs to have an effect.
 const SECOND_VALUES: &[&[&str]] = &[
     &["run.environment=cartpole"],
     &["run.environment_steps=5"],
@@ -426,8 +426,8 @@ const SECOND_VALUES: &[&[&str]] = &[
     &["memory.refuse_every=5"],
 ];
 
-/// Keys with one legal value on this machine, or whose second one is tested elsewhere: `agent.algorithm` knows one
-/// agent, and `run.device` changes nothing that is resolved on a machine without a GPU.
+/// Keys with only one legal value on this machine, or whose second value is tested elsewhere: `agent.algorithm` has one
+/// agent, and `run.device` changes nothing on a machine without a GPU.
 const EXCEPTIONS: [&str; 2] = ["agent.algorithm", "run.device"];
 
 #[test]

@@ -1,4 +1,4 @@
-//! The memory limit of a process: from here on bytes are counted and may be refused.
+//! Applies the memory limit to the process: from then on bytes are counted and may be refused.
 
 use memsys::ledger::budget;
 use memsys::limit::MemoryLimit;
@@ -18,13 +18,13 @@ use crate::memory::plan::{DataBytes, MemoryPlan, SLACK_BYTES};
 use crate::memory::profile::{MemoryProfile, estimate, profile};
 use crate::resolve::Parts;
 
-/// Share of each GPU that the process takes at most, where the memory limit is given in bytes: those are of the host.
+/// The most of each GPU's memory that the process takes if the limit is given in bytes, which apply to the host only.
 const DEVICE_FRACTION: f64 = 0.8;
 
-/// A memory limit in bytes.
+/// Converts a memory limit to bytes.
 ///
 /// # Errors
-/// [`Error::Config`] where it lies above what the machine or its control group allows.
+/// [`Error::Config`] if it is above what the machine or its control group allows.
 pub fn limit_bytes(limit: MemoryLimit) -> Result<u64> {
     let allowed = probe::allowed_bytes()?;
     let bytes = limit.limit_bytes(allowed);
@@ -40,21 +40,21 @@ pub fn limit_bytes(limit: MemoryLimit) -> Result<u64> {
     Ok(bytes)
 }
 
-/// What was measured and planned where a memory limit was applied.
+/// The measurement and the plan behind an applied memory limit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Applied {
-    /// What the networks cost.
+    /// The bytes of the networks.
     pub profile: MemoryProfile,
-    /// What the whole run will hold.
+    /// The bytes of the whole run.
     pub plan: MemoryPlan,
 }
 
-/// Applies a memory limit to the process: counts every tensor from here on, measures what the networks of `parts`
-/// cost, plans the run, and refuses a limit that cannot hold it before anything is loaded. Without management nothing
-/// is counted, and nothing is known.
+/// Applies a memory limit to the process: counts every tensor from here on, measures the networks of `parts`, plans
+/// the run, and refuses a limit that cannot hold it before any data is loaded. Returns `None` if memory is not
+/// managed or not counted.
 ///
 /// # Errors
-/// [`Error::LimitTooLow`], or where libtorch refuses a call.
+/// [`Error::LimitTooLow`], or if libtorch refuses a call.
 pub fn apply(limit: MemoryLimit, parts: &Parts) -> Result<Option<Applied>> {
     let Some(applied) = measure(limit, parts)? else { return Ok(None) };
     if !applied.plan.fits() {
@@ -68,11 +68,11 @@ pub fn apply(limit: MemoryLimit, parts: &Parts) -> Result<Option<Applied>> {
     Ok(Some(applied))
 }
 
-/// Sets the memory limit, measures and plans as [`apply`] does, and leaves it to the caller whether the plan fits. A
-/// limit that has no room even for measuring is answered with an estimate.
+/// Sets the memory limit, measures and plans as [`apply`] does, but accepts a plan that does not fit. Returns an
+/// estimate if the limit has no room even for measuring.
 ///
 /// # Errors
-/// Where libtorch refuses a call.
+/// If libtorch refuses a call.
 pub fn measure(limit: MemoryLimit, parts: &Parts) -> Result<Option<Applied>> {
     let limit_bytes = limit_bytes(limit)?;
     let memory = &parts.memory;
@@ -96,10 +96,10 @@ pub fn measure(limit: MemoryLimit, parts: &Parts) -> Result<Option<Applied>> {
         let plan = MemoryPlan::new(parts, &profile, data, limit_bytes);
         Applied { profile, plan }
     };
-    // What is resident already counts while the networks are measured under the memory limit.
+    // The networks are measured under the memory limit, so the bytes that are already resident must count.
     ledger::set_base(probe::resident_bytes()?.saturating_sub(ledger::counted_bytes()));
     let estimated = planned(estimate(parts)?);
-    // Far below what can be: not even measuring would fit.
+    // The limit is so far below what the run needs that measuring would not fit either.
     if estimated.plan.smallest_limit_bytes * 3 / 4 > limit_bytes {
         return Ok(Some(estimated));
     }
@@ -111,20 +111,20 @@ pub fn measure(limit: MemoryLimit, parts: &Parts) -> Result<Option<Applied>> {
     }
 }
 
-/// The plan of a run whose networks are estimated from their widths: nothing is run.
+/// The plan of a run, with its networks estimated from their widths. No network is run.
 ///
 /// # Errors
-/// Where the process's memory or a file cannot be read.
+/// If the process's memory or a file cannot be read.
 pub fn plan_statically(limit: MemoryLimit, parts: &Parts) -> Result<MemoryPlan> {
     let limit_bytes = limit_bytes(limit)?;
     Ok(MemoryPlan::new(parts, &estimate(parts)?, DataBytes::estimated(parts)?, limit_bytes))
 }
 
-/// Applies a memory limit to a process that learns nothing: what is resident now is its base, and what does not fit
-/// beside it is refused.
+/// Applies a memory limit to a process that does not learn. The bytes that are resident now become the ledger's
+/// base; an allocation that does not fit beside them is refused.
 ///
 /// # Errors
-/// Where the limit lies above what the machine allows, or libtorch refuses the allocator.
+/// If the limit is above what the machine allows, or libtorch refuses the allocator.
 pub fn hold(limit: MemoryLimit) -> Result<()> {
     let limit_bytes = limit_bytes(limit)?;
     count()?;
@@ -134,21 +134,21 @@ pub fn hold(limit: MemoryLimit) -> Result<()> {
     Ok(())
 }
 
-/// Begins to count: every tensor, and what the C library's heap does with freed blocks.
+/// Starts to count every tensor, and makes the C library's heap return freed blocks to the system.
 ///
 /// # Errors
-/// Where libtorch refuses the allocator.
+/// If libtorch refuses the allocator.
 pub fn count() -> Result<()> {
     tune_malloc();
     libtorch::count_tensors()?;
     Ok(())
 }
 
-/// How learner steps are made: on the step configuration that fits what is free now, less `growth_bytes` that will be
-/// taken later. A resumed run had `resumed` as its largest micro-batch, and has it again.
+/// The runner of the learner steps. Its step configuration fits the bytes that are free now, minus `growth_bytes`,
+/// which the run allocates later. `resumed` is the largest micro-batch of a resumed run, which keeps it.
 ///
 /// # Errors
-/// [`Error::LimitTooLow`] where not even the leanest step configuration fits.
+/// [`Error::LimitTooLow`] if no step configuration fits.
 pub fn steps(
     memory: &MemoryOptions,
     applied: Option<&Applied>,
@@ -168,10 +168,10 @@ pub fn steps(
     }
 }
 
-/// Starts to watch over the memory of a managed run. Alerts go to the person.
+/// Starts the memory monitor of a managed run, which prints its alerts. Returns `None` if nothing is counted.
 ///
 /// # Errors
-/// Where the kernel does not tell how memory stands, or no thread can be started.
+/// If the kernel's memory figures cannot be read, or the thread cannot be started.
 pub fn watch(
     memory: &MemoryOptions,
     device: Device,

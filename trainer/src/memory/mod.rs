@@ -1,7 +1,7 @@
-//! The memory of a run: what its networks cost, what the whole run will hold, and the limit that is applied.
+//! The memory of a run: the bytes of its networks, the bytes of the whole run, and the limit that is applied.
 //!
-//! [`apply`] is the one composition of the three, for every command that trains, plans or evaluates. Reading order:
-//! [`options`], [`limit`], [`profile`], [`plan`].
+//! [`limit::apply`] combines the three for every command that trains or plans. Reading order: [`options`], [`limit`],
+//! [`profile`], [`plan`].
 
 pub mod limit;
 pub mod options;

@@ -1,4 +1,4 @@
-//! What the memory of a run is told.
+//! Options of the memory limit, and the amount of work that the plan counts with.
 
 use std::time::Duration;
 
@@ -6,52 +6,52 @@ use memsys::limit::MemoryLimit;
 use memsys::nn::activations::{self, ActivationMode};
 use memsys::system::level::Thresholds;
 
-/// The memory limit of a run, and what may be done to stay under it.
+/// The memory limit of a run, and the means to stay below it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MemoryOptions {
-    /// The limit as it was written.
+    /// The limit as the user wrote it.
     pub limit: MemoryLimit,
-    /// false: the usual way, to compare with; nothing is planned, counted or refused.
+    /// If false, nothing is planned, counted or refused. This is the baseline for comparisons.
     pub is_managed: bool,
-    /// false: nothing is counted or refused, to measure what counting costs.
+    /// If false, nothing is counted or refused. This measures the cost of counting.
     pub is_counted: bool,
-    /// The activation modes that may be used, the fastest first.
+    /// The allowed activation modes, the fastest first.
     pub modes: Vec<ActivationMode>,
-    /// How activations are treated, but for the mode.
+    /// The options of the activations, except for the mode.
     pub activations: activations::Options,
-    /// Transitions of a learner step.
+    /// Transitions per learner step.
     pub batch: usize,
-    /// The most of them that go through the network at once.
+    /// The most transitions that go through the network at once.
     pub largest_micro_batch: usize,
-    /// The fewest.
+    /// The fewest transitions that go through the network at once.
     pub smallest_micro_batch: usize,
-    /// Where warnings and the critical level set in.
+    /// The warning level and the critical level.
     pub thresholds: Thresholds,
-    /// Time from one reading of memory to the next.
+    /// Time between two readings of memory.
     pub interval: Duration,
-    /// For tests: every n-th allocation of a learner step is refused; 0: none.
+    /// For tests: every n-th allocation of a learner step is refused. 0 refuses none.
     pub refuse_every: u64,
 }
 
 impl MemoryOptions {
-    /// How activations are treated under a mode.
+    /// The options of the activations under a mode.
     #[must_use]
     pub fn activations(&self, mode: ActivationMode) -> activations::Options {
         activations::Options { mode, ..self.activations.clone() }
     }
 }
 
-/// How much of everything a run will have: what the plan counts with.
+/// The amount of work in a run, as far as the plan needs it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PlannedWork {
-    /// Whether bars are loaded.
+    /// Whether the run loads bars.
     pub is_market: bool,
     /// Environment steps of the whole run.
     pub environment_steps: u64,
     /// Environments that act side by side.
     pub n_environments: usize,
-    /// Whether actor and learner take turns.
+    /// Whether the actor and the learner take turns.
     pub is_synchronous: bool,
-    /// Share of the bars in the larger of the validation and the test part.
+    /// The larger of the validation and test parts, as a fraction of all bars.
     pub largest_evaluated_fraction: f64,
 }

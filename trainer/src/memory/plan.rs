@@ -1,12 +1,12 @@
-//! What a run will cost in bytes, part by part, and what fits the memory limit.
+//! The bytes that a run needs, part by part, and the step configuration that fits the memory limit.
 //!
 //! ```text
 //! steady = runtime + data + weights + replay            held for the whole run
 //! peak   = the worst moment: loading, or steady + the largest of learning, acting, evaluating, testing, saving
 //! ```
 //!
-//! In static mode nothing is run: networks are estimated from their widths, data from the size of its files. In
-//! measured mode networks have been through their steps ([`crate::memory::profile`]), and data may have been loaded.
+//! A static plan runs nothing: it estimates networks from their widths and data from the sizes of the files. A
+//! measured plan uses dry runs of the networks ([`crate::memory::profile`]), and the data itself if it is loaded.
 
 use std::fmt;
 
@@ -22,43 +22,44 @@ use crate::market::import::extent::extent;
 use crate::memory::profile::MemoryProfile;
 use crate::resolve::Parts;
 
-/// Bytes under the memory limit that stay free for what moves between two readings: small blocks of the C library's heap, stacks.
+/// Bytes below the memory limit that stay free for changes between two readings of memory: small blocks of the C
+/// library's heap, and stacks.
 pub const SLACK_BYTES: u64 = 8 << 20;
-/// What tables, metrics and the report take of the heap.
-const BOOKS_BYTES: u64 = 2 << 20;
-/// For the smallest memory limit the runtime counts in steps of so many bytes: its measure moves a little from run to run, and
-/// what was planned must be what is refused below.
+/// Heap bytes of tables, metrics and the report.
+const REPORT_BYTES: u64 = 2 << 20;
+/// The smallest memory limit rounds the runtime up to a multiple of this. The runtime's measured bytes vary a little
+/// between runs, and every run must refuse below the same limit that the plan states.
 const RUNTIME_STEP_BYTES: u64 = 16 << 20;
-/// Lines are told in whole steps of so many bytes.
+/// The smallest memory limit is rounded up to a multiple of this.
 const LIMIT_STEP_BYTES: u64 = 1 << 20;
-/// Weights beside those that learn: the best of the validations.
+/// Copies of the weights with the best validation score.
 const BEST_COPIES: u64 = 1;
-/// Numbers of a position's embedding, kept for a part of the data while the part is judged.
+/// Bytes of one bar's embedding. An evaluation holds the embeddings of a whole part.
 const EMBEDDING_BYTES: u64 = embedders::EMBEDDING_WIDTH as u64 * 4;
 
-/// What the data costs.
+/// The bytes of the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DataBytes {
     /// Decision bars, over all instruments.
     pub n_bars: u64,
-    /// What stays: streams, price series, splits.
+    /// Bytes held for the whole run: streams, price series, splits.
     pub stays: u64,
-    /// The most while it is read and features are computed.
+    /// Peak bytes while files are read and features are computed.
     pub loading: u64,
 }
 
-/// Measured over synthetic and real bars (`plan --mode measured` prints the same of any data): bytes that stay of a
-/// decision bar, and bytes of a decision bar and of a row of a file at the worst moment of loading.
+/// Bytes per decision bar that stay, and bytes per decision bar and per file row at the peak of loading. They were
+/// measured on synthetic and real bars; `plan --mode measured` measures any data.
 const STAYS_BYTES_PER_BAR: u64 = 216;
 const STAYS_BYTES: u64 = 1 << 20;
 const LOADING_BYTES_PER_BAR: u64 = 440;
 const LOADING_BYTES_PER_ROW: u64 = 120;
 
 impl DataBytes {
-    /// Estimates from the configuration and the size of its files.
+    /// Estimates the bytes from the configuration and the sizes of the files.
     ///
     /// # Errors
-    /// Where a file cannot be opened.
+    /// If a file cannot be opened.
     pub fn estimated(parts: &Parts) -> Result<Self> {
         let (mut n_bars, mut n_rows) = (0, 0);
         if !parts.work.is_market {
@@ -70,7 +71,7 @@ impl DataBytes {
             n_rows += extent.n_rows;
         }
         if parts.market.files.is_empty() {
-            // Five of seven days trade, 288 bars each.
+            // Markets trade on five of seven days, with 288 five-minute bars per day.
             n_bars = u64::from(parts.market.synthetic.days) * 288 * 5 / 7;
         }
         let loading = n_bars * LOADING_BYTES_PER_BAR + n_rows * LOADING_BYTES_PER_ROW;
@@ -78,46 +79,45 @@ impl DataBytes {
     }
 }
 
-/// One part of the plan.
+/// One item of the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanItem {
-    /// Its key in JSON.
+    /// The key in the JSON output.
     pub key: &'static str,
-    /// What it is.
+    /// The label in the printed table.
     pub name: String,
-    /// How many bytes.
     pub bytes: u64,
 }
 
 /// The plan of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MemoryPlan {
-    /// Whether the networks were run.
+    /// Whether the networks were measured, not estimated.
     pub is_measured: bool,
-    /// The memory limit.
+    /// The memory limit in bytes.
     pub limit_bytes: u64,
-    /// The memory limit as it was written.
+    /// The memory limit as the user wrote it.
     pub limit_as_written: MemoryLimit,
-    /// What is held for the whole run.
+    /// Items that are held for the whole run.
     pub steady: Vec<PlanItem>,
-    /// What is held for a time, on top of it; the largest counts.
+    /// Items that are held for a time on top of the steady ones. Only the largest counts.
     pub moments: Vec<PlanItem>,
-    /// The most while data is loaded, runtime included.
+    /// Peak bytes while data is loaded, including the runtime.
     pub loading_bytes: u64,
-    /// The step configuration that fits the memory limit.
+    /// The chosen step configuration. `None` if none fits the memory limit.
     pub step_config: Option<StepConfig>,
-    /// The peak on that step configuration, or on the leanest where none fits.
+    /// The run's peak with that step configuration, or with the one of fewest bytes if none fits.
     pub peak_bytes: u64,
-    /// The smallest memory limit that would do.
+    /// The smallest memory limit that can hold the run.
     pub smallest_limit_bytes: u64,
-    /// Every step configuration with the peak of the whole run on it.
+    /// Every step configuration with the run's peak bytes under it.
     pub step_configs: Vec<(StepConfig, u64)>,
-    /// Microseconds a sample of each activation mode, where they were measured.
+    /// Microseconds per sample in each activation mode. Empty if nothing was measured.
     pub micros_per_sample: Vec<(&'static str, f64)>,
 }
 
 impl MemoryPlan {
-    /// Puts the parts together.
+    /// Adds up the items and chooses the step configuration.
     #[must_use]
     pub fn new(parts: &Parts, profile: &MemoryProfile, data: DataBytes, limit_bytes: u64) -> Self {
         let flat = profile.flat_bytes;
@@ -135,10 +135,11 @@ impl MemoryPlan {
             part("target", "target network", flat),
             part("best", "weights of the best validation", BEST_COPIES * flat),
             part("replay", "replay, full", replay),
-            part("books", "metrics, report", BOOKS_BYTES),
+            part("report", "metrics, report", REPORT_BYTES),
         ];
         if !parts.work.is_synchronous {
-            // The actor's own copy, one on its way to it, and what it acts with while the learner learns.
+            // The actor's copy of the weights, a copy on its way to the actor, and the bytes of acting, which overlaps
+            // with learning.
             steady.push(part("actor", "the actor's weights and acting", 2 * flat + profile.acting_bytes));
         }
         let held: u64 = steady.iter().map(|part| part.bytes).sum();
@@ -152,7 +153,7 @@ impl MemoryPlan {
         ];
         let loading_bytes = profile.base_bytes + data.loading;
         let others = moments.iter().map(|part| part.bytes).max().unwrap_or(0);
-        // A batch, which is counted with learning, stays from step to step.
+        // The batch is part of learning's bytes, but stays allocated between learner steps.
         let run_peak = |learning: u64| loading_bytes.max(held + learning.max(others + profile.batch_bytes));
         let step_configs: Vec<(StepConfig, u64)> = profile
             .costs
@@ -200,19 +201,19 @@ impl MemoryPlan {
         }
     }
 
-    /// Whether the memory limit holds the run.
+    /// Whether the memory limit can hold the run.
     #[must_use]
     pub fn fits(&self) -> bool {
         self.step_config.is_some() && self.smallest_limit_bytes <= self.limit_bytes
     }
 
-    /// The error of a limit that cannot hold the run, with the table of what takes the bytes.
+    /// The error for a limit that cannot hold the run, with the table of the plan.
     #[must_use]
     pub fn too_low(&self) -> Error {
         self.refusal(self.to_string())
     }
 
-    /// The same error without the table, which was printed already.
+    /// The same error without the table, if that was already printed.
     #[must_use]
     pub fn too_low_in_short(&self) -> Error {
         self.refusal(String::new())
@@ -223,13 +224,13 @@ impl MemoryPlan {
         Error::LimitTooLow { limit_bytes, smallest_limit_bytes, table }
     }
 
-    /// Bytes held for the whole run.
+    /// The sum of the steady items.
     #[must_use]
     pub fn steady_bytes(&self) -> u64 {
         self.steady.iter().map(|part| part.bytes).sum()
     }
 
-    /// Settings that the plan recommends, as TOML.
+    /// The settings that the plan recommends, as TOML.
     #[must_use]
     pub fn recommended(&self) -> String {
         let step_config = self.step_config.or_else(|| {
@@ -248,7 +249,7 @@ impl MemoryPlan {
         text
     }
 
-    /// The plan for a program.
+    /// The plan as JSON.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
         let parts = |parts: &[PlanItem]| -> serde_json::Value {
@@ -260,7 +261,7 @@ impl MemoryPlan {
             "limit_bytes": self.limit_bytes,
             "fits": self.fits(),
             "peak_bytes": self.peak_bytes,
-            "smallest_line_bytes": self.smallest_limit_bytes,
+            "smallest_limit_bytes": self.smallest_limit_bytes,
             "slack_bytes": SLACK_BYTES,
             "loading_bytes": self.loading_bytes,
             "steady": parts(&self.steady),
@@ -276,10 +277,10 @@ impl MemoryPlan {
     }
 }
 
-/// Bytes of memory of the replay once it is as full as it will be.
+/// Bytes of memory of the replay when it is as full as it gets in this run.
 #[must_use]
 pub fn replay_bytes(parts: &Parts) -> u64 {
-    // Room that no transition will ever take is never touched, and so not resident; the tree is touched as a whole.
+    // Rows that no transition fills are never touched, so they are not resident. The sum tree is touched as a whole.
     let (n_steps, replay) = (parts.work.environment_steps, &parts.learning.replay);
     let capacity = replay.capacity_transitions;
     let filled = capacity.min(usize::try_from(n_steps).unwrap_or(usize::MAX));

@@ -1,8 +1,8 @@
-//! What a run's networks cost in bytes, measured before anything is loaded.
+//! Measures the bytes of a run's networks before any data is loaded.
 //!
-//! The networks of the configuration go through learner steps, acting and evaluation over rows of zeros: shapes decide
-//! what is allocated, not numbers. What is resident beyond the counted bytes afterwards is the runtime's base; the
-//! peaks of two micro-batches give each activation mode's line ([`memsys::step::cost`]).
+//! The configured networks take learner steps, act and evaluate on rows of zeros: allocations depend on shapes, not on
+//! values. The bytes that are resident but not counted afterwards are the runtime's base. The peaks at two micro-batch
+//! sizes give the linear cost of each activation mode ([`memsys::step::cost`]).
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,48 +26,48 @@ use crate::error::Result;
 use crate::market::dataset::views;
 use crate::resolve::Parts;
 
-/// Steps of the stand-in instrument: enough for the longest window and a block of evaluation.
+/// Steps of the stand-in instrument: enough for the longest window and one block of evaluation.
 const N_STEPS: usize = 448;
-/// The first of them at which every window is full.
+/// The first step at which every window is full.
 const FIRST_STEP: usize = 320;
 
-/// What libtorch makes resident at the first use of the embedders' kernels: code, and oneDNN's and MKL's own buffers.
+/// Bytes that become resident at the first use of the embedders' kernels: code, and the buffers of oneDNN and MKL.
 const FIRST_USE_BYTES: u64 = 58 << 20;
-/// The same of plain layers alone.
+/// The same for plain layers alone.
 const FIRST_USE_OF_LAYERS_BYTES: u64 = 18 << 20;
-/// Share of the kept activations that a step holds at its worst where they are recomputed in four parts.
+/// Peak activation bytes in mode recompute with four segments, as a fraction of mode keep.
 const RECOMPUTED_SHARE: f64 = 0.45;
-/// The same where they are spilled.
+/// Peak activation bytes in mode spill, as a fraction of mode keep.
 const SPILLED_SHARE: f64 = 0.3;
 
-/// What was measured.
+/// The measured or estimated bytes of a run's networks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MemoryProfile {
-    /// Bytes resident and not counted once everything had run once: code, static data, libtorch's own structures.
+    /// Bytes that are resident but not counted after everything ran once: code, static data, libtorch's structures.
     pub base_bytes: u64,
-    /// Bytes of scratch memory beyond that at the worst moment of a step.
+    /// Bytes of scratch memory beyond the base at the peak of a step.
     pub scratch_bytes: u64,
-    /// Share of the activations' bytes that libtorch asks for and never writes to, where they are kept.
+    /// Share of the bytes in mode keep that libtorch allocates and never writes to.
     pub untouched_fraction: f64,
-    /// Whether it was measured, or estimated.
+    /// Whether the profile was measured, not estimated.
     pub is_measured: bool,
-    /// Bytes of tensors that measuring takes at least.
+    /// Bytes of tensors that the measurement itself needs at least.
     pub own_bytes: u64,
-    /// Numbers of an environment's local row.
+    /// Values per local row.
     pub local_width: usize,
-    /// Bytes of one flat set of weights.
+    /// Bytes of one set of weights.
     pub flat_bytes: u64,
-    /// What micro-batches and activation modes cost, batch included.
+    /// The cost of each micro-batch size and activation mode, including the batch.
     pub costs: StepCosts,
-    /// Bytes of a batch, which stays from step to step.
+    /// Bytes of a batch, which stays allocated between learner steps.
     pub batch_bytes: u64,
-    /// Bytes of tensors at the peak of acting in all environments.
+    /// Peak bytes of tensors while acting in all environments.
     pub acting_bytes: u64,
-    /// Bytes of tensors at the peak of an evaluation.
+    /// Peak bytes of tensors during an evaluation.
     pub evaluation_bytes: u64,
 }
 
-/// What a rehearsal of a micro-batch held.
+/// The measurement of one micro-batch.
 struct DryRun {
     peak_bytes: u64,
     untouched_bytes: u64,
@@ -81,7 +81,7 @@ impl DryRun {
     }
 }
 
-/// One forward and backward pass of a micro-batch, after one that makes its kernels and code resident.
+/// Measures one forward and backward pass of a micro-batch, after a first pass that makes its code resident.
 fn dry_run(
     agent: &mut dyn Agent,
     replay: &Replay,
@@ -109,10 +109,10 @@ fn dry_run(
     Ok(DryRun { peak_bytes, untouched_bytes: libtorch::untouched_bytes(), uncounted_bytes, micros })
 }
 
-/// Measures. Tensors must be counted already.
+/// Measures the networks of `parts`. Tensors must already be counted.
 ///
 /// # Errors
-/// Where libtorch refuses a call; memory among its reasons.
+/// If libtorch refuses a call, for example because the memory limit is too low.
 pub fn profile(parts: &Parts, limit_bytes: u64) -> Result<MemoryProfile> {
     let memory = &parts.memory;
     let local_width = parts.learning.replay.local_width;
@@ -127,7 +127,7 @@ pub fn profile(parts: &Parts, limit_bytes: u64) -> Result<MemoryProfile> {
     let sizes = if largest >= 8 { [4, 8] } else { [largest, largest] };
     let mut costs = Vec::new();
     let (mut scratch_bytes, mut dry_run_bytes, mut untouched_fraction) = (0, 0, 0.0);
-    // The first pass makes kernels and code resident.
+    // The first pass makes code and kernels resident, so that they count to no mode.
     let warm: TensorBatch = replay.sample(sizes[1], 0.4, &mut rng)?;
     agent.dry_run(&warm, 1)?;
     let of_batch = batch_bytes(&warm) * memory.batch as u64 / sizes[1] as u64;
@@ -152,7 +152,8 @@ pub fn profile(parts: &Parts, limit_bytes: u64) -> Result<MemoryProfile> {
         cost.base_bytes += of_batch as f64;
         costs.push(cost);
     }
-    // The step configuration of a run far from its memory limit is measured itself, where there is room for that.
+    // A run far below its memory limit uses the largest micro-batch in mode keep, so that is measured directly if it
+    // fits.
     let preferred = StepConfig { micro_batch: largest, mode: ActivationMode::Keep };
     let mut costs = StepCosts { smallest, largest, costs, measured: Vec::new() };
     if let Some(bytes) = costs.peak_bytes(preferred)
@@ -186,10 +187,10 @@ pub fn profile(parts: &Parts, limit_bytes: u64) -> Result<MemoryProfile> {
     })
 }
 
-/// Estimates the same from the widths of the networks, running nothing.
+/// Estimates the profile from the widths of the networks. No network is run.
 ///
 /// # Errors
-/// Where the process's memory cannot be read.
+/// If the process's resident bytes cannot be read.
 pub fn estimate(parts: &Parts) -> Result<MemoryProfile> {
     let (memory, policy) = (&parts.memory, parts.agent.policy());
     let (smallest, largest) = (memory.smallest_micro_batch, memory.largest_micro_batch);
@@ -226,7 +227,7 @@ pub fn estimate(parts: &Parts) -> Result<MemoryProfile> {
     })
 }
 
-/// Bytes of `resident_bytes` that nothing counts but the base.
+/// The part of `resident_bytes` that only the ledger's base counts.
 fn uncounted_bytes(resident_bytes: u64) -> u64 {
     (resident_bytes + ledger::BASE.bytes()).saturating_sub(ledger::counted_bytes())
 }

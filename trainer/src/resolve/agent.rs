@@ -14,7 +14,7 @@ use crate::run::config::EnvironmentKind;
 /// The agent of a run on `device`.
 ///
 /// # Errors
-/// [`Error::Config`] where the device does not compute in the precision that was asked for.
+/// [`Error::Config`] if the device does not support the requested precision.
 pub(super) fn agent_config(config: &Config, device: Device) -> Result<AgentConfig> {
     if config.agent.needs_gpu() && !device.is_cuda() {
         let problem = "f16 is computed on a GPU alone; take bf16 or f32 on the CPU".to_owned();
@@ -34,7 +34,7 @@ pub(super) fn agent_config(config: &Config, device: Device) -> Result<AgentConfi
     }))
 }
 
-/// The agent and its networks, as a report names them.
+/// The names of the agent and its networks in a report.
 pub(super) fn network_name(config: &Config, agent: &AgentConfig) -> String {
     match config.run.environment {
         EnvironmentKind::Market => {
@@ -44,7 +44,7 @@ pub(super) fn network_name(config: &Config, agent: &AgentConfig) -> String {
     }
 }
 
-/// How a run's actor explores.
+/// The exploration plan of a run's actor.
 pub(super) fn exploration_plan(config: &Config) -> ExplorationPlan {
     config.agent.exploration(config.run.environment_steps, seed_of(config.run.seed, 1))
 }

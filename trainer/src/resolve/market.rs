@@ -1,4 +1,4 @@
-//! The bars, their parts and the account.
+//! Resolves the options of the market: bars, splits and account.
 
 use crate::config::Config;
 use crate::market::account::{AccountRules, Costs};
@@ -7,7 +7,7 @@ use crate::market::dataset::MarketOptions;
 use crate::market::import::ImportOptions;
 use crate::market::synthetic::SyntheticOptions;
 
-/// The market of a run.
+/// The market options of a run.
 #[must_use]
 pub fn market_options(config: &Config) -> MarketOptions {
     MarketOptions {
@@ -41,7 +41,7 @@ fn account_rules(account: &AccountSettings) -> AccountRules {
     }
 }
 
-/// How the files of a run spell time.
+/// The options for reading timestamps in a run's files.
 #[must_use]
 pub fn import_options(data: &DataSettings) -> ImportOptions {
     ImportOptions { time_format: data.time_format.clone(), zone: data.zone.clone(), label: data.label }

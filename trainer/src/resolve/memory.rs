@@ -1,4 +1,4 @@
-//! The memory limit, and what may be done to stay under it.
+//! Resolves the options of the memory limit, and the amount of work that the plan counts with.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ pub fn memory_options(config: &Config) -> MemoryOptions {
     }
 }
 
-/// How much of everything a run will have.
+/// The amount of work in a run.
 pub(super) fn planned_work(config: &Config) -> PlannedWork {
     PlannedWork {
         is_market: config.run.environment == EnvironmentKind::Market,
@@ -55,7 +55,7 @@ pub(super) fn planned_work(config: &Config) -> PlannedWork {
     }
 }
 
-/// What the memory system may recommend settings of.
+/// The part of the configuration for which the memory system may recommend settings.
 pub(super) fn run_settings(config: &Config) -> recommend::RunSettings {
     recommend::RunSettings {
         replay_capacity_transitions: config.replay.capacity as u64,

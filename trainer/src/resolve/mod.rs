@@ -1,6 +1,6 @@
-//! From the configuration to what each part of a run is told, in that part's own terms.
+//! Resolves the configuration into the options of each part of a run.
 //!
-//! Nothing below `train` sees the whole [`Config`]: [`resolve`] reads it once, and every part gets its own options.
+//! Nothing below `train` sees the whole [`Config`]: [`resolve`] reads it once, and every part gets only its options.
 
 mod agent;
 mod market;
@@ -25,45 +25,45 @@ pub use market::{import_options, market_options};
 pub use memory::memory_options;
 pub use run::{device, seed_of, threads};
 
-/// What each part of a run is to do.
+/// The options of each part of a run.
 #[derive(Debug, Clone)]
 pub struct Parts {
     /// The run: its environment, its length, its folder.
     pub run: RunSettings,
-    /// Where tensors live.
+    /// The device of the tensors.
     pub device: Device,
-    /// Threads that compute.
+    /// Number of threads that compute.
     pub threads: i32,
     /// The bars and the account.
     pub market: MarketOptions,
-    /// Network and update.
+    /// The agent's network and update.
     pub agent: AgentConfig,
-    /// How actions are explored.
+    /// The exploration plan.
     pub exploration: ExplorationPlan,
-    /// The replay, and how often it is learned from.
+    /// The replay and the learner's pace.
     pub learning: LearningOptions,
-    /// The memory limit and what may be done to stay under it.
+    /// The memory limit and the means to stay below it.
     pub memory: MemoryOptions,
-    /// How much of everything there will be, for the plan.
+    /// The amount of work, for the plan.
     pub work: PlannedWork,
-    /// What the memory system may recommend settings of.
+    /// The part of the configuration for which the memory system may recommend settings.
     pub settings: recommend::RunSettings,
-    /// What the networks are called in a report.
+    /// The names of the agent and its networks in a report.
     pub network_name: String,
 }
 
 /// Resolves a configuration.
 ///
 /// # Errors
-/// [`crate::Error::Config`] where a key asks for what this machine does not have.
+/// [`crate::Error::Config`] if a key asks for something that this machine does not have.
 pub fn resolve(config: &Config, runtime: &Runtime) -> Result<Parts> {
     resolve_on(run::device(config.run.device, runtime)?, config)
 }
 
-/// Resolves a configuration for a device, whatever device it names.
+/// Resolves a configuration for `device`, ignoring the device that the configuration names.
 ///
 /// # Errors
-/// [`crate::Error::Config`] where the device does not do what a key asks for.
+/// [`crate::Error::Config`] if the device does not support what a key asks for.
 pub fn resolve_on(device: Device, config: &Config) -> Result<Parts> {
     let agent = agent::agent_config(config, device)?;
     Ok(Parts {

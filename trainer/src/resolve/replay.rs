@@ -1,4 +1,4 @@
-//! The replay, and how often it is learned from.
+//! Resolves the options of the replay and of the learner's pace.
 
 use buffers::replay::ReplayOptions;
 
@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::envs::shape::shape;
 use crate::run::learner_loop::LearningOptions;
 
-/// The replay of a run and the pace of its learner. Rows go to no file until the run's folder names one.
+/// The options of a run's replay and of its learner's pace. The replay's file is unset until the run has a folder.
 pub(super) fn learning_options(config: &Config) -> LearningOptions {
     let (pace, replay) = (config.agent.pace(), &config.replay);
     let (_, local_width) = shape(config.run.environment);

@@ -1,4 +1,4 @@
-//! What a run computes on, and the seeds of its parts.
+//! Resolves the device, the threads and the seeds of a run.
 
 use memsys::libtorch::Runtime;
 use tch::Device;
@@ -6,13 +6,13 @@ use tch::Device;
 use crate::error::{Error, Result};
 use crate::run::config::DeviceChoice;
 
-/// Seeds of the parts of a run, none of them another's.
+/// The seed of one part of a run. Each part has a different one.
 #[must_use]
 pub fn seed_of(seed: u64, part: u64) -> u64 {
     seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(part.wrapping_mul(0xD1B5_4A32_D192_ED03))
 }
 
-/// How many threads compute; 0 means all cores.
+/// The number of threads that compute. 0 in the configuration means all cores.
 #[must_use]
 pub fn threads(wanted: usize) -> i32 {
     let threads =
@@ -20,10 +20,10 @@ pub fn threads(wanted: usize) -> i32 {
     threads as i32
 }
 
-/// The device that was chosen.
+/// The chosen device.
 ///
 /// # Errors
-/// [`Error::Config`] where a GPU was asked for and cannot be used.
+/// [`Error::Config`] if the requested GPU cannot be used.
 pub fn device(choice: DeviceChoice, runtime: &Runtime) -> Result<Device> {
     match choice {
         DeviceChoice::Cpu => Ok(Device::Cpu),

@@ -1,4 +1,4 @@
-//! The actor's half of a run: environments, exploration, and what the learner is told of each step.
+//! The actor's half of a run: it steps the environments, explores, and reports each step to the learner.
 
 use std::sync::Arc;
 
@@ -19,32 +19,32 @@ use crate::error::Result;
 /// One step of one environment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TimeStep {
-    /// What was done.
+    /// The action that the environment took.
     pub action: u8,
-    /// What the agent learns from: reward less penalty, unscaled.
+    /// The reward that the agent learns from: reward minus penalty, before `reward_scale`.
     pub reward: f64,
-    /// Whether the episode ended with it.
+    /// Whether and how the episode ended with this step.
     pub ending: Ending,
-    /// What was seen after it.
+    /// The observation after the step.
     pub to: Observation,
-    /// Where the episode ended: what the next one begins with.
+    /// The first observation of the next episode, if this step ended one.
     pub begins: Option<Observation>,
 }
 
-/// What a round of all environments gave.
+/// One step of every environment.
 #[derive(Debug)]
 pub struct VectorStep {
-    /// One step an environment, in their order.
+    /// One step per environment, in the order of the environments.
     pub steps: Vec<TimeStep>,
-    /// Environment steps taken so far, this round included.
+    /// Environment steps taken so far, including these.
     pub environment_steps: u64,
-    /// Share of random actions in the round.
+    /// The probability of a random action in this step (ε).
     pub epsilon: f64,
-    /// Returns of the episodes that ended in it.
+    /// Returns of the episodes that ended in this step.
     pub returns: Vec<f64>,
 }
 
-/// All that the actor's future depends on.
+/// Everything that the actor's later steps depend on. A checkpoint stores it.
 #[derive(Serialize, Deserialize)]
 #[serde(bound = "")]
 pub struct ActorState<E: Environment> {
@@ -71,10 +71,10 @@ pub struct ActorLoop<E> {
 }
 
 impl<E: Environment> ActorLoop<E> {
-    /// Begins an episode in each environment.
+    /// Starts an episode in each environment.
     ///
     /// # Panics
-    /// Where there is no environment.
+    /// If there are no environments.
     pub fn new(
         mut environments: Vec<E>,
         dataset: Arc<Dataset>,
@@ -99,9 +99,9 @@ impl<E: Environment> ActorLoop<E> {
         }
     }
 
-    /// What each environment shows now.
+    /// The current observation of each environment.
     #[must_use]
-    pub fn seen(&self) -> Vec<Observation> {
+    pub fn observations(&self) -> Vec<Observation> {
         self.environments.iter().map(observation_of).collect()
     }
 
@@ -111,17 +111,17 @@ impl<E: Environment> ActorLoop<E> {
         self.environment_steps
     }
 
-    /// One step of every environment, by the greedy actions of `weights` and chance.
+    /// Steps every environment once, by the greedy actions of `weights` or by random ones.
     ///
     /// # Errors
-    /// Where libtorch refuses a call.
+    /// If libtorch refuses a call.
     pub fn advance(&mut self, weights: &Weights) -> Result<VectorStep> {
         let is_random = self.environment_steps < self.plan.random_environment_steps;
         let epsilon = if is_random { 1.0 } else { self.plan.epsilon.at(self.environment_steps) };
         let mut actions = if is_random {
             vec![0; self.environments.len()]
         } else {
-            let observations = observe(&self.dataset, &self.seen(), self.device)?;
+            let observations = observe(&self.dataset, &self.observations(), self.device)?;
             self.policy.greedy(weights, &observations)?
         };
         let n_actions = self.environments[0].n_actions();
@@ -150,7 +150,7 @@ impl<E: Environment> ActorLoop<E> {
         Ok(VectorStep { steps, environment_steps: self.environment_steps, epsilon, returns })
     }
 
-    /// All that the future depends on.
+    /// The state to save.
     #[must_use]
     pub fn state(&self) -> ActorState<E> {
         ActorState {
@@ -162,7 +162,7 @@ impl<E: Environment> ActorLoop<E> {
         }
     }
 
-    /// Goes back to a saved state.
+    /// Restores a saved state.
     pub fn restore(&mut self, state: ActorState<E>) {
         for (environment, saved) in self.environments.iter_mut().zip(state.environments) {
             environment.restore(saved);

@@ -1,4 +1,4 @@
-//! Puts a run together from its parts, and restores it where it is resumed.
+//! Builds a run from its parts, and restores it if it is resumed.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -25,29 +25,29 @@ use crate::telemetry::metrics::MetricsWriter;
 use crate::telemetry::progress::Progress;
 use crate::telemetry::tensorboard::EventWriter;
 
-/// Where a run takes place: what was resolved, measured, opened and loaded for it.
+/// What a run is built from: resolved options, measurements, opened folder and loaded data.
 #[derive(Debug)]
 pub struct Setting {
-    /// What each part is to do.
+    /// The options of each part of the run.
     pub parts: Parts,
-    /// What the memory limit was measured and planned with, where it is managed.
+    /// The memory profile and plan, if memory is managed.
     pub applied: Option<Applied>,
-    /// Where the run writes.
+    /// The folder that the run writes to.
     pub folder: RunFolder,
     /// When the command began.
     pub began: Instant,
-    /// What all environments share.
+    /// The streams that all environments share.
     pub dataset: Arc<Dataset>,
-    /// Which data it is.
+    /// Identifies the data, so that a checkpoint is never resumed over other data.
     pub identity: String,
-    /// What the agent is evaluated on.
+    /// Evaluates the agent on the validation and test data.
     pub evaluator: Evaluator,
 }
 
-/// Builds a run, and restores its last checkpoint where it `is_resumed`.
+/// Builds a run, and restores its last checkpoint if `is_resumed`.
 ///
 /// # Errors
-/// Where the memory limit has no room for it, or a checkpoint is of another run.
+/// If the memory limit has no room for the run, or the checkpoint belongs to another run.
 pub fn build<E>(
     setting: Setting,
     config_toml: String,
@@ -71,12 +71,12 @@ where
     );
     let mut agent = parts.agent.agent(Arc::clone(&dataset), parts.device)?;
     if !parts.memory.is_managed {
-        // Copies of observations have no position under which an embedding could be kept.
+        // Embeddings are cached by position in the streams, and a copied observation has none.
         agent.disable_caches();
     }
     let layout = policy.layout();
     say(&format!("{} parameters", layout.n_parameters()));
-    // The weights of the best validation and those that are tested, and the replay, are still to come.
+    // Still to be allocated: the best weights, the weights under test, and the replay.
     let growth_bytes = 2 * layout.flat_bytes() + replay_bytes(&parts);
     let saved = if is_resumed { checkpoint::find(&folder.checkpoint()).ok() } else { None };
     let micro_batch =
@@ -88,7 +88,7 @@ where
     options.replay.store.file = Some(folder.replay());
     let activations = parts.memory.activations(ActivationMode::Keep);
     let mut learner =
-        LearnerLoop::new(options, agent, steps, activations, Arc::clone(&dataset), &actor.seen())?;
+        LearnerLoop::new(options, agent, steps, activations, Arc::clone(&dataset), &actor.observations())?;
 
     let mut counters = Counters { data_identity: identity, ..Counters::default() };
     let mut best = None;
@@ -108,7 +108,7 @@ where
     if let Some(system) = &system {
         system.add_reclaimable(learner.buffer());
     }
-    // Only now does the folder hold this run: nothing that the user gave can be refused any more.
+    // The configuration is written last: from here on nothing that the user gave can be refused.
     write_aside(&folder.config(), config_toml.as_bytes())?;
     let state = RunState {
         policy: Arc::clone(&policy),

@@ -1,14 +1,15 @@
-//! Checkpoints: written aside, then renamed, so that there is always a whole one.
+//! Checkpoints. Each is written beside the last one and then renamed, so a complete one always exists.
 //!
 //! ```text
 //! checkpoint/weights.safetensors   the online weights by name: what PyTorch loads
 //!           /learner.safetensors   flat online and target weights, Adam's moments, the best weights so far
-//!           /loops.postcard        replay, accumulators, environments, random states; of a replay that is kept in a
-//!                                  file priorities and counts, the file having been committed before
+//!           /loops.postcard        replay, accumulators, environments, random states; if the replay is in a file,
+//!                                  only its priorities and counts, and the file is committed first
 //!           /counters.json         counters, the best score, the identity of the data, the format's version
 //! ```
 //!
-//! A kill between the two renames leaves the older one under `checkpoint.old`; [`find`] takes that then.
+//! If the process is killed between the two renames, the last checkpoint is in `checkpoint.old`, and [`find`]
+//! returns that folder.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,48 +25,49 @@ use crate::error::{Error, Result};
 use crate::run::actor_loop::ActorState;
 use crate::run::learner_loop::{LearnerLoop, LearnerState};
 
-/// The version of the checkpoint's form. Another one is refused.
+/// The version of the checkpoint format. Other versions are refused.
 const VERSION: u32 = 3;
 
-/// The numbers of a checkpoint.
+/// The counters of a checkpoint (`counters.json`).
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Counters {
-    /// The form of the checkpoint.
+    /// The version of the checkpoint format.
     pub version: u32,
     /// Environment steps taken.
     pub environment_steps: u64,
     /// Learner steps taken.
     pub learner_steps: u64,
-    /// Seconds of all sittings so far.
+    /// Wall-clock seconds of all sessions so far. Each resume starts another session.
     pub wall_seconds: f64,
-    /// Seconds of them that the learner spent in its steps.
+    /// Wall-clock seconds spent in learner steps.
     pub learner_seconds: f64,
-    /// Seconds of processor time of all threads in that time.
+    /// Processor seconds of all threads during the learner steps.
     pub learner_processor_seconds: f64,
-    /// The most bytes resident in any sitting.
+    /// The largest number of resident bytes in any session.
     pub peak_resident_bytes: u64,
-    /// The loss scale and its clean steps, which matter where the precision is f16.
+    /// The loss scale and the number of steps since it last overflowed. Used with f16 only.
     pub loss_scale: (f64, u32),
-    /// The largest micro-batch of the run's learner steps: a resumed run computes in the same sizes, to the same bits.
+    /// The largest micro-batch of the run's learner steps. A resumed run uses the same size, so that its results are
+    /// equal to the bit.
     pub micro_batch: usize,
-    /// The data that was learned from.
+    /// Identifies the data that the agent learned from.
     pub data_identity: String,
-    /// The best validation so far.
+    /// The best validation score so far. `None` before the first validation.
     pub best: Option<BestScore>,
 }
 
-/// The best validation so far.
+/// The best validation score so far.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct BestScore {
-    /// Log return in a market, mean return elsewhere.
+    /// Log return in a market, mean episode return elsewhere.
     pub score: f64,
-    /// Environment steps at which it was reached.
+    /// Environment steps taken when it was reached.
     pub environment_steps: u64,
 }
 
-/// What is read back.
+/// A checkpoint that was read back.
 pub struct Checkpoint<E: Environment> {
-    /// Its numbers.
+    /// The counters.
     pub counters: Counters,
     /// The actor's state.
     pub actor: ActorState<E>,
@@ -75,18 +77,18 @@ pub struct Checkpoint<E: Environment> {
     pub tensors: Tensors,
 }
 
-/// The flat weights of the best validation, beside the agent's own tensors.
+/// The name of the flat weights with the best validation score.
 pub const BEST: &str = "best";
-/// The flat weights that learn, among the agent's own tensors.
+/// The name of the flat online weights among the agent's tensors.
 pub const ONLINE: &str = "online";
 
 /// The flat tensors of a checkpoint, by name.
 pub type Tensors = BTreeMap<String, Tensor>;
 
-/// Saves a run into `folder` (its `checkpoint/`).
+/// Saves a run into `folder`, the run's `checkpoint/`.
 ///
 /// # Errors
-/// Where the disk refuses; the older checkpoint is then still there.
+/// If a file cannot be written. The last checkpoint is then still there.
 pub fn save<E: Environment>(
     folder: &Path,
     counters: &Counters,
@@ -98,7 +100,7 @@ pub fn save<E: Environment>(
     let learner = &*learner;
     let part = beside(folder, "part");
     remove(&part)?;
-    // Not the folders above it: a run whose folder was removed must not bring it back.
+    // Not `create_dir_all`: a run whose folder was removed must not create it again.
     fs::create_dir(&part).map_err(Error::io(&part))?;
     save_weights(&part.join("weights.safetensors"), learner)?;
     let mut tensors = learner.agent().tensors();
@@ -120,10 +122,10 @@ pub fn save<E: Environment>(
     remove(&old)
 }
 
-/// The whole checkpoint of a run: `folder` itself, or the older one where a kill fell between the renames.
+/// The complete checkpoint of a run: `folder`, or the older one if a kill fell between the renames.
 ///
 /// # Errors
-/// [`Error::File`] where there is none.
+/// [`Error::File`] if there is no checkpoint.
 pub fn find(folder: &Path) -> Result<PathBuf> {
     let candidates = [folder.to_path_buf(), beside(folder, "old")];
     candidates.into_iter().find(|path| path.join("counters.json").is_file()).ok_or_else(|| Error::File {
@@ -132,10 +134,10 @@ pub fn find(folder: &Path) -> Result<PathBuf> {
     })
 }
 
-/// Reads the numbers of a checkpoint.
+/// Reads the counters of a checkpoint.
 ///
 /// # Errors
-/// [`Error::File`] where they are damaged or of another version.
+/// [`Error::File`] if they are damaged or of another version.
 pub fn load_counters(folder: &Path) -> Result<Counters> {
     let path = folder.join("counters.json");
     let counters: Counters =
@@ -150,7 +152,7 @@ pub fn load_counters(folder: &Path) -> Result<Counters> {
 /// Reads a checkpoint back.
 ///
 /// # Errors
-/// [`Error::File`] where a part is damaged.
+/// [`Error::File`] if a part is damaged.
 pub fn load<E: Environment>(folder: &Path) -> Result<Checkpoint<E>> {
     let counters = load_counters(folder)?;
     let path = folder.join("loops.postcard");
@@ -161,7 +163,7 @@ pub fn load<E: Environment>(folder: &Path) -> Result<Checkpoint<E>> {
 /// Reads the flat tensors of a checkpoint.
 ///
 /// # Errors
-/// [`Error::File`] where they are damaged.
+/// [`Error::File`] if they are damaged.
 pub fn load_tensors(folder: &Path) -> Result<Tensors> {
     let path = folder.join("learner.safetensors");
     let bytes = read(&path)?;
@@ -174,7 +176,7 @@ pub fn load_tensors(folder: &Path) -> Result<Tensors> {
     file.names().into_iter().map(tensor).collect()
 }
 
-/// Written as it is made, so that no second copy of the replay is held.
+/// Serializes straight into the file, so that no second copy of the replay is held.
 fn save_loops(path: &Path, loops: &impl Serialize) -> Result<()> {
     let file = fs::File::create(path).map_err(Error::io(path))?;
     let buffered = postcard::to_io(loops, std::io::BufWriter::with_capacity(1 << 20, file))
@@ -197,7 +199,7 @@ fn save_tensors(path: &Path, tensors: &[(&str, &Tensor)]) -> Result<()> {
     fs::File::open(path).and_then(|file| file.sync_all()).map_err(Error::io(path))
 }
 
-/// A tensor on its way into a file: its bytes are copied when they are written, one tensor at a time.
+/// A tensor that is written to a file. Its bytes are copied only when they are written, one tensor at a time.
 struct Numbers<'a> {
     tensor: &'a Tensor,
     size: Vec<usize>,
@@ -225,10 +227,10 @@ fn size_of(tensor: &Tensor) -> Vec<usize> {
     tensor.size().iter().map(|n| *n as usize).collect()
 }
 
-/// The numbers of an f32 tensor, little endian.
+/// The values of an f32 tensor as little-endian bytes.
 ///
 /// # Errors
-/// Where libtorch refuses a call.
+/// If libtorch refuses a call.
 pub fn bytes_of(tensor: &Tensor) -> Result<Vec<u8>> {
     let tensor = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_contiguous()?;
     let mut bytes = vec![0u8; tensor.numel() * 4];

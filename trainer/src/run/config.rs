@@ -1,4 +1,4 @@
-//! Settings of a run: what it acts in, how long, on what, and where its results go.
+//! Settings of a run: its environment, its length, its device and its folder.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,18 +7,18 @@ use documented::{Documented, DocumentedFields};
 use memsys::settings::{Check, Settings, optional};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// What an agent acts in.
+/// The environment that an agent acts in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EnvironmentKind {
-    /// Bars of one or several instruments, and an account.
+    /// Bars of one or more instruments, and an account.
     Market,
     /// The pole on a cart, with the physics of Gymnasium's CartPole-v1.
     Cartpole,
 }
 
 impl EnvironmentKind {
-    /// Its name in a configuration.
+    /// The environment's name in a configuration.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -28,14 +28,14 @@ impl EnvironmentKind {
     }
 }
 
-/// Where tensors live.
+/// The device of the tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// The first GPU that can be used, else the CPU.
+    /// The first usable GPU, or the CPU if there is none.
     Auto,
     /// The CPU.
     Cpu,
-    /// The GPU of this number, counted from 0.
+    /// The GPU with this index, counted from 0.
     Cuda(u32),
 }
 
@@ -72,38 +72,39 @@ impl<'de> Deserialize<'de> for DeviceChoice {
     }
 }
 
-/// The run: what it acts in, how long, on what, and where its results go.
+/// The run: its environment, its length, its device, and where its results go.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Documented, DocumentedFields)]
 #[serde(deny_unknown_fields)]
 pub struct RunSettings {
-    /// What the agent acts in: `market` or `cartpole`. Defaults of other keys depend on it.
+    /// The environment: `market` or `cartpole`. The defaults of other keys depend on it.
     pub environment: EnvironmentKind,
-    /// Length of the run, counted over all environments together.
+    /// Length of the run, summed over all environments.
     pub environment_steps: u64,
-    /// Environments that act side by side, in one batch.
+    /// Number of environments that step together, in one batch.
     pub n_environments: usize,
-    /// true: actor and learner take turns, and one seed gives one result to the bit.
-    /// false: they run at once, and results differ from run to run.
+    /// `true`: the actor and the learner take turns, and the same seed gives the same result to the bit.
+    /// `false`: they run concurrently, and results differ from run to run.
     pub synchronous: bool,
-    /// The source of all chance in the run: first weights, exploration, sampling, episodes.
+    /// Seed of all randomness in the run: initial weights, exploration, sampling, episodes.
     pub seed: u64,
-    /// Threads that compute; 0: all cores. The `compact` networks gain nothing from a second one.
+    /// Threads that compute; 0 uses all cores. The `compact` networks gain nothing from a second thread.
     pub threads: usize,
-    /// Where tensors live: `auto` (a GPU that can be used, else the CPU), `cpu`, or `cuda:N` with N from 0.
+    /// The device of the tensors: `auto` (a usable GPU, or the CPU if there is none), `cpu`, or `cuda:N` with N from
+    /// 0.
     pub device: DeviceChoice,
-    /// From one checkpoint to the next: what a killed run loses at most.
+    /// Interval between checkpoints. A killed run loses at most this many steps.
     pub checkpoint_interval_steps: u64,
-    /// From one evaluation on the validation part to the next.
+    /// Interval between evaluations on the validation part.
     pub evaluation_interval_steps: u64,
-    /// The run's folder; empty: a new one under `runs/`.
+    /// The run's folder. If empty, the run creates a new one under `runs/`.
     #[serde(with = "optional")]
     pub out: Option<PathBuf>,
-    /// Batches of transitions that may wait between actor and learner; used where `synchronous` is false.
+    /// Batches of transitions that may wait between the actor and the learner. Used only if `synchronous` is `false`.
     pub queue_batches: usize,
 }
 
 impl Default for RunSettings {
-    /// The defaults of the market.
+    /// The defaults for a market.
     fn default() -> Self {
         Self {
             environment: EnvironmentKind::Market,

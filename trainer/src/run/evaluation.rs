@@ -1,4 +1,4 @@
-//! Judges an agent: on the validation part while it learns, on the test part once, for the report.
+//! Evaluates an agent: on the validation part while it learns, and once on the test part for the report.
 
 use std::ops::Range;
 
@@ -21,58 +21,58 @@ use crate::market::backtest::{Backtest, BacktestRunner, backtest};
 use crate::market::dataset::Market;
 use crate::market::split::Split;
 
-/// Episodes of a validation outside a market.
+/// Episodes per validation in environments without a market.
 const VALIDATION_EPISODES: usize = 20;
-/// Episodes of the test outside a market.
+/// Episodes of the test in environments without a market.
 const TEST_EPISODES: usize = 100;
 
-/// What an agent is judged on.
+/// The data or environment that an agent is evaluated on.
 #[derive(Debug)]
 pub enum Evaluator {
     /// A market's validation and test parts.
     Market(Box<Market>),
-    /// Episodes of CartPole, from a seed.
+    /// Episodes of CartPole.
     CartPole {
-        /// Seed of the episodes; validation and test draw different ones from it.
+        /// Seed of the episodes. Validation and test use different episodes.
         seed: u64,
     },
 }
 
-/// What the test found.
+/// The result of the test.
 #[derive(Debug)]
 pub enum TestResult {
-    /// Backtests over the test part, one an instrument.
+    /// Backtests over the test part, one per instrument.
     Market(MarketTest),
-    /// Returns of episodes.
+    /// The return of each episode.
     Episodes(Vec<f64>),
 }
 
-/// The test part of a market.
+/// Backtests over the test part of a market, one per instrument in each list.
 #[derive(Debug)]
 pub struct MarketTest {
-    /// The agent's.
+    /// The agent's backtests.
     pub agent: Vec<Backtest>,
-    /// The baselines'.
+    /// The backtests of each baseline.
     pub baselines: Vec<(Baseline, Vec<Backtest>)>,
-    /// Where the market is synthetic: that of the oracle.
+    /// The oracle's backtests, if the market is synthetic.
     pub oracle: Option<OracleTest>,
 }
 
-/// What could have been had by knowing the predictable part.
+/// The result of trading with knowledge of the predictable part of the returns.
 #[derive(Debug)]
 pub struct OracleTest {
-    /// The log return it expects, costs paid: the best that is attainable but for chance.
+    /// The oracle's expected log return after costs: the best that any agent can attain, apart from chance.
     pub expected_log_return: f64,
-    /// What it got.
+    /// The oracle's backtests.
     pub backtests: Vec<Backtest>,
 }
 
 impl Evaluator {
-    /// The score of greedy play by `weights` on what is kept for validation: log return in a market (equal capital
-    /// in each instrument), mean return elsewhere. `None` where nothing is kept for it.
+    /// The score of the greedy policy with `weights` on the validation part: the log return in a market (equal
+    /// capital in each instrument), the mean episode return elsewhere. `None` if there is no validation part.
     ///
     /// # Errors
-    /// Where libtorch refuses a call.
+    /// If libtorch refuses a call.
     pub fn validate(&self, policy: &dyn Policy, weights: &Weights) -> Result<Option<f64>> {
         match self {
             Evaluator::Market(market) => {
@@ -89,10 +89,10 @@ impl Evaluator {
         }
     }
 
-    /// Greedy play by `weights` on what is kept for the test, and the baselines beside it.
+    /// Evaluates the greedy policy with `weights` on the test part, and the baselines on the same part.
     ///
     /// # Errors
-    /// Where libtorch refuses a call.
+    /// If libtorch refuses a call.
     pub fn test(&self, policy: &dyn Policy, weights: &Weights, seed: u64) -> Result<TestResult> {
         match self {
             Evaluator::Market(market) => {
@@ -103,7 +103,7 @@ impl Evaluator {
                     oracle: oracle_test(market),
                 }))
             }
-            // The validation's episodes come from `seed` itself; one more gives others.
+            // Validation uses `seed` itself; the next seed gives other episodes.
             Evaluator::CartPole { seed } => {
                 Ok(TestResult::Episodes(episodes(policy, weights, TEST_EPISODES, seed.wrapping_add(1))?))
             }
@@ -111,10 +111,10 @@ impl Evaluator {
     }
 }
 
-/// Trades a part of every instrument by greedy action values, all instruments side by side.
+/// Trades one part of every instrument with the greedy policy, with all instruments in one batch.
 ///
 /// # Errors
-/// Where libtorch refuses a call.
+/// If libtorch refuses a call.
 pub fn agent_backtests(
     market: &Market,
     policy: &dyn Policy,
@@ -174,7 +174,7 @@ fn baselines(market: &Market, seed: u64) -> Vec<(Baseline, Vec<Backtest>)> {
 fn oracle_test(market: &Market) -> Option<OracleTest> {
     let expected = market.expected_log_return.as_ref()?;
     let range = market.splits[0].test.clone();
-    // The oracle counts a decision's bar only if it lies in its range; the last decision's lies one further.
+    // The oracle counts a decision only if its bar lies in the range. The last decision's bar is one further.
     let known = range.start..range.end + 1;
     let actions = oracle(expected, known.clone(), &market.rules.costs);
     let expected_log_return = expected_profit(expected, known, &market.rules.costs, &actions);
@@ -192,7 +192,7 @@ fn episodes(policy: &dyn Policy, weights: &Weights, n: usize, seed: u64) -> Resu
     let mut returns = vec![0.0; n];
     let mut running: Vec<usize> = (0..n).collect();
     while !running.is_empty() {
-        let seen: Vec<Observation> = running
+        let observations: Vec<Observation> = running
             .iter()
             .map(|i| {
                 let mut local = vec![0f32; environments[*i].local_width()];
@@ -200,7 +200,7 @@ fn episodes(policy: &dyn Policy, weights: &Weights, n: usize, seed: u64) -> Resu
                 Observation { instrument: 0, t: 0, local }
             })
             .collect();
-        let actions = policy.greedy(weights, &observe(&dataset, &seen, weights.flat().device())?)?;
+        let actions = policy.greedy(weights, &observe(&dataset, &observations, weights.flat().device())?)?;
         let mut kept = Vec::with_capacity(running.len());
         for (i, action) in running.iter().zip(actions) {
             let step = environments[*i].step(action.into());
@@ -214,10 +214,10 @@ fn episodes(policy: &dyn Policy, weights: &Weights, n: usize, seed: u64) -> Resu
     Ok(returns)
 }
 
-/// Weights for `policy` that hold the flat numbers of `flat`.
+/// New weights for `policy` with the values of `flat`.
 ///
 /// # Errors
-/// Where the sizes differ.
+/// If the sizes differ.
 pub fn weights_of(policy: &dyn Policy, flat: &Tensor, device: Device) -> Result<Weights> {
     let mut weights = Weights::zeros(policy.layout(), device)?;
     let _no_grad = tch::no_grad_guard();

@@ -1,4 +1,4 @@
-//! The folder of a run: what lies where.
+//! The folder of a run, and the paths of the files in it.
 
 use std::path::{Path, PathBuf};
 
@@ -11,10 +11,11 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// The folder at `root`, made if it is not there, and tried: a run that cannot save must not begin.
+    /// Opens the folder at `root`, and creates it if needed. It also writes a test file: a run that cannot save must
+    /// not start.
     ///
     /// # Errors
-    /// [`Error::Io`] where it cannot be made or written.
+    /// [`Error::Io`] if the folder cannot be created or written to.
     pub fn create(root: &Path) -> Result<Self> {
         std::fs::create_dir_all(root).map_err(Error::io(root))?;
         let trial = root.join(".writable");
@@ -26,7 +27,7 @@ impl RunFolder {
     /// The folder of an earlier run.
     ///
     /// # Errors
-    /// [`Error::File`] where it holds no run.
+    /// [`Error::File`] if the folder holds no run.
     pub fn open(root: &Path) -> Result<Self> {
         let folder = Self { root: root.to_path_buf() };
         if folder.config().is_file() {
@@ -60,25 +61,25 @@ impl RunFolder {
         self.root.join("checkpoint")
     }
 
-    /// The replay's rows, where they are kept in a file.
+    /// The replay's rows, if they are kept in a file.
     #[must_use]
     pub fn replay(&self) -> PathBuf {
         self.root.join("replay.plr")
     }
 
-    /// The market's streams, where they are kept in a file.
+    /// The market's streams, if they are kept in a file.
     #[must_use]
     pub fn streams(&self) -> PathBuf {
         self.root.join("streams.plr")
     }
 
-    /// The report for a person.
+    /// The report as HTML.
     #[must_use]
     pub fn report(&self) -> PathBuf {
         self.root.join("report.html")
     }
 
-    /// The summary for a program.
+    /// The summary as JSON.
     #[must_use]
     pub fn summary(&self) -> PathBuf {
         self.root.join("summary.json")

@@ -1,6 +1,6 @@
-//! The learner's half of a run: takes in steps, keeps the replay, learns as often as it is due.
+//! The learner's half of a run: it inserts steps into the replay and takes the learner steps that are due.
 //!
-//! A learner step is a transaction ([`memsys::step::retry`]): what a refused attempt drew from the replay is drawn again.
+//! A learner step is a transaction ([`memsys::step::retry`]): a refused attempt is repeated with the same batch.
 
 use std::sync::Arc;
 
@@ -22,14 +22,14 @@ use crate::envs::observation::Observation;
 use crate::error::{Error, Result};
 use crate::run::actor_loop::VectorStep;
 
-/// All that the learner's future depends on, beside weights and moments.
+/// Everything that later learner steps depend on, except weights and moments. A checkpoint stores it.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct LearnerState {
     replay: Replay,
     accumulators: Vec<Accumulator>,
     standing: Vec<ObservationRef>,
     rng: Pcg64Mcg,
-    /// The next step's batch, where it is drawn a step ahead.
+    /// The batch of the next step, if batches are drawn one step ahead.
     ahead: Option<TensorBatch>,
 }
 
@@ -41,24 +41,24 @@ impl LearnerState {
     }
 }
 
-/// The replay of a run, and how often and from what its learner learns.
+/// The options of a run's replay and of its learner's pace.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LearningOptions {
-    /// TensorBatch, n-step returns and how often to learn.
+    /// Batch size, n-step returns and the ratio of learner steps to inserted transitions.
     pub pace: Pace,
-    /// How far weights make up for priorities at first; 1 at the end of the run.
+    /// The exponent β of the importance-sampling weights at the start. It rises to 1 by the end of the run.
     pub importance_sampling_exponent: f64,
     /// Environment steps of the whole run.
     pub environment_steps: u64,
-    /// When a batch is drawn.
+    /// When a batch is drawn, and which thread gathers it.
     pub prefetch: Prefetch,
-    /// Seed of the draws.
+    /// Seed of the sampling.
     pub seed: u64,
-    /// The replay.
+    /// The options of the replay.
     pub replay: ReplayOptions,
 }
 
-/// Replay and learner.
+/// The replay and the agent that learns from it.
 #[derive(Debug)]
 pub struct LearnerLoop {
     agent: Box<dyn Agent>,
@@ -68,33 +68,36 @@ pub struct LearnerLoop {
     activations: activations::Options,
     batch_owner: Owner,
     activations_owner: Owner,
-    /// Sampled into again and again.
+    /// The batch of the current step. Its tensors are reused from step to step.
     sampled: TensorBatch,
 }
 
 impl LearnerLoop {
-    /// A loop with an empty replay; `seen` is what each environment shows at first. Learner steps are made by `steps`;
-    /// `file` is where the replay's rows go, where they go to a file.
+    /// A loop with an empty replay. `observations` holds the first observation of each environment, and `steps` runs
+    /// the learner steps.
     ///
     /// # Errors
-    /// Where the memory limit has no room for the replay.
+    /// If the memory limit has no room for the replay.
     pub fn new(
         options: LearningOptions,
         agent: Box<dyn Agent>,
         steps: StepRunner,
         activations: activations::Options,
         dataset: Arc<Dataset>,
-        seen: &[Observation],
+        observations: &[Observation],
     ) -> Result<Self> {
         let mut replay = Replay::new(&options.replay, dataset).map_err(refused)?;
         let standing = (0u16..)
-            .zip(seen)
-            .map(|(environment, seen)| observation_ref(&mut replay, environment, seen))
+            .zip(observations)
+            .map(|(environment, observation)| observation_ref(&mut replay, environment, observation))
             .collect();
         replay.enforce_budget().map_err(refused)?;
         let state = LearnerState {
             replay,
-            accumulators: vec![Accumulator::new(options.pace.n_step, options.pace.discount); seen.len()],
+            accumulators: vec![
+                Accumulator::new(options.pace.n_step, options.pace.discount);
+                observations.len()
+            ],
             standing,
             rng: Pcg64Mcg::seed_from_u64(options.seed),
             ahead: None,
@@ -111,10 +114,10 @@ impl LearnerLoop {
         })
     }
 
-    /// Takes in a round of steps.
+    /// Inserts one step of every environment into the replay.
     ///
     /// # Errors
-    /// Where the memory limit has no room for the next rows, or the replay's file cannot be written.
+    /// If the memory limit has no room for the next rows, or the replay's file cannot be written.
     pub fn take(&mut self, vector_step: &VectorStep) -> Result<()> {
         let LearnerState { replay, accumulators, standing, .. } = &mut self.state;
         for (environment, step) in (0u16..).zip(&vector_step.steps) {
@@ -130,7 +133,7 @@ impl LearnerLoop {
         Ok(())
     }
 
-    /// Learner steps that the inserted transitions allow and that were not taken yet.
+    /// Learner steps that the inserted transitions allow and that have not been taken yet.
     #[must_use]
     pub fn n_due(&self) -> u64 {
         let Some(n_inserted) =
@@ -143,10 +146,11 @@ impl LearnerLoop {
         (allowed as u64).saturating_sub(self.agent.n_steps())
     }
 
-    /// One learner step. A refused attempt is made again in fewer bytes; its batch stays.
+    /// Takes one learner step. If the memory limit refuses an attempt, the same batch is computed again in fewer
+    /// bytes.
     ///
     /// # Errors
-    /// Where the learner fails.
+    /// If no attempt fits the memory limit, or the replay or the agent fails.
     pub fn learn(&mut self, environment_steps: u64) -> Result<Outcome> {
         let progress = (environment_steps as f64 / self.options.environment_steps as f64).min(1.0);
         let first = self.options.importance_sampling_exponent;
@@ -156,7 +160,7 @@ impl LearnerLoop {
         let (n, prefetch) = (self.options.pace.batch, self.options.prefetch);
         let mut next = None;
         match ahead.take() {
-            // The room of the batch before is drawn into next.
+            // The next batch reuses the tensors of the previous one.
             Some(drawn) => next = Some(std::mem::replace(sampled, drawn)),
             None => {
                 let _owner = batch_owner.enter();
@@ -192,7 +196,7 @@ impl LearnerLoop {
                 })
             };
             if gathered.is_err() {
-                // What was drawn cannot be read, or the memory limit had no room for it beside the step.
+                // The drawn rows cannot be read, or the memory limit had no room for them during the step.
                 let mut drawn_before = Some(gathered);
                 sample_readable(replay, rng, |replay, rng| match drawn_before.take() {
                     Some(failed @ Err(buffers::Error::Damaged { .. })) => failed,
@@ -210,19 +214,19 @@ impl LearnerLoop {
         Ok(outcome)
     }
 
-    /// The steps' step configuration, and what they met with.
+    /// The runner of the learner steps, with its step configuration and its count of refusals.
     #[must_use]
     pub fn steps(&self) -> &StepRunner {
         &self.steps
     }
 
-    /// What learns.
+    /// The agent that learns.
     #[must_use]
     pub fn agent(&self) -> &dyn Agent {
         &*self.agent
     }
 
-    /// The agent, to be restored.
+    /// The agent, for restoring a checkpoint.
     pub fn agent_mut(&mut self) -> &mut dyn Agent {
         &mut *self.agent
     }
@@ -233,48 +237,48 @@ impl LearnerLoop {
         &self.state.replay
     }
 
-    /// Transitions of a batch.
+    /// Transitions per batch.
     #[must_use]
     pub fn batch(&self) -> usize {
         self.options.pace.batch
     }
 
-    /// Who can be asked for bytes of the replay.
+    /// The handle through which the memory system asks the replay to free bytes.
     #[must_use]
     pub fn buffer(&self) -> Arc<ReplayBuffer> {
         self.state.replay.buffer()
     }
 
-    /// Brings what is new in the replay to its file, where it has one: a state saved after that refers to it.
+    /// Writes the replay's new rows to its file, if it has one. A state that is saved afterwards refers to that file.
     ///
     /// # Errors
-    /// Where the file cannot be written.
+    /// If the file cannot be written.
     pub fn commit(&mut self) -> Result<()> {
         self.state.replay.commit().map_err(refused)
     }
 
-    /// All that the future depends on, beside weights and moments. To be saved, it must have been committed.
+    /// The state to save. Call [`commit`](Self::commit) first.
     #[must_use]
     pub fn state(&self) -> &LearnerState {
         &self.state
     }
 
-    /// Gives the replay's bytes back, so that there is room to read a saved one.
+    /// Frees the replay's bytes, so that there is room to read a saved one.
     ///
     /// # Errors
-    /// Where the memory limit has no room for an empty replay.
+    /// If the memory limit has no room for an empty replay.
     pub fn let_replay_go(&mut self) -> Result<()> {
         let least = ReplayOptions { capacity_transitions: 1, ..self.options.replay.clone() };
         self.state.replay = Replay::new(&least, Arc::default()).map_err(refused)?;
         Ok(())
     }
 
-    /// Goes back to a saved state.
+    /// Restores a saved state.
     ///
     /// # Errors
-    /// Where it was saved by a run of another size, or the replay's file lacks what was committed.
+    /// If a run of another size saved the state, or the replay's file lacks committed rows.
     pub fn restore(&mut self, state: LearnerState, dataset: Arc<Dataset>) -> Result<()> {
-        // The replay that it began with gives its bytes back before those of the saved one are held.
+        // This frees the first replay before the saved one reads its rows.
         self.state = state;
         let opened = self.state.replay.reattach(&self.options.replay, dataset).map_err(refused)?;
         if opened.torn_bytes > 0 || !opened.damages.is_empty() {
@@ -284,7 +288,7 @@ impl LearnerLoop {
     }
 }
 
-/// Samples, and where a chunk of the replay's file is damaged excludes what needs it and samples again.
+/// Samples. If a chunk of the replay's file is damaged, excludes the transitions that need it and samples again.
 fn sample_readable(
     replay: &mut Replay,
     rng: &mut Pcg64Mcg,
@@ -305,7 +309,7 @@ fn sample_readable(
     }
 }
 
-/// What the memory limit refused is told as such.
+/// Reports a refusal by the memory limit as a memory error, and everything else as a replay error.
 fn refused(error: buffers::Error) -> Error {
     match error {
         buffers::Error::Memsys(refused @ memsys::Error::Refused(_)) => Error::Memory(refused),
@@ -313,7 +317,7 @@ fn refused(error: buffers::Error) -> Error {
     }
 }
 
-fn observation_ref(replay: &mut Replay, environment: u16, seen: &Observation) -> ObservationRef {
-    let local = replay.append_local(environment, &seen.local);
-    ObservationRef { instrument: seen.instrument, environment, t: seen.t, local }
+fn observation_ref(replay: &mut Replay, environment: u16, observation: &Observation) -> ObservationRef {
+    let local = replay.append_local(environment, &observation.local);
+    ObservationRef { instrument: observation.instrument, environment, t: observation.t, local }
 }

@@ -1,7 +1,7 @@
-//! A run: its loop, its folder and its checkpoints.
+//! A run: it trains an agent and keeps its checkpoints and metrics in the run's folder.
 //!
-//! Reading order: [`build`] puts a run together and [`restore`] brings a resumed one back; [`train_loop`] is the loop;
-//! [`actor_loop`] acts, [`learner_loop`] learns, [`checkpoint`] saves, and [`evaluation`] evaluates.
+//! Reading order: [`build`] builds a run, [`train_loop`] drives it, [`actor_loop`] acts, [`learner_loop`] learns,
+//! [`evaluation`] measures the agent, [`checkpoint`] saves a run and [`restore`] continues it.
 
 pub mod actor_loop;
 pub mod build;

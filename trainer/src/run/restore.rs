@@ -1,4 +1,4 @@
-//! Brings a run back to its last checkpoint.
+//! Restores a run from its last checkpoint.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use crate::run::actor_loop::ActorLoop;
 use crate::run::checkpoint::{self, BEST, Counters};
 use crate::run::learner_loop::LearnerLoop;
 
-/// Restores counters, actor and learner from the checkpoint at `path`; returns the flat weights of the best
-/// validation so far. `counters` name the data at hand, which must be the checkpoint's.
+/// Restores counters, actor and learner from the checkpoint at `path`. Returns the flat weights with the best
+/// validation score so far. `counters` must identify the same data as the checkpoint.
 ///
 /// # Errors
-/// Where the checkpoint cannot be read, or was saved over other data.
+/// If the checkpoint cannot be read, or belongs to other data.
 pub fn restore<E: Environment>(
     path: &Path,
     counters: &mut Counters,
@@ -25,7 +25,7 @@ pub fn restore<E: Environment>(
     learner: &mut LearnerLoop,
     dataset: &Arc<Dataset>,
 ) -> Result<Option<Tensor>> {
-    // The empty replay goes first, so that there is room to read the saved one.
+    // Free the empty replay first, so that there is room to read the saved one.
     learner.let_replay_go()?;
     let saved = checkpoint::load::<E>(path)?;
     if saved.counters.data_identity != counters.data_identity {

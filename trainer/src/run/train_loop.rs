@@ -1,14 +1,14 @@
-//! The loop of a run.
+//! The loop of a run, synchronous or concurrent.
 //!
 //! ```text
-//! synchronous     actor.advance ──round──> learner: take, learn what is due, evaluate, save       in turns
-//! concurrent      actor's thread ══rounds (bounded)══> learner's thread
+//! synchronous     actor.advance ──vector step──> learner: take, learn what is due, evaluate, save    in turns
+//! concurrent      actor's thread ══vector steps (bounded)══> learner's thread
 //!                                <══weights, requests to save══
 //! ```
 //!
-//! In turns, one seed gives one result to the bit. Concurrently the actor runs ahead by at most the queue's length,
-//! with weights that lag; its state travels through the same queue as its rounds, so that a checkpoint holds both
-//! halves as of one moment.
+//! A synchronous run gives the same result to the bit for the same seed. In a concurrent run the actor runs ahead by
+//! at most the queue's length, with older weights. The actor's state goes through the same queue as its steps, so
+//! both halves of a checkpoint belong to the same moment.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,62 +40,62 @@ use crate::telemetry::tensorboard::EventWriter;
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// All its steps were taken.
+    /// The run took all its steps.
     Done,
-    /// Asked to stop; what it had is saved.
+    /// The run was asked to stop, and saved its state.
     Interrupted,
 }
 
-/// Rows of metrics in a whole run, about.
+/// The approximate number of metrics rows in a whole run.
 const N_ROWS: u64 = 200;
 
-/// A run under way.
+/// A running run.
 #[derive(Debug)]
 pub struct TrainLoop<E: Environment> {
     /// The actor's half.
     pub actor: ActorLoop<E>,
-    /// The learner's half, with all that is written down.
+    /// The learner's half, with evaluation and everything that is written.
     pub state: RunState,
 }
 
-/// The learner's half of a session: learner, judge, and all that is written down.
+/// The learner's half of a run: learner, evaluator, and everything that is written.
 #[derive(Debug)]
 pub struct RunState {
-    /// What each part of the run is to do.
+    /// The options of each part of the run.
     pub parts: Parts,
-    /// The configuration as it was resolved, for the report.
+    /// The resolved configuration, for the report.
     pub config_toml: String,
-    /// Where it writes.
+    /// The folder that the run writes to.
     pub folder: RunFolder,
-    /// Replay and learner.
+    /// The replay and the learner.
     pub learner: LearnerLoop,
-    /// What watches over memory, where the run is managed.
+    /// Monitors memory, if memory is managed and counted.
     pub system: Option<MemoryOptimizationSystem>,
-    /// What the agent is judged on.
+    /// Evaluates the agent.
     pub evaluator: Evaluator,
-    /// Greedy play for the judge.
+    /// The greedy policy that is evaluated.
     pub policy: Arc<dyn Policy>,
-    /// Counters, as a checkpoint holds them.
+    /// The counters, as a checkpoint stores them.
     pub counters: Counters,
-    /// The flat weights of the best validation.
+    /// The flat weights with the best validation score.
     pub best: Option<Tensor>,
     /// `metrics.jsonl`.
     pub metrics: MetricsWriter,
     /// TensorBoard's event file.
     pub events: EventWriter,
-    /// What a person sees.
+    /// The progress line on the terminal.
     pub progress: Progress,
-    /// Set from outside: save and stop.
+    /// Set by a signal: the run saves and stops.
     pub stop: Arc<AtomicBool>,
-    /// Sums since the last row of metrics.
+    /// Sums since the last metrics row.
     pub window: Window,
-    /// When this sitting began.
+    /// When this session began. Each resume starts another session.
     pub began: Instant,
-    /// Seconds of the sittings before.
+    /// Wall-clock seconds of the earlier sessions.
     pub seconds_before: f64,
 }
 
-/// Sums since the last row of metrics.
+/// Sums since the last metrics row.
 #[derive(Debug)]
 pub struct Window {
     environment_steps: u64,
@@ -111,7 +111,7 @@ pub struct Window {
 }
 
 impl Window {
-    /// An empty window that begins at an environment step.
+    /// An empty window that starts at an environment step.
     #[must_use]
     pub fn new(environment_steps: u64) -> Self {
         Self {
@@ -144,7 +144,7 @@ impl Window {
     }
 }
 
-/// What a round made due.
+/// What is due after a vector step.
 #[derive(Debug, Clone, Copy)]
 struct Due {
     save: bool,
@@ -155,10 +155,10 @@ impl<E: Environment + Send> TrainLoop<E>
 where
     E::State: Send,
 {
-    /// Runs to the end, or until asked to stop. Either way the last state is saved.
+    /// Runs to the end, or until it is asked to stop. In both cases it saves the last state.
     ///
     /// # Errors
-    /// Where learning or saving fails.
+    /// If learning or saving fails.
     pub fn run(&mut self) -> Result<Ended> {
         let ended =
             if self.state.parts.run.synchronous { self.run_in_turns()? } else { self.run_concurrently()? };
@@ -197,7 +197,7 @@ where
             let acting =
                 scope.spawn(move || act(actor, weights, n_steps, &to_learner, &published, &requested));
             let learned = state.learn_from(&from_actor, &publish, &request);
-            // The actor ends when its queue has no reader.
+            // The actor stops when its queue has no reader.
             drop(from_actor);
             let acted = acting.join().unwrap_or(Err(Error::ActorLost));
             learned.and_then(|ended| acted.map(|()| ended))
@@ -205,7 +205,7 @@ where
     }
 }
 
-/// What the actor's thread sends.
+/// What the actor's thread sends to the learner.
 enum FromActor<E: Environment> {
     VectorStep(VectorStep),
     State(ActorState<E>),
@@ -235,7 +235,7 @@ fn act<E: Environment>(
             return Ok(());
         }
     }
-    // The learner may be gone already, if it failed; its error is the one to report.
+    // The send fails only if the learner has failed, and then the learner's error is reported.
     let _ = to_learner.send(FromActor::State(actor.state()));
     Ok(())
 }
@@ -255,7 +255,7 @@ impl RunState {
                     let due = self.take(&vector_step)?;
                     stop |= due.stop;
                     if due.save || due.stop {
-                        // A request that is still waiting will do.
+                        // If a request is still waiting, that one is enough.
                         let _ = request.try_send(());
                     }
                     if self.learner.agent().n_steps() > n_before && publish.is_empty() {
@@ -273,7 +273,7 @@ impl RunState {
         Ok(Ended::Done)
     }
 
-    /// Takes a round in, learns what is due, writes down what is due.
+    /// Inserts a vector step, then takes the learner steps, evaluations and metrics rows that are due.
     fn take(&mut self, vector_step: &VectorStep) -> Result<Due> {
         let before = self.counters.environment_steps;
         let now = vector_step.environment_steps;
@@ -349,7 +349,7 @@ impl RunState {
         let _owner = Owner::named("run/evaluation").enter();
         let agent = self.learner.agent();
         let Some(score) = self.evaluator.validate(&*self.policy, agent.online())? else { return Ok(()) };
-        // Of equals the later one, which has learned from more.
+        // Among equal scores the latest wins, because it has learned from more.
         if self.counters.best.is_none_or(|best| score >= best.score) {
             self.counters.best =
                 Some(BestScore { score, environment_steps: self.counters.environment_steps });
@@ -404,10 +404,11 @@ impl RunState {
         Ok(())
     }
 
-    /// The weights that the report judges: those of the best validation, or the last where there was none.
+    /// The weights that the report evaluates: those with the best validation score, or the last ones if there was no
+    /// validation.
     ///
     /// # Errors
-    /// Where libtorch refuses the memory.
+    /// If libtorch refuses the memory.
     pub fn evaluated_weights(&self) -> Result<Weights> {
         let online = self.learner.agent().online().flat();
         weights_of(&*self.policy, self.best.as_ref().unwrap_or(online), online.device())
