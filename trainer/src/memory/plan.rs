@@ -86,6 +86,7 @@ pub struct PlanItem {
     pub key: &'static str,
     /// The label in the printed table.
     pub name: String,
+    /// Its size.
     pub bytes: u64,
 }
 
