@@ -53,7 +53,8 @@ pub(super) struct Written {
     pub(super) text: String,
     /// The parsed value.
     pub(super) value: toml::Value,
-    /// Whether it was written on the command line, where text needs no quotes and any value can be meant as text.
+    /// Whether it was written on the command line, where text needs no quotes: a number or a date can be
+    /// meant as text, a list or a quoted text cannot.
     pub(super) is_loose: bool,
 }
 
@@ -148,9 +149,12 @@ impl Written {
     }
 
     fn from_command_line(text: &str) -> std::result::Result<Self, String> {
+        let is_plainly_toml = text.starts_with(['[', '{', '"', '\'']);
         match DeValue::parse(text) {
-            Ok(value) => Ok(Self { text: text.to_owned(), is_loose: true, ..Self::new(text, &value)? }),
-            Err(fault) if text.starts_with(['[', '{', '"', '\'']) => Err(format!(
+            Ok(value) => {
+                Ok(Self { text: text.to_owned(), is_loose: !is_plainly_toml, ..Self::new(text, &value)? })
+            }
+            Err(fault) if is_plainly_toml => Err(format!(
                 "`{text}` is not a TOML value ({}): text in a list stands in quotes, such as [\"a.csv\", \"b.csv\"]",
                 fault.message()
             )),

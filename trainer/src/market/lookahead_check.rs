@@ -240,7 +240,7 @@ impl Sides {
 mod tests {
     use super::*;
     use crate::market::bar::MINUTE_MILLIS;
-    use std::path::PathBuf;
+    use crate::market::real_bars::real_bars;
 
     const SEED: u64 = 1234;
 
@@ -385,12 +385,8 @@ mod tests {
 
     #[test]
     fn real_bars_pass() {
-        let folder = std::env::var_os("PLIMSOLL_DATA")
-            .map_or(PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data")), PathBuf::from);
-        let Ok(text) = std::fs::read_to_string(folder.join("btc_perp_1m.csv")) else {
-            eprintln!("skipped: no btc_perp_1m.csv in {}; set PLIMSOLL_DATA", folder.display());
-            return;
-        };
+        let Some(folder) = real_bars() else { return };
+        let text = std::fs::read_to_string(folder.join("btc_perp_1m.csv")).unwrap();
         let bars: Vec<Bar> =
             text.lines().skip(1).take(12_000).enumerate().map(|(i, line)| bar(i, line)).collect();
         let proof = prove(&bars, 12, SEED, &mut |_| ());

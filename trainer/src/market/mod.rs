@@ -18,6 +18,8 @@ pub mod import;
 pub mod indicators;
 pub mod lookahead_check;
 pub mod price_series;
+#[cfg(test)]
+mod real_bars;
 pub mod resample;
 pub mod split;
 pub mod statistics;

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::market::bar::{Bar, MINUTE_MILLIS};
+use crate::market::real_bars::real_bars;
 use crate::market::resample::resample;
 
 const HEADER: &str = "timestamp,open,high,low,close,volume\n";
@@ -368,22 +369,9 @@ fn a_parquet_file_damaged_anywhere_is_refused_or_read_and_never_panics() {
     }
 }
 
-/// The folder of real bars, which are not part of the project.
-fn real_data() -> Option<PathBuf> {
-    let folder = std::env::var_os("PLIMSOLL_DATA").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data")),
-        PathBuf::from,
-    );
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    eprintln!("skipped: no real bars at {} (say where by PLIMSOLL_DATA)", folder.display());
-    None
-}
-
 #[test]
 fn real_minute_bars_are_imported_and_resampled() {
-    let Some(folder) = real_data() else { return };
+    let Some(folder) = real_bars() else { return };
     let end = told(None, None, Some(Label::End));
     for (name, n_bars, gaps) in [("btc_perp_1m.csv", 45_031, "no gaps"), ("6eh4_1m.csv", 29_996, "375 gaps")]
     {
@@ -404,7 +392,7 @@ fn real_minute_bars_are_imported_and_resampled() {
 
 #[test]
 fn real_five_minute_bars_are_imported() {
-    let Some(folder) = real_data() else { return };
+    let Some(folder) = real_bars() else { return };
     let mut n_files = 0;
     for entry in fs::read_dir(folder.join("crypto_5m")).unwrap() {
         let path = entry.unwrap().path();
@@ -418,7 +406,7 @@ fn real_five_minute_bars_are_imported() {
 
 #[test]
 fn real_bars_of_mixed_spelling_are_refused_untold_and_imported_whole_told() {
-    let Some(folder) = real_data() else { return };
+    let Some(folder) = real_bars() else { return };
     let path = folder.join("nq_30m_mixed_dates.csv");
     let error = import(&path, &ImportOptions::default()).unwrap_err().to_string();
     assert!(error.contains("nq_30m_mixed_dates.csv:2: the stamp `29/06/2020 01:00:00`"), "{error}");

@@ -40,8 +40,9 @@ pub(super) fn identity(stream: u32, number: u64) -> Identity {
 /// Not a test of its own but the process that has no room. It appends chunks for ever, and prints after each commit the
 /// last committed chunk.
 #[test]
+#[ignore = "no promise of its own: the test below starts it"]
 fn writing_process() {
-    let Some(path) = std::env::var_os(FILE) else { return };
+    let path = std::env::var_os(FILE).expect("the test that starts this process says where to write");
     let mut writer = ChunkWriter::open(Path::new(&path)).unwrap().0;
     let mut out = std::io::stdout().lock();
     for number in 0.. {
@@ -82,7 +83,9 @@ fn a_file_that_may_not_grow_keeps_what_was_committed_and_grows_when_it_may() {
     let mut shell = Command::new("sh");
     shell.args(["-c", "trap '' XFSZ; ulimit -f 1000; exec \"$0\" \"$@\""]);
     shell.arg(std::env::current_exe().unwrap());
-    shell.args(["--exact", "store::file::tests::crash::writing_process", "--nocapture"]).env(FILE, &path);
+    shell
+        .args(["--ignored", "--exact", "store::file::tests::crash::writing_process", "--nocapture"])
+        .env(FILE, &path);
     let said = shell.stderr(Stdio::null()).output().unwrap().stdout;
     let said = String::from_utf8(said).unwrap();
     let committed = |line: &str| line.split_once("committed ")?.1.trim().parse::<u64>().ok();
