@@ -114,7 +114,7 @@ pub fn run(args: &BenchTrainArgs) -> Result<()> {
         rows.extend(acting(args, &market, preset, args.repeats)?);
     }
     say("measuring CartPole");
-    rows.push(row("cartpole, Stable-Baselines3's settings", cartpole(args.repeats.min(3))?, "steps/s"));
+    rows.push(row("cartpole, Stable-Baselines3's settings", cartpole(args.repeats)?, "steps/s"));
     let mut result = json!({ "threads": n_threads, "batch": BATCH, "repeats": args.repeats, "rows": rows });
     print(&table(n_threads, &rows));
     if let Some(folder) = &args.peers {
@@ -230,7 +230,7 @@ fn learning(args: &BenchTrainArgs, market: &Market, preset: Preset, n_repeats: u
     let first = market.splits[0].train.start.next_multiple_of(64);
     let policy = parts.agent.policy();
     let weights = Weights::initial(policy.layout(), 1, Device::Cpu)?;
-    let fill_seconds = median_seconds(1, || {
+    let fill_seconds = median_seconds(n_repeats, || {
         Ok(policy.embed_range(&weights, &market.dataset, 0, first..first + n_timed)?)
     })?;
     let n_positions: usize = market.splits.iter().map(|split| split.train.len()).sum();
