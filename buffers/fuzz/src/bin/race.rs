@@ -47,19 +47,25 @@ fn main() {
         let (shared, stop, n_batches, to_learner) = (&*shared, &stop, &n_batches, &to_learner);
         let writers: Vec<_> =
             writers.into_iter().map(|writer| scope.spawn(move || write(writer, stop))).collect();
-        scope.spawn(move || sample(sampler, to_learner, n_batches, stop));
-        scope.spawn(move || learn(shared, to_learner, stop));
-        scope.spawn(move || {
-            while !stop.load(Ordering::Relaxed) {
-                shared.compress(HELD_BYTES).expect("encoding does not fail");
-                std::thread::yield_now();
-            }
-        });
+        let others = [
+            scope.spawn(move || sample(sampler, to_learner, n_batches, stop)),
+            scope.spawn(move || learn(shared, to_learner, stop)),
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    shared.compress(HELD_BYTES).expect("encoding does not fail");
+                    std::thread::yield_now();
+                }
+            }),
+        ];
         let end = Instant::now() + Duration::from_secs(seconds);
         while Instant::now() < end {
             std::thread::sleep(Duration::from_millis(50));
         }
         stop.store(true, Ordering::Relaxed);
+        // The sanitizer sees a thread that is joined, but not the end of a scope inside the standard library.
+        for other in others {
+            other.join().expect("a reader does not panic");
+        }
         writers.into_iter().map(|writer| writer.join().expect("a writer does not panic")).sum()
     });
     // Compressing absorbs what the writers published last.
