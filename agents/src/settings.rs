@@ -40,6 +40,14 @@ impl AgentConfig {
         }
     }
 
+    /// The largest number of positions in the streams of which the learner keeps embeddings; 0 if it keeps none.
+    #[must_use]
+    pub fn most_kept_embeddings(&self) -> u64 {
+        match self {
+            Self::Dqn(config) => config.most_kept_embeddings(),
+        }
+    }
+
     /// The algorithm's name in a report.
     #[must_use]
     pub fn name(&self) -> &'static str {

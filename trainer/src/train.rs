@@ -21,6 +21,7 @@ use crate::memory;
 use crate::report::summary;
 use crate::resolve::{Parts, resolve, seed_of};
 use crate::run::build::{Setting, build};
+use crate::run::checkpoint;
 use crate::run::config::EnvironmentKind;
 use crate::run::evaluation::Evaluator;
 use crate::run::folder::RunFolder;
@@ -47,7 +48,10 @@ pub struct TrainRequest {
 /// If the configuration or the data cannot be used, or the run fails.
 pub fn train(request: TrainRequest, say: &(dyn Fn(&str) + Sync)) -> Result<Ended> {
     let began = Instant::now();
-    let parts = resolve(&request.config, &request.runtime)?;
+    let mut parts = resolve(&request.config, &request.runtime)?;
+    if let Some(folder) = &request.resume {
+        keep_micro_batch(&mut parts, folder)?;
+    }
     memsys::libtorch::set_threads_once(parts.threads)?;
     let applied = memory::apply(parts.memory.limit, &parts)?;
     let folder = open_folder(&parts, request.resume.as_deref())?;
@@ -110,6 +114,15 @@ fn load_market(parts: &Parts, folder: &RunFolder, say: &(dyn Fn(&str) + Sync)) -
     store.file = Some(folder.streams());
     dataset.enforce_budget(&store)?;
     Ok(market)
+}
+
+/// Keeps to the micro-batch of the run that is resumed: another one would give other bits.
+fn keep_micro_batch(parts: &mut Parts, folder: &Path) -> Result<()> {
+    let Ok(saved) = checkpoint::find(&RunFolder::open(folder)?.checkpoint()) else { return Ok(()) };
+    let saved = checkpoint::load_counters(&saved)?;
+    parts.memory.largest_micro_batch = saved.micro_batch;
+    parts.memory.smallest_micro_batch = parts.memory.smallest_micro_batch.min(saved.micro_batch);
+    Ok(())
 }
 
 fn open_folder(parts: &Parts, resume: Option<&Path>) -> Result<RunFolder> {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use agents::settings::AgentConfig;
 use memsys::nn::activations;
 use memsys::system::config::ActivationChoice;
 use memsys::system::level::Thresholds;
@@ -42,7 +43,7 @@ pub fn memory_options(config: &Config) -> MemoryOptions {
 }
 
 /// The amount of work in a run.
-pub(super) fn planned_work(config: &Config) -> PlannedWork {
+pub(super) fn planned_work(config: &Config, agent: &AgentConfig) -> PlannedWork {
     PlannedWork {
         is_market: config.run.environment == EnvironmentKind::Market,
         environment_steps: config.run.environment_steps,
@@ -52,6 +53,8 @@ pub(super) fn planned_work(config: &Config) -> PlannedWork {
             .data
             .validation_fraction
             .max(1.0 - config.data.train_fraction - config.data.validation_fraction),
+        trained_fraction: config.data.train_fraction,
+        most_kept_embeddings: agent.most_kept_embeddings(),
     }
 }
 

@@ -74,7 +74,7 @@ pub fn resolve_on(device: Device, config: &Config) -> Result<Parts> {
         exploration: agent::exploration_plan(config),
         learning: replay::learning_options(config),
         memory: memory::memory_options(config),
-        work: memory::planned_work(config),
+        work: memory::planned_work(config, &agent),
         settings: memory::run_settings(config),
         network_name: agent::network_name(config, &agent),
         agent,

@@ -26,7 +26,7 @@ use crate::run::actor_loop::ActorState;
 use crate::run::learner_loop::{LearnerLoop, LearnerState};
 
 /// The version of the checkpoint format. Other versions are refused.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// The counters of a checkpoint (`counters.json`).
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -50,6 +50,9 @@ pub struct Counters {
     /// The largest micro-batch of the run's learner steps. A resumed run uses the same size, so that its results are
     /// equal to the bit.
     pub micro_batch: usize,
+    /// Whether the learner keeps the target network's embeddings. A resumed run does what the run did, so that its results
+    /// are equal to the bit.
+    pub keeps_embeddings: bool,
     /// Identifies the data that the agent learned from.
     pub data_identity: String,
     /// The best validation score so far. `None` before the first validation.
