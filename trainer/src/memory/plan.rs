@@ -141,7 +141,10 @@ impl MemoryPlan {
         let mut moments = moments(parts, profile, data);
         let others = moments.iter().map(|part| part.bytes).max().unwrap_or(0);
         // The batch is part of learning's bytes, but stays allocated between learner steps.
-        let run_peak = |learning: u64| data.loading.max(held + learning.max(others + profile.batch_bytes));
+        let peak = |learning: u64, others: u64| {
+            data.loading.max(held + learning.max(others + profile.batch_bytes))
+        };
+        let run_peak = |learning: u64| peak(learning, others);
         let configs = profile.costs.step_configs();
         let room = |runtime_bytes: u64| limit_bytes.saturating_sub(in_coarse_steps(runtime_bytes) + SLACK_BYTES);
         let fits = |(step_config, learning): &(StepConfig, u64)| {
@@ -169,7 +172,11 @@ impl MemoryPlan {
         if kept_embeddings_bytes > 0 {
             steady.push(part("kept_embeddings", "the target network's embeddings", kept_embeddings_bytes));
         }
-        let peak_of = |learning| runtime_bytes + kept_embeddings_bytes + run_peak(learning);
+        // What is allocated and never written to is counted by the memory limit and takes no memory.
+        let touched = peak(
+            learning - untouched.min(learning),
+            others.saturating_sub(profile.evaluation_untouched_bytes),
+        );
         Self {
             is_measured: profile.is_measured,
             limit_bytes,
@@ -179,7 +186,7 @@ impl MemoryPlan {
             loading_bytes: runtime_bytes + data.loading,
             step_config,
             kept_embeddings_bytes,
-            peak_bytes: peak_of(learning - untouched.min(learning)),
+            peak_bytes: runtime_bytes + kept_embeddings_bytes + touched,
             smallest_limit_bytes: (in_coarse_steps(profile.least_runtime_bytes) + least + SLACK_BYTES)
                 .next_multiple_of(LIMIT_STEP_BYTES),
             step_configs: configs.iter().map(|(at, learning)| (*at, runtime_bytes + run_peak(*learning))).collect(),

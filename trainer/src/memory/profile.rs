@@ -72,6 +72,8 @@ pub struct MemoryProfile {
     pub acting_bytes: u64,
     /// Peak counted bytes while one block of positions is embedded for an evaluation.
     pub evaluation_bytes: u64,
+    /// The bytes of `evaluation_bytes` that libtorch allocates and never writes to.
+    pub evaluation_untouched_bytes: u64,
 }
 
 impl MemoryProfile {
@@ -158,6 +160,7 @@ impl<'a> Profiler<'a> {
             batch_bytes: 0,
             acting_bytes: 0,
             evaluation_bytes: 0,
+            evaluation_untouched_bytes: 0,
         };
         let mut profiler = Self { parts, dataset, policy, agent, replay, profile, beside_bytes: 0 };
         profiler.measure_all()?;
@@ -186,6 +189,7 @@ impl<'a> Profiler<'a> {
         self.note(evaluating);
         self.profile.acting_bytes = acting.peak_bytes;
         self.profile.evaluation_bytes = evaluating.peak_bytes;
+        self.profile.evaluation_untouched_bytes = evaluating.untouched_bytes;
         for mode in self.parts.memory.modes.clone() {
             self.measure_mode(mode)?;
         }
@@ -337,6 +341,7 @@ pub fn estimate(parts: &Parts) -> Result<MemoryProfile> {
         batch_bytes: batch_bytes as u64,
         acting_bytes: (activations.evaluated + observation_bytes) * parts.work.n_environments as u64,
         evaluation_bytes: (activations.evaluated + observation_bytes) * BLOCK as u64,
+        evaluation_untouched_bytes: 0,
     })
 }
 

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use agents::Policy;
 use buffers::frames::Dataset;
+use memsys::ledger::budget;
 use memsys::nn::parameters::Weights;
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
@@ -121,6 +122,8 @@ pub fn agent_backtests(
     weights: &Weights,
     part: impl Fn(&Split) -> Range<usize>,
 ) -> Result<Vec<Backtest>> {
+    // The embeddings of a part lie in Rust's heap, beside which the tensors of the last learner step need not be kept.
+    budget::begin_anew();
     let _no_grad = tch::no_grad_guard();
     let device = weights.flat().device();
     let ranges: Vec<Range<usize>> = market.splits.iter().map(part).collect();
