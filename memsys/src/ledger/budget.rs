@@ -205,19 +205,31 @@ pub fn inject_refusals(every: u64) {
     REFUSE_EVERY.store(every, Relaxed);
 }
 
-/// Runs one attempt at a step and counts this thread's allocations for [`inject_refusals`]. `attempt` is how often the
-/// step was tried before.
+/// Runs one attempt at a piece of work and counts this thread's allocations for [`inject_refusals`]. `attempt` is how
+/// often the work was tried before. Work within other work has attempts of its own.
 pub(crate) fn with_injected_refusals<T>(attempt: u32, work: impl FnOnce() -> T) -> T {
-    struct Ends;
+    struct Ends(u32);
     impl Drop for Ends {
         fn drop(&mut self) {
-            INJECTION.set(INJECTION.get().map(|injection| Injection { attempt: u32::MAX, ..injection }));
+            INJECTION.set(INJECTION.get().map(|injection| Injection { attempt: self.0, ..injection }));
         }
     }
-    let n_allocations = INJECTION.get().map_or(0, |injection| injection.n_allocations);
-    INJECTION.set(Some(Injection { n_allocations, attempt }));
-    let _ends = Ends;
+    let outer = INJECTION.get().unwrap_or(Injection { n_allocations: 0, attempt: u32::MAX });
+    INJECTION.set(Some(Injection { attempt, ..outer }));
+    let _ends = Ends(outer.attempt);
     work()
+}
+
+/// Refuses every `every`-th allocation in `work`. Tests that inject refusals take turns, because the distance belongs to
+/// the process.
+#[cfg(test)]
+pub(crate) fn while_injecting<T>(every: u64, work: impl FnOnce() -> T) -> T {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    inject_refusals(every);
+    let done = work();
+    inject_refusals(0);
+    done
 }
 
 /// Whether [`inject_refusals`] refuses this allocation of `bytes`.

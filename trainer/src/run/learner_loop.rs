@@ -12,7 +12,7 @@ use buffers::replay::{Prefetch, Replay, ReplayBuffer, ReplayOptions, TensorBatch
 use memsys::ledger::Owner;
 use memsys::nn::activations;
 use memsys::step::cost::StepConfig;
-use memsys::step::retry::{Failure, StepRunner};
+use memsys::step::retry::StepRunner;
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
@@ -205,10 +205,7 @@ impl LearnerLoop {
             }
             outcome
         };
-        let outcome = outcome.map_err(|failure| match failure {
-            Failure::Refused(refusal) => Error::Memory(memsys::Error::Refused(refusal)),
-            Failure::Other(error) => error,
-        })?;
+        let outcome = outcome?;
         *ahead = next;
         self.state.replay.update_priorities(&self.sampled.slots, &outcome.td_errors);
         Ok(outcome)
