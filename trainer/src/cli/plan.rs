@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::market::dataset::prepare;
 use crate::memory::plan::{DataBytes, MemoryPlan};
 use crate::memory::{self, Applied};
-use crate::resolve::{Parts, resolve};
+use crate::resolve::{Parts, leave_out_unusable_spill, resolve};
 
 /// How the plan is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -51,7 +51,8 @@ pub(super) fn run(args: &PlanArgs) -> Result<()> {
     }
     find_data(&config)?;
     atomic_file::expect_folder(args.json.as_deref())?;
-    let parts = resolve(&config, &memsys::libtorch::open()?)?;
+    let mut parts = resolve(&config, &memsys::libtorch::open()?)?;
+    leave_out_unusable_spill(&mut parts.memory, &say)?;
     memsys::libtorch::set_threads_once(parts.threads)?;
     let limit = parts.memory.limit;
     let plan = match args.mode {

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use buffers::frames::Dataset;
 use memsys::nn::activations::ActivationMode;
+use memsys::step::room::with_room;
 
 use crate::atomic_file::write_aside;
 use crate::console::{Verbosity, tells};
@@ -69,7 +70,7 @@ where
         parts.device,
         parts.exploration,
     );
-    let mut agent = parts.agent.agent(Arc::clone(&dataset), parts.device)?;
+    let mut agent = with_room(|| parts.agent.agent(Arc::clone(&dataset), parts.device))?;
     if !parts.memory.is_managed {
         // Embeddings are cached by position in the streams, and a copied observation has none.
         agent.disable_caches();
