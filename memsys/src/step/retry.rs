@@ -144,7 +144,7 @@ impl StepRunner {
             let denied_before = budget::n_denied();
             let refused_before = libtorch::n_refused_by_devices();
             let _ = budget::take_refusal();
-            let outcome = budget::with_injected_refusals(n_attempts, || attempt(self.step_config));
+            let outcome = budget::attempt(n_attempts, || attempt(self.step_config));
             let error = match outcome {
                 Ok(done) => {
                     let peak = ledger::peak_tensor_bytes().saturating_sub(tensors_before);

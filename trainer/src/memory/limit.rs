@@ -64,7 +64,7 @@ pub fn apply(limit: MemoryLimit, parts: &Parts) -> Result<Option<Applied>> {
     ledger::set_base(applied.profile.base_bytes);
     ledger::restart_peak();
     budget::allow_residual(applied.profile.scratch_bytes + SLACK_BYTES);
-    budget::inject_refusals(parts.memory.refuse_every);
+    budget::inject_refusals_in_attempts(parts.memory.refuse_every);
     Ok(Some(applied))
 }
 
