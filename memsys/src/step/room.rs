@@ -46,7 +46,7 @@ pub(crate) fn attempt<T, E>(n_refused: u32, work: impl FnOnce() -> Result<T, E>)
     let denied_before = budget::n_denied();
     let refused_before = libtorch::n_refused_by_devices();
     let _ = budget::take_refusal();
-    let error = match budget::with_injected_refusals(n_refused, work) {
+    let error = match budget::attempt(n_refused, work) {
         Ok(done) => return Ok(done),
         Err(error) => error,
     };
@@ -180,7 +180,9 @@ mod tests {
         let undisturbed = in_blocks(20, sum).unwrap();
         for every in [1, 7, 30] {
             let denied_before = budget::n_denied();
-            let disturbed = budget::while_injecting(every, || in_blocks(20, sum));
+            budget::inject_refusals_here(every);
+            let disturbed = in_blocks(20, sum);
+            budget::inject_refusals_here(0);
             assert!(budget::n_denied() > denied_before, "{every}: nothing was refused");
             assert_eq!(disturbed.unwrap(), undisturbed, "{every}");
         }
