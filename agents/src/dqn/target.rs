@@ -80,14 +80,8 @@ impl TargetNetwork {
         &self.weights
     }
 
-    /// Goes back to saved flat weights.
-    pub(super) fn restore(&mut self, flat: &Tensor) -> Result<()> {
-        tch::no_grad(|| self.weights.flat_mut().f_copy_(flat))?;
-        self.forget_embeddings();
-        Ok(())
-    }
-
-    fn forget_embeddings(&mut self) {
+    /// Forgets what the weights before gave.
+    pub(super) fn forget_embeddings(&mut self) {
         if let Some(cache) = &mut self.embeddings {
             cache.clear();
         }

@@ -9,7 +9,7 @@ use crate::cli::train::find_data;
 use crate::console::{print, say};
 use crate::error::{Error, Result};
 use crate::memory;
-use crate::resolve::resolve;
+use crate::resolve::{leave_out_unusable_spill, resolve};
 
 /// How the plan is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -46,7 +46,8 @@ pub(super) fn run(args: &PlanArgs) -> Result<()> {
     }
     find_data(&config)?;
     atomic_file::expect_folder(args.json.as_deref())?;
-    let parts = resolve(&config, &memsys::libtorch::open()?)?;
+    let mut parts = resolve(&config, &memsys::libtorch::open()?)?;
+    leave_out_unusable_spill(&mut parts.memory, &say)?;
     memsys::libtorch::set_threads_once(parts.threads)?;
     let limit = parts.memory.limit;
     let plan = match args.mode {

@@ -37,8 +37,7 @@ const REPORT_BYTES: u64 = 2 << 20;
 const LIMIT_STEP_BYTES: u64 = 1 << 20;
 /// Copies of the weights with the best validation score.
 const BEST_COPIES: u64 = 1;
-/// Bytes of one bar's embedding. An evaluation holds the embeddings of a whole part, and so does the cache of the target
-/// network's embeddings.
+/// Bytes of one bar's embedding in the cache of the target network's embeddings.
 const EMBEDDING_BYTES: u64 = embedders::EMBEDDING_WIDTH as u64 * 4;
 /// Bytes per evaluated bar of one backtest: time, equity, price, position, and a trade at every fourth bar.
 const BACKTEST_BYTES: u64 = 25 + 88 / 4;
@@ -310,7 +309,7 @@ fn steady(parts: &Parts, profile: &MemoryProfile, data: DataBytes) -> Vec<PlanIt
 fn moments(parts: &Parts, profile: &MemoryProfile, data: DataBytes) -> Vec<PlanItem> {
     let flat = profile.flat_bytes;
     let bars = (data.n_bars as f64 * parts.work.largest_evaluated_fraction) as u64;
-    let embedded = profile.evaluation_bytes + bars * EMBEDDING_BYTES;
+    let embedded = profile.evaluation_bytes;
     vec![
         part("acting", "acting", profile.acting_bytes),
         part("evaluating", "evaluating", embedded + bars * BACKTEST_BYTES),

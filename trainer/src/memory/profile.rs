@@ -40,6 +40,8 @@ const FIRST_STEP: usize = 320;
 const FIRST_USE_BYTES: u64 = 58 << 20;
 /// The same for plain layers alone.
 const FIRST_USE_OF_LAYERS_BYTES: u64 = 18 << 20;
+/// The same beyond those in bf16: oneDNN prepares and keeps kernels of its own for every shape.
+const FIRST_USE_IN_BF16_BYTES: u64 = 270 << 20;
 /// Peak activation bytes in mode recompute with four segments, as a fraction of mode keep.
 const RECOMPUTED_SHARE: f64 = 0.45;
 /// Peak activation bytes in mode spill, as a fraction of mode keep.
@@ -326,7 +328,9 @@ pub fn estimate(parts: &Parts) -> Result<MemoryProfile> {
         ModeCost { mode, base_bytes: batch_bytes, bytes_per_sample, micros_per_sample: 0.0 }
     };
     let costs = memory.modes.iter().copied().map(cost).collect();
-    let base_bytes = probe::resident_bytes()? + ledger::BASE.bytes() + first_use_bytes;
+    let of_precision =
+        if parts.agent.is_bf16() && parts.work.is_market { FIRST_USE_IN_BF16_BYTES } else { 0 };
+    let base_bytes = probe::resident_bytes()? + ledger::BASE.bytes() + first_use_bytes + of_precision;
     let base_bytes = base_bytes.saturating_sub(ledger::counted_bytes());
     Ok(MemoryProfile {
         base_bytes,

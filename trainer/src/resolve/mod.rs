@@ -22,7 +22,7 @@ use crate::run::config::RunSettings;
 use crate::run::learner_loop::LearningOptions;
 
 pub use market::{import_options, market_options};
-pub use memory::memory_options;
+pub use memory::{leave_out_unusable_spill, memory_options};
 pub use run::{device, seed_of, threads};
 
 /// The options of each part of a run.

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use buffers::frames::Dataset;
 use memsys::nn::activations::ActivationMode;
+use memsys::step::room::with_room;
 
 use crate::atomic_file::write_aside;
 use crate::console::{Verbosity, tells};
@@ -68,7 +69,7 @@ where
         parts.device,
         parts.exploration,
     );
-    let mut agent = parts.agent.agent(Arc::clone(&dataset), parts.device)?;
+    let mut agent = with_room(|| parts.agent.agent(Arc::clone(&dataset), parts.device))?;
     let saved = if is_resumed { checkpoint::find(&folder.checkpoint()).ok() } else { None };
     let saved_counters = saved.as_deref().map(checkpoint::load_counters).transpose()?;
     let keeps_embeddings = match (&saved_counters, &applied) {

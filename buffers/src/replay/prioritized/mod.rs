@@ -87,11 +87,11 @@ impl Replay {
     }
 
     /// Gives a restored replay what is not saved with it: the dataset, and the rows that its file keeps. Returns what was
-    /// found on opening the file.
+    /// found on opening the file. [`Self::enforce_budget`] is due next.
     ///
     /// # Errors
     /// [`Error::Mismatch`] if a run of another size or tier saved the replay; if the file cannot be opened or lacks what
-    /// was committed; [`memsys::Error::Refused`].
+    /// was committed.
     pub fn reattach(&mut self, options: &ReplayOptions, dataset: Arc<Dataset>) -> Result<Opened> {
         let differs = |what, found, wanted| {
             if found == wanted { Ok(()) } else { Err(Error::Mismatch { what, found, wanted }) }
@@ -115,7 +115,6 @@ impl Replay {
         for index in 0..self.len() {
             self.copy(index);
         }
-        self.enforce_budget()?;
         Ok(opened)
     }
 
