@@ -1,9 +1,13 @@
 //! A learner step under the memory limit: what each step configuration costs, and how a refused step is tried again.
 //!
-//! Reading order: [`activation_mode`], [`cost`], `retry`, [`ceiling`].
+//! Reading order: [`activation_mode`], [`stage_modes`], [`stage_trace`], `knapsack`, [`stage_cost`], [`cost`], `retry`, [`ceiling`].
 
 pub mod activation_mode;
 pub mod ceiling;
 pub mod cost;
+mod knapsack;
 #[cfg(feature = "libtorch")]
 pub mod retry;
+pub mod stage_cost;
+pub mod stage_modes;
+pub mod stage_trace;

@@ -13,7 +13,7 @@ use std::fmt;
 use buffers::replay::Replay;
 use buffers::replay::sum_tree::SumTree;
 use memsys::limit::MemoryLimit;
-use memsys::nn::activations::ActivationMode;
+use memsys::step::activation_mode::ActivationMode;
 use memsys::step::cost::StepConfig;
 
 use crate::error::{Error, Result};
@@ -171,7 +171,7 @@ impl MemoryPlan {
         let of_activations =
             leanest.map_or_else(String::new, |step_config| format!("learning: {step_config}"));
         moments.insert(0, part("learning", &of_activations, learning));
-        let keeps = leanest.is_some_and(|step_config| step_config.mode == ActivationMode::Keep);
+        let keeps = leanest.is_some_and(StepConfig::keeps);
         let untouched = if keeps { (learning as f64 * profile.untouched_fraction) as u64 } else { 0 };
         if untouched > 0 {
             moments.insert(1, part("untouched", "of which counted and never touched", untouched));
@@ -243,7 +243,7 @@ impl MemoryPlan {
         if let Some(step_config) = step_config {
             text.push_str(&format!(
                 "activations = \"{}\"\n\n[agent]\nmicro_batch = {}\n",
-                step_config.mode.word(),
+                step_config.modes.uniform().map_or("auto", ActivationMode::word),
                 step_config.micro_batch
             ));
         }
@@ -256,7 +256,7 @@ impl MemoryPlan {
         let parts = |parts: &[PlanItem]| -> serde_json::Value {
             parts.iter().map(|part| (part.key.to_owned(), serde_json::json!(part.bytes))).collect()
         };
-        let step_config = |step_config: &StepConfig| serde_json::json!({"micro_batch": step_config.micro_batch, "activations": step_config.mode.word()});
+        let step_config = |step_config: &StepConfig| serde_json::json!({"micro_batch": step_config.micro_batch, "activations": step_config.modes.to_string()});
         serde_json::json!({
             "mode": if self.is_measured { "measured" } else { "static" },
             "limit_bytes": self.limit_bytes,

@@ -17,6 +17,8 @@ use memsys::nn::activations::ActivationMode;
 use memsys::nn::parameters::Weights;
 use memsys::os::probe;
 use memsys::step::cost::{ModeCost, StepConfig, StepCosts};
+use memsys::step::stage_cost::{ModeTraces, StageCosts};
+use memsys::step::stage_trace::StageTrace;
 use memsys::{ledger, libtorch};
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
@@ -73,6 +75,8 @@ struct DryRun {
     untouched_bytes: u64,
     uncounted_bytes: u64,
     micros: f64,
+    /// The bytes and times of its stages, unless a stage occurs twice.
+    stages: Option<StageTrace>,
 }
 
 impl DryRun {
@@ -96,17 +100,23 @@ fn dry_run(
         Ok(began.elapsed().as_secs_f64() * 1e6)
     };
     budget::begin_anew();
-    pass()?;
+    let (first, first_stages) = activations::traced(&mut pass);
+    first?;
     let before = ledger::tensor_bytes();
     ledger::restart_tensor_peak();
     probe::restart_peak_resident();
     let counted = ledger::restart_peak();
-    let micros = pass()?;
+    let (micros, stages) = activations::traced(&mut pass);
+    let micros = micros?;
+    let stages = stages.map(|stages| match &first_stages {
+        Some(first) => stages.with_shorter_times(first),
+        None => stages,
+    });
     let peak_bytes = ledger::peak_tensor_bytes() - before;
     let counted_peak = ledger::peak_counted_bytes() - ledger::BASE.bytes();
     let uncounted_bytes = probe::recent_peak_resident_bytes()?.saturating_sub(counted_peak);
     ledger::raise_peak_to(counted);
-    Ok(DryRun { peak_bytes, untouched_bytes: libtorch::untouched_bytes(), uncounted_bytes, micros })
+    Ok(DryRun { peak_bytes, untouched_bytes: libtorch::untouched_bytes(), uncounted_bytes, micros, stages })
 }
 
 /// Measures the networks of `parts`. Tensors must already be counted.
@@ -125,7 +135,7 @@ pub fn profile(parts: &Parts, limit_bytes: u64) -> Result<MemoryProfile> {
 
     let (smallest, largest) = (memory.smallest_micro_batch, memory.largest_micro_batch);
     let sizes = if largest >= 8 { [4, 8] } else { [largest, largest] };
-    let mut costs = Vec::new();
+    let (mut costs, mut traces) = (Vec::new(), Vec::new());
     let (mut scratch_bytes, mut dry_run_bytes, mut untouched_fraction) = (0, 0, 0.0);
     // The first pass makes code and kernels resident, so that they count to no mode.
     let warm: TensorBatch = replay.sample(sizes[1], 0.4, &mut rng)?;
@@ -151,11 +161,17 @@ pub fn profile(parts: &Parts, limit_bytes: u64) -> Result<MemoryProfile> {
         };
         cost.base_bytes += of_batch as f64;
         costs.push(cost);
+        if let (Some(small), Some(large)) = (small.stages, large.stages) {
+            traces.push(ModeTraces { mode, traces: [(sizes[0], small), (sizes[1], large)] });
+        }
     }
     // A run far below its memory limit uses the largest micro-batch in mode keep, so that is measured directly if it
     // fits.
-    let preferred = StepConfig { micro_batch: largest, mode: ActivationMode::Keep };
-    let mut costs = StepCosts { smallest, largest, costs, measured: Vec::new() };
+    let preferred = StepConfig::new(largest, ActivationMode::Keep);
+    let mut costs = StepCosts { smallest, largest, costs, ..StepCosts::default() };
+    if let Some(stages) = StageCosts::new(&traces) {
+        costs = costs.with_stages(&stages, of_batch);
+    }
     if let Some(bytes) = costs.peak_bytes(preferred)
         && probe::resident_bytes()? + bytes + bytes / 8 <= limit_bytes
         && largest > sizes[1]
@@ -220,7 +236,7 @@ pub fn estimate(parts: &Parts) -> Result<MemoryProfile> {
         own_bytes: 5 * policy.layout().flat_bytes() + 8 * activations.kept,
         local_width,
         flat_bytes: policy.layout().flat_bytes(),
-        costs: StepCosts { smallest, largest, costs, measured: Vec::new() },
+        costs: StepCosts { smallest, largest, costs, ..StepCosts::default() },
         batch_bytes: base_bytes as u64,
         acting_bytes: (activations.evaluated + observation_bytes) * parts.work.n_environments as u64,
         evaluation_bytes: (activations.evaluated + observation_bytes) * BLOCK as u64,

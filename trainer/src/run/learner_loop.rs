@@ -169,7 +169,7 @@ impl LearnerLoop {
         }
         let mut attempt = |step_config: StepConfig| -> Result<Outcome> {
             let _owner = activations_owner.enter();
-            activations.mode = step_config.mode;
+            activations.modes = step_config.modes;
             let _activations = activations::enter(activations)?;
             Ok(agent.step(sampled, step_config.micro_batch)?)
         };
