@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use memsys::limit::MemoryLimit;
-use memsys::nn::activations::{self, ActivationMode};
+use memsys::nn::activations::{self, ActivationMode, StageModes};
 use memsys::system::level::Thresholds;
 
 /// The memory limit of a run, and the means to stay below it.
@@ -34,10 +34,10 @@ pub struct MemoryOptions {
 }
 
 impl MemoryOptions {
-    /// The options of the activations under a mode.
+    /// The options of the activations under one mode for all stages, or one for each.
     #[must_use]
-    pub fn activations(&self, mode: ActivationMode) -> activations::Options {
-        activations::Options { mode, ..self.activations.clone() }
+    pub fn activations(&self, modes: impl Into<StageModes>) -> activations::Options {
+        activations::Options { modes: modes.into(), ..self.activations.clone() }
     }
 }
 
