@@ -72,7 +72,8 @@ pub struct MemorySettings {
     pub memory_critical_threshold: f64,
     /// Time between two readings of memory.
     pub monitoring_interval: f64,
-    /// For tests: every n-th allocation of a learner step is refused as if it did not fit. 0 refuses none.
+    /// For tests: every n-th allocation of each thread, in every phase of a run but the profile, is refused as if it did
+    /// not fit. 0 refuses none.
     pub refuse_every: u64,
 }
 

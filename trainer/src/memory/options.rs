@@ -29,7 +29,7 @@ pub struct MemoryOptions {
     pub thresholds: Thresholds,
     /// Time between two readings of memory.
     pub interval: Duration,
-    /// For tests: every n-th allocation of a learner step is refused. 0 refuses none.
+    /// For tests: every n-th allocation of each thread is refused. 0 refuses none.
     pub refuse_every: u64,
 }
 
