@@ -39,6 +39,8 @@ const LIMIT_STEP_BYTES: u64 = 1 << 20;
 const BEST_COPIES: u64 = 1;
 /// Bytes of one bar's embedding in the cache of the target network's embeddings.
 const EMBEDDING_BYTES: u64 = embedders::EMBEDDING_WIDTH as u64 * 4;
+/// Bytes that wait to be written while a run is saved.
+const SAVING_BYTES: u64 = 2 << 20;
 /// Bytes per evaluated bar of one backtest: time, equity, price, position, and a trade at every fourth bar.
 const BACKTEST_BYTES: u64 = 25 + 88 / 4;
 /// Backtests of the test: the agent, four baselines and the oracle.
@@ -140,12 +142,12 @@ impl MemoryPlan {
         let mut moments = moments(parts, profile, data);
         let others = moments.iter().map(|part| part.bytes).max().unwrap_or(0);
         // The batch is part of learning's bytes, but stays allocated between learner steps.
-        let peak = |learning: u64, others: u64| {
-            data.loading.max(held + learning.max(others + profile.batch_bytes))
-        };
+        let peak =
+            |learning: u64, others: u64| data.loading.max(held + learning.max(others + profile.batch_bytes));
         let run_peak = |learning: u64| peak(learning, others);
         let configs = profile.costs.step_configs();
-        let room = |runtime_bytes: u64| limit_bytes.saturating_sub(in_coarse_steps(runtime_bytes) + SLACK_BYTES);
+        let room =
+            |runtime_bytes: u64| limit_bytes.saturating_sub(in_coarse_steps(runtime_bytes) + SLACK_BYTES);
         let step_config = profile.costs.choose_where(|step_config, learning| {
             let new_shape = if profile.costs.is_measured(step_config) { 0 } else { profile.shape_bytes };
             run_peak(learning) <= room(runtime_bytes + new_shape)
@@ -187,7 +189,10 @@ impl MemoryPlan {
             peak_bytes: runtime_bytes + kept_embeddings_bytes + touched,
             smallest_limit_bytes: (in_coarse_steps(profile.least_runtime_bytes) + least + SLACK_BYTES)
                 .next_multiple_of(LIMIT_STEP_BYTES),
-            step_configs: configs.iter().map(|(at, learning)| (*at, runtime_bytes + run_peak(*learning))).collect(),
+            step_configs: configs
+                .iter()
+                .map(|(at, learning)| (*at, runtime_bytes + run_peak(*learning)))
+                .collect(),
             micros_per_sample: profile
                 .costs
                 .costs
@@ -317,7 +322,7 @@ fn moments(parts: &Parts, profile: &MemoryProfile, data: DataBytes) -> Vec<PlanI
             "the test: evaluating, with weights and baselines",
             embedded + flat + bars * N_TEST_BACKTESTS * BACKTEST_BYTES,
         ),
-        part("saving", "saving: a copy of one set of numbers", flat),
+        part("saving", "saving: a part of the numbers at a time", SAVING_BYTES),
     ]
 }
 
