@@ -33,7 +33,7 @@ fn interrupted_at_its_planned_minimum_it_goes_on_there() {
     let folder = tempfile::tempdir().unwrap();
     run_well(folder.path(), &[&["plan", "--json", "plan.json"], &WORK[..]].concat());
     let smallest = read_json(&folder.path().join("plan.json"))["smallest_limit_bytes"].as_u64().unwrap();
-    for more in [0, 8, 16] {
+    for more in [0, 16] {
         let limit = smallest + more * MIB;
         let memory = limit.to_string();
         let (whole, stopped) = (format!("whole-{more}"), format!("stopped-{more}"));
