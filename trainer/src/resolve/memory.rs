@@ -19,6 +19,7 @@ pub fn memory_options(config: &Config) -> MemoryOptions {
     let of_run = || config.run.out.clone().filter(|out| out.is_dir());
     MemoryOptions {
         limit: memory.limit,
+        device_limit: memory.device_limit,
         is_managed: memory.managed,
         is_counted: memory.counted,
         modes: memory.activations.modes(),
@@ -65,6 +66,5 @@ pub(super) fn run_settings(config: &Config) -> recommend::RunSettings {
             ActivationChoice::Auto => None,
             one => one.modes().first().copied(),
         },
-        compact_preset_bytes: None,
     }
 }

@@ -82,7 +82,7 @@ where
     let micro_batch =
         saved.as_deref().map(checkpoint::load_counters).transpose()?.map(|saved| saved.micro_batch);
     let mut steps = limit::steps(&parts.memory, applied.as_ref(), growth_bytes, micro_batch)?;
-    let system = limit::watch(&parts.memory, parts.device, &mut steps)?;
+    let system = limit::watch(&parts.memory, &mut steps)?;
     say(&format!("learner steps: {}", steps.step_config()));
     let mut options = parts.learning.clone();
     options.replay.store.file = Some(folder.replay());
