@@ -88,20 +88,19 @@ fn collectors_are_asked_in_order_for_what_is_missing() {
         })
     };
     budget::add_collector(CollectOrder::OtherCaches, collector("first other", 100));
-    budget::add_collector(CollectOrder::DeviceCaches, collector("device", 0));
     budget::add_collector(CollectOrder::OtherCaches, collector("second other", 7));
     let collect = |wanted| (budget::collect(wanted), std::mem::take(&mut *ASKED.lock().unwrap()));
 
     budget::collect(u64::MAX);
     ASKED.lock().unwrap().clear();
     assert_eq!(ledger::CACHE.bytes(), 0, "freed blocks of tensors are collected");
-    assert_eq!(collect(1000), (107, vec![("device", 1000), ("first other", 1000), ("second other", 900)]));
-    assert_eq!(collect(0), (107, vec![("device", 0), ("first other", 0), ("second other", 0)]));
+    assert_eq!(collect(1000), (107, vec![("first other", 1000), ("second other", 900)]));
+    assert_eq!(collect(0), (107, vec![("first other", 0), ("second other", 0)]));
 
     drop(zeros(&[250_000]));
     let cached_bytes = ledger::CACHE.bytes();
     assert!(cached_bytes >= 1_000_000);
-    let asked = vec![("device", 0), ("first other", 0), ("second other", 0)];
+    let asked = vec![("first other", 0), ("second other", 0)];
     assert_eq!(collect(1), (cached_bytes + 107, asked), "blocks of tensors come first and are given whole");
 
     static FORGOTTEN: AtomicU64 = AtomicU64::new(0);

@@ -42,8 +42,6 @@ pub type ForgetPeaks = dyn Fn() + Send + Sync;
 pub enum CollectOrder {
     /// Freed blocks of tensors.
     TensorBlocks,
-    /// The caches of devices.
-    DeviceCaches,
     /// Every other cache.
     OtherCaches,
 }

@@ -3,6 +3,7 @@
 //! These are thin, safe wrappers around the C library and `/proc`. They decide nothing and need no libtorch.
 #![allow(unsafe_code, reason = "the border to the C library; every block states why it is sound")]
 
+pub mod cuda_driver;
 mod file_system;
 mod global_allocator;
 mod malloc;

@@ -229,16 +229,18 @@ impl StepCosts {
         found.map(|candidate| candidate.micros_per_sample)
     }
 
-    /// The preferred step configuration of those that need fewer bytes than `from` and have no larger micro-batch size.
-    /// Another activation mode at the same size comes first, as it gives the same bits.
+    /// The preferred step configuration of those that need at least `fewer_bytes` (1 or more) less than `from` and have no
+    /// larger micro-batch size, or else the leanest if it needs less. Another activation mode at the same size comes first,
+    /// as it gives the same bits.
     #[must_use]
-    pub fn lower(&self, from: StepConfig) -> Option<StepConfig> {
+    pub fn lower(&self, from: StepConfig, fewer_bytes: u64) -> Option<StepConfig> {
         let peak = self.peak_bytes(from)?;
         let step_configs = self.step_configs();
         let lower = |(step_config, bytes): &&(StepConfig, u64)| {
-            *bytes < peak && step_config.micro_batch <= from.micro_batch
+            bytes.saturating_add(fewer_bytes) <= peak && step_config.micro_batch <= from.micro_batch
         };
-        step_configs.iter().find(lower).map(|(step_config, _)| *step_config)
+        let lower = step_configs.iter().find(lower).map(|(step_config, _)| *step_config);
+        lower.or_else(|| self.leanest().filter(|(_, bytes)| *bytes < peak).map(|(leanest, _)| leanest))
     }
 }
 
@@ -300,7 +302,7 @@ mod tests {
     fn lowering_ends_at_the_leanest_step_config_and_needs_less_each_time() {
         let costs = costs();
         let (mut at, mut seen) = (step_config(128, ActivationMode::Keep), 1);
-        while let Some(next) = costs.lower(at) {
+        while let Some(next) = costs.lower(at, 1) {
             assert!(costs.peak_bytes(next) < costs.peak_bytes(at));
             if seen == 1 {
                 assert_eq!(next, step_config(128, ActivationMode::Recompute), "the same bits first");
@@ -308,6 +310,15 @@ mod tests {
             (at, seen) = (next, seen + 1);
         }
         assert_eq!(at, step_config(8, ActivationMode::Spill));
+    }
+
+    #[test]
+    fn lowering_frees_what_is_missing_where_it_can() {
+        let (costs, from) = (costs(), step_config(128, ActivationMode::Keep));
+        assert_eq!(costs.lower(from, 8_960), Some(step_config(128, ActivationMode::Recompute)));
+        assert_eq!(costs.lower(from, 8_961), Some(step_config(128, ActivationMode::Spill)));
+        assert_eq!(costs.lower(from, u64::MAX), Some(step_config(8, ActivationMode::Spill)));
+        assert_eq!(costs.lower(step_config(8, ActivationMode::Spill), 1), None);
     }
 
     #[test]

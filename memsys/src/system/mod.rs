@@ -2,13 +2,13 @@
 //!
 //! ```text
 //! ledger ─┐                                    ┌─> alerts ──> callbacks (on a separate thread)
-//! probe ──┼─> snapshot ─> assessment (pure) ───┼─> directives ─> collector, reclaimable holders, step ceiling
-//! budget ─┘   monitor's thread, every 5 s      └─> trend
+//! probe ──┼─> snapshot ─> assessment (pure) ───┴─> directives ─> collector, reclaimable holders, the learner
+//! budget ─┘   monitor's thread, every 5 s
 //! step marks ─────────────────────────────────────> leaks
 //! ```
 //!
-//! It collects caches on the monitor's thread and asks holders of data to give bytes back; the learner reads its ceiling
-//! before each step. It never touches another component's data, and it refuses no allocation.
+//! It collects caches on the monitor's thread, asks holders of data to give bytes back, and asks the learner for a step
+//! configuration of fewer bytes. It never touches another component's data, and it refuses no allocation.
 //! The [`budget`] enforces the memory limit at every allocation, with or without this system.
 //!
 //! Ledger and memory limit belong to the process: a second memory system in one process sees the same bytes.
@@ -25,7 +25,6 @@ pub mod policy;
 pub mod reclaimable;
 pub mod recommend;
 pub mod snapshot;
-pub mod trend;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -39,9 +38,9 @@ use crate::ledger::{self, OwnerBytes};
 use crate::limit::MemoryLimit;
 use crate::os::probe;
 use crate::os::probe::{DeviceBytes, Probe, ReadDevice};
-use crate::step::ceiling::StepCeiling;
+use crate::step::advice::StepAdvice;
 use crate::system::alerts::{Alert, AlertCounts, Callbacks, OnAlert};
-use crate::system::assessment::Assessment;
+use crate::system::assessment::{Assessment, Holders};
 use crate::system::directive::{Directive, DirectiveRecord};
 use crate::system::leaks::step_boundaries::{FEWEST_MARKS, Leak, StepMarks};
 use crate::system::level::{Level, Thresholds};
@@ -49,10 +48,7 @@ use crate::system::monitor::{Monitor, MonitorHealth};
 use crate::system::reclaimable::Reclaimable;
 use crate::system::recommend::{Recommendation, RunSettings, recommend};
 use crate::system::snapshot::Snapshot;
-use crate::system::trend::Trend;
 
-/// Number of readings that the trend covers: ten minutes at the default interval.
-const N_READINGS: usize = 120;
 /// Number of the latest directives that are remembered.
 const N_DIRECTIVE_RECORDS: usize = 64;
 
@@ -118,7 +114,7 @@ struct Shared {
     reading: Mutex<Snapshot>,
     marks: Mutex<StepMarks>,
     reclaimables: Mutex<Vec<Arc<dyn Reclaimable>>>,
-    step_configs: Arc<StepCeiling>,
+    step_advice: Arc<StepAdvice>,
     callbacks: Option<Callbacks>,
     peak_loaded_bytes: AtomicU64,
 }
@@ -208,12 +204,6 @@ impl MemoryOptimizationSystem {
         ledger::largest_owners(n)
     }
 
-    /// The trend of the resident bytes; `None` before there are three readings.
-    #[must_use]
-    pub fn trend(&self) -> Option<Trend> {
-        self.shared.state().assessment.readings().trend(budget::limit_bytes())
-    }
-
     /// Marks the boundary of a learner step, for [`leaks`](Self::leaks).
     pub fn mark_step(&self) {
         self.shared.marks().mark();
@@ -225,10 +215,10 @@ impl MemoryOptimizationSystem {
         self.shared.marks().leaks()
     }
 
-    /// The ceiling that the learner reads before a step.
+    /// What the learner reads before a step.
     #[must_use]
-    pub fn step_configs(&self) -> Arc<StepCeiling> {
-        Arc::clone(&self.shared.step_configs)
+    pub fn step_advice(&self) -> Arc<StepAdvice> {
+        Arc::clone(&self.shared.step_advice)
     }
 
     /// Adds a holder of data that can give bytes back. Holders are asked in the order in which they were added.
@@ -322,7 +312,7 @@ impl Builder {
             if self.callbacks.is_empty() { None } else { Some(Callbacks::start(self.callbacks)?) };
         let state = State {
             latest: Snapshot::default(),
-            assessment: Assessment::new(self.thresholds, N_READINGS),
+            assessment: Assessment::new(self.thresholds),
             records: VecDeque::with_capacity(N_DIRECTIVE_RECORDS),
             n_failed_readings: 0,
             n_failed_directives: 0,
@@ -336,7 +326,7 @@ impl Builder {
             reading: Mutex::new(Snapshot::default()),
             marks: Mutex::new(StepMarks::new(self.n_step_marks)),
             reclaimables: Mutex::new(self.reclaimables),
-            step_configs: Arc::new(StepCeiling::default()),
+            step_advice: Arc::default(),
             callbacks,
             peak_loaded_bytes: AtomicU64::new(0),
         });
@@ -391,10 +381,13 @@ impl Shared {
     /// Assesses a reading: queues an alert if one is due and writes the directives that follow. The reading becomes the
     /// latest one; `reading` receives the one before, so that its vectors are used again.
     fn assess(&self, reading: &mut Snapshot, directives: &mut Vec<Directive>) {
-        let reclaimable_bytes = self.reclaimables().iter().map(|holder| holder.bytes()).sum();
+        let holders = Holders {
+            reclaimable_bytes: self.reclaimables().iter().map(|holder| holder.bytes()).sum(),
+            can_use_fewer_bytes: self.step_advice.can_use_fewer_bytes(),
+            n_answered: self.step_advice.n_answered(),
+        };
         let mut state = self.state();
-        let announced =
-            state.assessment.observe(reading, reclaimable_bytes, self.step_configs.range(), directives);
+        let announced = state.assessment.observe(reading, holders, directives);
         if let (Some(level), Some(callbacks)) = (announced, &self.callbacks) {
             callbacks.tell(Alert { level, snapshot: reading.clone() });
         }
@@ -416,11 +409,7 @@ impl Shared {
             Directive::TrimHeap { .. } => collector::trim().map(Some),
             Directive::Shrink { bytes, .. } => Ok(Some(self.shrink(bytes))),
             Directive::LowerStepConfig { .. } => {
-                self.step_configs.lower();
-                Ok(None)
-            }
-            Directive::RaiseStepConfig { .. } => {
-                self.step_configs.raise();
+                self.step_advice.ask_for_fewer_bytes();
                 Ok(None)
             }
         }
@@ -468,13 +457,13 @@ impl fmt::Debug for Builder {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { started, probe, is_watching_only, step_configs, callbacks, .. } = self;
+        let Self { started, probe, is_watching_only, step_advice, callbacks, .. } = self;
         formatter
             .debug_struct("Shared")
             .field("started", started)
             .field("probe", probe)
             .field("is_watching_only", is_watching_only)
-            .field("step_configs", step_configs)
+            .field("step_advice", step_advice)
             .field("callbacks", callbacks)
             .finish_non_exhaustive()
     }

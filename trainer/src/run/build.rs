@@ -85,7 +85,7 @@ where
     let layout = policy.layout();
     say(&format!("{} parameters", layout.n_parameters()));
     let mut steps = limit::steps(&parts.memory, applied.as_ref())?;
-    let system = limit::watch(&parts.memory, parts.device, &mut steps)?;
+    let system = limit::watch(&parts.memory, &mut steps)?;
     say(&format!("learner steps: {}", steps.step_config()));
     let mut options = parts.learning.clone();
     options.replay.store.file = Some(folder.replay());
