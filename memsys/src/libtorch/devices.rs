@@ -1,11 +1,11 @@
 //! GPUs: statistics and settings of libtorch's caching allocator.
 
 use std::ffi::CString;
-use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Once};
 
 use crate::error::{Error, Result};
-use crate::ledger::budget::{self, CollectOrder};
+use crate::ledger::reclaimable::{self, Generation, Reclaimable};
 use crate::libtorch::raw;
 use crate::libtorch::status::checked;
 
@@ -32,22 +32,15 @@ pub struct DeviceStatistics {
 }
 
 /// Begins to use GPUs. The process takes at most `fraction` (above 0, up to 1) of each device, blocks grow in place if the
-/// driver supports it (`expandable_segments`), and collections of the budget also empty the devices' caches. Call it
-/// before the first tensor on a GPU.
+/// driver supports it (`expandable_segments`), and [`begin_anew`](crate::ledger::budget::begin_anew) also empties the
+/// devices' caches. Call it before the first tensor on a GPU.
 ///
 /// # Errors
 /// If libtorch does not accept a setting.
 pub fn use_devices(fraction: f64) -> Result<()> {
     static ONCE: Once = Once::new();
     IN_USE.store(true, Relaxed);
-    ONCE.call_once(|| {
-        let collect = |_| {
-            empty_device_caches();
-            // A device's bytes are not the process's: they do not count as given.
-            0
-        };
-        budget::add_collector(CollectOrder::DeviceCaches, Box::new(collect));
-    });
+    ONCE.call_once(|| reclaimable::register(Arc::new(DeviceCaches)).for_good());
     let settings = format!("expandable_segments:True,per_process_memory_fraction:{fraction}");
     let settings = CString::new(settings).map_err(|_| Error::Libtorch {
         what: "set up the devices",
@@ -78,6 +71,35 @@ pub fn device_statistics(index: usize) -> Result<DeviceStatistics> {
         free_bytes: free,
         total_bytes: total,
     })
+}
+
+/// The free blocks that libtorch keeps of each device. None of them is the process's memory, so no collection asks for them.
+struct DeviceCaches;
+
+impl Reclaimable for DeviceCaches {
+    fn name(&self) -> &'static str {
+        "the caches of devices"
+    }
+
+    fn generation(&self) -> Generation {
+        Generation::Caches
+    }
+
+    fn bytes(&self) -> u64 {
+        0
+    }
+
+    fn restore_nanos_per_byte(&self) -> f64 {
+        0.1
+    }
+
+    fn give_back(&self, _: u64) -> u64 {
+        0
+    }
+
+    fn begin_anew(&self) {
+        empty_device_caches();
+    }
 }
 
 /// Number of allocations that GPU 0 refused so far; 0 if no GPU is in use. If it rises during a call, an error of that

@@ -141,7 +141,6 @@ impl StepRunner {
         loop {
             let tensors_before = ledger::tensor_bytes();
             ledger::restart_tensor_peak();
-            let denied_before = budget::n_denied();
             let refused_before = libtorch::n_refused_by_devices();
             let _ = budget::take_refusal();
             let outcome = budget::attempt(n_attempts, || attempt(self.step_config));
@@ -154,10 +153,7 @@ impl StepRunner {
                 }
                 Err(error) => error,
             };
-            // The refused allocation may have been on one of libtorch's threads instead of this one.
             let refusal = budget::take_refusal();
-            let refusal =
-                refusal.or_else(|| (budget::n_denied() > denied_before).then(budget::last_refusal).flatten());
             if refusal.is_none() && libtorch::n_refused_by_devices() == refused_before {
                 return Err(Failure::Other(error));
             }
@@ -187,7 +183,7 @@ impl StepRunner {
         if self.step_config == self.first || !self.n_clean.is_multiple_of(PATIENCE_STEPS) {
             return;
         }
-        let room = budget::headroom_bytes() + ledger::CACHE.bytes();
+        let room = budget::headroom_bytes() + budget::collectable_bytes();
         let step_configs = self.costs.step_configs();
         let (Some(at), Some(top)) = (
             step_configs.iter().position(|(step_config, _)| *step_config == self.step_config),
