@@ -206,6 +206,7 @@ mod tests {
     fn a_refusal_anywhere_names_a_limit_that_would_do_and_the_way_to_go_on() {
         let refusal = Refusal {
             owner: memsys::ledger::Owner::named("run/actor"),
+            by: memsys::ledger::refusal::RefusedBy::Limit,
             wanted_bytes: 12 << 20,
             left_bytes: 3 << 20,
             limit_bytes: 300 << 20,

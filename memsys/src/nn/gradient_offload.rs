@@ -127,9 +127,9 @@ mod tests {
         let mut n_refused = 0;
         for every in 1..40 {
             let _ = host.zero_();
-            budget::inject_refusals_here(every);
+            crate::ledger::injection::inject_refusals_here(every);
             let refused = budget::attempt(0, || backward().is_err());
-            budget::inject_refusals_here(0);
+            crate::ledger::injection::inject_refusals_here(0);
             release_failed_backward().unwrap();
             if refused {
                 n_refused += 1;

@@ -202,7 +202,7 @@ fn choices(host: &StepCosts, device: Option<&StepCosts>, first: StepConfig) -> V
 /// The bytes that were free when the step that just ended held the most.
 fn free_at_peak(device: Option<&dyn DeviceMemory>) -> PlaceBytes {
     let freed_since = ledger::peak_tensor_bytes().saturating_sub(ledger::tensor_bytes());
-    let free_now = budget::headroom_bytes().saturating_add(ledger::CACHE.bytes());
+    let free_now = budget::headroom_bytes().saturating_add(budget::collectable_bytes());
     let on_device = |device: &dyn DeviceMemory| {
         let peak_bytes = device.statistics().map_or(u64::MAX, |statistics| statistics.peak_allocated_bytes);
         device.limit_bytes().saturating_sub(peak_bytes)
@@ -309,7 +309,7 @@ mod tests {
         runner.follow(Arc::clone(&advice));
         for mode in [ActivationMode::Keep, ActivationMode::Recompute, ActivationMode::Spill] {
             assert!(advice.can_use_fewer_bytes());
-            assert_eq!(step(&mut runner, &device).unwrap(), [StepConfig { micro_batch: 64, mode }]);
+            assert_eq!(step(&mut runner, &device).unwrap(), [StepConfig::new(64, mode)]);
             advice.ask_for_fewer_bytes();
         }
         assert!(!advice.can_use_fewer_bytes(), "nothing is leaner");

@@ -64,18 +64,13 @@ pub(crate) fn attempt<T, E>(
     work: impl FnOnce() -> Result<T, E>,
 ) -> Result<T, Failed<E>> {
     let statistics = || device.and_then(|device| device.statistics().ok());
-    let denied_before = budget::n_denied();
     let before = statistics();
     let _ = budget::take_refusal();
     let error = match budget::attempt(n_refused, work) {
         Ok(done) => return Ok(done),
         Err(error) => error,
     };
-    // The refused allocation may have been on one of libtorch's threads instead of this one.
-    let refusal = budget::take_refusal();
-    let refusal =
-        refusal.or_else(|| (budget::n_denied() > denied_before).then(budget::last_refusal).flatten());
-    if let Some(refusal) = refusal {
+    if let Some(refusal) = budget::take_refusal() {
         return Err(Failed::Refused(refusal));
     }
     match (device, before, statistics()) {
@@ -262,9 +257,9 @@ mod tests {
         let undisturbed = in_blocks(20, sum).unwrap();
         for every in [1, 7, 30] {
             let denied_before = budget::n_denied();
-            budget::inject_refusals_here(every);
+            crate::ledger::injection::inject_refusals_here(every);
             let disturbed = in_blocks(20, sum);
-            budget::inject_refusals_here(0);
+            crate::ledger::injection::inject_refusals_here(0);
             assert!(budget::n_denied() > denied_before, "{every}: nothing was refused");
             assert_eq!(disturbed.unwrap(), undisturbed, "{every}");
         }

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc::channel;
 
 use super::*;
+use crate::ledger::reclaimable::Reclaimable;
 
 const MIB: u64 = 1 << 20;
 const NEVER: Duration = Duration::from_secs(1 << 20);
@@ -38,8 +39,16 @@ impl Reclaimable for Toy {
         "toy"
     }
 
+    fn generation(&self) -> Generation {
+        Generation::Cold
+    }
+
     fn bytes(&self) -> u64 {
         self.bytes.load(SeqCst)
+    }
+
+    fn restore_nanos_per_byte(&self) -> f64 {
+        1.0
     }
 
     fn give_back(&self, bytes: u64) -> u64 {
@@ -75,9 +84,10 @@ fn alerts_come_once_per_crossing_and_not_once_per_reading() {
 
 #[test]
 fn holders_give_until_the_request_is_met() {
+    let _turn = reclaimable::tests::turn();
     let toys = [300 * MIB, 100 * MIB].map(|bytes| Arc::new(Toy { bytes: AtomicU64::new(bytes) }));
-    let system = quiet(MemoryOptimizationSystem::builder().reclaimable(toys[0].clone()));
-    system.add_reclaimable(toys[1].clone());
+    let _registered = toys.each_ref().map(|toy| reclaimable::register(toy.clone()));
+    let system = quiet(MemoryOptimizationSystem::builder());
     let directives = system.shared.feed(reading(0, 950 * MIB, 0));
     let shrink = directives.iter().find(|directive| matches!(directive, Directive::Shrink { .. })).unwrap();
     assert!(matches!(shrink, Directive::Shrink { bytes, .. } if *bytes == 200 * MIB), "{shrink}");

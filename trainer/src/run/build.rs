@@ -108,9 +108,6 @@ where
         metrics = MetricsWriter::create(&folder.metrics())?;
         events = EventWriter::create(folder.root())?;
     }
-    if let Some(system) = &system {
-        system.add_reclaimable(learner.buffer());
-    }
     // The configuration is written last: from here on nothing that the user gave can be refused.
     write_aside(&folder.config(), config_toml.as_bytes())?;
     let state = RunState {
