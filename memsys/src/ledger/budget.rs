@@ -28,7 +28,7 @@ use crate::ledger::reclaimable::{self, Generation};
 use crate::ledger::refusal::{Refusal, RefusedBy};
 use crate::ledger::{self, Owner, Part};
 
-pub use crate::ledger::injection::{attempt, inject_refusals, inject_refusals_in_attempts};
+pub use crate::ledger::injection::{attempt, inject_refusals};
 pub use crate::ledger::reclaimable::n_collections;
 pub use crate::ledger::refusal::{n_denied, take_refusal};
 
@@ -129,7 +129,8 @@ pub(crate) fn grant(part: Part, bytes: u64, oldest: Generation) -> bool {
     }
     // Another thread may take what was given.
     (0..N_COLLECTIONS).any(|_| {
-        let missing_bytes = bytes.saturating_sub(headroom_bytes());
+        // Rust's heap grows without asking, so more than the limit may be counted already.
+        let missing_bytes = ledger::counted_bytes().saturating_add(bytes).saturating_sub(most_bytes());
         reclaimable::collect(Generation::Step, oldest, missing_bytes) > 0 && fits()
     })
 }

@@ -3,6 +3,7 @@
 //! These are thin, safe wrappers around the C library and `/proc`. They decide nothing and need no libtorch.
 #![allow(unsafe_code, reason = "the border to the C library; every block states why it is sound")]
 
+mod file_system;
 mod global_allocator;
 mod malloc;
 mod mapped_file;
@@ -12,6 +13,7 @@ pub mod probe;
 mod processor_time;
 mod thread_stack;
 
+pub use file_system::lies_in_memory;
 pub use global_allocator::CountedHeap;
 pub use malloc::{n_heap_trims, trim_heap, tune_malloc};
 pub use mapped_file::{Access, Map};
