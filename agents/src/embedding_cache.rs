@@ -10,7 +10,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use buffers::frames::{Clock, Dataset, ObservationRef};
@@ -41,15 +40,38 @@ type BlockKey = (u16, usize);
 /// block once per call.
 #[derive(Debug)]
 pub struct EmbeddingCache {
-    holder: Arc<Holder>,
+    shared: Arc<Shared>,
     _registration: Registration,
 }
 
-/// What the memory limit asks for bytes.
 #[derive(Debug, Default)]
-struct Holder {
-    kept: Mutex<Kept>,
-    kept_bytes: AtomicU64,
+struct Shared(Mutex<Kept>);
+
+impl Reclaimable for Shared {
+    fn name(&self) -> &'static str {
+        "kept embeddings"
+    }
+
+    fn generation(&self) -> Generation {
+        Generation::Caches
+    }
+
+    fn bytes(&self) -> u64 {
+        self.0.try_lock().map_or(0, |kept| kept.held.bytes())
+    }
+
+    /// A block of 64 positions has 35 KiB and takes the preset `compact` about 20 ms.
+    fn restore_nanos_per_byte(&self) -> f64 {
+        500.0
+    }
+
+    fn last_used(&self) -> u64 {
+        self.0.try_lock().map_or(u64::MAX, |kept| kept.last_used)
+    }
+
+    fn give_back(&self, _: u64) -> u64 {
+        self.0.try_lock().map_or(0, |mut kept| kept.clear())
+    }
 }
 
 #[derive(Debug)]
@@ -57,18 +79,21 @@ struct Kept {
     /// The index of each block in the slabs.
     places: BTreeMap<BlockKey, usize>,
     slabs: Vec<Vec<f32>>,
+    /// Collections of the process before the last use.
+    last_used: u64,
     held: Reservation,
 }
 
 impl Default for Kept {
     fn default() -> Self {
         let held = Reservation::of_heap(Owner::named("run/learner/embeddings"));
-        Self { places: BTreeMap::new(), slabs: Vec::new(), held }
+        Self { places: BTreeMap::new(), slabs: Vec::new(), last_used: 0, held }
     }
 }
 
 impl Kept {
-    fn get(&self, key: BlockKey) -> Option<&[f32]> {
+    fn get(&mut self, key: BlockKey) -> Option<&[f32]> {
+        self.last_used = reclaimable::n_collections();
         let place = *self.places.get(&key)?;
         Some(&self.slabs[place / SLAB_BLOCKS][place % SLAB_BLOCKS * BLOCK_NUMBERS..][..BLOCK_NUMBERS])
     }
@@ -81,6 +106,7 @@ impl Kept {
                 return;
             }
             self.slabs.push(Vec::with_capacity(SLAB_BLOCKS * BLOCK_NUMBERS));
+            self.held.set(self.held.bytes());
         }
         let slab = &mut self.slabs[place / SLAB_BLOCKS];
         slab.extend_from_slice(block);
@@ -98,64 +124,21 @@ impl Kept {
     }
 }
 
-impl Holder {
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn keep(&self, key: BlockKey, block: &[f32]) {
-        let mut kept = self.kept();
-        kept.keep(key, block);
-        self.kept_bytes.store(kept.held.bytes(), Relaxed);
-    }
-
-    fn clear(&self, mut kept: MutexGuard<'_, Kept>) -> u64 {
-        self.kept_bytes.store(0, Relaxed);
-        kept.clear()
-    }
-}
-
-impl Reclaimable for Holder {
-    fn name(&self) -> &'static str {
-        "the target network's embeddings"
-    }
-
-    fn generation(&self) -> Generation {
-        Generation::Caches
-    }
-
-    fn bytes(&self) -> u64 {
-        self.kept_bytes.load(Relaxed)
-    }
-
-    fn restore_nanos_per_byte(&self) -> f64 {
-        // A position of 560 bytes goes through the compact embedders in some 300 µs.
-        500.0
-    }
-
-    fn give_back(&self, _: u64) -> u64 {
-        self.kept.try_lock().map_or(0, |kept| self.clear(kept))
-    }
-}
-
-impl Default for EmbeddingCache {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl EmbeddingCache {
     /// An empty cache, which the memory limit may empty at any time.
     #[must_use]
     pub fn new() -> Self {
-        let holder = Arc::<Holder>::default();
-        let _registration = reclaimable::register(Arc::clone(&holder) as Arc<dyn Reclaimable>);
-        Self { holder, _registration }
+        let shared = Arc::<Shared>::default();
+        Self { _registration: reclaimable::register(shared.clone()), shared }
     }
 
     /// Forgets all embeddings.
     pub fn clear(&mut self) {
-        self.holder.clear(self.holder.kept());
+        self.kept().clear();
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.shared.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The embeddings at `observation_refs`, B × [`EMBEDDING_WIDTH`], in [`Mode::Evaluate`].
@@ -187,10 +170,10 @@ impl EmbeddingCache {
                 }
             };
             // The lock is not held while a block is computed: its tensors may need the bytes that are kept here.
-            if self.holder.kept().get(key).map(&mut copy).is_none() {
+            if self.kept().get(key).map(&mut copy).is_none() {
                 let block = embed_block(embedders, weights, dataset, key.0, key.1)?;
                 copy(&block);
-                self.holder.keep(key, &block);
+                self.kept().keep(key, &block);
             }
         }
         let device = weights.flat().device();

@@ -28,7 +28,7 @@ use crate::ledger::reclaimable::{self, Generation};
 use crate::ledger::refusal::{Refusal, RefusedBy};
 use crate::ledger::{self, Owner, Part};
 
-pub use crate::ledger::injection::{attempt, inject_refusals, inject_refusals_in_attempts};
+pub use crate::ledger::injection::{attempt, inject_refusals};
 pub use crate::ledger::reclaimable::n_collections;
 pub use crate::ledger::refusal::{n_denied, take_refusal};
 

@@ -1,10 +1,9 @@
 //! Refusals on purpose, so that tests can exercise what a run does when the memory limit has no room.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 static EVERY: AtomicU64 = AtomicU64::new(0);
-static IN_ATTEMPTS_ALONE: AtomicBool = AtomicBool::new(false);
 /// The most repetitions of an attempt that is under way, and how many such attempts there are.
 static MOST_BEFORE: AtomicU32 = AtomicU32::new(0);
 static N_REPEATED: AtomicU32 = AtomicU32::new(0);
@@ -29,13 +28,6 @@ struct Injection {
 /// [`commit`](crate::ledger::budget::commit). Each repetition of an [`attempt`] gets four times as many requests before the
 /// next refusal, so that all work ends.
 pub fn inject_refusals(every: u64) {
-    IN_ATTEMPTS_ALONE.store(false, Relaxed);
-    EVERY.store(every, Relaxed);
-}
-
-/// As [`inject_refusals`], but only of requests within an [`attempt`].
-pub fn inject_refusals_in_attempts(every: u64) {
-    IN_ATTEMPTS_ALONE.store(true, Relaxed);
     EVERY.store(every, Relaxed);
 }
 
@@ -77,7 +69,7 @@ pub(crate) fn refuses() -> bool {
     let every_of_all = EVERY.load(Relaxed);
     let mut injection = INJECTION.get();
     let every = injection.every.max(every_of_all);
-    if every == 0 || (IN_ATTEMPTS_ALONE.load(Relaxed) && injection.n_before.is_none()) {
+    if every == 0 {
         return false;
     }
     injection.n_requests += 1;

@@ -57,8 +57,9 @@ impl Refusal {
         self
     }
 
-    /// Notes that a call of this thread fails because of this refusal.
-    pub(crate) fn reaches_this_thread(self) {
+    /// Notes that a call of this thread fails because of this refusal. Where another thread of the program works for this
+    /// one, it [takes](take_refusal) its refusal and hands it over with its error.
+    pub fn reaches_this_thread(self) {
         REFUSED.set(Some(self));
     }
 }

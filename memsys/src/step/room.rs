@@ -166,6 +166,7 @@ mod tests {
 
     use super::*;
     use crate::ledger::Owner;
+    use crate::ledger::injection::inject_refusals_here;
     use crate::ledger::reservation::Reservation;
     use crate::step::fake_device::FakeDevice;
 
@@ -257,9 +258,9 @@ mod tests {
         let undisturbed = in_blocks(20, sum).unwrap();
         for every in [1, 7, 30] {
             let denied_before = budget::n_denied();
-            crate::ledger::injection::inject_refusals_here(every);
+            inject_refusals_here(every);
             let disturbed = in_blocks(20, sum);
-            crate::ledger::injection::inject_refusals_here(0);
+            inject_refusals_here(0);
             assert!(budget::n_denied() > denied_before, "{every}: nothing was refused");
             assert_eq!(disturbed.unwrap(), undisturbed, "{every}");
         }
