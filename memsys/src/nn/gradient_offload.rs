@@ -127,8 +127,9 @@ mod tests {
         let mut n_refused = 0;
         for every in 1..40 {
             let _ = host.zero_();
-            let refused =
-                budget::while_injecting(every, || budget::with_injected_refusals(0, || backward().is_err()));
+            budget::inject_refusals_here(every);
+            let refused = backward().is_err();
+            budget::inject_refusals_here(0);
             release_failed_backward().unwrap();
             if refused {
                 n_refused += 1;

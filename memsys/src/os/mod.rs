@@ -4,6 +4,7 @@
 #![allow(unsafe_code, reason = "the border to the C library; every block states why it is sound")]
 
 pub mod cuda_driver;
+mod file_system;
 mod global_allocator;
 mod malloc;
 mod mapped_file;
@@ -13,6 +14,7 @@ pub mod probe;
 mod processor_time;
 mod thread_stack;
 
+pub use file_system::lies_in_memory;
 pub use global_allocator::CountedHeap;
 pub use malloc::{trim_heap, tune_malloc};
 pub use mapped_file::{Access, Map};

@@ -67,7 +67,7 @@ pub(crate) fn attempt<T, E>(
     let denied_before = budget::n_denied();
     let before = statistics();
     let _ = budget::take_refusal();
-    let error = match budget::with_injected_refusals(n_refused, work) {
+    let error = match budget::attempt(n_refused, work) {
         Ok(done) => return Ok(done),
         Err(error) => error,
     };
@@ -262,7 +262,9 @@ mod tests {
         let undisturbed = in_blocks(20, sum).unwrap();
         for every in [1, 7, 30] {
             let denied_before = budget::n_denied();
-            let disturbed = budget::while_injecting(every, || in_blocks(20, sum));
+            budget::inject_refusals_here(every);
+            let disturbed = in_blocks(20, sum);
+            budget::inject_refusals_here(0);
             assert!(budget::n_denied() > denied_before, "{every}: nothing was refused");
             assert_eq!(disturbed.unwrap(), undisturbed, "{every}");
         }

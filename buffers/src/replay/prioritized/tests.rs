@@ -160,7 +160,8 @@ fn copies_are_what_the_streams_hold() {
 #[test]
 fn bytes_are_as_planned() {
     let replay = replay(5000);
-    assert_eq!(replay.bytes() - replay.local_bytes(), Replay::planned_bytes(50, 5000, 0));
+    let planned = Replay::planned_bytes(&StoreOptions::default(), 50, 5000, 0, 1);
+    assert_eq!(replay.bytes() - replay.local_bytes(), planned);
 }
 
 #[test]

@@ -43,6 +43,10 @@ const TRIM_BYTES: u64 = 16 << 20;
 /// The file is compacted when its garbage exceeds both this and the bytes of the chunks in use.
 const LEAST_GARBAGE_BYTES: u64 = 64 << 20;
 
+/// Transitions that an environment inserts between two enforcements of the budget, at most: those of an n-step return that
+/// its episode's end cuts short.
+const MOST_INSERTED: usize = 16;
+
 /// Bytes of rows in the file per byte that they take in memory: 512 bytes for a chunk of at least 12 KiB.
 pub(super) const ROW_BYTES_PER_MAPPED_BYTE: u64 = 24;
 
@@ -397,7 +401,7 @@ impl Tiers {
     fn held(&self, sampler: &mut Sampler, local: &mut [FrameStream], n_ahead: u64) -> [u64; 3] {
         let fixed = match sampler.transitions().stream() {
             Some(_) => sampler.priorities_bytes(),
-            None => sampler.bytes(),
+            None => sampler.bytes() + n_ahead * sampler.transitions().growth_bytes(MOST_INSERTED * self.n_given.len()),
         };
         let waiting = self.encoder.as_ref().map_or(0, Encoder::waiting_bytes);
         let mut held = [fixed + waiting, 0, 0];
