@@ -110,9 +110,12 @@ struct Candidate {
 impl StepCosts {
     /// Adds the combinations of modes for each micro-batch size, and takes the times of all modes from the stages, so that
     /// they compare. `other_bytes` are held in a step beside what the stages were measured with.
+    ///
+    /// Stages are measured in bytes of tensors. Where the line of `keep` has more for the same passes, such as whole pages,
+    /// the combinations have more in proportion.
     #[must_use]
     pub fn with_stages(mut self, stages: &StageCosts, other_bytes: u64) -> Self {
-        let keep = self.costs.iter().find(|cost| cost.mode == ActivationMode::Keep);
+        let keep = self.costs.iter().find(|cost| cost.mode == ActivationMode::Keep).copied();
         let keep_micros = keep.map_or(0.0, |keep| keep.micros_per_sample);
         for cost in &mut self.costs {
             if let Some(extra) = stages.extra_micros_per_sample(cost.mode) {
@@ -120,8 +123,11 @@ impl StepCosts {
             }
         }
         for size in sizes(self.smallest, self.largest) {
+            let counted = keep.map_or(0, |keep| keep.peak_bytes(size).saturating_sub(other_bytes));
+            let proportion = (counted as f64 / stages.kept_bytes(size).max(1) as f64).max(1.0);
             self.combinations.extend(stages.combinations(size).into_iter().map(|combination| {
-                (size, Combination { peak_bytes: combination.peak_bytes + other_bytes, ..combination })
+                let peak_bytes = (combination.peak_bytes as f64 * proportion) as u64 + other_bytes;
+                (size, Combination { peak_bytes, ..combination })
             }));
         }
         self
@@ -192,6 +198,13 @@ impl StepCosts {
         chosen.map(|candidate| candidate.step_config)
     }
 
+    /// Whether a step configuration with this micro-batch size was measured itself. All activation modes have the same
+    /// shapes at one size.
+    #[must_use]
+    pub fn is_size_measured(&self, micro_batch: usize) -> bool {
+        self.measured.iter().any(|(measured, _)| measured.micro_batch == micro_batch)
+    }
+
     /// Whether the peak of a step configuration was measured itself.
     #[must_use]
     pub fn is_measured(&self, step_config: StepConfig) -> bool {
@@ -230,15 +243,21 @@ impl StepCosts {
     }
 
     /// The preferred step configuration of those that need fewer bytes than `from` and have no larger micro-batch size.
-    /// Another activation mode at the same size comes first, as it gives the same bits.
+    /// Other activation modes at the same size come first, as they give the same bits. They need at least an eighth fewer
+    /// bytes, if any do, so that a step is not tried in every one of a dozen combinations.
     #[must_use]
     pub fn lower(&self, from: StepConfig) -> Option<StepConfig> {
         let peak = self.peak_bytes(from)?;
         let step_configs = self.step_configs();
-        let lower = |(step_config, bytes): &&(StepConfig, u64)| {
-            *bytes < peak && step_config.micro_batch <= from.micro_batch
+        let of_size = || step_configs.iter().filter(|(config, _)| config.micro_batch == from.micro_batch);
+        let far_lower = of_size().find(|(_, bytes)| *bytes <= peak - peak / 8);
+        let leanest = || of_size().min_by_key(|(_, bytes)| *bytes).filter(|(_, bytes)| *bytes < peak);
+        let smaller = || {
+            let mut configs = step_configs.iter();
+            configs.find(|(config, bytes)| *bytes < peak && config.micro_batch < from.micro_batch)
         };
-        step_configs.iter().find(lower).map(|(step_config, _)| *step_config)
+        let lower = far_lower.or_else(leanest).or_else(smaller);
+        lower.map(|(step_config, _)| *step_config)
     }
 }
 
@@ -308,6 +327,26 @@ mod tests {
             (at, seen) = (next, seen + 1);
         }
         assert_eq!(at, step_config(8, ActivationMode::Spill));
+    }
+
+    #[test]
+    fn lowering_skips_combinations_that_gain_less_than_an_eighth() {
+        let combination = |stage: usize, peak_bytes: u64| {
+            let modes = StageModes::default().with(stage, ActivationMode::Spill);
+            (128, Combination { modes, peak_bytes, extra_micros_per_sample: (20_000 - peak_bytes) as f64 })
+        };
+        let combinations = (0..9).map(|i| combination(i, 13_000 - 1000 * i as u64)).collect();
+        let keep = ModeCost::through(ActivationMode::Keep, [(8, 1800), (16, 2600)], 10.0);
+        let costs =
+            StepCosts { smallest: 64, largest: 128, costs: vec![keep], combinations, ..Default::default() };
+        let mut at = step_config(128, ActivationMode::Keep);
+        let mut bytes = vec![costs.peak_bytes(at).unwrap()];
+        while let Some(next) = costs.lower(at) {
+            at = next;
+            bytes.push(costs.peak_bytes(at).unwrap());
+        }
+        assert_eq!(bytes, [13_800, 12_000, 10_000, 8000, 7000, 6000, 5000]);
+        assert_eq!(at.micro_batch, 128, "keep needs more at 64");
     }
 
     #[test]

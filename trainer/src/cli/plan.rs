@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
 use crate::atomic_file;
 use crate::cli::settings::SettingsArgs;
 use crate::cli::train::find_data;
@@ -10,6 +9,7 @@ use crate::console::{print, say};
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::resolve::{leave_out_unusable_spill, resolve};
+use clap::{Args, ValueEnum};
 
 /// How the plan is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

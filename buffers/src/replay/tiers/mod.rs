@@ -401,7 +401,10 @@ impl Tiers {
     fn held(&self, sampler: &mut Sampler, local: &mut [FrameStream], n_ahead: u64) -> [u64; 3] {
         let fixed = match sampler.transitions().stream() {
             Some(_) => sampler.priorities_bytes(),
-            None => sampler.bytes() + n_ahead * sampler.transitions().growth_bytes(MOST_INSERTED * self.n_given.len()),
+            None => {
+                sampler.bytes()
+                    + n_ahead * sampler.transitions().growth_bytes(MOST_INSERTED * self.n_given.len())
+            }
         };
         let waiting = self.encoder.as_ref().map_or(0, Encoder::waiting_bytes);
         let mut held = [fixed + waiting, 0, 0];
