@@ -110,9 +110,12 @@ struct Candidate {
 impl StepCosts {
     /// Adds the combinations of modes for each micro-batch size, and takes the times of all modes from the stages, so that
     /// they compare. `other_bytes` are held in a step beside what the stages were measured with.
+    ///
+    /// Stages are measured in bytes of tensors. Where the line of `keep` has more for the same passes, such as whole pages,
+    /// the combinations have more in proportion.
     #[must_use]
     pub fn with_stages(mut self, stages: &StageCosts, other_bytes: u64) -> Self {
-        let keep = self.costs.iter().find(|cost| cost.mode == ActivationMode::Keep);
+        let keep = self.costs.iter().find(|cost| cost.mode == ActivationMode::Keep).copied();
         let keep_micros = keep.map_or(0.0, |keep| keep.micros_per_sample);
         for cost in &mut self.costs {
             if let Some(extra) = stages.extra_micros_per_sample(cost.mode) {
@@ -120,8 +123,11 @@ impl StepCosts {
             }
         }
         for size in sizes(self.smallest, self.largest) {
+            let counted = keep.map_or(0, |keep| keep.peak_bytes(size).saturating_sub(other_bytes));
+            let proportion = (counted as f64 / stages.kept_bytes(size).max(1) as f64).max(1.0);
             self.combinations.extend(stages.combinations(size).into_iter().map(|combination| {
-                (size, Combination { peak_bytes: combination.peak_bytes + other_bytes, ..combination })
+                let peak_bytes = (combination.peak_bytes as f64 * proportion) as u64 + other_bytes;
+                (size, Combination { peak_bytes, ..combination })
             }));
         }
         self
@@ -190,6 +196,13 @@ impl StepCosts {
         let chosen = preferred.into_iter().find(fits);
         let chosen = chosen.or_else(|| self.candidates(smallest).into_iter().find(fits));
         chosen.map(|candidate| candidate.step_config)
+    }
+
+    /// Whether a step configuration with this micro-batch size was measured itself. All activation modes have the same
+    /// shapes at one size.
+    #[must_use]
+    pub fn is_size_measured(&self, micro_batch: usize) -> bool {
+        self.measured.iter().any(|(measured, _)| measured.micro_batch == micro_batch)
     }
 
     /// Whether the peak of a step configuration was measured itself.
