@@ -2,6 +2,7 @@
 
 use memsys::ledger::budget;
 use memsys::limit::MemoryLimit;
+use memsys::nn::activations;
 use memsys::os::{probe, tune_malloc};
 use memsys::step::retry::StepRunner;
 use memsys::system::MemoryOptimizationSystem;
@@ -110,10 +111,11 @@ fn measure_networks(parts: &Parts, data: DataBytes, limit_bytes: u64) -> Result<
         if profiler.profile().costs.is_measured(chosen) {
             break plan;
         }
-        let n_denied = budget::n_denied();
+        let n_failed = || budget::n_denied() + activations::n_failed_spills();
+        let before = n_failed();
         match profiler.rehearse(chosen) {
-            // It was refused, so that it counts as one that does not fit.
-            Err(_) if budget::n_denied() > n_denied => {}
+            // The memory limit or a full disk refused it, so that it counts as one that does not fit.
+            Err(_) if n_failed() > before => {}
             outcome => outcome?,
         }
     };
