@@ -118,4 +118,6 @@ void memsys_spilled_bytes(uint64_t* live_bytes, uint64_t* file_bytes) {
   *live_bytes = memsys::spill_totals().live_bytes;
   *file_bytes = memsys::spill_totals().file_bytes;
 }
+
+uint64_t memsys_failed_spills() { return memsys::spill_totals().n_failed; }
 }

@@ -71,6 +71,13 @@ pub enum Error {
         /// What the operating system said.
         source: std::io::Error,
     },
+    /// The folder for spilled activations is in a file system whose files lie in memory.
+    #[cfg(feature = "libtorch")]
+    #[error("{} lies in memory (tmpfs): activations spilled there would still take memory", folder.display())]
+    SpillFolderInMemory {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// Autocast does not cast to this kind of number on this device.
     #[cfg(feature = "libtorch")]
     #[error("autocast on {device} casts to bfloat16, and on CUDA to float16 too, but not to {kind:?}")]

@@ -177,6 +177,7 @@ impl Dataset {
             return Ok(());
         }
         let cache = Arc::new(ChunkCache::new(CACHE_BYTES));
+        cache.give_back_to_the_budget();
         let mut writer = match options.tier {
             Tier::Mapped => Some(ChunkWriter::create(options.file.as_deref().ok_or(Error::NoFile)?)?),
             Tier::Hot | Tier::Compressed => None,
@@ -200,6 +201,10 @@ impl Dataset {
             }
             held = held - before + stream.bytes();
         }
+        drop(streams);
+        // What the chunks held stays resident in freed blocks of the heap until the heap is trimmed. It would be taken for
+        // bytes that nobody counts, and the memory limit would set it aside for good.
+        memsys::os::trim_heap();
         writer.map_or(Ok(()), |mut writer| {
             writer.file().limit_window(options.window_bytes);
             writer.commit(Durability::Process)

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
 use memsys::ledger::Owner;
+use memsys::ledger::budget::{self, CollectOrder};
 use memsys::ledger::reservation::Reservation;
 
 use crate::error::Result;
@@ -56,6 +57,20 @@ impl ChunkCache {
             reservation,
         };
         Self { limit_bytes, held: Mutex::new(held) }
+    }
+
+    /// Lets the memory limit take the chunks back, for as long as the cache lives.
+    pub(crate) fn give_back_to_the_budget(self: &Arc<Self>) {
+        let cache = Arc::downgrade(self);
+        let collect = move |wanted: u64| {
+            let given = if wanted > 0 { cache.upgrade().map_or(0, |cache| cache.clear()) } else { 0 };
+            if given > 0 {
+                // The chunks stay resident in freed blocks of the heap until it is trimmed.
+                memsys::os::trim_heap();
+            }
+            given
+        };
+        budget::add_collector(CollectOrder::OtherCaches, Box::new(collect));
     }
 
     /// Bytes of the cached chunks.

@@ -16,7 +16,7 @@
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use crate::ledger::refusal::Refusal;
@@ -28,6 +28,7 @@ static N_DENIED: AtomicU64 = AtomicU64::new(0);
 static N_COLLECTIONS: AtomicU64 = AtomicU64::new(0);
 static LAST_REFUSAL: Mutex<Option<Refusal>> = Mutex::new(None);
 static REFUSE_EVERY: AtomicU64 = AtomicU64::new(0);
+static REFUSE_IN_ATTEMPTS_ALONE: AtomicBool = AtomicBool::new(false);
 
 /// Gives back up to the given number of bytes and returns how many bytes of the process it gave. Asked for 0 bytes, it
 /// gives back nothing of the process.
@@ -54,7 +55,7 @@ thread_local! {
     static REFUSED: Cell<Option<Refusal>> = const { Cell::new(None) };
     static COLLECTING: Cell<bool> = const { Cell::new(false) };
     static IN_COMMIT: Cell<bool> = const { Cell::new(false) };
-    static INJECTION: Cell<Option<Injection>> = const { Cell::new(None) };
+    static INJECTION: Cell<Injection> = const { Cell::new(Injection { n_requests: 0, n_before: None, every: 0 }) };
 }
 
 /// Sets the memory limit of the whole process, in bytes.
@@ -147,7 +148,10 @@ pub(crate) fn make_room(bytes: u64) -> Result<(), Refusal> {
     if bytes <= headroom_bytes() || IN_COMMIT.get() {
         return Ok(());
     }
-    collect(bytes - headroom_bytes().min(bytes));
+    // Rust's heap grows without asking, so more than the limit may be counted already.
+    let wanted =
+        (ledger::counted_bytes() + RESIDUAL_BYTES.load(Relaxed) + bytes).saturating_sub(limit_bytes());
+    collect(wanted);
     if bytes <= headroom_bytes() { Ok(()) } else { Err(refuse(bytes)) }
 }
 
@@ -160,6 +164,14 @@ fn refuse(wanted_bytes: u64) -> Refusal {
         limit_bytes: limit_bytes(),
     };
     REFUSED.set(Some(refusal));
+    if std::env::var_os("DEBUG_REFUSE").is_some() {
+        eprintln!(
+            "REFUSED {refusal} residual {} base {} cache {}",
+            residual_allowance_bytes(),
+            ledger::BASE.bytes(),
+            ledger::CACHE.bytes()
+        );
+    }
     if let Ok(mut last) = LAST_REFUSAL.try_lock() {
         *last = Some(refusal);
     }
@@ -190,54 +202,66 @@ pub fn commit<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// Counts a thread's allocations towards the next injected refusal.
+/// Counts a thread's requests towards the next injected refusal.
 #[derive(Debug, Clone, Copy)]
 struct Injection {
-    n_allocations: u64,
-    /// How often the step was tried before; `u32::MAX` outside of a step.
-    attempt: u32,
+    n_requests: u64,
+    /// How often the work of this thread was tried before; none outside of [`attempt`].
+    n_before: Option<u32>,
+    /// For this thread alone: as [`inject_refusals`] for all.
+    every: u64,
 }
 
-/// Refuses every `every`-th allocation within a step, as if the memory limit had no room, so that tests can exercise
-/// refusals; 0 refuses none. Each retry of a step gets four times as many allocations before the next refusal, so that
-/// every step ends.
+/// Refuses every `every`-th request of each thread as if the memory limit had no room, in every phase of a run, so that
+/// tests can exercise refusals; 0 refuses none. A request is a counted tensor or the growth of a reservation
+/// ([`Reservation::try_set`](crate::ledger::reservation::Reservation::try_set)). Nothing is refused within [`commit`].
+/// Each repetition of an [`attempt`] gets four times as many requests before the next refusal, so that all work ends.
 pub fn inject_refusals(every: u64) {
+    REFUSE_IN_ATTEMPTS_ALONE.store(false, Relaxed);
     REFUSE_EVERY.store(every, Relaxed);
 }
 
-/// Runs one attempt at a step and counts this thread's allocations for [`inject_refusals`]. `attempt` is how often the
-/// step was tried before.
-pub(crate) fn with_injected_refusals<T>(attempt: u32, work: impl FnOnce() -> T) -> T {
-    struct Ends;
+/// As [`inject_refusals`], but only of requests within an [`attempt`].
+pub fn inject_refusals_in_attempts(every: u64) {
+    REFUSE_IN_ATTEMPTS_ALONE.store(true, Relaxed);
+    REFUSE_EVERY.store(every, Relaxed);
+}
+
+/// As [`inject_refusals`], for the calling thread alone: tests share a process.
+#[cfg(test)]
+pub(crate) fn inject_refusals_here(every: u64) {
+    INJECTION.set(Injection { every, ..INJECTION.get() });
+}
+
+/// Runs one attempt at work that is tried again where the budget refuses it. `n_before` is how often it was tried before:
+/// each repetition makes the requests between two refusals of [`inject_refusals`] four times as many.
+pub fn attempt<T>(n_before: u32, work: impl FnOnce() -> T) -> T {
+    struct Ends(Option<u32>);
     impl Drop for Ends {
         fn drop(&mut self) {
-            INJECTION.set(INJECTION.get().map(|injection| Injection { attempt: u32::MAX, ..injection }));
+            INJECTION.set(Injection { n_before: self.0, ..INJECTION.get() });
         }
     }
-    let n_allocations = INJECTION.get().map_or(0, |injection| injection.n_allocations);
-    INJECTION.set(Some(Injection { n_allocations, attempt }));
-    let _ends = Ends;
+    let injection = INJECTION.get();
+    INJECTION.set(Injection { n_before: Some(n_before), ..injection });
+    let _ends = Ends(injection.n_before);
     work()
 }
 
-/// Whether [`inject_refusals`] refuses this allocation of `bytes`.
-pub(crate) fn injected_refusal(bytes: u64) -> bool {
-    let every = REFUSE_EVERY.load(Relaxed);
-    if every == 0 || IN_COMMIT.get() {
-        return false;
+/// The refusal of this request for `bytes` where [`inject_refusals`] refuses it.
+pub(crate) fn injected_refusal(bytes: u64) -> Option<Refusal> {
+    let mut injection = INJECTION.get();
+    let every = injection.every.max(REFUSE_EVERY.load(Relaxed));
+    let is_exempt = REFUSE_IN_ATTEMPTS_ALONE.load(Relaxed) && injection.n_before.is_none();
+    if every == 0 || is_exempt || IN_COMMIT.get() {
+        return None;
     }
-    let Some(mut injection) = INJECTION.get().filter(|injection| injection.attempt < u32::MAX) else {
-        return false;
-    };
-    injection.n_allocations += 1;
-    let distance = every.saturating_mul(4u64.saturating_pow(injection.attempt));
-    let refuses = injection.n_allocations >= distance;
+    injection.n_requests += 1;
+    let distance = every.saturating_mul(4u64.saturating_pow(injection.n_before.unwrap_or(0)));
+    let refuses = injection.n_requests >= distance;
     if refuses {
-        injection.n_allocations = 0;
+        injection.n_requests = 0;
     }
-    INJECTION.set(Some(injection));
-    if refuses {
-        let _ = refuse(bytes);
-    }
-    refuses
+    INJECTION.set(injection);
+    refuses.then(|| refuse(bytes))
 }

@@ -43,7 +43,8 @@ impl Reservation {
     /// reservation then stays as it was.
     pub fn try_set(&mut self, bytes: u64) -> Result<()> {
         if let Some(more) = bytes.checked_sub(self.bytes).filter(|more| *more > 0) {
-            budget::make_room(more).map_err(|refusal| Error::Refused(refusal.of(self.owner)))?;
+            let room = budget::injected_refusal(more).map_or_else(|| budget::make_room(more), Err);
+            room.map_err(|refusal| Error::Refused(refusal.of(self.owner)))?;
         }
         self.set(bytes);
         Ok(())

@@ -155,3 +155,9 @@ pub(crate) fn spilled_bytes() -> (u64, u64) {
     unsafe { raw::memsys_spilled_bytes(&raw mut live_bytes, &raw mut file_bytes) };
     (live_bytes, file_bytes)
 }
+
+/// How often a spill file of the process could not be written or read.
+pub(crate) fn n_failed_spills() -> u64 {
+    // SAFETY: no arguments; the C++ side reads an atomic.
+    unsafe { raw::memsys_failed_spills() }
+}

@@ -174,7 +174,7 @@ extern "C" fn memsys_tensors_are_counted() -> bool {
 extern "C" fn memsys_tensor_allocate(bytes: usize) -> *mut c_void {
     let owner = Owner::entered();
     let Some(whole) = bytes.checked_add(HEADER_BYTES) else { return std::ptr::null_mut() };
-    if budget::injected_refusal(bytes as u64) {
+    if budget::injected_refusal(bytes as u64).is_some() {
         return std::ptr::null_mut();
     }
     let block = if bytes < MAPPED_FROM_BYTES { heap_block(whole) } else { mapped_block(whole) };

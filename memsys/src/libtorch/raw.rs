@@ -54,6 +54,7 @@ unsafe extern "C" {
         drop: DropStages,
     ) -> *mut c_char;
     pub(super) fn memsys_spilled_bytes(live_bytes: *mut u64, file_bytes: *mut u64);
+    pub(super) fn memsys_failed_spills() -> u64;
 
     pub(super) fn memsys_offload_gradient(parameter: *const c_void, host: *const c_void) -> *mut c_char;
     pub(super) fn memsys_stop_offload(parameter: *const c_void) -> *mut c_char;

@@ -6,6 +6,7 @@
 
 mod child;
 mod control_group;
+mod file_system;
 mod global_allocator;
 mod malloc;
 mod mapped_file;
@@ -17,6 +18,7 @@ mod thread_stack;
 
 pub use child::{ChildEnd, MeasuredChild};
 pub use control_group::ControlGroup;
+pub use file_system::lies_in_memory;
 pub use global_allocator::CountedHeap;
 pub use malloc::{trim_heap, tune_malloc};
 pub use mapped_file::{Access, Map};

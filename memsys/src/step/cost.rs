@@ -100,11 +100,16 @@ impl StepCosts {
     /// The step configuration to begin with if `headroom_bytes` are free; `None` if not even the leanest fits.
     #[must_use]
     pub fn choose(&self, headroom_bytes: u64) -> Option<StepConfig> {
-        let step_configs = self.step_configs();
-        let fits = |(_, peak): &&(StepConfig, u64)| *peak <= headroom_bytes;
-        let keeps = |(step_config, _): &&(StepConfig, u64)| step_config.mode == ActivationMode::Keep;
-        let chosen = step_configs.iter().filter(fits).find(keeps).or_else(|| step_configs.iter().find(fits));
-        chosen.map(|(step_config, _)| *step_config)
+        let fits = |(_, peak): &(StepConfig, u64)| *peak <= headroom_bytes;
+        self.prefer(self.step_configs().into_iter().filter(fits).map(|(step_config, _)| step_config))
+    }
+
+    /// The preferred of the step configurations that fit, which come in the order of [`Self::step_configs`]: the first that
+    /// keeps activations, else the first.
+    pub fn prefer(&self, fitting: impl IntoIterator<Item = StepConfig>) -> Option<StepConfig> {
+        let fitting: Vec<StepConfig> = fitting.into_iter().collect();
+        let keeps = |step_config: &&StepConfig| step_config.mode == ActivationMode::Keep;
+        fitting.iter().find(keeps).or_else(|| fitting.first()).copied()
     }
 
     /// The step configuration with the lowest peak, and that peak in bytes.

@@ -11,28 +11,20 @@
 
 use std::sync::Arc;
 
+use crate::error::Error;
 use crate::ledger;
 use crate::ledger::budget;
-use crate::ledger::refusal::Refusal;
-use crate::libtorch;
 use crate::nn::activations;
 use crate::step::activation_mode::ActivationMode;
 use crate::step::ceiling::StepCeiling;
 use crate::step::cost::{StepConfig, StepCosts};
+use crate::step::room;
+use crate::step::room::Failed;
 
 /// Number of steps without a refusal after which a higher step configuration is tried.
 const PATIENCE_STEPS: u64 = 200;
 /// Number of attempts at the leanest step configuration before the step fails.
 const LAST_ATTEMPTS: u32 = 8;
-
-/// Why a step failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failure<E> {
-    /// The memory limit has no room for the step at any step configuration.
-    Refused(Refusal),
-    /// The step failed for another reason.
-    Other(E),
-}
 
 /// Runs learner steps at a step configuration that fits under the memory limit.
 #[derive(Debug)]
@@ -129,51 +121,40 @@ impl StepRunner {
     /// fails must have changed nothing.
     ///
     /// # Errors
-    /// [`Failure::Refused`] if the leanest step configuration is refused too; [`Failure::Other`] with the error of
-    /// `attempt` if it failed for another reason.
-    pub fn step<T, E>(
+    /// [`Error::Refused`](crate::Error::Refused) if the leanest step configuration is refused too; the error of `attempt`
+    /// if it failed for another reason or a device had no room.
+    pub fn step<T, E: From<Error>>(
         &mut self,
         mut attempt: impl FnMut(StepConfig) -> Result<T, E>,
-    ) -> Result<T, Failure<E>> {
+    ) -> Result<T, E> {
         self.keep_under_ceiling();
-        let mut n_attempts = 0;
-        let mut n_last = 0;
+        let (mut n_refused, mut n_last) = (0, 0);
         loop {
             let tensors_before = ledger::tensor_bytes();
             ledger::restart_tensor_peak();
-            let denied_before = budget::n_denied();
-            let refused_before = libtorch::n_refused_by_devices();
-            let _ = budget::take_refusal();
-            let outcome = budget::with_injected_refusals(n_attempts, || attempt(self.step_config));
-            let error = match outcome {
+            let failed = match room::attempt(n_refused, || attempt(self.step_config)) {
                 Ok(done) => {
                     let peak = ledger::peak_tensor_bytes().saturating_sub(tensors_before);
                     self.peak_bytes = self.peak_bytes.max(peak);
-                    self.after_step(n_attempts);
+                    self.after_step(n_refused);
                     return Ok(done);
                 }
-                Err(error) => error,
+                Err(failed @ Failed::Refused(..)) => failed,
+                Err(failed) => return Err(failed.into_error()),
             };
-            // The refused allocation may have been on one of libtorch's threads instead of this one.
-            let refusal = budget::take_refusal();
-            let refusal =
-                refusal.or_else(|| (budget::n_denied() > denied_before).then(budget::last_refusal).flatten());
-            if refusal.is_none() && libtorch::n_refused_by_devices() == refused_before {
-                return Err(Failure::Other(error));
-            }
             // Tensors that a failed backward leaves in the engine's queue would live until the next backward.
             if let Err(unreleased) = activations::release_failed_backward() {
                 debug_assert!(false, "{unreleased}");
             }
             budget::collect(u64::MAX);
-            if n_attempts >= 1 {
+            if n_refused >= 1 {
                 match self.costs.lower(self.step_config) {
                     Some(lower) => self.step_config = lower,
                     None if n_last < LAST_ATTEMPTS => n_last += 1,
-                    None => return Err(refusal.map_or(Failure::Other(error), Failure::Refused)),
+                    None => return Err(failed.into_error()),
                 }
             }
-            n_attempts += 1;
+            n_refused += 1;
         }
     }
 

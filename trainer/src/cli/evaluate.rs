@@ -14,9 +14,9 @@ use crate::memory;
 use crate::report::conclusion::spread;
 use crate::report::summary::test_json;
 use crate::resolve::resolve;
-use crate::run::checkpoint::{self, BEST, ONLINE};
+use crate::run::checkpoint;
 use crate::run::config::EnvironmentKind;
-use crate::run::evaluation::{Evaluator, TestResult, weights_of};
+use crate::run::evaluation::{Evaluator, TestResult};
 use crate::run::folder::RunFolder;
 
 /// Evaluate a run's agent against the baselines, on bars that it did not learn from.
@@ -58,7 +58,6 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
     memory::hold(parts.memory.limit)?;
     let saved = checkpoint::find(&folder.checkpoint())?;
     let counters = checkpoint::load_counters(&saved)?;
-    let tensors = checkpoint::load_tensors(&saved)?;
     let evaluator = match parts.run.environment {
         EnvironmentKind::Cartpole => Evaluator::CartPole { seed: parts.run.seed },
         EnvironmentKind::Market => {
@@ -75,11 +74,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
         }
     };
     let policy = parts.agent.policy();
-    let flat = tensors.get(BEST).or_else(|| tensors.get(ONLINE)).ok_or_else(|| Error::File {
-        path: saved,
-        problem: "the checkpoint is damaged: it holds no weights".to_owned(),
-    })?;
-    let weights = weights_of(&*policy, flat, parts.device)?;
+    let weights = checkpoint::load_weights(&saved, &*policy, parts.device)?;
     let test = evaluator.test(&*policy, &weights, parts.run.seed)?;
     print(&table(&test));
     atomic_file::write_json(args.json.as_deref(), &test_json(&test))

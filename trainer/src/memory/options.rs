@@ -54,4 +54,16 @@ pub struct PlannedWork {
     pub is_synchronous: bool,
     /// The larger of the validation and test parts, as a fraction of all bars.
     pub largest_evaluated_fraction: f64,
+    /// The training part, as a fraction of all bars.
+    pub trained_fraction: f64,
+    /// The largest number of positions of which the learner keeps the target network's embeddings.
+    pub most_kept_embeddings: u64,
+}
+
+impl PlannedWork {
+    /// Positions of a market of `n_bars` whose embeddings by the target network the learner keeps, if memory allows.
+    #[must_use]
+    pub fn kept_embeddings(&self, n_bars: u64) -> u64 {
+        if n_bars > self.most_kept_embeddings { 0 } else { (n_bars as f64 * self.trained_fraction) as u64 }
+    }
 }

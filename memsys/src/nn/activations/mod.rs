@@ -24,7 +24,7 @@ mod tests;
 use std::path::PathBuf;
 
 pub use recompute::{Stage, sequential};
-pub use spill::{SpilledBytes, spilled_bytes};
+pub use spill::{SpilledBytes, check_spill_folder, n_failed_spills, spilled_bytes};
 
 use crate::error::Result;
 use crate::libtorch;

@@ -1,5 +1,6 @@
 //! Tests of every activation mode on a chain of eight stages with dropout, and of what must fail.
 
+use std::path::Path;
 use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
 
 use tch::{Device, Kind, Tensor};
@@ -9,7 +10,8 @@ use crate::ledger::Owner;
 use crate::ledger::budget;
 use crate::libtorch;
 use crate::nn::activations::{
-    ActivationMode, Options, Scope, Stage, enter, release_failed_backward, sequential, spilled_bytes,
+    ActivationMode, Options, Scope, Stage, check_spill_folder, enter, n_failed_spills,
+    release_failed_backward, sequential, spilled_bytes,
 };
 
 const N_STAGES: usize = 8;
@@ -236,10 +238,10 @@ fn a_refusal_anywhere_in_a_step_leaves_nothing_and_the_next_step_as_it_was() {
         let _scope = scope(mode, 0);
         let mut n_refused = 0;
         for every in (1..400).step_by(9) {
-            budget::inject_refusals(every);
-            let attempt = || budget::with_injected_refusals(0, || chain.try_step()).is_err();
+            budget::inject_refusals_here(every);
+            let attempt = || budget::attempt(0, || chain.try_step()).is_err();
             let (is_refused, _, _) = counted_bytes(owner, attempt);
-            budget::inject_refusals(0);
+            budget::inject_refusals_here(0);
             release_failed_backward().unwrap();
             assert_eq!(Owner::named(owner).tensor_bytes(), 0, "{mode:?}, allocation {every}");
             n_refused += u32::from(is_refused);
@@ -456,4 +458,28 @@ fn a_spill_folder_that_cannot_hold_a_file_is_refused_by_name() {
         let error = enter(&options).unwrap_err();
         assert!(matches!(error, Error::SpillFolder { .. }) && error.to_string().contains(folder), "{error}");
     }
+}
+
+#[test]
+fn a_folder_in_memory_and_one_that_is_missing_are_no_spill_folders() {
+    let on_disk = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    check_spill_folder(on_disk.path()).unwrap();
+    assert_eq!(std::fs::read_dir(on_disk.path()).unwrap().count(), 0, "the check leaves nothing");
+    let in_memory = check_spill_folder(Path::new("/dev/shm"));
+    assert!(matches!(in_memory, Err(Error::SpillFolderInMemory { .. })));
+    let missing = check_spill_folder(&on_disk.path().join("missing"));
+    assert!(matches!(missing, Err(Error::SpillFolder { .. })));
+}
+
+#[test]
+fn a_spill_folder_that_was_removed_is_counted_as_a_failed_spill() {
+    let _turn = turn();
+    let folder = tempfile::tempdir().unwrap();
+    let options =
+        Options { mode: ActivationMode::Spill, spill_folder: folder.path().into(), ..Options::default() };
+    drop(enter(&options).unwrap());
+    let before = n_failed_spills();
+    folder.close().unwrap();
+    assert!(enter(&options).is_err());
+    assert!(n_failed_spills() > before);
 }
