@@ -232,7 +232,7 @@ mod tests {
             Error::Agent(agents::Error::Embedder(refused().into())),
         ] {
             let said = error.with_way_out(Some(Path::new("runs/x"))).to_string();
-            assert!(said.starts_with("out of memory: run/actor asked for 12 MiB"), "{said}");
+            assert!(said.starts_with("out of memory: run/actor asked for 12.0 MiB"), "{said}");
             assert!(said.ends_with("go on with: plimsoll train --resume runs/x --memory 310MiB"), "{said}");
             assert_eq!(said.lines().count(), 1);
         }

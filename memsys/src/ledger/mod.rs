@@ -246,6 +246,12 @@ pub fn restart_tensor_peak() -> u64 {
     unsigned(PEAK_TENSOR_BYTES.swap(TENSOR_BYTES.load(Relaxed), Relaxed))
 }
 
+/// Raises the peak of tensors to `bytes` if it is lower. Give it the greatest of what [`restart_tensor_peak`] returned to
+/// restore the peak.
+pub fn raise_tensor_peak_to(bytes: u64) {
+    PEAK_TENSOR_BYTES.fetch_max(signed(bytes), Relaxed);
+}
+
 /// Number of tensors allocated so far.
 #[must_use]
 pub fn n_allocations() -> u64 {

@@ -19,7 +19,8 @@ mod tensor_data;
 mod threads;
 
 pub(crate) use activations::{
-    Recording, Scope, Spill, begin_chain, install_engine, n_failed_spills, release_failed_backward,
+    InStage, Recording, Scope, Spill, begin_chain, install_engine, n_failed_spills, on_backward,
+    release_failed_backward,
     spilled_bytes,
 };
 pub use allocator::untouched as untouched_bytes;

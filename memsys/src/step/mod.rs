@@ -1,11 +1,16 @@
 //! A learner step under the memory limit: what each step configuration costs, and how a refused step is tried again.
 //!
-//! Reading order: [`activation_mode`], [`cost`], `room`, `retry`, [`ceiling`].
+//! Reading order: [`activation_mode`], [`stage_modes`], [`stage_trace`], `knapsack`, [`stage_cost`], [`cost`], `room`,
+//! `retry`, [`ceiling`].
 
 pub mod activation_mode;
 pub mod ceiling;
 pub mod cost;
+mod knapsack;
 #[cfg(feature = "libtorch")]
 pub mod retry;
 #[cfg(feature = "libtorch")]
 pub mod room;
+pub mod stage_cost;
+pub mod stage_modes;
+pub mod stage_trace;

@@ -80,7 +80,7 @@ impl StepRunner {
     /// Runs every step at one micro-batch size and keeps activations: there is no other step configuration.
     #[must_use]
     pub fn fixed(micro_batch: usize) -> Self {
-        let step_config = StepConfig { micro_batch, mode: ActivationMode::Keep };
+        let step_config = StepConfig::new(micro_batch, ActivationMode::Keep);
         Self::new(
             StepCosts { smallest: micro_batch, largest: micro_batch, ..StepCosts::default() },
             step_config,

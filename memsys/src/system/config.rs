@@ -13,7 +13,7 @@ use crate::step::activation_mode::ActivationMode;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ActivationChoice {
-    /// The fastest mode that fits.
+    /// For each stage one of the three: the fastest that fit.
     Auto,
     /// Only [`ActivationMode::Keep`].
     Keep,
@@ -51,10 +51,9 @@ pub struct MemorySettings {
     /// cost of counting.
     pub counted: bool,
     /// The activation mode, for activations between forward and backward: `keep`, `recompute`, `spill` (write them to
-    /// a file and read them back), or `auto` (the fastest mode that fits). All modes give the same results to the bit.
+    /// a file and read them back), or `auto` (for each stage of the network one of the three: the fastest that fit).
+    /// All modes give the same results to the bit.
     pub activations: ActivationChoice,
-    /// Number of parts in which mode `recompute` computes a network again.
-    pub checkpoint_segments: usize,
     /// Mode `spill` keeps tensors smaller than this in memory.
     #[serde(with = "size")]
     pub spill_threshold: u64,
@@ -73,7 +72,8 @@ pub struct MemorySettings {
     pub memory_critical_threshold: f64,
     /// Time between two readings of memory.
     pub monitoring_interval: f64,
-    /// For tests: every n-th allocation of a learner step is refused as if it did not fit. 0 refuses none.
+    /// For tests: every n-th allocation of each thread, in every phase of a run but the profile, is refused as if it did
+    /// not fit. 0 refuses none.
     pub refuse_every: u64,
 }
 
@@ -84,7 +84,6 @@ impl Default for MemorySettings {
             managed: true,
             counted: true,
             activations: ActivationChoice::Auto,
-            checkpoint_segments: 4,
             spill_threshold: 64 << 10,
             spill_folder: None,
             offload_gradients: false,
@@ -100,7 +99,6 @@ impl Default for MemorySettings {
 impl Settings for MemorySettings {
     fn check(&self, check: &mut Check) {
         let share = "share of the memory limit";
-        check.range("checkpoint_segments", self.checkpoint_segments, 1..=64, "parts of an embedder");
         check.range("spill_threshold", self.spill_threshold, 0.., "bytes");
         check.range("smallest_micro_batch", self.smallest_micro_batch, 1..=65_536, "transitions");
         let (warning, critical) = (self.memory_warning_threshold, self.memory_critical_threshold);

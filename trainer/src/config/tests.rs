@@ -415,7 +415,6 @@ const SECOND_VALUES: &[&[&str]] = &[
     &["memory.managed=false"],
     &["memory.counted=false"],
     &["memory.activations=keep"],
-    &["memory.checkpoint_segments=5"],
     &["memory.spill_threshold=5"],
     &["memory.spill_folder=elsewhere"],
     &["memory.offload_gradients=true"],

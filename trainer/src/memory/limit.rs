@@ -117,7 +117,7 @@ fn measure_networks(parts: &Parts, data: DataBytes, limit_bytes: u64) -> Result<
     let plan = loop {
         let plan = MemoryPlan::new(parts, profiler.profile(), data, limit_bytes);
         let Some(chosen) = plan.step_config.filter(|_| plan.fits()) else { break plan };
-        if profiler.profile().is_rehearsed(chosen) {
+        if profiler.profile().costs.is_measured(chosen) {
             break plan;
         }
         let n_denied = budget::n_denied();

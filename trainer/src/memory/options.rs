@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use memsys::limit::MemoryLimit;
-use memsys::nn::activations::{self, ActivationMode};
+use memsys::nn::activations::{self, ActivationMode, StageModes};
 use memsys::system::level::Thresholds;
 
 /// The memory limit of a run, and the means to stay below it.
@@ -29,15 +29,15 @@ pub struct MemoryOptions {
     pub thresholds: Thresholds,
     /// Time between two readings of memory.
     pub interval: Duration,
-    /// For tests: every n-th allocation of a learner step is refused. 0 refuses none.
+    /// For tests: every n-th allocation of each thread is refused. 0 refuses none.
     pub refuse_every: u64,
 }
 
 impl MemoryOptions {
-    /// The options of the activations under a mode.
+    /// The options of the activations under one mode for all stages, or one for each.
     #[must_use]
-    pub fn activations(&self, mode: ActivationMode) -> activations::Options {
-        activations::Options { mode, ..self.activations.clone() }
+    pub fn activations(&self, modes: impl Into<StageModes>) -> activations::Options {
+        activations::Options { modes: modes.into(), ..self.activations.clone() }
     }
 }
 

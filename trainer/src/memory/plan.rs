@@ -19,7 +19,7 @@ use std::fmt;
 
 use buffers::replay::{Prefetch, Replay};
 use memsys::limit::MemoryLimit;
-use memsys::nn::activations::ActivationMode;
+use memsys::step::activation_mode::ActivationMode;
 use memsys::step::cost::StepConfig;
 
 use crate::error::{Error, Result};
@@ -140,18 +140,16 @@ impl MemoryPlan {
         let mut moments = moments(parts, profile, data);
         let others = moments.iter().map(|part| part.bytes).max().unwrap_or(0);
         // The batch is part of learning's bytes, but stays allocated between learner steps.
-        let peak =
-            |learning: u64, others: u64| data.loading.max(held + learning.max(others + profile.batch_bytes));
+        let peak = |learning: u64, others: u64| {
+            data.loading.max(held + learning.max(others + profile.batch_bytes))
+        };
         let run_peak = |learning: u64| peak(learning, others);
         let configs = profile.costs.step_configs();
-        let room =
-            |runtime_bytes: u64| limit_bytes.saturating_sub(in_coarse_steps(runtime_bytes) + SLACK_BYTES);
-        let fits = |(step_config, learning): &(StepConfig, u64)| {
-            let new_shape = if profile.is_rehearsed(*step_config) { 0 } else { profile.shape_bytes };
-            run_peak(*learning) <= room(runtime_bytes + new_shape)
-        };
-        let step_config =
-            profile.costs.prefer(configs.iter().filter(|config| fits(config)).map(|(at, _)| *at));
+        let room = |runtime_bytes: u64| limit_bytes.saturating_sub(in_coarse_steps(runtime_bytes) + SLACK_BYTES);
+        let step_config = profile.costs.choose_where(|step_config, learning| {
+            let new_shape = if profile.costs.is_measured(step_config) { 0 } else { profile.shape_bytes };
+            run_peak(learning) <= room(runtime_bytes + new_shape)
+        });
         let least_learning = configs.iter().map(|(_, bytes)| *bytes).min().unwrap_or(0);
         let (shown, learning) = step_config
             .and_then(|step_config| Some((step_config, profile.costs.peak_bytes(step_config)?)))
@@ -162,7 +160,7 @@ impl MemoryPlan {
         let kept_embeddings_bytes = if run_peak(learning) + kept <= room(runtime_bytes) { kept } else { 0 };
         let of_activations = shown.map_or_else(String::new, |step_config| format!("learning: {step_config}"));
         moments.insert(0, part("learning", &of_activations, learning));
-        let keeps = shown.is_some_and(|step_config| step_config.mode == ActivationMode::Keep);
+        let keeps = shown.is_some_and(StepConfig::keeps);
         let untouched = if keeps { (learning as f64 * profile.untouched_fraction) as u64 } else { 0 };
         if untouched > 0 {
             moments.insert(1, part("untouched", "of which counted and never touched", untouched));
@@ -189,10 +187,7 @@ impl MemoryPlan {
             peak_bytes: runtime_bytes + kept_embeddings_bytes + touched,
             smallest_limit_bytes: (in_coarse_steps(profile.least_runtime_bytes) + least + SLACK_BYTES)
                 .next_multiple_of(LIMIT_STEP_BYTES),
-            step_configs: configs
-                .iter()
-                .map(|(at, learning)| (*at, runtime_bytes + run_peak(*learning)))
-                .collect(),
+            step_configs: configs.iter().map(|(at, learning)| (*at, runtime_bytes + run_peak(*learning))).collect(),
             micros_per_sample: profile
                 .costs
                 .costs
@@ -244,7 +239,7 @@ impl MemoryPlan {
         if let Some(step_config) = step_config {
             text.push_str(&format!(
                 "activations = \"{}\"\n\n[agent]\nmicro_batch = {}\n",
-                step_config.mode.word(),
+                step_config.modes.uniform().map_or("auto", ActivationMode::word),
                 step_config.micro_batch
             ));
         }
@@ -257,7 +252,7 @@ impl MemoryPlan {
         let parts = |parts: &[PlanItem]| -> serde_json::Value {
             parts.iter().map(|part| (part.key.to_owned(), serde_json::json!(part.bytes))).collect()
         };
-        let step_config = |step_config: &StepConfig| serde_json::json!({"micro_batch": step_config.micro_batch, "activations": step_config.mode.word()});
+        let step_config = |step_config: &StepConfig| serde_json::json!({"micro_batch": step_config.micro_batch, "activations": step_config.modes.to_string()});
         serde_json::json!({
             "mode": if self.is_measured { "measured" } else { "static" },
             "limit_bytes": self.limit_bytes,

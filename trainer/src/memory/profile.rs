@@ -18,10 +18,12 @@ use buffers::frames::{Dataset, FrameStream, Instrument, ObservationRef};
 use buffers::replay::{Replay, ReplayOptions, StoreOptions, TensorBatch, Transition};
 use memsys::ledger::budget;
 use memsys::nn::activations;
-use memsys::nn::activations::ActivationMode;
+use memsys::nn::activations::{ActivationMode, StageModes};
 use memsys::nn::parameters::Weights;
 use memsys::os::probe;
 use memsys::step::cost::{ModeCost, StepConfig, StepCosts};
+use memsys::step::stage_cost::{ModeTraces, StageCosts};
+use memsys::step::stage_trace::StageTrace;
 use memsys::{ledger, libtorch};
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
@@ -78,16 +80,8 @@ pub struct MemoryProfile {
     pub evaluation_untouched_bytes: u64,
 }
 
-impl MemoryProfile {
-    /// Whether a step configuration was run, and not reckoned from others.
-    #[must_use]
-    pub fn is_rehearsed(&self, step_config: StepConfig) -> bool {
-        self.costs.measured.iter().any(|(measured, _)| *measured == step_config)
-    }
-}
-
 /// What a piece of work took.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug)]
 struct Taken {
     /// Counted bytes at the peak beyond those before.
     peak_bytes: u64,
@@ -96,24 +90,34 @@ struct Taken {
     /// Resident bytes at the peak that are not counted, the base included.
     uncounted_bytes: u64,
     micros: f64,
+    /// The bytes and times of its stages, unless a stage occurs twice.
+    stages: Option<StageTrace>,
 }
 
 /// Does `work` twice and measures the second time.
 fn measure(mut work: impl FnMut() -> Result<()>) -> Result<Taken> {
     budget::begin_anew();
     let before = ledger::counted_bytes();
-    work()?;
+    let (first, first_stages) = activations::traced(&mut work);
+    first?;
+    // What the first pass left is kept for the second, as a learner step's tensors are for the next step.
     probe::restart_peak_resident();
     let peak_before = ledger::restart_peak();
     let began = Instant::now();
-    work()?;
+    let (second, stages) = activations::traced(&mut work);
+    second?;
     let micros = began.elapsed().as_secs_f64() * 1e6;
+    let stages = stages.map(|stages| match &first_stages {
+        Some(first) => stages.with_shorter_times(first),
+        None => stages,
+    });
     let counted = ledger::peak_counted_bytes();
     let uncounted_bytes =
         (probe::recent_peak_resident_bytes()? + ledger::BASE.bytes()).saturating_sub(counted);
     let untouched_bytes = libtorch::untouched_bytes();
     ledger::raise_peak_to(peak_before);
-    Ok(Taken { peak_bytes: counted.saturating_sub(before), untouched_bytes, uncounted_bytes, micros })
+    let peak_bytes = counted.saturating_sub(before);
+    Ok(Taken { peak_bytes, untouched_bytes, uncounted_bytes, micros, stages })
 }
 
 /// Runs the networks of a run on rows of zeros and measures them. Tensors must already be counted.
@@ -143,12 +147,8 @@ impl<'a> Profiler<'a> {
         agent.disable_caches();
         let replay = filled(local_width, &dataset)?;
         let flat_bytes = policy.layout().flat_bytes();
-        let costs = StepCosts {
-            smallest: memory.smallest_micro_batch,
-            largest: memory.largest_micro_batch,
-            costs: Vec::new(),
-            measured: Vec::new(),
-        };
+        let (smallest, largest) = (memory.smallest_micro_batch, memory.largest_micro_batch);
+        let costs = StepCosts { smallest, largest, ..StepCosts::default() };
         let profile = MemoryProfile {
             base_bytes: 0,
             scratch_bytes: 0,
@@ -184,24 +184,29 @@ impl<'a> Profiler<'a> {
         let acting = self.act()?;
         let evaluating = measure(|| evaluate(&*self.policy, self.agent.online(), &self.dataset))?;
         self.profile.base_bytes = uncounted_bytes()?;
-        self.note(acting);
+        self.note(&acting);
         if !self.parts.work.is_synchronous {
             self.beside_bytes = self.profile.scratch_bytes;
         }
-        self.note(evaluating);
+        self.note(&evaluating);
         self.profile.acting_bytes = acting.peak_bytes;
         self.profile.evaluation_bytes = evaluating.peak_bytes;
         self.profile.evaluation_untouched_bytes = evaluating.untouched_bytes;
+        let mut traces = Vec::new();
         for mode in self.parts.memory.modes.clone() {
-            self.measure_mode(mode)?;
+            traces.extend(self.measure_mode(mode)?);
+        }
+        if let Some(stages) = StageCosts::new(&traces) {
+            let costs = std::mem::take(&mut self.profile.costs);
+            self.profile.costs = costs.with_stages(&stages, self.profile.batch_bytes);
         }
         let MemoryProfile { base_bytes, scratch_bytes, .. } = self.profile;
         self.profile.least_runtime_bytes = base_bytes + scratch_bytes;
         Ok(())
     }
 
-    /// The line of an activation mode through the peaks of two micro-batches.
-    fn measure_mode(&mut self, mode: ActivationMode) -> Result<()> {
+    /// Measures the line of an activation mode through the peaks of two micro-batches, and gives what its stages took.
+    fn measure_mode(&mut self, mode: ActivationMode) -> Result<Option<ModeTraces>> {
         let largest = self.profile.costs.largest;
         let sizes = if largest >= 8 { [4, 8] } else { [largest, largest] };
         let small = self.step(mode, sizes[0])?;
@@ -220,9 +225,10 @@ impl<'a> Profiler<'a> {
         };
         cost.base_bytes += self.profile.batch_bytes as f64;
         self.profile.costs.costs.push(cost);
-        let step_config = StepConfig { micro_batch: sizes[1], mode };
+        let step_config = StepConfig::new(sizes[1], mode);
         self.profile.costs.measured.push((step_config, large.peak_bytes + self.profile.batch_bytes));
-        Ok(())
+        let traces = small.stages.zip(large.stages);
+        Ok(traces.map(|(small, large)| ModeTraces { mode, traces: [(sizes[0], small), (sizes[1], large)] }))
     }
 
     /// Runs learner steps in a step configuration, with the shapes that the run's batch will have in it.
@@ -230,14 +236,14 @@ impl<'a> Profiler<'a> {
     /// # Errors
     /// If libtorch refuses a call. The step configuration then counts as one that takes far more than it was reckoned to.
     pub fn rehearse(&mut self, step_config: StepConfig) -> Result<()> {
-        let outcome = self.step(step_config.mode, step_config.micro_batch);
+        let outcome = self.step(step_config.modes, step_config.micro_batch);
         let refused = |bytes: u64| bytes.saturating_mul(2).max(1);
         let bytes = match &outcome {
             Ok(taken) => taken.peak_bytes + self.profile.batch_bytes,
             Err(_) => refused(self.profile.costs.peak_bytes(step_config).unwrap_or(0)),
         };
         if let Ok(taken) = &outcome
-            && step_config.mode == ActivationMode::Keep
+            && step_config.keeps()
         {
             self.profile.untouched_fraction = taken.untouched_bytes as f64 / taken.peak_bytes.max(1) as f64;
         }
@@ -262,10 +268,10 @@ impl<'a> Profiler<'a> {
     }
 
     /// Forward and backward of one micro-batch of each size that a batch is cut into.
-    fn step(&mut self, mode: ActivationMode, micro_batch: usize) -> Result<Taken> {
+    fn step(&mut self, modes: impl Into<StageModes>, micro_batch: usize) -> Result<Taken> {
         let rest = self.parts.memory.batch.saturating_sub(micro_batch) % micro_batch;
         let batch = self.batch(micro_batch + rest)?;
-        let options = self.parts.memory.activations(mode);
+        let options = self.parts.memory.activations(modes);
         let agent = &mut self.agent;
         let taken = measure(|| {
             let _activations = activations::enter(&options)?;
@@ -275,7 +281,7 @@ impl<'a> Profiler<'a> {
         let before = self.profile.base_bytes;
         self.profile.base_bytes = before.max(uncounted_bytes()?);
         self.profile.shape_bytes = self.profile.shape_bytes.max(self.profile.base_bytes - before);
-        self.note(taken);
+        self.note(&taken);
         Ok(taken)
     }
 
@@ -296,7 +302,7 @@ impl<'a> Profiler<'a> {
     }
 
     /// Raises the scratch bytes to those of a piece of work.
-    fn note(&mut self, taken: Taken) {
+    fn note(&mut self, taken: &Taken) {
         let scratch_bytes = taken.uncounted_bytes.saturating_sub(self.profile.base_bytes) + self.beside_bytes;
         self.profile.scratch_bytes = self.profile.scratch_bytes.max(scratch_bytes);
     }
@@ -340,7 +346,7 @@ pub fn estimate(parts: &Parts) -> Result<MemoryProfile> {
         is_measured: false,
         own_bytes: 5 * policy.layout().flat_bytes() + 8 * activations.kept,
         flat_bytes: policy.layout().flat_bytes(),
-        costs: StepCosts { smallest, largest, costs, measured: Vec::new() },
+        costs: StepCosts { smallest, largest, costs, ..StepCosts::default() },
         batch_bytes: batch_bytes as u64,
         acting_bytes: (activations.evaluated + observation_bytes) * parts.work.n_environments as u64,
         evaluation_bytes: (activations.evaluated + observation_bytes) * BLOCK as u64,

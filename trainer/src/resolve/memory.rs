@@ -25,8 +25,7 @@ pub fn memory_options(config: &Config) -> MemoryOptions {
         is_counted: memory.counted,
         modes: memory.activations.modes(),
         activations: activations::Options {
-            mode: ActivationMode::Keep,
-            segments: memory.checkpoint_segments,
+            modes: activations::StageModes::default(),
             threshold_bytes: memory.spill_threshold,
             spill_folder: memory.spill_folder.clone().unwrap_or_else(|| folder_above(config)),
         },

@@ -10,7 +10,7 @@ use buffers::frames::{Dataset, ObservationRef};
 use buffers::replay::n_step::Accumulator;
 use buffers::replay::{Prefetch, Replay, ReplayBuffer, ReplayOptions, TensorBatch};
 use memsys::ledger::Owner;
-use memsys::nn::activations::{self, ActivationMode};
+use memsys::nn::activations::{self, StageModes};
 use memsys::step::cost::StepConfig;
 use memsys::step::retry::StepRunner;
 use memsys::step::room::with_room;
@@ -189,12 +189,12 @@ impl LearnerLoop {
         }
         let mut attempt = |step_config: StepConfig| -> Result<Outcome> {
             let _owner = activations_owner.enter();
-            let mut in_mode = |mode: ActivationMode| -> Result<Outcome> {
-                activations.mode = mode;
+            let mut in_modes = |modes: StageModes| -> Result<Outcome> {
+                activations.modes = modes;
                 let _activations = activations::enter(activations)?;
                 Ok(agent.step(sampled, step_config.micro_batch)?)
             };
-            spilling.run(step_config.mode, &mut in_mode)
+            spilling.run(step_config.modes, &mut in_modes)
         };
         if prefetch == Prefetch::Off {
             let outcome = steps.step(attempt)?;

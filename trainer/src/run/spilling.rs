@@ -3,7 +3,7 @@
 //! Recomputing gives the same bits and needs no disk. So a step whose activations could not be written or read is made
 //! again that way, and so are all steps after it.
 
-use memsys::nn::activations::{self, ActivationMode};
+use memsys::nn::activations::{self, StageModes};
 
 use crate::console::say_always;
 use crate::error::{Error, Result, without_frames};
@@ -15,22 +15,22 @@ pub(super) struct Spilling {
 }
 
 impl Spilling {
-    /// Runs one attempt at a learner step in `mode`. An attempt that spills and fails because of the folder is run again in
-    /// mode `recompute`. An attempt that fails must have changed nothing.
+    /// Runs one attempt at a learner step in `modes`. An attempt that spills and fails because of the folder is run again with
+    /// `recompute` in place of `spill`. An attempt that fails must have changed nothing.
     ///
     /// # Errors
     /// With the error of `attempt`.
     pub(super) fn run<T>(
         &mut self,
-        mode: ActivationMode,
-        attempt: &mut dyn FnMut(ActivationMode) -> Result<T>,
+        modes: StageModes,
+        attempt: &mut dyn FnMut(StageModes) -> Result<T>,
     ) -> Result<T> {
-        if mode != ActivationMode::Spill {
-            return attempt(mode);
+        if !modes.any_spills() {
+            return attempt(modes);
         }
         if !self.has_failed {
             let n_failed = activations::n_failed_spills();
-            let error = match attempt(mode) {
+            let error = match attempt(modes) {
                 Err(error) if activations::n_failed_spills() > n_failed => error,
                 attempted => return attempted,
             };
@@ -42,6 +42,6 @@ impl Spilling {
             ));
             activations::release_failed_backward().map_err(Error::from)?;
         }
-        attempt(ActivationMode::Recompute)
+        attempt(modes.without_spilling())
     }
 }

@@ -202,6 +202,7 @@ where
     fn run_concurrently(&mut self) -> Result<Ended> {
         let TrainLoop { actor, state } = self;
         let copy_of_online = || {
+            let _owner = Owner::named("run/actor").enter();
             let online = state.learner.agent().online().flat();
             weights_of(&*state.policy, online, online.device())
         };
