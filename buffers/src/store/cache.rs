@@ -225,6 +225,18 @@ mod tests {
     }
 
     #[test]
+    fn the_memory_limit_takes_back_what_is_cached_and_nothing_while_it_misses_nothing() {
+        let cache = Arc::new(ChunkCache::new(1000));
+        cache.give_back_to_the_budget();
+        assert!(!read(&cache, 3, 700));
+        budget::collect(0);
+        assert!(read(&cache, 3, 700), "nothing was asked for");
+        assert!(budget::collect(1) >= 700);
+        assert_eq!(cache.bytes(), 0);
+        assert!(!read(&cache, 3, 700), "it is decoded again");
+    }
+
+    #[test]
     fn a_forgotten_chunk_is_decoded_again() {
         let cache = ChunkCache::new(1000);
         assert!(!read(&cache, 3, 10) && read(&cache, 3, 10));

@@ -149,8 +149,7 @@ pub(crate) fn make_room(bytes: u64) -> Result<(), Refusal> {
         return Ok(());
     }
     // Rust's heap grows without asking, so more than the limit may be counted already.
-    let wanted =
-        (ledger::counted_bytes() + RESIDUAL_BYTES.load(Relaxed) + bytes).saturating_sub(limit_bytes());
+    let wanted = (ledger::counted_bytes() + RESIDUAL_BYTES.load(Relaxed) + bytes).saturating_sub(limit_bytes());
     collect(wanted);
     if bytes <= headroom_bytes() { Ok(()) } else { Err(refuse(bytes)) }
 }
@@ -164,14 +163,7 @@ fn refuse(wanted_bytes: u64) -> Refusal {
         limit_bytes: limit_bytes(),
     };
     REFUSED.set(Some(refusal));
-    if std::env::var_os("DEBUG_REFUSE").is_some() {
-        eprintln!(
-            "REFUSED {refusal} residual {} base {} cache {}",
-            residual_allowance_bytes(),
-            ledger::BASE.bytes(),
-            ledger::CACHE.bytes()
-        );
-    }
+    if std::env::var_os("DEBUG_REFUSE").is_some() { eprintln!("REFUSED {refusal} residual {} base {} cache {}", residual_allowance_bytes(), ledger::BASE.bytes(), ledger::CACHE.bytes()); }
     if let Ok(mut last) = LAST_REFUSAL.try_lock() {
         *last = Some(refusal);
     }

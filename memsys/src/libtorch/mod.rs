@@ -20,8 +20,7 @@ mod threads;
 
 pub(crate) use activations::{
     InStage, Recording, Scope, Spill, begin_chain, install_engine, n_failed_spills, on_backward,
-    release_failed_backward,
-    spilled_bytes,
+    release_failed_backward, spilled_bytes,
 };
 pub use allocator::untouched as untouched_bytes;
 pub(crate) use autocast::Autocast;

@@ -60,9 +60,9 @@ impl StageModes {
     /// The same modes with [`ActivationMode::Recompute`] in place of [`ActivationMode::Spill`].
     #[must_use]
     pub fn without_spilling(self) -> Self {
-        (0..N_STAGES).filter(|stage| self.of(*stage) == ActivationMode::Spill).fold(self, |modes, stage| {
-            modes.with(stage, ActivationMode::Recompute)
-        })
+        (0..N_STAGES)
+            .filter(|stage| self.of(*stage) == ActivationMode::Spill)
+            .fold(self, |modes, stage| modes.with(stage, ActivationMode::Recompute))
     }
 
     fn count(self, mode: ActivationMode) -> usize {

@@ -140,12 +140,12 @@ impl MemoryPlan {
         let mut moments = moments(parts, profile, data);
         let others = moments.iter().map(|part| part.bytes).max().unwrap_or(0);
         // The batch is part of learning's bytes, but stays allocated between learner steps.
-        let peak = |learning: u64, others: u64| {
-            data.loading.max(held + learning.max(others + profile.batch_bytes))
-        };
+        let peak =
+            |learning: u64, others: u64| data.loading.max(held + learning.max(others + profile.batch_bytes));
         let run_peak = |learning: u64| peak(learning, others);
         let configs = profile.costs.step_configs();
-        let room = |runtime_bytes: u64| limit_bytes.saturating_sub(in_coarse_steps(runtime_bytes) + SLACK_BYTES);
+        let room =
+            |runtime_bytes: u64| limit_bytes.saturating_sub(in_coarse_steps(runtime_bytes) + SLACK_BYTES);
         let step_config = profile.costs.choose_where(|step_config, learning| {
             let new_shape = if profile.costs.is_measured(step_config) { 0 } else { profile.shape_bytes };
             run_peak(learning) <= room(runtime_bytes + new_shape)
@@ -187,7 +187,10 @@ impl MemoryPlan {
             peak_bytes: runtime_bytes + kept_embeddings_bytes + touched,
             smallest_limit_bytes: (in_coarse_steps(profile.least_runtime_bytes) + least + SLACK_BYTES)
                 .next_multiple_of(LIMIT_STEP_BYTES),
-            step_configs: configs.iter().map(|(at, learning)| (*at, runtime_bytes + run_peak(*learning))).collect(),
+            step_configs: configs
+                .iter()
+                .map(|(at, learning)| (*at, runtime_bytes + run_peak(*learning)))
+                .collect(),
             micros_per_sample: profile
                 .costs
                 .costs

@@ -511,8 +511,11 @@ fn a_folder_in_memory_and_one_that_is_missing_are_no_spill_folders() {
 fn a_spill_folder_that_was_removed_is_counted_as_a_failed_spill() {
     let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
-    let options =
-        Options { modes: ActivationMode::Spill.into(), spill_folder: folder.path().into(), ..Options::default() };
+    let options = Options {
+        modes: ActivationMode::Spill.into(),
+        spill_folder: folder.path().into(),
+        ..Options::default()
+    };
     drop(enter(&options).unwrap());
     let before = n_failed_spills();
     folder.close().unwrap();
