@@ -73,6 +73,19 @@ pub enum Error {
         /// Bytes that the program and the replay's sum tree need.
         least_bytes: u64,
     },
+    /// The memory limit did not hold in `bench limit`.
+    #[error(
+        "the memory limit did not hold in {n_passed} of {n_runs} runs, and {n_plans_failed} plans failed: the table says \
+         where"
+    )]
+    LimitPassed {
+        /// Runs that were killed, failed, or passed the limit.
+        n_passed: usize,
+        /// All runs.
+        n_runs: usize,
+        /// Configurations whose plan failed.
+        n_plans_failed: usize,
+    },
     /// The memory limit refused an allocation, also after caches were given back and in the smallest blocks.
     #[error("out of memory: {refusal}; {way_out}")]
     OutOfRoom {

@@ -16,6 +16,9 @@ use crate::error::Result;
 /// The number of least recently read chunks that an eviction compares.
 const COMPARED: usize = 32;
 
+/// The heap is trimmed when the memory limit takes back at least this many bytes.
+const TRIM_BYTES: u64 = 1 << 20;
+
 /// The member whose chunk it is, and the chunk's number.
 type Key = (u64, u64);
 
@@ -77,7 +80,12 @@ impl Reclaimable for Shared {
             let victim = held.victim();
             held.remove(victim);
         }
-        before - held.bytes
+        let given = before - held.bytes;
+        if given >= TRIM_BYTES {
+            // The chunks stay resident in freed blocks of the heap until it is trimmed.
+            memsys::os::trim_heap();
+        }
+        given
     }
 }
 

@@ -280,7 +280,11 @@ mod tests {
         for _ in 0..1000 {
             step(&mut runner, &device).unwrap();
         }
-        assert_eq!(runner.step_config().modes.uniform().unwrap(), ActivationMode::Recompute, "its bytes are taken");
+        assert_eq!(
+            runner.step_config().modes.uniform().unwrap(),
+            ActivationMode::Recompute,
+            "its bytes are taken"
+        );
         device.free(3000);
         for _ in 0..400 {
             step(&mut runner, &device).unwrap();

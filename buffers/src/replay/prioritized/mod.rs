@@ -161,7 +161,7 @@ impl Replay {
         let rows = ring + (filled * local_row_bytes) as u64;
         match store.tier {
             Tier::Hot => {
-                let chunk_rows = FrameStream::typed(store.local_kind, local_width).chunk_rows();
+                let chunk_rows = tiers::hot_chunk_rows(store.local_kind, local_width, n_environments);
                 // Of each environment, the unfinished chunk and the one ahead; and where the ring has wrapped, the oldest
                 // chunk, of which some rows are needed no more.
                 let ahead = 3 * n_environments * chunk_rows * local_row_bytes;

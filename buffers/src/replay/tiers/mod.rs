@@ -24,7 +24,7 @@ use crate::replay::Transition;
 use crate::replay::sampler::Sampler;
 use crate::replay::transitions::transition_stream;
 use crate::store::file::writer::Opened;
-use crate::store::{ChunkFile, ChunkWriter, Durability, Encoder, StoreOptions, Tier, copy_readable};
+use crate::store::{ChunkFile, ChunkWriter, Durability, Encoder, RowKind, StoreOptions, Tier, copy_readable};
 
 /// Bytes of memory that a mapped chunk still takes: its entries in the stream and in the file's index, and its columns.
 const MAPPED_CHUNK_BYTES: u64 = 512;
@@ -34,6 +34,8 @@ const TRANSITIONS: u32 = 0;
 const UNFINISHED_ROWS: usize = 16_384;
 /// Rows per chunk. Smaller chunks have more overhead, larger ones have columns of wider ranges.
 const CHUNK_ROWS: std::ops::RangeInclusive<usize> = 64..=1024;
+/// Rows per chunk that stays hot, at least: a chunk has some 50 bytes besides its rows.
+const FEWEST_HOT_ROWS: usize = 32;
 /// The most bytes of a chunk.
 const CHUNK_BYTES: usize = 512 << 10;
 /// A chunk has `1 << TRANSITIONS_SHIFT` transitions.
@@ -54,6 +56,13 @@ pub(super) const ROW_BYTES_PER_MAPPED_BYTE: u64 = 24;
 pub(super) fn overhead_bytes(n_environments: usize, local_width: usize) -> u64 {
     let unfinished = UNFINISHED_ROWS.max(64 * n_environments) as u64 * (local_width as u64 * 4);
     2 * unfinished + (64 << 10)
+}
+
+/// Rows per chunk of the local rows that stay hot. Each of many environments has an unfinished chunk, so that theirs are
+/// small.
+pub(super) fn hot_chunk_rows(kind: RowKind, width: usize, n_environments: usize) -> usize {
+    let usual = FrameStream::typed(kind, width).chunk_rows();
+    usual.min((UNFINISHED_ROWS / n_environments.max(1)).max(FEWEST_HOT_ROWS))
 }
 
 /// Moves a replay's chunks and holds the reservations of their bytes.
@@ -186,10 +195,10 @@ impl Tiers {
     /// An empty stream for the local rows of one environment.
     pub(super) fn local_stream(&self, width: usize) -> FrameStream {
         let kind = self.options.local_kind;
-        if self.options.tier == Tier::Hot {
-            return FrameStream::typed(kind, width);
-        }
         let n_environments = self.n_given.len() - 1;
+        if self.options.tier == Tier::Hot {
+            return FrameStream::by_row(kind, width, hot_chunk_rows(kind, width, n_environments).ilog2());
+        }
         let rows = (UNFINISHED_ROWS / n_environments.max(1)).clamp(*CHUNK_ROWS.start(), *CHUNK_ROWS.end());
         let rows = rows.min(CHUNK_BYTES / (width * kind.number_bytes()).max(1)).max(2);
         self.kept(FrameStream::by_row(kind, width, rows.ilog2()))
