@@ -3,6 +3,7 @@
 
 mod a_bench_leaves_nothing_behind;
 mod a_mapped_run_keeps_to_its_memory_limit;
+mod a_plan_in_a_small_group_is_answered;
 mod a_replay_file_outlives_its_process;
 mod a_run_goes_on_at_its_own_limit;
 mod a_spill_folder_that_fails_costs_nothing;

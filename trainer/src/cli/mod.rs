@@ -68,6 +68,7 @@ enum Command {
 enum BenchCommand {
     Train(crate::bench::BenchTrainArgs),
     Memory(crate::bench::BenchMemoryArgs),
+    Limit(crate::bench::BenchLimitArgs),
     Replay(crate::bench::BenchReplayArgs),
 }
 
@@ -100,6 +101,7 @@ pub fn main() -> ExitCode {
         }),
         Command::Bench(BenchCommand::Train(args)) => crate::bench::train::run(&args).map(|()| Ended::Done),
         Command::Bench(BenchCommand::Memory(args)) => crate::bench::memory::run(&args).map(|()| Ended::Done),
+        Command::Bench(BenchCommand::Limit(args)) => crate::bench::limit::run(&args).map(|()| Ended::Done),
         Command::Bench(BenchCommand::Replay(args)) => crate::bench::replay::run(&args).map(|()| Ended::Done),
         Command::Completions(args) => {
             completions::run(&args, Cli::command());

@@ -149,7 +149,8 @@ impl MemoryPlan {
         let room =
             |runtime_bytes: u64| limit_bytes.saturating_sub(in_coarse_steps(runtime_bytes) + SLACK_BYTES);
         let step_config = profile.costs.choose_where(|step_config, learning| {
-            let new_shape = if profile.costs.is_measured(step_config) { 0 } else { profile.shape_bytes };
+            let is_met = profile.costs.is_size_measured(step_config.micro_batch);
+            let new_shape = if is_met { 0 } else { profile.shape_bytes };
             run_peak(learning) <= room(runtime_bytes + new_shape)
         });
         let least_learning = configs.iter().map(|(_, bytes)| *bytes).min().unwrap_or(0);
