@@ -214,8 +214,7 @@ impl<'a> Profiler<'a> {
         if mode == ActivationMode::Keep {
             self.profile.untouched_fraction = large.untouched_bytes as f64 / large.peak_bytes.max(1) as f64;
         }
-        self.profile.own_bytes =
-            self.profile.own_bytes.max(5 * self.profile.flat_bytes + large.peak_bytes);
+        self.profile.own_bytes = self.profile.own_bytes.max(5 * self.profile.flat_bytes + large.peak_bytes);
         let micros_per_sample = large.micros / sizes[1] as f64;
         let mut cost = if sizes[0] == sizes[1] {
             let bytes_per_sample = large.peak_bytes as f64 / sizes[1] as f64;
