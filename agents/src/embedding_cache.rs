@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use buffers::frames::{Clock, Dataset, ObservationRef};
 use embedders::{EMBEDDING_WIDTH, Fused, Mode, State};
 use memsys::ledger::Owner;
-use memsys::ledger::budget::{self, CollectOrder};
+use memsys::ledger::reclaimable::{self, Generation, Reclaimable, Registration};
 use memsys::ledger::reservation::Reservation;
 use memsys::nn::parameters::Weights;
 use tch::{Device, Tensor};
@@ -38,9 +38,40 @@ type BlockKey = (u16, usize);
 /// The cache reserves its bytes before it keeps them. Where the memory limit has no room it keeps nothing more, and it
 /// gives everything back when the memory limit asks. Either costs time only: what is not kept is computed again, each
 /// block once per call.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct EmbeddingCache {
-    kept: Arc<Mutex<Kept>>,
+    shared: Arc<Shared>,
+    _registration: Registration,
+}
+
+#[derive(Debug, Default)]
+struct Shared(Mutex<Kept>);
+
+impl Reclaimable for Shared {
+    fn name(&self) -> &'static str {
+        "kept embeddings"
+    }
+
+    fn generation(&self) -> Generation {
+        Generation::Caches
+    }
+
+    fn bytes(&self) -> u64 {
+        self.0.try_lock().map_or(0, |kept| kept.held.bytes())
+    }
+
+    /// A block of 64 positions has 35 KiB and takes the preset `compact` about 20 ms.
+    fn restore_nanos_per_byte(&self) -> f64 {
+        500.0
+    }
+
+    fn last_used(&self) -> u64 {
+        self.0.try_lock().map_or(u64::MAX, |kept| kept.last_used)
+    }
+
+    fn give_back(&self, _: u64) -> u64 {
+        self.0.try_lock().map_or(0, |mut kept| kept.clear())
+    }
 }
 
 #[derive(Debug)]
@@ -48,18 +79,21 @@ struct Kept {
     /// The index of each block in the slabs.
     places: BTreeMap<BlockKey, usize>,
     slabs: Vec<Vec<f32>>,
+    /// Collections of the process before the last use.
+    last_used: u64,
     held: Reservation,
 }
 
 impl Default for Kept {
     fn default() -> Self {
         let held = Reservation::of_heap(Owner::named("run/learner/embeddings"));
-        Self { places: BTreeMap::new(), slabs: Vec::new(), held }
+        Self { places: BTreeMap::new(), slabs: Vec::new(), last_used: 0, held }
     }
 }
 
 impl Kept {
-    fn get(&self, key: BlockKey) -> Option<&[f32]> {
+    fn get(&mut self, key: BlockKey) -> Option<&[f32]> {
+        self.last_used = reclaimable::n_collections();
         let place = *self.places.get(&key)?;
         Some(&self.slabs[place / SLAB_BLOCKS][place % SLAB_BLOCKS * BLOCK_NUMBERS..][..BLOCK_NUMBERS])
     }
@@ -68,10 +102,11 @@ impl Kept {
         let place = self.places.len();
         if place == self.slabs.len() * SLAB_BLOCKS {
             let slab_bytes = (SLAB_BLOCKS * BLOCK_NUMBERS * size_of::<f32>()) as u64;
-            if self.held.try_set(self.held.bytes() + slab_bytes).is_err() {
+            if !self.held.set_if_room(self.held.bytes() + slab_bytes) {
                 return;
             }
             self.slabs.push(Vec::with_capacity(SLAB_BLOCKS * BLOCK_NUMBERS));
+            self.held.set(self.held.bytes());
         }
         let slab = &mut self.slabs[place / SLAB_BLOCKS];
         slab.extend_from_slice(block);
@@ -93,14 +128,8 @@ impl EmbeddingCache {
     /// An empty cache, which the memory limit may empty at any time.
     #[must_use]
     pub fn new() -> Self {
-        let cache = Self::default();
-        let kept = Arc::downgrade(&cache.kept);
-        let collect = move |bytes: u64| {
-            let Some(kept) = kept.upgrade().filter(|_| bytes > 0) else { return 0 };
-            kept.try_lock().map_or(0, |mut kept| kept.clear())
-        };
-        budget::add_collector(CollectOrder::OtherCaches, Box::new(collect));
-        cache
+        let shared = Arc::<Shared>::default();
+        Self { _registration: reclaimable::register(shared.clone()), shared }
     }
 
     /// Forgets all embeddings.
@@ -109,7 +138,7 @@ impl EmbeddingCache {
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The embeddings at `observation_refs`, B × [`EMBEDDING_WIDTH`], in [`Mode::Evaluate`].

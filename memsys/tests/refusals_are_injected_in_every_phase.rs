@@ -33,12 +33,12 @@ fn every_thread_is_refused_in_every_phase_but_within_a_commit() {
     assert_eq!(std::thread::spawn(|| refused(10)).join().unwrap(), [5, 10]);
     assert_eq!(budget::attempt(0, || refused(10)), [5, 10]);
     assert_eq!(budget::attempt(1, || refused(40)), [20, 40]);
+    let of_another = || std::thread::spawn(|| refused(40)).join().unwrap();
+    assert_eq!(budget::attempt(1, of_another), [20, 40], "a thread works for the attempt that is under way");
+    assert_eq!(of_another(), [5, 10, 15, 20, 25, 30, 35, 40]);
     assert_eq!(budget::attempt(1, || budget::attempt(2, || refused(80))), [80]);
     assert_eq!(refused(5), [5], "the distance is that of the first attempt again");
     assert_eq!(budget::commit(|| refused(50)), Vec::<usize>::new());
-    budget::inject_refusals_in_attempts(EVERY as u64);
-    assert_eq!(refused(50), Vec::<usize>::new());
-    assert_eq!(budget::attempt(0, || refused(10)), [5, 10]);
     budget::inject_refusals(0);
     assert_eq!(budget::attempt(0, || refused(50)), Vec::<usize>::new());
 }

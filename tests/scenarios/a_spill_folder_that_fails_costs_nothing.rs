@@ -1,10 +1,11 @@
 //! A spill folder that cannot be used, that lies in memory, that is removed or whose disk is full ends no run and changes no
 //! result.
 
+use std::fs::File;
 use std::path::Path;
 use std::process::Command;
 
-use tests::{n_metric_rows, program, run, run_well, short_train, start, summary, wait_until, weights_sha256};
+use tests::{n_metric_rows, program, run, run_well, short_train, summary, wait_until, weights_sha256};
 
 const STEPS: [&str; 6] =
     ["--steps", "900", "--set", "memory.spill_threshold=4096", "--set", "memory.smallest_micro_batch=32"];
@@ -38,40 +39,43 @@ fn a_folder_that_cannot_be_used_is_not_offered_and_said_once() {
     assert!(!folder.path().join("only").exists());
 }
 
-fn kept(folder: &Path) -> String {
-    run_well(folder, &train(&["--set", "memory.activations=keep", "--out", "kept"]));
-    weights_sha256(&folder.join("kept"))
-}
-
-#[test]
-fn removed_in_the_middle_of_a_run_it_changes_no_weight() {
-    let folder = tempfile::tempdir().unwrap();
-    let kept = kept(folder.path());
-    std::fs::create_dir(folder.path().join("spilled")).unwrap();
-    let spills =
-        ["--set", "memory.activations=spill", "--set", "memory.spill_folder=spilled", "--out", "removed"];
-    let mut process = start(folder.path(), &train(&spills));
-    let out = folder.path().join("removed");
-    wait_until(&mut process, || n_metric_rows(&out) >= 100);
-    std::fs::remove_dir_all(folder.path().join("spilled")).unwrap();
-    assert!(process.wait().unwrap().success());
-    assert_eq!(weights_sha256(&out), kept);
-}
-
-#[test]
-fn a_full_disk_under_it_changes_no_weight() {
-    let folder = tempfile::tempdir().unwrap();
-    let kept = kept(folder.path());
-    // A limit on the length of files stands for the disk: units of 512 bytes, and the signal for it is ignored.
-    let limited = "trap '' XFSZ; ulimit -f 6144; exec \"$0\" \"$@\"";
-    let spills = ["--set", "memory.activations=spill", "--out", "full"];
+/// A run that spills, of which `fail` makes the folder fail when it has taken some learner steps. What it said.
+fn run_through(folder: &Path, out: &str, spill_folder: &str, fail: impl Fn(u32)) -> String {
+    let setting = format!("memory.spill_folder={spill_folder}");
+    let spills = ["--set", "memory.activations=spill", "--set", &setting, "--out", out];
+    let said = folder.join(format!("{out}.txt"));
+    // A write past the limit on the length of files is to fail and not to end the process.
     let mut command = Command::new("sh");
-    command.args(["-c", limited]).arg(program()).args(train(&spills)).current_dir(folder.path());
-    let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    assert_eq!(said.matches("activations are computed again from here on").count(), 1, "{said}");
+    command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(program()).args(train(&spills));
+    command.current_dir(folder).stderr(File::create(&said).unwrap());
+    let mut process = command.spawn().unwrap();
+    wait_until(&mut process, || n_metric_rows(&folder.join(out)) >= 30);
+    fail(process.id());
+    let status = process.wait().unwrap();
+    let said = std::fs::read_to_string(said).unwrap();
+    assert!(status.success(), "{said}");
     assert!(!said.contains("frame #"), "{said}");
-    assert_eq!(weights_sha256(&folder.path().join("full")), kept);
-    assert_eq!(summary(&folder.path().join("full"))["denied_allocations"], 0);
+    said
+}
+
+#[test]
+fn a_folder_that_fails_in_the_middle_of_a_run_changes_no_weight() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    run_well(folder, &train(&["--set", "memory.activations=keep", "--out", "kept"]));
+    let kept = weights_sha256(&folder.join("kept"));
+    std::fs::create_dir(folder.join("spilled")).unwrap();
+    let removed = run_through(folder, "removed", "spilled", |_| {
+        std::fs::remove_dir_all(folder.join("spilled")).unwrap();
+    });
+    // The limit on the length of files stands for a disk that is full.
+    let full = run_through(folder, "full", ".", |process| {
+        let limit = ["--fsize=8000000", "--pid", &process.to_string()].map(str::to_owned);
+        assert!(Command::new("prlimit").args(limit).status().unwrap().success());
+    });
+    for (out, said) in [("removed", removed), ("full", full)] {
+        assert_eq!(said.matches("activations are computed again from here on").count(), 1, "{out}: {said}");
+        assert_eq!(weights_sha256(&folder.join(out)), kept, "{out}");
+        assert_eq!(summary(&folder.join(out))["denied_allocations"], 0, "{out}");
+    }
 }

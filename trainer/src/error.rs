@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use memsys::ledger::refusal::Refusal;
+use memsys::ledger::refusal::{Refusal, RefusedBy};
 use memsys::limit::MemoryLimit;
 
 use crate::format;
@@ -137,6 +137,16 @@ impl Error {
         let Some(refusal) = self.refusal().filter(|_| !matches!(self, Error::OutOfRoom { .. })) else {
             return self;
         };
+        if refusal.by == RefusedBy::System {
+            let way_out = match saved {
+                Some(folder) => format!(
+                    "the run is saved; once other programs have freed memory go on with: plimsoll train --resume {}",
+                    folder.display()
+                ),
+                None => "end other programs that hold memory, and start again".to_owned(),
+            };
+            return Error::OutOfRoom { refusal, way_out };
+        }
         let missing = refusal.wanted_bytes.saturating_sub(refusal.left_bytes);
         let needed = refusal.limit_bytes.saturating_add(missing).saturating_add(1);
         let limit = MemoryLimit::Bytes(needed.checked_next_multiple_of(LIMIT_STEP_BYTES).unwrap_or(needed));
@@ -219,6 +229,7 @@ mod tests {
     fn a_refusal_anywhere_names_a_limit_that_would_do_and_the_way_to_go_on() {
         let refusal = Refusal {
             owner: memsys::ledger::Owner::named("run/actor"),
+            by: RefusedBy::Limit,
             wanted_bytes: 12 << 20,
             left_bytes: 3 << 20,
             limit_bytes: 300 << 20,
@@ -236,6 +247,13 @@ mod tests {
             assert!(said.ends_with("go on with: plimsoll train --resume runs/x --memory 310MiB"), "{said}");
             assert_eq!(said.lines().count(), 1);
         }
+        let by_system = Error::Memory(memsys::Error::Refused(Refusal { by: RefusedBy::System, ..refusal }));
+        let said = by_system.with_way_out(Some(Path::new("runs/x"))).to_string();
+        assert!(said.contains("the system gave no memory"), "{said}");
+        assert!(
+            said.ends_with("freed memory go on with: plimsoll train --resume runs/x"),
+            "a limit helps not: {said}"
+        );
         let other = Error::ActorLost.with_way_out(None);
         assert!(matches!(other, Error::ActorLost) && other.refusal().is_none());
     }

@@ -177,7 +177,6 @@ impl Dataset {
             return Ok(());
         }
         let cache = Arc::new(ChunkCache::new(CACHE_BYTES));
-        cache.give_back_to_the_budget();
         let mut writer = match options.tier {
             Tier::Mapped => Some(ChunkWriter::create(options.file.as_deref().ok_or(Error::NoFile)?)?),
             Tier::Hot | Tier::Compressed => None,

@@ -24,8 +24,7 @@ pub(crate) use activations::{
 };
 pub use allocator::untouched as untouched_bytes;
 pub(crate) use autocast::Autocast;
-pub(crate) use devices::n_refused_by_devices;
-pub use devices::{DeviceStatistics, device_statistics, use_devices};
+pub use devices::{DeviceMemory, DeviceStatistics, gpu_in_use, use_gpu};
 pub use runtime::{LIBTORCH_VERSION, Runtime, open, resident_libtorch};
 pub use scalar_ops::ScalarOps;
 pub(crate) use shared_tensors::SharedTensors;

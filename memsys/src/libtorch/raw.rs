@@ -15,6 +15,7 @@ unsafe extern "C" {
     pub(super) fn memsys_threads(n_threads: *mut c_int) -> *mut c_char;
     pub(super) fn memsys_attend_plainly();
     pub(super) fn memsys_device_statistics(index: i32, numbers: *mut i64) -> *mut c_char;
+    pub(super) fn memsys_device_restart_peaks(index: i32) -> *mut c_char;
     pub(super) fn memsys_device_empty_cache() -> *mut c_char;
     pub(super) fn memsys_device_settings(settings: *const c_char) -> *mut c_char;
     pub(super) fn memsys_exclusive_tensor_data(

@@ -6,6 +6,7 @@
 
 mod child;
 mod control_group;
+pub mod cuda_driver;
 mod file_system;
 mod global_allocator;
 mod malloc;
@@ -20,7 +21,7 @@ pub use child::{ChildEnd, MeasuredChild};
 pub use control_group::ControlGroup;
 pub use file_system::lies_in_memory;
 pub use global_allocator::CountedHeap;
-pub use malloc::{trim_heap, tune_malloc};
+pub use malloc::{n_heap_trims, trim_heap, tune_malloc};
 pub use mapped_file::{Access, Map};
 pub use page_cache::{bytes_read_by_this_thread, forget_cached, read_randomly, will_need};
 pub use prefetch::{prefetch, prefetch_value};

@@ -110,9 +110,12 @@ struct Candidate {
 impl StepCosts {
     /// Adds the combinations of modes for each micro-batch size, and takes the times of all modes from the stages, so that
     /// they compare. `other_bytes` are held in a step beside what the stages were measured with.
+    ///
+    /// Stages are measured in bytes of tensors. Where the line of `keep` has more for the same passes, such as whole pages,
+    /// the combinations have more in proportion.
     #[must_use]
     pub fn with_stages(mut self, stages: &StageCosts, other_bytes: u64) -> Self {
-        let keep = self.costs.iter().find(|cost| cost.mode == ActivationMode::Keep);
+        let keep = self.costs.iter().find(|cost| cost.mode == ActivationMode::Keep).copied();
         let keep_micros = keep.map_or(0.0, |keep| keep.micros_per_sample);
         for cost in &mut self.costs {
             if let Some(extra) = stages.extra_micros_per_sample(cost.mode) {
@@ -120,8 +123,11 @@ impl StepCosts {
             }
         }
         for size in sizes(self.smallest, self.largest) {
+            let counted = keep.map_or(0, |keep| keep.peak_bytes(size).saturating_sub(other_bytes));
+            let proportion = (counted as f64 / stages.kept_bytes(size).max(1) as f64).max(1.0);
             self.combinations.extend(stages.combinations(size).into_iter().map(|combination| {
-                (size, Combination { peak_bytes: combination.peak_bytes + other_bytes, ..combination })
+                let peak_bytes = (combination.peak_bytes as f64 * proportion) as u64 + other_bytes;
+                (size, Combination { peak_bytes, ..combination })
             }));
         }
         self
@@ -192,6 +198,13 @@ impl StepCosts {
         chosen.map(|candidate| candidate.step_config)
     }
 
+    /// Whether a step configuration with this micro-batch size was measured itself. All activation modes have the same
+    /// shapes at one size.
+    #[must_use]
+    pub fn is_size_measured(&self, micro_batch: usize) -> bool {
+        self.measured.iter().any(|(measured, _)| measured.micro_batch == micro_batch)
+    }
+
     /// Whether the peak of a step configuration was measured itself.
     #[must_use]
     pub fn is_measured(&self, step_config: StepConfig) -> bool {
@@ -229,16 +242,18 @@ impl StepCosts {
         found.map(|candidate| candidate.micros_per_sample)
     }
 
-    /// The preferred step configuration of those that need fewer bytes than `from` and have no larger micro-batch size.
-    /// Another activation mode at the same size comes first, as it gives the same bits.
+    /// The preferred step configuration of those that need at least `fewer_bytes` (1 or more) less than `from` and have no
+    /// larger micro-batch size, or else the leanest if it needs less. Another activation mode at the same size comes first,
+    /// as it gives the same bits.
     #[must_use]
-    pub fn lower(&self, from: StepConfig) -> Option<StepConfig> {
+    pub fn lower(&self, from: StepConfig, fewer_bytes: u64) -> Option<StepConfig> {
         let peak = self.peak_bytes(from)?;
         let step_configs = self.step_configs();
         let lower = |(step_config, bytes): &&(StepConfig, u64)| {
-            *bytes < peak && step_config.micro_batch <= from.micro_batch
+            bytes.saturating_add(fewer_bytes) <= peak && step_config.micro_batch <= from.micro_batch
         };
-        step_configs.iter().find(lower).map(|(step_config, _)| *step_config)
+        let lower = step_configs.iter().find(lower).map(|(step_config, _)| *step_config);
+        lower.or_else(|| self.leanest().filter(|(_, bytes)| *bytes < peak).map(|(leanest, _)| leanest))
     }
 }
 
@@ -300,7 +315,7 @@ mod tests {
     fn lowering_ends_at_the_leanest_step_config_and_needs_less_each_time() {
         let costs = costs();
         let (mut at, mut seen) = (step_config(128, ActivationMode::Keep), 1);
-        while let Some(next) = costs.lower(at) {
+        while let Some(next) = costs.lower(at, 1) {
             assert!(costs.peak_bytes(next) < costs.peak_bytes(at));
             if seen == 1 {
                 assert_eq!(next, step_config(128, ActivationMode::Recompute), "the same bits first");
@@ -308,6 +323,15 @@ mod tests {
             (at, seen) = (next, seen + 1);
         }
         assert_eq!(at, step_config(8, ActivationMode::Spill));
+    }
+
+    #[test]
+    fn lowering_frees_what_is_missing_where_it_can() {
+        let (costs, from) = (costs(), step_config(128, ActivationMode::Keep));
+        assert_eq!(costs.lower(from, 8_960), Some(step_config(128, ActivationMode::Recompute)));
+        assert_eq!(costs.lower(from, 8_961), Some(step_config(128, ActivationMode::Spill)));
+        assert_eq!(costs.lower(from, u64::MAX), Some(step_config(8, ActivationMode::Spill)));
+        assert_eq!(costs.lower(step_config(8, ActivationMode::Spill), 1), None);
     }
 
     #[test]

@@ -122,14 +122,10 @@ impl StageCosts {
     #[must_use]
     pub fn combinations(&self, micro_batch: usize) -> Vec<Combination> {
         let first = self.first_held.at(micro_batch);
-        let stages: Vec<Vec<Choice>> = self
-            .stages
-            .iter()
-            .map(|(_, modes)| modes.iter().map(|mode| mode.choice(micro_batch)).collect())
-            .collect();
+        let stages = self.choices(micro_batch);
         let peak_of = |chosen: &[usize]| {
             let choices = chosen.iter().zip(&stages).map(|(index, choices)| choices[*index]);
-            knapsack::peak_bytes(first, choices).max(self.first_peak.at(micro_batch))
+            self.peak_of(micro_batch, choices)
         };
         let Some(leanest) = knapsack::leanest_bytes(first, &stages) else { return Vec::new() };
         let keep = peak_of(&vec![0; stages.len()]);
@@ -149,6 +145,27 @@ impl StageCosts {
             }
         }
         offered
+    }
+
+    /// The peak bytes of [`ActivationMode::Keep`] for all stages.
+    #[must_use]
+    pub fn kept_bytes(&self, micro_batch: usize) -> u64 {
+        let choices = self.choices(micro_batch);
+        let peak = self.peak_of(micro_batch, choices.iter().map(|choices| choices[0]));
+        u64::try_from(peak).unwrap_or(0)
+    }
+
+    /// What each mode of each stage costs.
+    fn choices(&self, micro_batch: usize) -> Vec<Vec<Choice>> {
+        let of_stage = |(_, modes): &(usize, Vec<ModeOfStage>)| {
+            modes.iter().map(|mode| mode.choice(micro_batch)).collect()
+        };
+        self.stages.iter().map(of_stage).collect()
+    }
+
+    fn peak_of(&self, micro_batch: usize, chosen: impl Iterator<Item = Choice>) -> i64 {
+        let peak = knapsack::peak_bytes(self.first_held.at(micro_batch), chosen);
+        peak.max(self.first_peak.at(micro_batch))
     }
 
     fn modes(&self, chosen: &[usize]) -> StageModes {

@@ -53,6 +53,13 @@ pub(crate) struct Section {
     pub(crate) backward_micros: f64,
 }
 
+impl Section {
+    fn end_backward(&mut self, mark: &Mark) {
+        self.backward_peak_bytes = mark.peak_bytes;
+        self.backward_micros = mark.micros;
+    }
+}
+
 /// The bytes and times of one pass.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct StageTrace {
@@ -77,14 +84,15 @@ impl StageTrace {
         self
     }
 
-    /// The stages between the marks of a pass, which the mark [`At::Finish`] ends. `None` if the marks are not those of
-    /// one pass in which every stage occurs once and backward is the reverse of forward.
+    /// The stages between the marks of a pass, which the mark [`At::Finish`] ends. Of several passes after one another the
+    /// first counts. `None` if a stage occurs twice in it or backward is not the reverse of forward.
     #[must_use]
     pub fn from_marks(marks: &[Mark]) -> Option<Self> {
         let mut sections: Vec<Section> = Vec::new();
         let mut first_peak_bytes = 0;
         let mut backward = None;
         let mut is_open = false;
+        let last = marks.last().filter(|mark| mark.at == At::Finish)?;
         for mark in marks {
             match (mark.at, backward) {
                 (At::Begin, None) if !is_open => {
@@ -114,17 +122,18 @@ impl StageTrace {
                     last.rest_peak_bytes = mark.peak_bytes;
                     backward = Some(sections.len() - 1);
                 }
-                (At::Backward | At::Finish, Some(of)) => {
-                    sections[of].backward_peak_bytes = mark.peak_bytes;
-                    sections[of].backward_micros = mark.micros;
-                    if mark.at == At::Finish {
-                        let peak = marks.iter().map(|mark| mark.peak_bytes).max().unwrap_or(0);
-                        let peak_bytes = u64::try_from(peak).unwrap_or(0);
-                        let micros = marks.iter().map(|mark| mark.micros).sum();
-                        return (of == 0).then_some(Self { first_peak_bytes, sections, peak_bytes, micros });
-                    }
+                (At::Backward, Some(of)) => {
+                    sections[of].end_backward(mark);
                     let next = of.checked_sub(1).filter(|next| sections[*next].stage == mark.stage)?;
                     backward = Some(next);
+                }
+                // The pass ends where the next one begins.
+                (At::Begin | At::Finish, Some(0)) => {
+                    sections[0].end_backward(mark);
+                    let peak = marks.iter().map(|mark| mark.peak_bytes).max().unwrap_or(last.peak_bytes);
+                    let peak_bytes = u64::try_from(peak).unwrap_or(0);
+                    let micros = marks.iter().map(|mark| mark.micros).sum();
+                    return Some(Self { first_peak_bytes, sections, peak_bytes, micros });
                 }
                 _ => return None,
             }
@@ -179,6 +188,17 @@ mod tests {
         };
         let sections = vec![first, second];
         assert_eq!(trace, StageTrace { first_peak_bytes: 30, sections, peak_bytes: 99, micros: 7.0 });
+    }
+
+    #[test]
+    fn of_several_passes_the_first_gives_the_stages_and_all_give_the_peak() {
+        let mut twice = marks();
+        let finish = twice.pop().unwrap();
+        twice.extend(marks());
+        // What lies between the passes counts to the end of the first.
+        twice[6].peak_bytes = finish.peak_bytes;
+        let one = StageTrace::from_marks(&marks()).unwrap();
+        assert_eq!(StageTrace::from_marks(&twice), Some(StageTrace { micros: 13.0, ..one }));
     }
 
     #[test]

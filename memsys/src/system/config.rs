@@ -43,6 +43,9 @@ pub struct MemorySettings {
     /// The memory limit: a size such as `2GiB` or `1.5GB`, a number of bytes, or a share of what the machine or its
     /// control group allows, such as `60%`.
     pub limit: MemoryLimit,
+    /// The device limit, for a run on a GPU: what the process may take from the GPU's memory. A size, or a share of what is
+    /// free there at the start, such as `90%`.
+    pub device_limit: MemoryLimit,
     /// `true`: every byte is counted, the memory limit is enforced, and a learner step that does not fit is repeated in
     /// fewer bytes. `false`: a baseline for comparisons: the replay copies whole observations, a batch goes through the
     /// network at once, attention is the plain product, and nothing is refused.
@@ -65,9 +68,10 @@ pub struct MemorySettings {
     pub offload_gradients: bool,
     /// The fewest transitions that go through the network at once; at most `agent.micro_batch`.
     pub smallest_micro_batch: usize,
-    /// Share of the memory limit at which the run prints a warning and frees caches.
+    /// Share of the memory limit at which the run prints a warning. Caches do not count: they are freed where the limit
+    /// needs the room.
     pub memory_warning_threshold: f64,
-    /// Share of the memory limit at which memory is critical and learner steps use fewer bytes. At least
+    /// Share of the memory limit at which memory is critical and the replay gives bytes back. At least
     /// `memory_warning_threshold`.
     pub memory_critical_threshold: f64,
     /// Time between two readings of memory.
@@ -81,6 +85,7 @@ impl Default for MemorySettings {
     fn default() -> Self {
         Self {
             limit: MemoryLimit::Percent(80.0),
+            device_limit: MemoryLimit::Percent(90.0),
             managed: true,
             counted: true,
             activations: ActivationChoice::Auto,

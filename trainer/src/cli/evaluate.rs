@@ -35,6 +35,10 @@ pub(super) struct EvaluateArgs {
     /// The memory limit of the process, such as 2GiB or 60% [default: the run's own memory.limit].
     #[arg(long, value_name = "SIZE|PCT", allow_hyphen_values = true)]
     memory: Option<String>,
+    /// The most that the process takes from its GPU's memory, such as 20GiB or 90% of what is free [default: the run's own
+    /// memory.device_limit].
+    #[arg(long, value_name = "SIZE|PCT", allow_hyphen_values = true)]
+    device_memory: Option<String>,
     /// Also writes the numbers to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -44,7 +48,9 @@ pub(super) struct EvaluateArgs {
 pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
     atomic_file::expect_folder(args.json.as_deref())?;
     let folder = RunFolder::open(&args.run)?;
-    let sets: Vec<String> = args.memory.iter().map(|limit| format!("memory.limit={limit}")).collect();
+    let limits = [("memory.limit", &args.memory), ("memory.device_limit", &args.device_memory)];
+    let sets: Vec<String> =
+        limits.iter().filter_map(|(key, limit)| Some(format!("{key}={}", limit.as_ref()?))).collect();
     let mut config = Config::load(Some(&folder.config()), &sets)?;
     if !args.data.is_empty() {
         if config.run.environment != EnvironmentKind::Market {
@@ -55,6 +61,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
     }
     let parts = resolve(&config, &memsys::libtorch::open()?)?;
     memsys::libtorch::set_threads_once(parts.threads)?;
+    memory::device::begin(&parts)?;
     memory::hold(parts.memory.limit)?;
     let saved = checkpoint::find(&folder.checkpoint())?;
     let counters = checkpoint::load_counters(&saved)?;

@@ -2,23 +2,20 @@
 
 use memsys::ledger::budget;
 use memsys::limit::MemoryLimit;
-use memsys::os::probe::DeviceBytes;
+use memsys::nn::activations;
 use memsys::os::{probe, tune_malloc};
 use memsys::step::retry::StepRunner;
 use memsys::system::MemoryOptimizationSystem;
 use memsys::{ledger, libtorch};
-use tch::Device;
 
 use crate::console::say;
 use crate::error::{Error, Result};
 use crate::format;
+use crate::memory::device;
 use crate::memory::options::MemoryOptions;
 use crate::memory::plan::{DataBytes, MemoryPlan, SLACK_BYTES};
 use crate::memory::profile::{MemoryProfile, Profiler, estimate};
 use crate::resolve::Parts;
-
-/// The most of each GPU's memory that the process takes if the limit is given in bytes, which apply to the host only.
-const DEVICE_FRACTION: f64 = 0.8;
 
 /// Converts a memory limit to bytes.
 ///
@@ -81,13 +78,7 @@ pub fn measure(limit: MemoryLimit, parts: &Parts) -> Result<Option<Applied>> {
         libtorch::attend_plainly();
         return Ok(None);
     }
-    if parts.device.is_cuda() {
-        let share = match limit {
-            MemoryLimit::Percent(percent) => percent / 100.0,
-            MemoryLimit::Bytes(_) => DEVICE_FRACTION,
-        };
-        libtorch::use_devices(share)?;
-    }
+    device::begin(parts)?;
     if !memory.is_counted {
         return Ok(None);
     }
@@ -120,10 +111,11 @@ fn measure_networks(parts: &Parts, data: DataBytes, limit_bytes: u64) -> Result<
         if profiler.profile().costs.is_measured(chosen) {
             break plan;
         }
-        let n_denied = budget::n_denied();
+        let n_failed = || budget::n_denied() + activations::n_failed_spills();
+        let before = n_failed();
         match profiler.rehearse(chosen) {
-            // It was refused, so that it counts as one that does not fit.
-            Err(_) if budget::n_denied() > n_denied => {}
+            // The memory limit or a full disk refused it, so that it counts as one that does not fit.
+            Err(_) if n_failed() > before => {}
             outcome => outcome?,
         }
     };
@@ -183,11 +175,7 @@ pub fn steps(memory: &MemoryOptions, applied: Option<&Applied>) -> Result<StepRu
 ///
 /// # Errors
 /// If the kernel's memory figures cannot be read, or the thread cannot be started.
-pub fn watch(
-    memory: &MemoryOptions,
-    device: Device,
-    steps: &mut StepRunner,
-) -> Result<Option<MemoryOptimizationSystem>> {
+pub fn watch(memory: &MemoryOptions, steps: &mut StepRunner) -> Result<Option<MemoryOptimizationSystem>> {
     if !memory.is_managed || !memory.is_counted {
         return Ok(None);
     }
@@ -195,20 +183,10 @@ pub fn watch(
         .thresholds(memory.thresholds)
         .interval(memory.interval)
         .on_alert(|alert| say(&alert.to_string()));
-    if let Device::Cuda(index) = device {
-        builder = builder.device(move || device_bytes(index));
+    if let Some(gpu) = libtorch::gpu_in_use() {
+        builder = builder.device(move || gpu.bytes());
     }
     let system = builder.start()?;
-    steps.follow(system.step_configs());
+    steps.follow(system.step_advice());
     Ok(Some(system))
-}
-
-fn device_bytes(index: usize) -> DeviceBytes {
-    let statistics = libtorch::device_statistics(index).unwrap_or_default();
-    DeviceBytes {
-        name: "cuda",
-        allocated_bytes: statistics.allocated_bytes,
-        reserved_bytes: statistics.reserved_bytes,
-        limit_bytes: statistics.total_bytes,
-    }
 }

@@ -11,6 +11,8 @@ use memsys::system::level::Thresholds;
 pub struct MemoryOptions {
     /// The limit as the user wrote it.
     pub limit: MemoryLimit,
+    /// The limit of the run's GPU as the user wrote it. A share is of what is free there at the start.
+    pub device_limit: MemoryLimit,
     /// If false, nothing is planned, counted or refused. This is the baseline for comparisons.
     pub is_managed: bool,
     /// If false, nothing is counted or refused. This measures the cost of counting.

@@ -39,6 +39,8 @@ const LIMIT_STEP_BYTES: u64 = 1 << 20;
 const BEST_COPIES: u64 = 1;
 /// Bytes of one bar's embedding in the cache of the target network's embeddings.
 const EMBEDDING_BYTES: u64 = embedders::EMBEDDING_WIDTH as u64 * 4;
+/// Bytes that wait to be written while a run is saved.
+const SAVING_BYTES: u64 = 2 << 20;
 /// Bytes per evaluated bar of one backtest: time, equity, price, position, and a trade at every fourth bar.
 const BACKTEST_BYTES: u64 = 25 + 88 / 4;
 /// Backtests of the test: the agent, four baselines and the oracle.
@@ -147,7 +149,8 @@ impl MemoryPlan {
         let room =
             |runtime_bytes: u64| limit_bytes.saturating_sub(in_coarse_steps(runtime_bytes) + SLACK_BYTES);
         let step_config = profile.costs.choose_where(|step_config, learning| {
-            let new_shape = if profile.costs.is_measured(step_config) { 0 } else { profile.shape_bytes };
+            let is_met = profile.costs.is_size_measured(step_config.micro_batch);
+            let new_shape = if is_met { 0 } else { profile.shape_bytes };
             run_peak(learning) <= room(runtime_bytes + new_shape)
         });
         let least_learning = configs.iter().map(|(_, bytes)| *bytes).min().unwrap_or(0);
@@ -320,7 +323,7 @@ fn moments(parts: &Parts, profile: &MemoryProfile, data: DataBytes) -> Vec<PlanI
             "the test: evaluating, with weights and baselines",
             embedded + flat + bars * N_TEST_BACKTESTS * BACKTEST_BYTES,
         ),
-        part("saving", "saving: a copy of one set of numbers", flat),
+        part("saving", "saving: a part of the numbers at a time", SAVING_BYTES),
     ]
 }
 

@@ -28,10 +28,12 @@ use memsys::{ledger, libtorch};
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 
-use crate::envs::observation::{Observation, observe, plain_views};
-use crate::error::Result;
+use crate::console::say;
+use crate::envs::observation::{Observation, plain_views};
+use crate::error::{Result, without_frames};
 use crate::market::dataset::views;
 use crate::resolve::Parts;
+use crate::run::actor_loop::{MOST_AT_ONCE, greedy_actions};
 
 /// Steps of the stand-in instrument: enough for the longest window and one block of evaluation.
 const N_STEPS: usize = 448;
@@ -193,8 +195,20 @@ impl<'a> Profiler<'a> {
         self.profile.evaluation_bytes = evaluating.peak_bytes;
         self.profile.evaluation_untouched_bytes = evaluating.untouched_bytes;
         let mut traces = Vec::new();
-        for mode in self.parts.memory.modes.clone() {
-            traces.extend(self.measure_mode(mode)?);
+        let parts = self.parts;
+        let modes = &parts.memory.modes;
+        for mode in modes {
+            let n_failed = activations::n_failed_spills();
+            match self.measure_mode(*mode) {
+                Ok(measured) => traces.extend(measured),
+                // The disk under the spill folder is full, and the run has other modes.
+                Err(error) if activations::n_failed_spills() > n_failed && modes.len() > 1 => {
+                    let problem = error.to_string();
+                    say(&format!("activations are not spilled: {}", without_frames(&problem)));
+                    activations::release_failed_backward()?;
+                }
+                Err(error) => return Err(error),
+            }
         }
         if let Some(stages) = StageCosts::new(&traces) {
             let costs = std::mem::take(&mut self.profile.costs);
@@ -348,7 +362,8 @@ pub fn estimate(parts: &Parts) -> Result<MemoryProfile> {
         flat_bytes: policy.layout().flat_bytes(),
         costs: StepCosts { smallest, largest, costs, ..StepCosts::default() },
         batch_bytes: batch_bytes as u64,
-        acting_bytes: (activations.evaluated + observation_bytes) * parts.work.n_environments as u64,
+        acting_bytes: (activations.evaluated + observation_bytes)
+            * parts.work.n_environments.min(MOST_AT_ONCE) as u64,
         evaluation_bytes: (activations.evaluated + observation_bytes) * BLOCK as u64,
         evaluation_untouched_bytes: 0,
     })
@@ -365,7 +380,7 @@ fn act(parts: &Parts, policy: &dyn Policy, weights: &Weights, dataset: &Dataset)
     let local = vec![0.0; parts.learning.replay.local_width];
     let observation = Observation { instrument: 0, t: FIRST_STEP as u32, local };
     let observations = vec![observation; parts.work.n_environments];
-    policy.greedy(weights, &observe(dataset, &observations, parts.device)?)?;
+    greedy_actions(policy, weights, dataset, &observations, parts.device)?;
     Ok(())
 }
 

@@ -21,6 +21,7 @@ pub fn memory_options(config: &Config) -> MemoryOptions {
     let largest = pace.micro_batch.min(pace.batch);
     MemoryOptions {
         limit: memory.limit,
+        device_limit: memory.device_limit,
         is_managed: memory.managed,
         is_counted: memory.counted,
         modes: memory.activations.modes(),
@@ -93,6 +94,5 @@ pub(super) fn run_settings(config: &Config) -> recommend::RunSettings {
             ActivationChoice::Auto => None,
             one => one.modes().first().copied(),
         },
-        compact_preset_bytes: None,
     }
 }

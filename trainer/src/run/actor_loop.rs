@@ -58,7 +58,7 @@ pub struct ActorState<E: Environment> {
 
 /// The most environments that act in one batch. The rounding of a batch follows its size, so the size is part of the result
 /// and does not depend on memory.
-const MOST_AT_ONCE: usize = 64;
+pub const MOST_AT_ONCE: usize = 64;
 
 /// The greedy action of each observation. Where the memory limit refuses the bytes, it collects caches and tries the same
 /// batch again.

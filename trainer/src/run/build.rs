@@ -85,7 +85,7 @@ where
     let layout = policy.layout();
     say(&format!("{} parameters", layout.n_parameters()));
     let mut steps = limit::steps(&parts.memory, applied.as_ref())?;
-    let system = limit::watch(&parts.memory, parts.device, &mut steps)?;
+    let system = limit::watch(&parts.memory, &mut steps)?;
     say(&format!("learner steps: {}", steps.step_config()));
     let mut options = parts.learning.clone();
     options.replay.store.file = Some(folder.replay());
@@ -107,9 +107,6 @@ where
         }
         metrics = MetricsWriter::create(&folder.metrics())?;
         events = EventWriter::create(folder.root())?;
-    }
-    if let Some(system) = &system {
-        system.add_reclaimable(learner.buffer());
     }
     // The configuration is written last: from here on nothing that the user gave can be refused.
     write_aside(&folder.config(), config_toml.as_bytes())?;

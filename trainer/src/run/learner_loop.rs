@@ -8,7 +8,7 @@ use agents::settings::Pace;
 use agents::{Agent, Outcome};
 use buffers::frames::{Dataset, ObservationRef};
 use buffers::replay::n_step::Accumulator;
-use buffers::replay::{Prefetch, Replay, ReplayBuffer, ReplayOptions, TensorBatch};
+use buffers::replay::{Prefetch, Replay, ReplayOptions, TensorBatch};
 use memsys::ledger::Owner;
 use memsys::nn::activations::{self, StageModes};
 use memsys::step::cost::StepConfig;
@@ -274,12 +274,6 @@ impl LearnerLoop {
     #[must_use]
     pub fn batch(&self) -> usize {
         self.options.pace.batch
-    }
-
-    /// The handle through which the memory system asks the replay to free bytes.
-    #[must_use]
-    pub fn buffer(&self) -> Arc<ReplayBuffer> {
-        self.state.replay.buffer()
     }
 
     /// Writes the replay's new rows to its file, if it has one. A state that is saved afterwards refers to that file.

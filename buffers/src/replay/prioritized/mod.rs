@@ -17,7 +17,9 @@ use crate::replay::batch::Batch;
 use crate::replay::copied_observations::CopiedObservations;
 use crate::replay::sampler::Sampler;
 use crate::replay::sum_tree::SumTree;
-use crate::replay::tiers::{self, ReplayBuffer, Tiers, evict_local};
+#[cfg(test)]
+use crate::replay::tiers::ReplayBuffer;
+use crate::replay::tiers::{self, Tiers, evict_local};
 use crate::replay::transitions::{Slot, Transitions};
 use crate::store::file::writer::Opened;
 use crate::store::{Damage, StoreOptions, Tier};
@@ -219,9 +221,8 @@ impl Replay {
         self.tiers.keep_no_garbage();
     }
 
-    /// The handle by which another thread can ask the replay for bytes.
-    #[must_use]
-    pub fn buffer(&self) -> Arc<ReplayBuffer> {
+    #[cfg(test)]
+    pub(super) fn buffer(&self) -> Arc<ReplayBuffer> {
         self.tiers.buffer()
     }
 

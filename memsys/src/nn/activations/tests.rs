@@ -271,10 +271,10 @@ fn a_refusal_anywhere_in_a_step_leaves_nothing_and_the_next_step_as_it_was() {
         let _scope = scope(mode, 0);
         let mut n_refused = 0;
         for every in (1..400).step_by(9) {
-            budget::inject_refusals_here(every);
+            crate::ledger::injection::inject_refusals_here(every);
             let attempt = || budget::attempt(0, || chain.try_step()).is_err();
             let (is_refused, _, _) = counted_bytes(owner, attempt);
-            budget::inject_refusals_here(0);
+            crate::ledger::injection::inject_refusals_here(0);
             release_failed_backward().unwrap();
             assert_eq!(Owner::named(owner).tensor_bytes(), 0, "{mode:?}, allocation {every}");
             n_refused += u32::from(is_refused);
