@@ -171,7 +171,7 @@ struct Length {
 
 impl Length {
     fn new(is_full: bool, n_environments: u64, batch: u64) -> Self {
-        let (acted, fewest_rounds, learner_steps) = if is_full { (48, 5, 3) } else { (512, 16, 8) };
+        let (acted, fewest_rounds, learner_steps) = if is_full { (32, 4, 3) } else { (512, 16, 8) };
         Self {
             n_environments,
             batch,
