@@ -61,6 +61,19 @@ pub enum Error {
         /// What takes the bytes, as a table; empty where it was printed already.
         table: String,
     },
+    /// The device limit cannot hold the run.
+    #[error(
+        "memory.device_limit: a device limit of {} cannot hold this run; the smallest that can is {} (--device-memory {})",
+        format::bytes(*limit_bytes),
+        format::bytes(*smallest_limit_bytes),
+        memsys::limit::MemoryLimit::Bytes(*smallest_limit_bytes)
+    )]
+    DeviceLimitTooLow {
+        /// The device limit.
+        limit_bytes: u64,
+        /// The smallest that would do.
+        smallest_limit_bytes: u64,
+    },
     /// The memory limit cannot hold the replay that `bench replay --memory` measures.
     #[error(
         "--memory: a memory limit of {} cannot hold this replay: {} are needed before a row is held; give more, or a smaller --most",

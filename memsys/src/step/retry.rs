@@ -184,19 +184,18 @@ impl StepRunner {
     }
 }
 
-/// The step configurations with the micro-batch size of `first` from `first` on, with their bytes in both places. One
-/// that was not measured on the device is left out.
+/// The step configurations with the micro-batch size of `first` from `first` on, with their bytes in both places. Where
+/// there is a device, they are those that differ in its bytes.
 fn choices(host: &StepCosts, device: Option<&StepCosts>, first: StepConfig) -> Vec<(StepConfig, PlaceBytes)> {
-    let on_device = |step_config| device.map_or(Some(0), |device| device.peak_bytes(step_config));
-    let all = host.step_configs();
-    let of_size = all.iter().filter(|(step_config, _)| step_config.micro_batch == first.micro_batch);
-    let slower = of_size.skip_while(|(step_config, _)| *step_config != first).skip(1);
-    let slower = slower.filter_map(|(step_config, bytes)| {
-        Some((*step_config, PlaceBytes { host: *bytes, device: on_device(*step_config)? }))
-    });
-    let bytes =
-        PlaceBytes { host: host.peak_bytes(first).unwrap_or(0), device: on_device(first).unwrap_or(0) };
-    std::iter::once((first, bytes)).chain(slower).collect()
+    let bytes = |costs: &StepCosts, step_config| costs.peak_bytes(step_config).unwrap_or(0);
+    let with_bytes = |step_config: StepConfig| {
+        let device = device.map_or(0, |device| bytes(device, step_config));
+        (step_config, PlaceBytes { host: bytes(host, step_config), device })
+    };
+    let all = device.unwrap_or(host).step_configs().into_iter().map(|(step_config, _)| step_config);
+    let of_size: Vec<_> = all.filter(|step_config| step_config.micro_batch == first.micro_batch).collect();
+    let slower = of_size.iter().position(|step_config| *step_config == first).map_or(0, |at| at + 1);
+    std::iter::once(first).chain(of_size[slower..].iter().copied()).map(with_bytes).collect()
 }
 
 /// The bytes that were free when the step that just ended held the most.

@@ -122,7 +122,9 @@ pub fn main() -> ExitCode {
 
 fn status_of(error: &Error) -> u8 {
     match error {
-        Error::LimitTooLow { .. } | Error::ReplayLimitTooLow { .. } => LIMIT_TOO_LOW,
+        Error::LimitTooLow { .. } | Error::DeviceLimitTooLow { .. } | Error::ReplayLimitTooLow { .. } => {
+            LIMIT_TOO_LOW
+        }
         error if error.refusal().is_some() => LIMIT_TOO_LOW,
         error if error.is_usage() => USAGE,
         _ => 1,

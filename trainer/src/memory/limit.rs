@@ -111,10 +111,10 @@ fn measure_networks(parts: &Parts, data: DataBytes, limit_bytes: u64) -> Result<
         if profiler.profile().costs.is_measured(chosen) {
             break plan;
         }
-        let n_failed = || budget::n_denied() + activations::n_failed_spills();
+        let n_failed = || budget::n_denied() + activations::n_failed_spills() + device::n_refused();
         let before = n_failed();
         match profiler.rehearse(chosen) {
-            // The memory limit or a full disk refused it, so that it counts as one that does not fit.
+            // A memory limit or a full disk refused it, so that it counts as one that does not fit.
             Err(_) if n_failed() > before => {}
             outcome => outcome?,
         }
@@ -165,10 +165,12 @@ pub fn steps(memory: &MemoryOptions, applied: Option<&Applied>) -> Result<StepRu
         let is_cut = memory.is_managed;
         return Ok(StepRunner::fixed(if is_cut { memory.largest_micro_batch } else { memory.batch }));
     };
-    match plan.step_config {
-        Some(step_config) => Ok(StepRunner::new(profile.costs.clone(), step_config)),
-        None => Err(plan.too_low()),
-    }
+    let Some(step_config) = plan.step_config else { return Err(plan.too_low()) };
+    let steps = StepRunner::new(profile.costs.clone(), step_config);
+    Ok(match (&profile.device, libtorch::gpu_in_use()) {
+        (Some(device), Some(gpu)) => steps.on_device(gpu, device.costs.clone()),
+        _ => steps,
+    })
 }
 
 /// Starts the memory monitor of a managed run, which prints its alerts. Returns `None` if nothing is counted.

@@ -13,6 +13,8 @@ pub struct MemoryOptions {
     pub limit: MemoryLimit,
     /// The limit of the run's GPU as the user wrote it. A share is of what is free there at the start.
     pub device_limit: MemoryLimit,
+    /// Whether gradients move from the GPU to pinned memory of the process.
+    pub offloads_gradients: bool,
     /// If false, nothing is planned, counted or refused. This is the baseline for comparisons.
     pub is_managed: bool,
     /// If false, nothing is counted or refused. This measures the cost of counting.

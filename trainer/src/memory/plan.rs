@@ -18,6 +18,7 @@
 use std::fmt;
 
 use buffers::replay::{Prefetch, Replay};
+use memsys::libtorch;
 use memsys::limit::MemoryLimit;
 use memsys::step::activation_mode::ActivationMode;
 use memsys::step::cost::StepConfig;
@@ -25,6 +26,7 @@ use memsys::step::cost::StepConfig;
 use crate::error::{Error, Result};
 use crate::format;
 use crate::market::import::extent::extent;
+use crate::memory::device::DevicePlan;
 use crate::memory::profile::MemoryProfile;
 use crate::resolve::Parts;
 
@@ -130,6 +132,8 @@ pub struct MemoryPlan {
     pub step_configs: Vec<(StepConfig, u64)>,
     /// Microseconds per sample in each activation mode. Empty if nothing was measured.
     pub micros_per_sample: Vec<(&'static str, f64)>,
+    /// The plan of the run's GPU, if there is one and it was measured.
+    pub device: Option<DevicePlan>,
 }
 
 impl MemoryPlan {
@@ -148,11 +152,24 @@ impl MemoryPlan {
         let configs = profile.costs.step_configs();
         let room =
             |runtime_bytes: u64| limit_bytes.saturating_sub(in_coarse_steps(runtime_bytes) + SLACK_BYTES);
-        let step_config = profile.costs.choose_where(|step_config, learning| {
+        let fits = |step_config: StepConfig, learning: u64| {
             let is_met = profile.costs.is_size_measured(step_config.micro_batch);
             let new_shape = if is_met { 0 } else { profile.shape_bytes };
             run_peak(learning) <= room(runtime_bytes + new_shape)
-        });
+        };
+        let device = profile
+            .device
+            .as_ref()
+            .zip(libtorch::gpu_in_use())
+            .map(|(device, gpu)| DevicePlan::new(parts, device, profile.flat_bytes, gpu.limit_bytes()));
+        let step_config = match &device {
+            // On a GPU step configurations differ in the GPU's bytes, and little in those of the process.
+            Some(device) => device.costs.choose_where(|step_config, _| {
+                let learning = profile.costs.peak_bytes(step_config);
+                device.fits(step_config) && learning.is_some_and(|learning| fits(step_config, learning))
+            }),
+            None => profile.costs.choose_where(fits),
+        };
         let least_learning = configs.iter().map(|(_, bytes)| *bytes).min().unwrap_or(0);
         let (shown, learning) = step_config
             .and_then(|step_config| Some((step_config, profile.costs.peak_bytes(step_config)?)))
@@ -201,6 +218,7 @@ impl MemoryPlan {
                 .filter(|_| profile.is_measured)
                 .map(|cost| (cost.mode.word(), cost.micros_per_sample))
                 .collect(),
+            device,
         }
     }
 
@@ -224,6 +242,10 @@ impl MemoryPlan {
 
     fn refusal(&self, table: String) -> Error {
         let Self { limit_bytes, smallest_limit_bytes, .. } = *self;
+        if let Some(device) = self.device.as_ref().filter(|_| smallest_limit_bytes <= limit_bytes) {
+            let (limit_bytes, smallest_limit_bytes) = (device.limit_bytes, device.smallest_limit_bytes());
+            return Error::DeviceLimitTooLow { limit_bytes, smallest_limit_bytes };
+        }
         Error::LimitTooLow { limit_bytes, smallest_limit_bytes, table }
     }
 
@@ -274,6 +296,12 @@ impl MemoryPlan {
             "step_configs": self.step_configs.iter().map(|(at, peak)| {
                 serde_json::json!({"step_config": step_config(at), "peak_bytes": peak})
             }).collect::<Vec<_>>(),
+            "device": self.device.as_ref().map(|device| serde_json::json!({
+                "limit_bytes": device.limit_bytes,
+                "held_bytes": device.held_bytes,
+                "others_bytes": device.others_bytes,
+                "smallest_limit_bytes": device.smallest_limit_bytes(),
+            })),
             "micros_per_sample": self.micros_per_sample.iter().map(|(mode, micros)| {
                 ((*mode).to_owned(), serde_json::json!(micros))
             }).collect::<serde_json::Map<_, _>>(),
@@ -283,12 +311,20 @@ impl MemoryPlan {
 
 /// Items that are held for the whole run, without the runtime and without what is only cached.
 fn steady(parts: &Parts, profile: &MemoryProfile, data: DataBytes) -> Vec<PlanItem> {
-    let flat = profile.flat_bytes;
+    // Weights on a GPU are in the plan of the GPU.
+    let is_on_gpu = parts.device.is_cuda();
+    let flat = if is_on_gpu { 0 } else { profile.flat_bytes };
+    let gradients = if is_on_gpu && parts.memory.offloads_gradients {
+        // Pinned memory comes in blocks whose size is a power of two.
+        profile.flat_bytes.next_power_of_two()
+    } else {
+        flat
+    };
     let n_environments = parts.work.n_environments as u64;
     let mut steady = vec![
         part("streams", "market: streams and price series", data.stays),
         part("parameters", "parameters", flat),
-        part("gradients", "gradients", flat),
+        part("gradients", "gradients", gradients),
         part("optimizer", "optimizer: two moments", 2 * flat),
         part("target", "target network", flat),
         part("best", "weights of the best validation", BEST_COPIES * flat),
@@ -313,6 +349,7 @@ fn steady(parts: &Parts, profile: &MemoryProfile, data: DataBytes) -> Vec<PlanIt
 /// Items that are held for a time, without learning.
 fn moments(parts: &Parts, profile: &MemoryProfile, data: DataBytes) -> Vec<PlanItem> {
     let flat = profile.flat_bytes;
+    let tested = if parts.device.is_cuda() { 0 } else { flat };
     let bars = (data.n_bars as f64 * parts.work.largest_evaluated_fraction) as u64;
     let embedded = profile.evaluation_bytes;
     vec![
@@ -321,7 +358,7 @@ fn moments(parts: &Parts, profile: &MemoryProfile, data: DataBytes) -> Vec<PlanI
         part(
             "testing",
             "the test: evaluating, with weights and baselines",
-            embedded + flat + bars * N_TEST_BACKTESTS * BACKTEST_BYTES,
+            embedded + tested + bars * N_TEST_BACKTESTS * BACKTEST_BYTES,
         ),
         part("saving", "saving: a part of the numbers at a time", SAVING_BYTES),
     ]
@@ -370,6 +407,7 @@ impl fmt::Display for MemoryPlan {
         row(formatter, "peak", self.peak_bytes)?;
         row(formatter, "margin", SLACK_BYTES)?;
         row(formatter, "the memory limit", self.limit_bytes)?;
-        row(formatter, "the smallest memory limit that would do", self.smallest_limit_bytes)
+        row(formatter, "the smallest memory limit that would do", self.smallest_limit_bytes)?;
+        self.device.as_ref().map_or(Ok(()), |device| device.fmt(formatter))
     }
 }

@@ -32,6 +32,7 @@ use crate::console::say;
 use crate::envs::observation::{Observation, plain_views};
 use crate::error::{Result, without_frames};
 use crate::market::dataset::views;
+use crate::memory::device::{DeviceMeter, DeviceProfile};
 use crate::resolve::Parts;
 use crate::run::actor_loop::{MOST_AT_ONCE, greedy_actions};
 
@@ -80,6 +81,8 @@ pub struct MemoryProfile {
     pub evaluation_bytes: u64,
     /// The bytes of `evaluation_bytes` that libtorch allocates and never writes to.
     pub evaluation_untouched_bytes: u64,
+    /// What the networks take on the run's GPU, if there is one and it was measured.
+    pub device: Option<DeviceProfile>,
 }
 
 /// What a piece of work took.
@@ -91,6 +94,8 @@ struct Taken {
     untouched_bytes: u64,
     /// Resident bytes at the peak that are not counted, the base included.
     uncounted_bytes: u64,
+    /// Bytes on the run's GPU at the peak beyond those before.
+    device_bytes: u64,
     micros: f64,
     /// The bytes and times of its stages, unless a stage occurs twice.
     stages: Option<StageTrace>,
@@ -105,6 +110,7 @@ fn measure(mut work: impl FnMut() -> Result<()>) -> Result<Taken> {
     // What the first pass left is kept for the second, as a learner step's tensors are for the next step.
     probe::restart_peak_resident();
     let peak_before = ledger::restart_peak();
+    let meter = DeviceMeter::start();
     let began = Instant::now();
     let (second, stages) = activations::traced(&mut work);
     second?;
@@ -119,7 +125,8 @@ fn measure(mut work: impl FnMut() -> Result<()>) -> Result<Taken> {
     let untouched_bytes = libtorch::untouched_bytes();
     ledger::raise_peak_to(peak_before);
     let peak_bytes = counted.saturating_sub(before);
-    Ok(Taken { peak_bytes, untouched_bytes, uncounted_bytes, micros, stages })
+    let device_bytes = meter.peak_bytes();
+    Ok(Taken { peak_bytes, untouched_bytes, uncounted_bytes, device_bytes, micros, stages })
 }
 
 /// Runs the networks of a run on rows of zeros and measures them. Tensors must already be counted.
@@ -151,6 +158,10 @@ impl<'a> Profiler<'a> {
         let flat_bytes = policy.layout().flat_bytes();
         let (smallest, largest) = (memory.smallest_micro_batch, memory.largest_micro_batch);
         let costs = StepCosts { smallest, largest, ..StepCosts::default() };
+        // Weights on a GPU take no memory of the process.
+        let own_bytes = if parts.device.is_cuda() { 0 } else { 5 * flat_bytes };
+        let device = libtorch::gpu_in_use()
+            .map(|_| DeviceProfile { costs: costs.clone(), ..DeviceProfile::default() });
         let profile = MemoryProfile {
             base_bytes: 0,
             scratch_bytes: 0,
@@ -158,13 +169,14 @@ impl<'a> Profiler<'a> {
             shape_bytes: 0,
             untouched_fraction: 0.0,
             is_measured: true,
-            own_bytes: 5 * flat_bytes,
+            own_bytes,
             flat_bytes,
             costs,
             batch_bytes: 0,
             acting_bytes: 0,
             evaluation_bytes: 0,
             evaluation_untouched_bytes: 0,
+            device,
         };
         let mut profiler = Self { parts, dataset, policy, agent, replay, profile, beside_bytes: 0 };
         profiler.measure_all()?;
@@ -194,6 +206,10 @@ impl<'a> Profiler<'a> {
         self.profile.acting_bytes = acting.peak_bytes;
         self.profile.evaluation_bytes = evaluating.peak_bytes;
         self.profile.evaluation_untouched_bytes = evaluating.untouched_bytes;
+        if let Some(device) = &mut self.profile.device {
+            device.acting_bytes = acting.device_bytes;
+            device.evaluation_bytes = evaluating.device_bytes;
+        }
         let mut traces = Vec::new();
         let parts = self.parts;
         let modes = &parts.memory.modes;
@@ -228,15 +244,20 @@ impl<'a> Profiler<'a> {
         if mode == ActivationMode::Keep {
             self.profile.untouched_fraction = large.untouched_bytes as f64 / large.peak_bytes.max(1) as f64;
         }
-        self.profile.own_bytes = self.profile.own_bytes.max(5 * self.profile.flat_bytes + large.peak_bytes);
+        let weights_bytes = if self.parts.device.is_cuda() { 0 } else { 5 * self.profile.flat_bytes };
+        self.profile.own_bytes = self.profile.own_bytes.max(weights_bytes + large.peak_bytes);
         let micros_per_sample = large.micros / sizes[1] as f64;
-        let mut cost = if sizes[0] == sizes[1] {
-            let bytes_per_sample = large.peak_bytes as f64 / sizes[1] as f64;
-            ModeCost { mode, base_bytes: 0.0, bytes_per_sample, micros_per_sample }
-        } else {
-            let peaks = [(sizes[0], small.peak_bytes), (sizes[1], large.peak_bytes)];
-            ModeCost::through(mode, peaks, micros_per_sample)
+        let line = |small_bytes: u64, large_bytes: u64| {
+            if sizes[0] == sizes[1] {
+                let bytes_per_sample = large_bytes as f64 / sizes[1] as f64;
+                return ModeCost { mode, base_bytes: 0.0, bytes_per_sample, micros_per_sample };
+            }
+            ModeCost::through(mode, [(sizes[0], small_bytes), (sizes[1], large_bytes)], micros_per_sample)
         };
+        if let Some(device) = &mut self.profile.device {
+            device.costs.costs.push(line(small.device_bytes, large.device_bytes));
+        }
+        let mut cost = line(small.peak_bytes, large.peak_bytes);
         cost.base_bytes += self.profile.batch_bytes as f64;
         self.profile.costs.costs.push(cost);
         let step_config = StepConfig::new(sizes[1], mode);
@@ -262,6 +283,13 @@ impl<'a> Profiler<'a> {
             self.profile.untouched_fraction = taken.untouched_bytes as f64 / taken.peak_bytes.max(1) as f64;
         }
         self.profile.costs.measured.push((step_config, bytes));
+        if let Some(device) = &mut self.profile.device {
+            let bytes = match &outcome {
+                Ok(taken) => taken.device_bytes,
+                Err(_) => refused(device.costs.peak_bytes(step_config).unwrap_or(0)),
+            };
+            device.costs.measured.push((step_config, bytes));
+        }
         outcome.map(|_| ())
     }
 
@@ -365,6 +393,7 @@ pub fn estimate(parts: &Parts) -> Result<MemoryProfile> {
         acting_bytes: (activations.evaluated + observation_bytes)
             * parts.work.n_environments.min(MOST_AT_ONCE) as u64,
         evaluation_bytes: (activations.evaluated + observation_bytes) * BLOCK as u64,
+        device: None,
         evaluation_untouched_bytes: 0,
     })
 }

@@ -22,6 +22,7 @@ pub fn memory_options(config: &Config) -> MemoryOptions {
     MemoryOptions {
         limit: memory.limit,
         device_limit: memory.device_limit,
+        offloads_gradients: memory.offload_gradients,
         is_managed: memory.managed,
         is_counted: memory.counted,
         modes: memory.activations.modes(),
