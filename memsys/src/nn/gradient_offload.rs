@@ -149,7 +149,7 @@ mod tests {
         let (mut weights, _) = network();
         let _owner = owner.enter();
         let n_bytes = weights.flat().numel() as u64 * 4;
-        let gradients = offload_pinned(&mut weights, Some(|flat| Ok(flat))).unwrap();
+        let gradients = offload_pinned(&mut weights, Some(Ok)).unwrap();
         let pinned_bytes = owner.bytes() - owner.tensor_bytes();
         assert_eq!(pinned_bytes, n_bytes.next_power_of_two());
         assert!(pinned_bytes >= n_bytes);

@@ -6,7 +6,8 @@
 pub mod activation_mode;
 pub mod advice;
 pub mod cost;
-#[cfg(all(test, feature = "libtorch"))]
+#[cfg(test)]
+#[cfg(feature = "libtorch")]
 mod fake_device;
 mod knapsack;
 pub mod mode_choice;

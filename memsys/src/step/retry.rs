@@ -214,6 +214,7 @@ mod tests {
     use super::*;
     use crate::step::cost::ModeCost;
     use crate::step::fake_device::FakeDevice;
+    use crate::step::stage_modes::StageModes;
 
     /// Costs of micro-batches of 8 to 64: `bytes_per_sample` for keep, recompute and spill.
     fn costs(bytes_per_sample: [f64; 3]) -> StepCosts {
@@ -275,13 +276,13 @@ mod tests {
         let (mut runner, device) = runner(6400);
         device.allocate(3000).unwrap();
         step(&mut runner, &device).unwrap();
-        assert_eq!(runner.step_config().modes.uniform().unwrap(), ActivationMode::Recompute);
+        assert_eq!(runner.step_config().modes, StageModes::all(ActivationMode::Recompute));
         for _ in 0..1000 {
             step(&mut runner, &device).unwrap();
         }
         assert_eq!(
-            runner.step_config().modes.uniform().unwrap(),
-            ActivationMode::Recompute,
+            runner.step_config().modes,
+            StageModes::all(ActivationMode::Recompute),
             "its bytes are taken"
         );
         device.free(3000);
