@@ -13,10 +13,10 @@ use crate::market::bar::{BarSeries, DECISION_MILLIS, STRUCTURE_MILLIS};
 use crate::market::features::{
     self, Features, LVN_NAMES, REGIME_NAMES, STRUCTURE_NAMES, TACTICAL_NAMES, View,
 };
-use crate::market::import::{ImportOptions, import};
+use crate::market::import::import;
 use crate::market::lookahead_check::prove;
 use crate::market::resample::resample;
-use crate::resolve::import_options;
+use crate::resolve::sources;
 
 /// The number of random times that `--check` tests.
 const N_TIMES: usize = 1_000;
@@ -54,17 +54,22 @@ pub(super) fn run(args: &FeaturesArgs) -> Result<()> {
     let mut sets = args.set.clone();
     sets.extend(args.data.iter().map(|file| format!("data.files=[{}]", quoted(&file.to_string_lossy()))));
     let config = Config::load(args.config.as_deref(), &sets)?;
-    let [file] = config.data.files.as_slice() else {
+    let sources = sources(&config.data)?;
+    let [source] = sources.as_slice() else {
         let problem = "give one file of bars".to_owned();
         return Err(Error::Config { key: "--data".to_owned(), problem });
     };
     let out = &args.out;
-    let options: ImportOptions = import_options(&config.data);
-    let imported = import(file, &options)?;
+    let file = &source.path;
+    let mut imported = import(source)?;
+    let Some(imported) = imported.pop().filter(|_| imported.is_empty()) else {
+        let problem = "holds several instruments: give a file of one".to_owned();
+        return Err(Error::File { path: file.clone(), problem });
+    };
     for note in &imported.notes {
         say(&format!("{}: {note}", file.display()));
     }
-    let instrument = imported.instrument;
+    let instrument = imported.bars;
     let is_decision_clock = DECISION_MILLIS % instrument.width_millis == 0;
     if !is_decision_clock {
         say("these bars are wider than five minutes: only the structure view can be filled");

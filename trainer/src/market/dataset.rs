@@ -2,7 +2,6 @@
 //! and splits time into training, validation and test.
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use buffers::frames::{Clock, Dataset, FrameStream, Instrument, View};
@@ -16,7 +15,7 @@ use crate::market::features::{
     self, Features, LVN_WIDTH, REGIME_ROWS, REGIME_STRIDE, REGIME_WIDTH, STRUCTURE_ROWS, STRUCTURE_WIDTH,
     TACTICAL_ROWS, TACTICAL_WIDTH,
 };
-use crate::market::import::{ImportOptions, extent_note, import, require_decision_clock};
+use crate::market::import::{Imported, Source, extent_note, import, require_decision_clock};
 use crate::market::price_series::PriceSeries;
 use crate::market::resample::resample;
 use crate::market::split::{Split, split};
@@ -47,10 +46,8 @@ pub struct Market {
 /// Which bars a market is made of, how they are divided, and the account that trades them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MarketOptions {
-    /// Files of bars, an instrument each; none: the synthetic market.
-    pub files: Vec<PathBuf>,
-    /// How the files spell time.
-    pub import: ImportOptions,
+    /// The files of bars; none: the synthetic market.
+    pub sources: Vec<Source>,
     /// The synthetic market.
     pub synthetic: SyntheticOptions,
     /// Share of the time that is trained on.
@@ -70,14 +67,16 @@ impl Market {
     }
 }
 
-/// Reads a file of bars that can fill the five-minute views, with notes on what import found.
+/// Reads a file of bars that can fill the five-minute views.
 ///
 /// # Errors
 /// Where the file is missing, dirty or of bars too wide.
-pub fn import_for_decisions(path: &Path, options: &ImportOptions) -> Result<(BarSeries, Vec<String>)> {
-    let imported = import(path, options)?;
-    require_decision_clock(path, &imported.instrument)?;
-    Ok((imported.instrument, imported.notes))
+pub fn import_for_decisions(source: &Source) -> Result<Vec<Imported>> {
+    let imported = import(source)?;
+    for one in &imported {
+        require_decision_clock(&source.path, &one.bars)?;
+    }
+    Ok(imported)
 }
 
 /// Prepares a market. `say` receives one line per step.
@@ -122,7 +121,7 @@ pub fn prepare(market: &MarketOptions, say: &(dyn Fn(&str) + Sync)) -> Result<Ma
 type Instruments = (Vec<BarSeries>, Vec<String>, Option<Vec<f64>>);
 
 fn instruments(market: &MarketOptions, say: &(dyn Fn(&str) + Sync)) -> Result<Instruments> {
-    if market.files.is_empty() {
+    if market.sources.is_empty() {
         let options = &market.synthetic;
         let synthetic = synthesize(options);
         let note = format!(
@@ -137,16 +136,18 @@ fn instruments(market: &MarketOptions, say: &(dyn Fn(&str) + Sync)) -> Result<In
         return Ok((vec![synthetic.instrument], vec![note], Some(synthetic.expected_log_return)));
     }
     let (mut instruments, mut notes) = (Vec::new(), Vec::new());
-    for path in &market.files {
-        let (instrument, took) = import_for_decisions(path, &market.import)?;
-        say(&format!("{}: {}", path.display(), extent_note(&instrument)));
-        // The rest of what import took is in the report.
-        for line in took {
-            let line = format!("{}: {line}", path.display());
-            say_detail(&line);
-            notes.push(line);
+    for source in &market.sources {
+        let path = source.path.display();
+        for imported in import_for_decisions(source)? {
+            say(&format!("{path}: {}", extent_note(&imported.bars)));
+            // The rest of what import took is in the report.
+            for line in imported.notes {
+                let line = format!("{path}: {line}");
+                say_detail(&line);
+                notes.push(line);
+            }
+            instruments.push(imported.bars);
         }
-        instruments.push(instrument);
     }
     Ok((instruments, notes, None))
 }

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use crate::error::{Error, Result};
 use crate::market::bar::{Bar, DAY_MILLIS, MINUTE_MILLIS};
 
-use crate::market::import::import_options::Label;
 use crate::market::import::source::file_error;
+use crate::market::import::source_options::Label;
 
 /// Open, high, low, close and volume.
 pub(super) type Numbers = [f64; 5];

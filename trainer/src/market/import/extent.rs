@@ -1,7 +1,6 @@
 //! An estimate of how many bars a file holds and how wide they are, without reading it whole.
 
 use std::io::{BufRead, Read};
-use std::path::Path;
 
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
@@ -9,8 +8,8 @@ use crate::error::Result;
 use crate::market::bar::DECISION_MILLIS;
 use crate::market::import::check::Rows;
 use crate::market::import::csv;
-use crate::market::import::import_options::ImportOptions;
 use crate::market::import::source::open;
+use crate::market::import::source_options::Source;
 use crate::market::import::stamps::Stamps;
 
 /// Bytes of a text file that are looked at.
@@ -31,7 +30,8 @@ pub struct Extent {
 ///
 /// # Errors
 /// Where the file cannot be opened.
-pub fn extent(path: &Path, options: &ImportOptions) -> Result<Extent> {
+pub fn extent(source: &Source) -> Result<Extent> {
+    let Source { path, options } = source;
     let mut file = open(path)?;
     let total_bytes = file.get_ref().metadata().map_or(0, |metadata| metadata.len());
     if file.fill_buf().is_ok_and(|head| head.starts_with(b"PAR1")) {

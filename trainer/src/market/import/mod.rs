@@ -11,14 +11,16 @@
 mod check;
 mod columns;
 mod csv;
+mod dirty;
 pub mod extent;
-mod import_options;
 mod parquet;
 mod source;
+mod source_options;
 mod spelling;
 mod stamps;
 
-pub use import_options::{ImportOptions, Label};
+pub use dirty::{Dirt, DirtyKind, DirtyRows};
+pub use source_options::{Decimal, Label, Missing, Source, SourceOptions};
 
 use std::io::BufRead;
 use std::path::Path;
@@ -30,22 +32,28 @@ use check::Rows;
 use source::{file_error, open};
 use stamps::Stamps;
 
-/// An imported file.
+/// One instrument of an imported file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Imported {
-    /// The bars, under the file's stem as their name.
-    pub instrument: BarSeries,
+    /// What the file's own column of symbols calls it; none where the file has no such column.
+    pub symbol: Option<String>,
+    /// The bars; their name is the symbol, or the file's stem.
+    pub bars: BarSeries,
     /// What import found in the file, in whole lines for the user to read.
     pub notes: Vec<String>,
+    /// The rows that were left out, as told.
+    pub dirty: DirtyRows,
 }
 
-/// Imports one file of bars, CSV or Parquet, recognised by content and not by name.
+/// Imports one file of bars, recognised by content and not by name: an [`Imported`] for each instrument in it, in the
+/// order in which they first occur.
 ///
 /// # Errors
 ///
 /// [`Error::Line`] for the first row that cannot be used, [`Error::File`] where the file as a whole cannot,
 /// [`Error::Config`] for options that cannot be understood, [`Error::Io`] where reading breaks off.
-pub fn import(path: &Path, options: &ImportOptions) -> Result<Imported> {
+pub fn import(source: &Source) -> Result<Vec<Imported>> {
+    let Source { path, options } = source;
     let stamps = Stamps::new(options)?;
     let rows = Rows::new(path);
     let mut file = open(path)?;
@@ -74,7 +82,8 @@ pub fn import(path: &Path, options: &ImportOptions) -> Result<Imported> {
     };
     let (width_millis, bars) = rows.into_bars(options.label, &mut notes)?;
     let name = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-    Ok(Imported { instrument: BarSeries { name, width_millis, bars }, notes })
+    let bars = BarSeries { name, width_millis, bars };
+    Ok(vec![Imported { symbol: None, bars, notes, dirty: DirtyRows::default() }])
 }
 
 /// How many bars an instrument has, how wide they are, and when they begin and end.

@@ -12,7 +12,7 @@ use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
 
 use crate::error::{Error, Result};
 
-use crate::market::import::import_options::ImportOptions;
+use crate::market::import::source_options::SourceOptions;
 use crate::market::import::spelling::{self, Moment, Spelling, Unit, Unread};
 
 /// The years a bar can be in; a stamp beyond them was read by the wrong format.
@@ -37,7 +37,7 @@ impl Stamps {
     ///
     /// [`Error::Config`] for a zone that does not exist, a format that cannot be read back or gives no date, and a
     /// format without an offset where no zone is given.
-    pub(super) fn new(options: &ImportOptions) -> Result<Stamps> {
+    pub(super) fn new(options: &SourceOptions) -> Result<Stamps> {
         let zone = match &options.zone {
             Some(name) => Some((name.clone(), zone_named(name)?)),
             None => None,
@@ -337,10 +337,10 @@ mod tests {
     use super::*;
 
     fn stamps(format: Option<&str>, zone: Option<&str>) -> Result<Stamps> {
-        Stamps::new(&ImportOptions {
+        Stamps::new(&SourceOptions {
             time_format: format.map(str::to_owned),
             zone: zone.map(str::to_owned),
-            label: None,
+            ..SourceOptions::default()
         })
     }
 

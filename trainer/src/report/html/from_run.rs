@@ -60,13 +60,13 @@ pub fn data(state: &RunState, conclusion: &Conclusion, command_line: &str) -> Re
 }
 
 fn subtitle(state: &RunState) -> String {
-    let (name, files) = (&state.parts.network_name, &state.parts.market.files);
+    let (name, sources) = (&state.parts.network_name, &state.parts.market.sources);
     match state.parts.run.environment {
         EnvironmentKind::Cartpole => format!("{name} · CartPole-v1"),
         EnvironmentKind::Market => {
-            let data = match files.len() {
+            let data = match sources.len() {
                 0 => "synthetic market".to_owned(),
-                1 => files[0].display().to_string(),
+                1 => sources[0].path.display().to_string(),
                 n => format!("{n} instruments"),
             };
             format!("{name} · {data}")
