@@ -107,7 +107,7 @@ fn table(test: &TestResult) -> String {
                     p.trades
                 ));
             }
-            text.push_str(&format!("agent: {}\n", test.verdict()));
+            text.push_str(&format!("agent: {}\n", test.verdict("the bars judged")));
             text
         }
         TestResult::Episodes(returns) => {

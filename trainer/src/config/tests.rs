@@ -386,6 +386,7 @@ const SECOND_VALUES: &[&[&str]] = &[
     &["run.evaluation_interval_steps=5"],
     &["run.out=elsewhere"],
     &["run.queue_batches=5"],
+    &["data.instrument=btc*=BTC"],
     &["data.files=a.csv"],
     &["data.source=[{ files = [\"a.csv\"], label = \"end\" }]"],
     &["data.preset=binance", "data.files=a.csv"],

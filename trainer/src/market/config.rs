@@ -7,6 +7,7 @@ use memsys::settings::{Check, Settings, above_up_to, between, optional};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::market::import::{Decimal, Label, Missing, SourceOptions};
+use crate::market::instrument_names::InstrumentPattern;
 
 /// The bars, and how they are divided by time into training, validation and test.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Documented, DocumentedFields)]
@@ -37,6 +38,10 @@ pub struct DataSettings {
     /// Rows without prices (NaN, null or empty): `refuse` the file, or `drop` and count them; empty: `refuse`.
     #[serde(with = "optional")]
     pub missing: Option<Missing>,
+    /// Which files are of one instrument, where their names do not say it: patterns of file names such as `{}-1m-*`,
+    /// in which `{}` is the instrument's name and `*` any text, or `PATTERN=NAME`; a file follows the first that fits.
+    #[serde(deserialize_with = "one_or_many_patterns")]
+    pub instrument: Vec<String>,
     /// Share of the time that is trained on: the first part.
     pub train_fraction: f64,
     /// Share of the time that is validated on: the second part. The rest, which must not be nothing, is the test.
@@ -54,6 +59,7 @@ impl Default for DataSettings {
             label: None,
             decimal: None,
             missing: None,
+            instrument: Vec::new(),
             train_fraction: 0.6,
             validation_fraction: 0.2,
         }
@@ -74,6 +80,27 @@ impl Settings for DataSettings {
             )
         });
     }
+}
+
+/// A list of patterns of file names, or one pattern alone.
+fn one_or_many_patterns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    use serde::de::Error;
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Spelling {
+        One(String),
+        Many(Vec<String>),
+    }
+    let patterns = match Spelling::deserialize(deserializer) {
+        Ok(Spelling::One(pattern)) => vec![pattern],
+        Ok(Spelling::Many(patterns)) => patterns,
+        Err(_) => return Err(D::Error::custom("takes patterns in quotes, such as [\"{}-1m-*\"]")),
+    };
+    patterns
+        .iter()
+        .try_for_each(|pattern| InstrumentPattern::parse(pattern).map(|_| ()))
+        .map_err(D::Error::custom)?;
+    Ok(patterns)
 }
 
 /// Files that share their options: a table `[[data.source]]`.

@@ -6,6 +6,7 @@ use crate::market::account::{AccountRules, Costs};
 use crate::market::config::{AccountSettings, DataSettings};
 use crate::market::dataset::MarketOptions;
 use crate::market::import::{Source, SourceOptions};
+use crate::market::instrument_names::InstrumentPattern;
 use crate::market::synthetic::SyntheticOptions;
 
 /// The market options of a run.
@@ -15,6 +16,7 @@ use crate::market::synthetic::SyntheticOptions;
 pub fn market_options(config: &Config) -> Result<MarketOptions> {
     Ok(MarketOptions {
         sources: sources(&config.data)?,
+        instrument_patterns: instrument_patterns(&config.data)?,
         synthetic: SyntheticOptions {
             days: config.synthetic.days,
             seed: config.synthetic.seed,
@@ -26,6 +28,18 @@ pub fn market_options(config: &Config) -> Result<MarketOptions> {
         rules: account_rules(&config.account),
         episode_bars: config.account.episode_bars,
     })
+}
+
+/// The patterns that name the instruments of files.
+///
+/// # Errors
+/// [`Error::Config`] for a pattern that cannot be understood.
+pub fn instrument_patterns(data: &DataSettings) -> Result<Vec<InstrumentPattern>> {
+    let parse = |text: &String| {
+        InstrumentPattern::parse(text)
+            .map_err(|problem| Error::Config { key: "data.instrument".to_owned(), problem })
+    };
+    data.instrument.iter().map(parse).collect()
 }
 
 fn account_rules(account: &AccountSettings) -> AccountRules {

@@ -21,7 +21,7 @@ use crate::memory::options::{MemoryOptions, PlannedWork};
 use crate::run::config::RunSettings;
 use crate::run::learner_loop::LearningOptions;
 
-pub use market::{market_options, sources};
+pub use market::{instrument_patterns, market_options, sources};
 pub use memory::memory_options;
 pub use run::{device, seed_of, threads};
 

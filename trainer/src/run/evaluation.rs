@@ -126,6 +126,10 @@ pub fn agent_backtests(
     let ranges: Vec<Range<usize>> = market.splits.iter().map(part).collect();
     let mut embeddings = Vec::with_capacity(ranges.len());
     for (instrument, range) in (0u16..).zip(&ranges) {
+        if range.is_empty() {
+            embeddings.push(Vec::new());
+            continue;
+        }
         embeddings.push(policy.embed_range(weights, &market.dataset, instrument, range.clone())?);
     }
     let mut runners: Vec<BacktestRunner> = market
