@@ -48,6 +48,11 @@ pub(super) struct RunArgs {
 }
 
 impl RunArgs {
+    /// Whether files of bars are given on the command line.
+    pub(super) fn gives_data(&self) -> bool {
+        !self.settings.data.is_empty()
+    }
+
     /// The resolved configuration.
     pub(super) fn load(&self) -> Result<Config> {
         self.load_over(self.settings.config.clone())

@@ -61,10 +61,22 @@ pub(super) fn run(args: &TrainArgs) -> Result<Ended> {
                 return Err(Error::Config { key, problem });
             }
             config.run.out = Some(folder.clone());
+            if args.settings.gives_data() {
+                // The files given stand for all of the run's own.
+                config.data.source.clear();
+            }
             config
         }
     };
-    find_data(&config)?;
+    find_data(&config).map_err(|error| match error {
+        Error::File { path, problem } if args.resume.is_some() && !args.settings.gives_data() => {
+            Error::File {
+                path,
+                problem: format!("{problem} If the bars were moved, give them with --data FILE..."),
+            }
+        }
+        error => error,
+    })?;
     // The paths are absolute, so that a run can be resumed from any working directory.
     let of_tables = config.data.source.iter_mut().flat_map(|table| &mut table.files);
     for file in config.data.files.iter_mut().chain(of_tables) {

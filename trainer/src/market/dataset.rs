@@ -27,6 +27,7 @@ use crate::market::resample::resample;
 use crate::market::seen_bars::{DataRecord, SeenBars};
 use crate::market::split::{Shares, Split, cut_times};
 use crate::market::synthetic::{SyntheticOptions, synthesize};
+use crate::market::unseen::{Judged, judged};
 
 /// The embargo between two parts of the data: the longest window, in five-minute bars.
 pub const EMBARGO_BARS: usize = STRUCTURE_ROWS * 6;
@@ -104,7 +105,7 @@ pub fn prepare(market: &MarketOptions, say: &(dyn Fn(&str) + Sync)) -> Result<Ma
     {
         return Err(too_few_to_divide(&prepared, &instruments, &shares));
     }
-    prepared.tell_instruments(&instruments, say);
+    prepared.tell_instruments(&instruments, true, say);
     Ok(prepared)
 }
 
@@ -120,19 +121,24 @@ pub fn prepare_whole(market: &MarketOptions, say: &(dyn Fn(&str) + Sync)) -> Res
         test: series.first_decision..series.bars.len() - 1,
     };
     prepared.splits = prepared.price_series.iter().map(whole).collect();
-    prepared.tell_instruments(&instruments, say);
+    prepared.tell_instruments(&instruments, false, say);
     Ok(prepared)
 }
 
 impl Market {
     /// Says of each instrument what was decided, and what is odd about it.
-    fn tell_instruments(&mut self, instruments: &[LoadedInstrument], say: &(dyn Fn(&str) + Sync)) {
+    fn tell_instruments(
+        &mut self,
+        instruments: &[LoadedInstrument],
+        is_divided: bool,
+        say: &(dyn Fn(&str) + Sync),
+    ) {
         let is_of_files = |instrument: &&LoadedInstrument| !instrument.files.is_empty();
         let rows: Vec<InstrumentRow> = instruments
             .iter()
             .zip(&self.splits)
             .filter(|(instrument, _)| is_of_files(instrument))
-            .map(|(instrument, split)| InstrumentRow::new(instrument, split))
+            .map(|(instrument, split)| InstrumentRow::new(instrument, split, is_divided))
             .collect();
         if !rows.is_empty() {
             parts_table::lines(&rows).iter().for_each(|line| say(line));
@@ -146,6 +152,33 @@ impl Market {
         }
         // What was decided comes first, then what the import took of each file.
         self.notes.splice(0..0, notes);
+    }
+
+    /// Leaves in the test what `record`, that of a run, says the run has not learned from; all if `allow_seen`. Says of
+    /// each instrument what is judged.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where nothing is left.
+    pub fn judge_unseen(&mut self, record: &DataRecord, allow_seen: bool) -> Result<Vec<Judged>> {
+        let mut all = Vec::new();
+        for (series, split) in self.price_series.iter().zip(&mut self.splits) {
+            let judged = judged(series, record.seen_millis(&series.bars), EMBARGO_BARS, allow_seen);
+            split.test = match judged.decisions.is_empty() {
+                true => series.bars.len()..series.bars.len(),
+                false => judged.decisions.clone(),
+            };
+            all.push(judged);
+        }
+        if all.iter().all(|judged| judged.decisions.is_empty()) {
+            let notes: Vec<String> =
+                self.price_series.iter().zip(&all).map(|(series, judged)| judged.note(series)).collect();
+            let problem = format!(
+                "{}; give later bars, or judge all of them in sample by --allow-seen",
+                notes.join("; ")
+            );
+            return Err(Error::Config { key: "--data".to_owned(), problem });
+        }
+        Ok(all)
     }
 
     /// What is odd about the prices over which the test was traded.

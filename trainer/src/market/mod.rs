@@ -31,3 +31,4 @@ pub mod seen_bars;
 pub mod split;
 pub mod statistics;
 pub mod synthetic;
+pub mod unseen;

@@ -17,9 +17,9 @@ pub struct InstrumentRow {
 }
 
 impl InstrumentRow {
-    /// The row of an instrument whose decisions are divided by `split`.
+    /// The row of an instrument whose decisions are divided by `split`, or are all in its test if not `is_divided`.
     #[must_use]
-    pub fn new(instrument: &LoadedInstrument, split: &Split) -> Self {
+    pub fn new(instrument: &LoadedInstrument, split: &Split, is_divided: bool) -> Self {
         let (series, files) = (&instrument.series, &instrument.files);
         let ends =
             [series.bars.first().map(|bar| bar.open_millis), series.bars.last().map(|bar| bar.close_millis)];
@@ -41,12 +41,15 @@ impl InstrumentRow {
                 series.width_millis / MINUTE_MILLIS
             ),
             gaps: format::count(n_gaps(&series.bars)),
-            parts: [
-                part("train", &split.train),
-                part("validation", &split.validation),
-                part("test", &split.test),
-            ]
-            .join(", "),
+            parts: match is_divided {
+                true => [
+                    part("train", &split.train),
+                    part("validation", &split.validation),
+                    part("test", &split.test),
+                ]
+                .join(", "),
+                false => format::count(split.test.len() as u64),
+            },
         }
     }
 
@@ -101,7 +104,7 @@ mod tests {
         let series = BarSeries { name: "BTC".to_owned(), width_millis: DECISION_MILLIS, bars };
         let files = ["a.csv", "b.csv", "c.csv", "d.csv"].map(Into::into).to_vec();
         let split = Split { train: 0..0, validation: 100..300, test: 400..1800 };
-        let row = InstrumentRow::new(&LoadedInstrument { series, files }, &split);
+        let row = InstrumentRow::new(&LoadedInstrument { series, files }, &split, true);
         assert_eq!(
             row.sentence(),
             "BTC: 4 files: a.csv, b.csv, c.csv and 1 more; 1970-01-01 00:00 to 1970-01-07 22:40 UTC; 1,980 of 5 min, \
