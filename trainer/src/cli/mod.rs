@@ -10,6 +10,7 @@ mod replay;
 mod settings;
 mod table_file;
 mod train;
+mod work_progress;
 
 use std::process::ExitCode;
 
