@@ -81,8 +81,10 @@ fn an_evaluation_judges_what_the_run_has_not_learned_from() {
     // The same bars under another name: the unseen part is the run's own test.
     write(at, "other_name.csv", &lines[..3_600]);
     let evaluate = |more: &[&str]| {
-        let arguments: Vec<&str> =
-            ["evaluate", "--run", "out", "--json", "out.json"].into_iter().chain(more.iter().copied()).collect();
+        let arguments: Vec<&str> = ["evaluate", "--run", "out", "--json", "out.json"]
+            .into_iter()
+            .chain(more.iter().copied())
+            .collect();
         run(at, &arguments)
     };
     let output = evaluate(&["--data", "other_name.csv"]);
