@@ -149,16 +149,6 @@ impl Rows {
     }
 }
 
-/// A number of a bar from its text.
-pub(super) fn number(name: &str, text: &str) -> std::result::Result<f64, String> {
-    let text = text.trim();
-    if text.is_empty() {
-        return Err(format!("`{name}` is empty: remove the row, or fetch its numbers again"));
-    }
-    text.parse()
-        .map_err(|_| format!("`{name}` is `{text}`, which is no number: write digits with a decimal point"))
-}
-
 /// What is wrong with a bar's numbers.
 fn fault(numbers: &Numbers) -> Option<String> {
     for (name, value) in NUMBER_NAMES.iter().zip(numbers) {

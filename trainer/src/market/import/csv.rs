@@ -7,14 +7,17 @@ use csv::{ErrorKind, Reader, ReaderBuilder, StringRecord};
 
 use crate::error::{Error, Result};
 
-use crate::market::import::check::{NUMBER_NAMES, Rows, number};
+use crate::market::import::check::{NUMBER_NAMES, Rows};
 use crate::market::import::columns::{Columns, TIME};
+use crate::market::import::numbers::NumberSurvey;
 use crate::market::import::source::file_error;
+use crate::market::import::source_options::Source;
 use crate::market::import::stamps::Stamps;
 
 /// Reads every row into `rows`; returns them with notes on what was taken.
 pub(super) fn read(
     mut file: impl BufRead,
+    source: &Source,
     mut rows: Rows,
     mut stamps: Stamps,
 ) -> Result<(Rows, Vec<String>)> {
@@ -31,8 +34,24 @@ pub(super) fn read(
     }
     let names: Vec<String> = record.iter().map(|name| name.trim().to_owned()).collect();
     let columns = Columns::find(rows.path(), &names)?;
+    let mut records = Vec::new();
     while next(&mut reader, &mut record, rows.path())? {
-        let line = line(&reader);
+        records.push((line(&reader), record.clone()));
+    }
+    let stamp = |record: &'_ StringRecord| record.get(columns.indices[TIME]).unwrap_or_default().to_owned();
+    let texts: Vec<String> = records.iter().map(|(_, record)| stamp(record)).collect();
+    stamps
+        .survey(source, texts.iter().map(String::as_str))
+        .map_err(|fault| rows.line_error(records[fault.index].0, fault.problem))?;
+    let mut numbers = NumberSurvey::default();
+    for (line, record) in &records {
+        for text in columns.indices[TIME + 1..].iter().filter_map(|index| record.get(*index)) {
+            numbers.observe(*line, text);
+        }
+    }
+    let (format, note) =
+        numbers.decide(source.options.decimal).map_err(|(line, problem)| rows.line_error(line, problem))?;
+    for (line, record) in records {
         if record.len() != names.len() {
             let problem = format!(
                 "has {} columns where the header has {}: mend the row, or remove it if it was cut off",
@@ -46,12 +65,23 @@ pub(super) fn read(
         let mut numbers = [0.0; NUMBER_NAMES.len()];
         for (i, value) in numbers.iter_mut().enumerate() {
             let role = TIME + 1 + i;
-            *value =
-                number(columns.name(role), field(role)).map_err(|problem| rows.line_error(line, problem))?;
+            let read = match format.read(field(role)) {
+                Ok(Some(number)) => Ok(number),
+                Ok(None) if field(role).trim().is_empty() => Err("empty".to_owned()),
+                Ok(None) => Ok(f64::NAN),
+                Err(problem) => Err(problem),
+            };
+            *value = read.map_err(|problem| {
+                rows.line_error(
+                    line,
+                    format!("`{}` is {problem}: mend or remove the row", columns.name(role)),
+                )
+            })?;
         }
         rows.push(line, stamp_millis, numbers)?;
     }
     let mut notes = vec![columns.note()];
+    notes.extend(note);
     notes.extend(stamps.notes());
     Ok((rows, notes))
 }

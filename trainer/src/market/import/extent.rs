@@ -46,7 +46,7 @@ pub fn extent(source: &Source) -> Result<Extent> {
     sample.truncate(sampled_bytes);
     let n_lines = sample.iter().filter(|byte| **byte == b'\n').count().max(2) as u64 - 1;
     let n_rows = n_lines * total_bytes / (sampled_bytes.max(1) as u64);
-    let read = csv::read(sample.as_slice(), Rows::new(path), Stamps::new(options)?);
+    let read = csv::read(sample.as_slice(), source, Rows::new(path), Stamps::new(options)?);
     let width_millis = read.and_then(|(rows, _)| rows.into_bars(options.label, &mut Vec::new()));
     let n_decision_bars = match width_millis {
         Ok((width, _)) if (1..DECISION_MILLIS).contains(&width) => {

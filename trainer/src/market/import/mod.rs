@@ -8,16 +8,21 @@
 //! What it cannot use it refuses, with the file, the line and the remedy. It sorts, fills in, rounds and drops
 //! nothing: whoever knows the source of a dirty file mends it.
 
+mod advice;
 mod check;
 mod columns;
 mod csv;
 mod dirty;
 pub mod extent;
+mod format_guess;
+mod numbers;
 mod parquet;
 mod source;
 mod source_options;
 mod spelling;
 mod stamps;
+mod time_formats;
+mod wall_clock;
 
 pub use dirty::{Dirt, DirtyKind, DirtyRows};
 pub use source_options::{Decimal, Label, Missing, Source, SourceOptions};
@@ -78,7 +83,7 @@ pub fn import(source: &Source) -> Result<Vec<Imported>> {
     let (rows, mut notes) = if head.starts_with(b"PAR1") {
         parquet::read(file.into_inner(), rows, stamps)?
     } else {
-        csv::read(file, rows, stamps)?
+        csv::read(file, source, rows, stamps)?
     };
     let (width_millis, bars) = rows.into_bars(options.label, &mut notes)?;
     let name = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());

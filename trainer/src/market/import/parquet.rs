@@ -153,22 +153,18 @@ impl StampColumn {
         if is_null {
             return Err("the stamp is empty".to_owned());
         }
-        let (millis, wall) = match self {
+        let (instant, wall) = match self {
             StampColumn::Text(values) => return stamps.read_text(values.as_string::<i32>().value(row)),
-            StampColumn::Days(days) => (i64::from(days.value(row)) * DAY_MILLIS, true),
+            StampColumn::Days(days) => {
+                (Timestamp::from_millisecond(i64::from(days.value(row)) * DAY_MILLIS).ok(), true)
+            }
             StampColumn::Counts { values, unit, wall } => {
-                let count = values.as_primitive::<Int64Type>().value(row);
-                let millis = unit
-                    .to_millis(count)
-                    .ok_or_else(|| format!("the stamp {count} in {} is no whole millisecond", unit.name()))?;
-                (millis, *wall)
+                (unit.instant(values.as_primitive::<Int64Type>().value(row)), *wall)
             }
         };
-        if !wall {
-            return stamps.read_moment(Moment::Instant(millis));
-        }
-        let instant =
-            Timestamp::from_millisecond(millis).map_err(|_| "the stamp is beyond the calendar".to_owned())?;
-        stamps.read_moment(Moment::Wall(Offset::UTC.to_datetime(instant)))
+        let instant = instant.ok_or_else(|| "the stamp is beyond the calendar".to_owned())?;
+        let moment =
+            if wall { Moment::Wall(Offset::UTC.to_datetime(instant)) } else { Moment::Instant(instant) };
+        stamps.read_moment(&moment)
     }
 }
