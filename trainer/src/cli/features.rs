@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::cli::settings::data_sets;
 use crate::cli::table_file::{Column, write_table};
-use crate::config::{Config, quoted};
+use crate::config::Config;
 use crate::console::{Verbosity, say, say_always, tells};
 use crate::error::{Error, Result};
 use crate::market::bar::{BarSeries, DECISION_MILLIS, STRUCTURE_MILLIS};
@@ -52,7 +53,7 @@ pub(super) struct FeaturesArgs {
 /// Runs the command.
 pub(super) fn run(args: &FeaturesArgs) -> Result<()> {
     let mut sets = args.set.clone();
-    sets.extend(args.data.iter().map(|file| format!("data.files=[{}]", quoted(&file.to_string_lossy()))));
+    sets.extend(data_sets(args.data.as_slice()));
     let config = Config::load(args.config.as_deref(), &sets)?;
     let sources = sources(&config.data)?;
     let [source] = sources.as_slice() else {

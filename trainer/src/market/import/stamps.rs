@@ -99,11 +99,6 @@ impl Stamps {
         Ok(())
     }
 
-    /// Begins the rows of another instrument, whose time is its own.
-    pub(super) fn restart(&mut self) {
-        self.clock.restart();
-    }
-
     /// The instant of the next row's stamp, in milliseconds since 1970, from its text.
     ///
     /// # Errors
