@@ -51,7 +51,13 @@ pub(super) fn advise<'a>(stamps: impl Iterator<Item = &'a str> + Clone, told_zon
     for order in Order::ALL {
         match try_order(order, stamps.clone(), told_zone) {
             Ok(reading) if readings.iter().any(|other| other.formats == reading.formats) => {}
-            Ok(reading) => readings.push(reading),
+            Ok(reading) => {
+                let leaves_no_choice = reading.order.is_none();
+                readings.push(reading);
+                if leaves_no_choice {
+                    break;
+                }
+            }
             Err(fault) => {
                 if fault.0 > furthest.0 || furthest.1.is_none() && fault.0 == furthest.0 {
                     furthest = fault;
@@ -120,10 +126,17 @@ fn try_order<'a>(
             (Some("UTC".to_owned()), told_zone.is_some())
         }
         Some(_) => {
-            let perhaps = zones().find_map(|zone| match zone {
+            let mut named = zones().filter_map(|zone| match zone {
                 StampZone::Perhaps(zone) => Some(zone),
                 _ => None,
             });
+            let perhaps = named.next();
+            if named.any(|zone| Some(zone) != perhaps) {
+                return Err((
+                    0,
+                    Some("the stamps name several zones, which one setting cannot tell".to_owned()),
+                ));
+            }
             let (zone, is_known) = told(perhaps.unwrap_or("UTC"));
             (Some(zone), is_known)
         }

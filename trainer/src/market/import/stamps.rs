@@ -94,8 +94,8 @@ impl Stamps {
             clock.restart();
             clock.instant(&moment).ok()
         };
-        let (first, last) = (instant(stamps.clone().next()), instant(stamps.last()));
-        self.clock.set_newest_first(first > last);
+        let ends = (instant(stamps.clone().next()), instant(stamps.last()));
+        self.clock.set_newest_first(matches!(ends, (Some(first), Some(last)) if first > last));
         Ok(())
     }
 
@@ -141,15 +141,19 @@ impl Stamps {
             (Some((_, first)), None) => format!("stamps such as `{first}` taken as ISO 8601"),
         };
         notes.push(spelling);
-        let names_utc = self.found.as_ref().is_some_and(|found| found.zone_is_known && found.zone.is_some());
+        let names_utc = self
+            .found
+            .as_ref()
+            .is_some_and(|found| found.zone_is_known && found.zone.is_some() && found.zone != self.told_zone);
+        let is_instant = names_utc || self.clock.n_without_zone == 0;
         notes.push(match &self.told_zone {
-            Some(name) if self.clock.n_without_zone > 0 => format!("their zone is {name}, as told"),
-            Some(name) => {
+            Some(name) if is_instant => {
                 format!("data.zone = \"{name}\" not needed: every stamp is an instant of its own")
             }
-            None if self.clock.n_without_zone > 0 && names_utc => "they name UTC as their zone".to_owned(),
-            None if self.clock.n_without_zone > 0 => "they name no zone: taken as UTC".to_owned(),
-            None => "every stamp is an instant of its own".to_owned(),
+            Some(name) => format!("their zone is {name}, as told"),
+            None if names_utc => "they name UTC as their zone".to_owned(),
+            None if is_instant => "every stamp is an instant of its own".to_owned(),
+            None => "they name no zone: taken as UTC".to_owned(),
         });
         if self.clock.n_repeated_hour > 0 {
             notes.push(format!(

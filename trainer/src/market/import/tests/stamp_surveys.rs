@@ -82,6 +82,15 @@ fn a_told_zone_is_all_that_a_spelling_without_a_choice_needs() {
 }
 
 #[test]
+fn a_told_zone_does_not_move_stamps_that_name_theirs() {
+    for text in ["2024-03-04 10:00:00 UTC", "20240304 05:00:00 US/Eastern", "2024-03-04 11:00+01:00"] {
+        let (read, notes) = read("bars.csv?zone=Asia/Tokyo", &[text]).unwrap();
+        assert_eq!(read, ["2024-03-04T10:00:00Z"]);
+        assert!(notes[1].contains("\"Asia/Tokyo\" not needed"), "{notes:?}");
+    }
+}
+
+#[test]
 fn a_spelling_without_a_zone_is_refused_with_one_suggestion_that_reads_every_stamp() {
     for texts in [
         ["20240304093000", "20240304093500"],
@@ -172,6 +181,7 @@ fn stamps_of_no_known_spelling_are_refused_without_a_suggestion() {
         (["1.73569E+12", "1.73569E+12"], "a spreadsheet has rounded it"),
         (["yesterday", "today"], "strptime's letters"),
         (["20240304 93000", "20240304 100000"], "strptime's letters"),
+        (["2024-03-04 10:00 EST", "2024-03-04 10:01 JST"], "several zones"),
     ] {
         let problem = check_told(&texts, &[]);
         assert!(problem.contains(said), "{problem}");
