@@ -9,9 +9,10 @@ use memsys::limit::MemoryLimit;
 use memsys::os::probe;
 
 use crate::atomic_file;
+use crate::cli::settings::data_sets;
 use crate::cli::table_file::{Column, TableWriter, write_table};
 use crate::cli::work_progress::WorkProgress;
-use crate::config::{Config, quoted};
+use crate::config::Config;
 use crate::console::{say, say_always};
 use crate::error::{Error, Result};
 use crate::format;
@@ -73,10 +74,7 @@ pub(super) fn run(args: &FeaturesArgs) -> Result<()> {
     let began = Instant::now();
     atomic_file::expect_folder(Some(&args.out))?;
     let mut sets = args.set.clone();
-    if !args.data.is_empty() {
-        let files: Vec<String> = args.data.iter().map(|path| quoted(&path.to_string_lossy())).collect();
-        sets.push(format!("data.files=[{}]", files.join(", ")));
-    }
+    sets.extend(data_sets(&args.data));
     let config = Config::load(args.config.as_deref(), &sets)?;
     let sources = sources(&config.data)?;
     if sources.is_empty() {

@@ -64,10 +64,6 @@ pub(super) fn run(args: &TrainArgs) -> Result<Ended> {
                 return Err(Error::Config { key, problem });
             }
             config.run.out = Some(folder.clone());
-            if args.settings.gives_data() {
-                // The files given stand for all of the run's own.
-                config.data.source.clear();
-            }
             config
         }
     };

@@ -92,13 +92,28 @@ pub fn load(
             .map(|piece| (piece.bars.bars.first().map_or(0, |bar| bar.open_millis), piece.path.clone()))
             .collect();
         files.sort();
-        let (series, meetings) = join(&name, group, &|_, _| 0)?;
+        let (series, meetings) =
+            join(&name, group, &|path, open_millis| line_of(sources, path, &name, open_millis))?;
         notes.extend(meetings);
         instruments
             .push(LoadedInstrument { series, files: files.into_iter().map(|(_, path)| path).collect() });
     }
     require_different(&instruments)?;
     Ok(Loaded { instruments, notes })
+}
+
+/// The line of a file on which the bar of `name` that opens at a time stands; 0 if it cannot be told. It reads the file
+/// again, for an error.
+fn line_of(sources: &[Source], path: &Path, name: &str, open_millis: i64) -> u64 {
+    let source = sources.iter().find(|source| source.path == path);
+    let imported = source.and_then(|source| import(source).ok()).unwrap_or_default();
+    let is_alone = imported.len() == 1;
+    let mut of_name = imported.iter().filter(|one| is_alone || one.symbol.as_deref() == Some(name));
+    let line = of_name.find_map(|one| {
+        let at = one.bars.bars.binary_search_by_key(&open_millis, |bar| bar.open_millis).ok()?;
+        Some(one.line_of(at))
+    });
+    line.unwrap_or(0)
 }
 
 /// What makes pieces one instrument.
@@ -346,6 +361,15 @@ mod tests {
         let file = |name, from, price| write(folder.path(), name, from, 100, price);
         let files = [file("old.csv", 0, 100.0), file("new.csv", 100, 100.0), file("ether.csv", 0, 9.0)];
         assert_eq!(found(&files, &["???.csv=BTC", "never=X"]), rows(&[("BTC", 2, 200), ("ether", 1, 100)]));
+    }
+
+    #[test]
+    fn an_overlap_that_disagrees_is_refused_with_its_file_and_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = write(folder.path(), "btc-1.csv", 0, 50, 100.0);
+        let second = write(folder.path(), "btc-2.csv", 40, 50, 101.0);
+        let error = loaded(&[second, first], &[]).unwrap_err();
+        assert!(error.is_usage() && error.to_string().contains("btc-2.csv:2: "), "{error}");
     }
 
     #[test]

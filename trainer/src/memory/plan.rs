@@ -66,7 +66,7 @@ pub struct DataBytes {
 const STAYS_BYTES_PER_BAR: u64 = 216;
 const STAYS_BYTES: u64 = 1 << 20;
 const LOADING_BYTES_PER_BAR: u64 = 440;
-const LOADING_BYTES_PER_ROW: u64 = 120;
+const LOADING_BYTES_PER_ROW: u64 = 64;
 
 impl DataBytes {
     /// Estimates the bytes from the configuration and the sizes of the files.

@@ -131,6 +131,13 @@ impl Source {
         Ok(Source { path: PathBuf::from(&spelled[..at]), options })
     }
 
+    /// The source as an argument for a shell: `--data 'FILE?key=value'`.
+    #[must_use]
+    pub fn to_argument(&self) -> String {
+        let text = self.to_text().to_string_lossy().replace('\'', r"'\''");
+        format!("--data '{text}'")
+    }
+
     /// The source as it is written on the command line: [`Source::from_text`] reads it back.
     #[must_use]
     pub fn to_text(&self) -> PathBuf {
