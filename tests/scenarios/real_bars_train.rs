@@ -48,7 +48,7 @@ fn bars_with_mixed_dates_are_refused_with_the_setting_that_helps() {
             assert!(text.lines().last().unwrap().contains(word), "`{word}` is not in: {text}");
         }
     };
-    check(&[], &["nq_30m_mixed_dates.csv:2", "data.time_format"]);
+    check(&[], &["nq_30m_mixed_dates.csv:2", "time_format=%d/%m/%Y %H:%M:%S|%d/%m/%Y %H:%M'"]);
     let told = [
         "--set",
         "data.time_format=%d/%m/%Y %H:%M:%S|%d/%m/%Y %H:%M",

@@ -88,9 +88,12 @@ fn train_in(
                 parts.market.episode_bars,
             )?;
             let dataset = Arc::clone(&market.dataset);
-            let identity = market.identity.clone();
+            if request.resume.is_some() {
+                require_same_bars(&folder, &market)?;
+            }
+            let (identity, record) = (market.identity.clone(), Some(market.record()));
             let evaluator = Evaluator::Market(Box::new(market));
-            let setting = Setting { parts, applied, folder, began, dataset, identity, evaluator };
+            let setting = Setting { parts, applied, folder, began, dataset, identity, record, evaluator };
             run(request, setting, environment, say)
         }
         EnvironmentKind::Cartpole => {
@@ -98,7 +101,8 @@ fn train_in(
             let dataset = Arc::new(Dataset::new(plain_views(environment.local_width()), Vec::new()));
             let evaluator = Evaluator::CartPole { seed: seed_of(parts.run.seed, 3) };
             let identity = "cartpole".to_owned();
-            let setting = Setting { parts, applied, folder, began, dataset, identity, evaluator };
+            let setting =
+                Setting { parts, applied, folder, began, dataset, identity, record: None, evaluator };
             run(request, setting, environment, say)
         }
     }
@@ -135,6 +139,18 @@ fn load_market(parts: &Parts, folder: &RunFolder, say: &(dyn Fn(&str) + Sync)) -
     store.file = Some(folder.streams());
     dataset.enforce_budget(&store)?;
     Ok(market)
+}
+
+/// Refuses to resume a run over other bars than its own. What their files are called does not count.
+fn require_same_bars(folder: &RunFolder, market: &Market) -> Result<()> {
+    if folder.load_data()?.identity == market.identity {
+        return Ok(());
+    }
+    let problem =
+        "was trained on other bars than these: give the bars of that run, with --data FILE... if they were \
+                   moved, in the same order and with the same spelling of time"
+            .to_owned();
+    Err(Error::File { path: folder.root().to_path_buf(), problem })
 }
 
 /// Keeps to the micro-batch of the run that is resumed: another one would give other bits.

@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::console::{print, say};
 use crate::error::{Error, Result};
 use crate::format;
-use crate::market::dataset::prepare;
+use crate::market::dataset::{prepare, prepare_whole};
 use crate::memory;
 use crate::report::conclusion::spread;
 use crate::report::summary::test_json;
@@ -21,17 +21,27 @@ use crate::run::folder::RunFolder;
 
 /// Evaluate a run's agent against the baselines, on bars that it did not learn from.
 ///
-/// Without --data, it uses the test part of the run's own bars. With --data, it uses all bars of those files at which
-/// an observation is full. The weights are those with the best validation score.
+/// Without --data, it uses the test part of the run's own bars. With --data, it uses the bars of those files that the
+/// run has neither trained nor validated on, known by what they are and not by the files' names, and says which. The
+/// weights are those with the best validation score.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  plimsoll evaluate --run runs/btc --data eth_1m.csv --json eth.json")]
+#[command(
+    after_help = "Examples:\n  plimsoll evaluate --run runs/btc --data eth_1m.csv --json eth.json\n  plimsoll evaluate \
+                  --run runs/btc --data 'new.csv?label=start&zone=America/New_York'"
+)]
 pub(super) struct EvaluateArgs {
     /// The run's folder.
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
-    /// Files of bars to evaluate on instead, in the format of the run's own.
+    /// Files of bars to evaluate on instead. What is not told of a file's format after a ? or by --set is as in the run.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     data: Vec<PathBuf>,
+    /// Sets one key of [data] for the bars to evaluate on, such as data.label=end or data.zone=UTC. May be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Also judges bars that the run has trained or validated on. The result is then in sample.
+    #[arg(long)]
+    allow_seen: bool,
     /// The memory limit of the process, such as 2GiB or 60% [default: the run's own memory.limit].
     #[arg(long, value_name = "SIZE|PCT", allow_hyphen_values = true)]
     memory: Option<String>,
@@ -48,9 +58,68 @@ pub(super) struct EvaluateArgs {
 pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
     atomic_file::expect_folder(args.json.as_deref())?;
     let folder = RunFolder::open(&args.run)?;
+    let config = configuration(args, &folder)?;
+    let parts = resolve(&config, &memsys::libtorch::open()?)?;
+    memsys::libtorch::set_threads_once(parts.threads)?;
+    memory::device::begin(&parts)?;
+    memory::hold(parts.memory.limit)?;
+    let saved = checkpoint::find(&folder.checkpoint())?;
+    let counters = checkpoint::load_counters(&saved)?;
+    let mut judged = Vec::new();
+    let evaluator = match parts.run.environment {
+        EnvironmentKind::Cartpole => Evaluator::CartPole { seed: parts.run.seed },
+        // Other settings of the data would cut the test elsewhere: then what was learned from decides.
+        EnvironmentKind::Market if args.data.is_empty() && args.set.is_empty() && !args.allow_seen => {
+            let market = prepare(&parts.market, &say)?;
+            if market.identity != counters.data_identity {
+                let problem =
+                    "was trained on other bars than its files hold now: give bars with --data".to_owned();
+                return Err(Error::File { path: args.run.clone(), problem });
+            }
+            Evaluator::Market(Box::new(market))
+        }
+        EnvironmentKind::Market => {
+            let record = folder.load_data()?;
+            let mut market = prepare_whole(&parts.market, &say)?;
+            judged = market.judge_unseen(&record, args.allow_seen)?;
+            Evaluator::Market(Box::new(market))
+        }
+    };
+    let policy = parts.agent.policy();
+    let weights = checkpoint::load_weights(&saved, &*policy, parts.device)?;
+    let test = evaluator.test(&*policy, &weights, parts.run.seed)?;
+    let is_in_sample = judged.iter().any(|judged| judged.is_in_sample);
+    let mut json = test_json(&test);
+    if let Evaluator::Market(market) = &evaluator {
+        let lines = market.price_series.iter().zip(&judged).map(|(series, judged)| judged.note(series));
+        let lines: Vec<String> = lines.chain(market.test_warnings()).collect();
+        let title =
+            if is_in_sample { "IN SAMPLE: the run has learned from bars that are judged here" } else { OUT };
+        print(&format!("{title}\n"));
+        lines.iter().for_each(|line| print(&format!("  {line}\n")));
+        json["in_sample"] = is_in_sample.into();
+        json["notes"] = lines.into();
+    }
+    print(&table(
+        &test,
+        if is_in_sample { "bars that are in sample" } else { "bars that it did not learn from" },
+    ));
+    atomic_file::write_json(args.json.as_deref(), &json)
+}
+
+/// The headline of bars that the run has not learned from.
+const OUT: &str = "out of sample: the run has learned from none of the bars that are judged here";
+
+/// The run's configuration, with the bars to evaluate on.
+fn configuration(args: &EvaluateArgs, folder: &RunFolder) -> Result<Config> {
+    if let Some(set) = args.set.iter().find(|set| !set.trim_start().starts_with("data.")) {
+        let key = set.split('=').next().unwrap_or(set).to_owned();
+        let problem = "an evaluation takes the keys of [data] alone; all else is the run's".to_owned();
+        return Err(Error::Config { key, problem });
+    }
+    let mut sets = args.set.clone();
     let limits = [("memory.limit", &args.memory), ("memory.device_limit", &args.device_memory)];
-    let sets: Vec<String> =
-        limits.iter().filter_map(|(key, limit)| Some(format!("{key}={}", limit.as_ref()?))).collect();
+    sets.extend(limits.iter().filter_map(|(key, limit)| Some(format!("{key}={}", limit.as_ref()?))));
     let mut config = Config::load(Some(&folder.config()), &sets)?;
     if !args.data.is_empty() {
         if config.run.environment != EnvironmentKind::Market {
@@ -58,46 +127,31 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
             return Err(Error::Config { key: "--data".to_owned(), problem });
         }
         config.data.files.clone_from(&args.data);
+        config.data.source.clear();
     }
-    let parts = resolve(&config, &memsys::libtorch::open()?)?;
-    memsys::libtorch::set_threads_once(parts.threads)?;
-    memory::device::begin(&parts)?;
-    memory::hold(parts.memory.limit)?;
-    let saved = checkpoint::find(&folder.checkpoint())?;
-    let counters = checkpoint::load_counters(&saved)?;
-    let evaluator = match parts.run.environment {
-        EnvironmentKind::Cartpole => Evaluator::CartPole { seed: parts.run.seed },
-        EnvironmentKind::Market => {
-            let mut market = prepare(&parts.market, &say)?;
-            if !args.data.is_empty() {
-                for (split, series) in market.splits.iter_mut().zip(market.price_series.iter()) {
-                    split.test = series.first_decision..series.bars.len() - 1;
-                }
-            } else if market.identity != counters.data_identity {
-                let problem = "was trained on other bars than its files hold now".to_owned();
-                return Err(Error::File { path: args.run.clone(), problem });
-            }
-            Evaluator::Market(Box::new(market))
-        }
-    };
-    let policy = parts.agent.policy();
-    let weights = checkpoint::load_weights(&saved, &*policy, parts.device)?;
-    let test = evaluator.test(&*policy, &weights, parts.run.seed)?;
-    print(&table(&test));
-    atomic_file::write_json(args.json.as_deref(), &test_json(&test))
+    Ok(config)
 }
 
-fn table(test: &TestResult) -> String {
+fn table(test: &TestResult, judged: &str) -> String {
     match test {
         TestResult::Market(test) => {
             let mut text = format!(
-                "{:<34} {:>10} {:>10} {:>8} {:>8} {:>9} {:>9} {:>8} {:>7}\n",
-                "", "return", "log return", "sharpe", "sortino", "drawdown", "exposure", "cost", "trades"
+                "{:<34} {:>10} {:>10} {:>8} {:>8} {:>9} {:>9} {:>8} {:>7} {:>9}\n",
+                "",
+                "return",
+                "log return",
+                "sharpe",
+                "sortino",
+                "drawdown",
+                "exposure",
+                "cost",
+                "trades",
+                "win rate"
             );
             for row in test.rows() {
                 let p = &row.performance;
                 text.push_str(&format!(
-                    "{:<34} {:>10} {:>10.4} {:>8.2} {:>8.2} {:>9} {:>9} {:>8} {:>7}\n",
+                    "{:<34} {:>10} {:>10.4} {:>8.2} {:>8.2} {:>9} {:>9} {:>8} {:>7} {:>9}\n",
                     row.label,
                     format::signed_percent(p.total_return),
                     p.log_return,
@@ -106,10 +160,11 @@ fn table(test: &TestResult) -> String {
                     format::percent(p.max_drawdown),
                     format::percent(p.exposure),
                     format::percent(p.cost),
-                    p.trades
+                    p.trades,
+                    p.win_rate.map_or_else(|| format::UNKNOWN.to_owned(), format::percent)
                 ));
             }
-            text.push_str(&format!("agent: {}\n", test.verdict()));
+            text.push_str(&format!("agent: {}\n", test.verdict(judged)));
             text
         }
         TestResult::Episodes(returns) => {

@@ -1,6 +1,7 @@
 //! The command line: parses the arguments, runs the command, and returns an exit status.
 
 mod completions;
+mod data;
 mod evaluate;
 mod features;
 mod histogram;
@@ -10,6 +11,7 @@ mod replay;
 mod settings;
 mod table_file;
 mod train;
+mod work_progress;
 
 use std::process::ExitCode;
 
@@ -51,6 +53,7 @@ struct Cli {
 enum Command {
     Train(train::TrainArgs),
     Evaluate(evaluate::EvaluateArgs),
+    Data(data::DataArgs),
     Features(features::FeaturesArgs),
     Plan(plan::PlanArgs),
     /// Inspect a replay file, or verify its checksums.
@@ -92,6 +95,7 @@ pub fn main() -> ExitCode {
     let outcome = match command {
         Command::Train(args) => train::run(&args),
         Command::Evaluate(args) => evaluate::run(&args).map(|()| Ended::Done),
+        Command::Data(args) => data::run(&args).map(|()| Ended::Done),
         Command::Features(args) => features::run(&args).map(|()| Ended::Done),
         Command::Plan(args) => plan::run(&args).map(|()| Ended::Done),
         Command::Replay(command) => replay::run(&command).map(|()| Ended::Done),

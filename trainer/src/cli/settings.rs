@@ -14,7 +14,8 @@ pub(super) struct SettingsArgs {
     /// A TOML file of settings; `plimsoll config` prints one with every key.
     #[arg(long, value_name = "FILE.toml")]
     pub(super) config: Option<PathBuf>,
-    /// Files of bars (CSV or Parquet), one per instrument [data.files; default: the synthetic market].
+    /// Files of bars, each with options of its own after a `?`, as in 'a.csv?label=end&zone=America/New_York'
+    /// [data.files; default: the synthetic market]. `plimsoll data FILE` shows what would be read.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub(super) data: Vec<PathBuf>,
     /// Sets one key, such as agent.batch=64 or data.label=end. May be repeated.
@@ -51,6 +52,11 @@ pub(super) struct RunArgs {
 }
 
 impl RunArgs {
+    /// Whether files of bars are given on the command line.
+    pub(super) fn gives_data(&self) -> bool {
+        !self.settings.data.is_empty()
+    }
+
     /// The resolved configuration.
     pub(super) fn load(&self) -> Result<Config> {
         self.load_over(self.settings.config.clone())
@@ -73,10 +79,7 @@ impl SettingsArgs {
     /// The resolved configuration over `file`. The sets of `more` come last.
     fn load_with(&self, file: Option<PathBuf>, more: Vec<String>) -> Result<Config> {
         let mut sets = self.set.clone();
-        if !self.data.is_empty() {
-            let files: Vec<String> = self.data.iter().map(|path| quoted(&path.to_string_lossy())).collect();
-            sets.push(format!("data.files=[{}]", files.join(", ")));
-        }
+        sets.extend(data_sets(&self.data));
         let words = [
             ("memory.limit", &self.memory),
             ("memory.device_limit", &self.device_memory),
@@ -92,6 +95,15 @@ impl SettingsArgs {
         config.changes().iter().for_each(|change| say_detail(change));
         Ok(config)
     }
+}
+
+/// The sets that replace the files of a configuration by those of the command line; none where it names none.
+pub(super) fn data_sets(files: &[PathBuf]) -> Vec<String> {
+    if files.is_empty() {
+        return Vec::new();
+    }
+    let files: Vec<String> = files.iter().map(|path| quoted(&path.to_string_lossy())).collect();
+    vec![format!("data.files=[{}]", files.join(", ")), "data.source=[]".to_owned()]
 }
 
 /// Print the resolved configuration with its comments.

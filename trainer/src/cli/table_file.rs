@@ -1,6 +1,6 @@
 //! A table of named columns as a file, CSV or Parquet by the end of its name.
 //!
-//! The file is written under another name and renamed when it is complete, by [`replace`].
+//! The rows are written as they come, under another name that is changed when the file is complete, by [`replace`].
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -93,36 +93,88 @@ impl Column {
     }
 }
 
-/// Writes `columns` to `path`: as CSV if its name ends in `.csv`, as Parquet (zstd) if it ends in `.parquet`. An
-/// existing file is replaced.
+/// The rows of a Parquet file that are held before they are written.
+const ROW_GROUP_ROWS: usize = 1 << 16;
+
+/// A table that is being written, a batch of rows after another.
+pub(super) struct TableWriter<'a> {
+    format: Format<'a>,
+    names: Vec<String>,
+}
+
+enum Format<'a> {
+    Csv(csv::Writer<BufWriter<&'a File>>),
+    Parquet(ArrowWriter<&'a File>, Arc<Schema>),
+}
+
+impl TableWriter<'_> {
+    /// Appends rows. `columns` are those of the table, of one length.
+    ///
+    /// # Errors
+    /// If writing fails, or the columns are others.
+    pub(super) fn write(&mut self, columns: &[Column]) -> io::Result<()> {
+        let n_rows = columns.first().map_or(0, Column::len);
+        let is_table = columns.len() == self.names.len()
+            && columns.iter().zip(&self.names).all(|(column, name)| column.name() == name);
+        if !is_table || columns.iter().any(|column| column.len() != n_rows) {
+            return Err(io::Error::other("a batch has the columns of its table, of one length"));
+        }
+        match &mut self.format {
+            Format::Csv(writer) => {
+                let mut cell = Vec::new();
+                for row in 0..n_rows {
+                    for column in columns {
+                        cell.clear();
+                        column.write_cell(row, &mut cell)?;
+                        writer.write_field(&cell)?;
+                    }
+                    writer.write_record(None::<&[u8]>)?;
+                }
+                Ok(())
+            }
+            Format::Parquet(writer, schema) => {
+                let arrays = columns.iter().map(Column::to_array).collect();
+                let batch = RecordBatch::try_new(schema.clone(), arrays).map_err(io::Error::other)?;
+                writer.write(&batch).map_err(parquet_error)
+            }
+        }
+    }
+
+    fn finish(self) -> io::Result<()> {
+        match self.format {
+            Format::Csv(mut writer) => writer.flush(),
+            Format::Parquet(writer, _) => writer.close().map(|_| ()).map_err(parquet_error),
+        }
+    }
+}
+
+/// Writes a table to `path`: as CSV if its name ends in `.csv`, as Parquet (zstd) if it ends in `.parquet`. An existing
+/// file is replaced once `fill` has written all rows. `columns` have the table's names and kinds, and no rows.
 ///
 /// # Errors
 ///
-/// [`Error::File`] for another ending, a folder that does not exist or may not be written to, and columns of
-/// unequal length; [`Error::Io`] if writing fails, such as on a full disk. `path` is then unchanged.
-pub(super) fn write_table(path: &Path, columns: &[Column]) -> Result<()> {
+/// [`Error::File`] for another ending, and a folder that does not exist or may not be written to; [`Error::Io`] if
+/// writing fails, such as on a full disk. `path` is then unchanged.
+pub(super) fn write_table(
+    path: &Path,
+    columns: &[Column],
+    fill: impl FnOnce(&mut TableWriter) -> io::Result<()>,
+) -> Result<()> {
     let ends_in = |ending: &str| path.extension().is_some_and(|e| e.eq_ignore_ascii_case(ending));
-    let write = if ends_in("csv") {
-        write_csv
-    } else if ends_in("parquet") {
-        write_parquet
-    } else {
+    let is_parquet = ends_in("parquet");
+    if !is_parquet && !ends_in("csv") {
         return Err(file_error(path, "its name says no format: end it in .csv or .parquet"));
-    };
-    let n_rows = columns.first().map_or(0, Column::len);
-    if let Some(column) = columns.iter().find(|column| column.len() != n_rows) {
-        let problem = format!(
-            "column `{}` has {} rows and `{}` has {n_rows}: a table's columns are of one length",
-            column.name(),
-            column.len(),
-            columns[0].name()
-        );
-        return Err(file_error(path, problem));
     }
     if path.is_dir() {
         return Err(file_error(path, "is a folder: name a file in it"));
     }
-    replace(path, |file| write(file, columns, n_rows)).map_err(|source| match source.kind() {
+    let write = |file: &File| {
+        let format = if is_parquet { parquet_writer(file, columns)? } else { csv_writer(file, columns)? };
+        let mut table = TableWriter { format, names: columns.iter().map(|c| c.name().to_owned()).collect() };
+        fill(&mut table)?;
+        table.finish()
+    };
+    replace(path, write).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => file_error(path, "its folder does not exist: make it first"),
         io::ErrorKind::NotADirectory => file_error(path, "lies in something that is no folder: name another"),
         io::ErrorKind::PermissionDenied => {
@@ -135,31 +187,20 @@ pub(super) fn write_table(path: &Path, columns: &[Column]) -> Result<()> {
     })
 }
 
-fn write_csv(file: &File, columns: &[Column], n_rows: usize) -> io::Result<()> {
+fn csv_writer<'a>(file: &'a File, columns: &[Column]) -> io::Result<Format<'a>> {
     let mut writer = csv::Writer::from_writer(BufWriter::new(file));
     writer.write_record(columns.iter().map(Column::name))?;
-    let mut cell = Vec::new();
-    for row in 0..n_rows {
-        for column in columns {
-            cell.clear();
-            column.write_cell(row, &mut cell)?;
-            writer.write_field(&cell)?;
-        }
-        writer.write_record(None::<&[u8]>)?;
-    }
-    writer.flush()
+    Ok(Format::Csv(writer))
 }
 
-fn write_parquet(file: &File, columns: &[Column], _n_rows: usize) -> io::Result<()> {
+fn parquet_writer<'a>(file: &'a File, columns: &[Column]) -> io::Result<Format<'a>> {
     let schema = Arc::new(Schema::new(columns.iter().map(Column::to_field).collect::<Vec<_>>()));
-    let batch = RecordBatch::try_new(schema.clone(), columns.iter().map(Column::to_array).collect())
-        .map_err(io::Error::other)?;
-    let properties =
-        WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
-    let mut writer = ArrowWriter::try_new(file, schema, Some(properties)).map_err(parquet_error)?;
-    writer.write(&batch).map_err(parquet_error)?;
-    writer.close().map_err(parquet_error)?;
-    Ok(())
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .build();
+    let writer = ArrowWriter::try_new(file, schema.clone(), Some(properties)).map_err(parquet_error)?;
+    Ok(Format::Parquet(writer, schema))
 }
 
 /// The system's error inside a Parquet error, if there is one, so that a full disk is reported as such.
@@ -195,11 +236,33 @@ mod tests {
         ]
     }
 
+    fn write(path: &Path) -> Result<()> {
+        let columns = columns();
+        let rows = |from: usize, until: usize| -> Vec<Column> {
+            let part = |column: &Column| match column {
+                Column::Time { name, millis } => {
+                    Column::Time { name: name.clone(), millis: millis[from..until].to_vec() }
+                }
+                Column::Text { name, values } => {
+                    Column::Text { name: name.clone(), values: values[from..until].to_vec() }
+                }
+                Column::Float { name, values } => {
+                    Column::Float { name: name.clone(), values: values[from..until].to_vec() }
+                }
+            };
+            columns.iter().map(part).collect()
+        };
+        write_table(path, &rows(0, 0), |table| {
+            table.write(&rows(0, 1))?;
+            table.write(&rows(1, 2))
+        })
+    }
+
     #[test]
     fn csv_holds_iso_stamps_quoted_text_and_empty_cells_for_nan() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rows.csv");
-        write_table(&path, &columns()).unwrap();
+        write(&path).unwrap();
         assert_eq!(
             fs::read_to_string(&path).unwrap(),
             "visible_at,view,value\n2021-12-31T23:01:00Z,structure,0.1\n\
@@ -212,7 +275,7 @@ mod tests {
     fn parquet_holds_what_was_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rows.parquet");
-        write_table(&path, &columns()).unwrap();
+        write(&path).unwrap();
         let mut reader =
             ParquetRecordBatchReaderBuilder::try_new(File::open(&path).unwrap()).unwrap().build().unwrap();
         let batch = reader.next().unwrap().unwrap();
@@ -235,22 +298,26 @@ mod tests {
             ("rows.txt", "end it in .csv or .parquet"),
             ("rows", "end it in .csv or .parquet"),
         ] {
-            let error = write_table(&folder.path().join(name), &columns()).unwrap_err();
+            let error = write(&folder.path().join(name)).unwrap_err();
             assert!(error.is_usage() && error.to_string().contains(problem), "{error}");
         }
         fs::write(folder.path().join("file"), "").unwrap();
-        assert!(write_table(&folder.path().join("file/rows.csv"), &columns()).unwrap_err().is_usage());
+        assert!(write(&folder.path().join("file/rows.csv")).unwrap_err().is_usage());
         fs::create_dir(folder.path().join("folder.csv")).unwrap();
-        assert!(write_table(&folder.path().join("folder.csv"), &columns()).unwrap_err().is_usage());
+        assert!(write(&folder.path().join("folder.csv")).unwrap_err().is_usage());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left aside");
     }
 
     #[test]
-    fn columns_of_unequal_length_are_refused() {
+    fn a_table_that_cannot_be_filled_leaves_the_file_as_it_was() {
         let folder = tempfile::tempdir().unwrap();
-        let mut columns = columns();
-        columns.push(Column::Float { name: "short".into(), values: vec![1.0] });
-        let error = write_table(&folder.path().join("rows.csv"), &columns).unwrap_err();
-        assert!(error.to_string().contains("`short` has 1 rows"), "{error}");
+        let path = folder.path().join("rows.csv");
+        write(&path).unwrap();
+        let before = fs::read_to_string(&path).unwrap();
+        let mut other = columns();
+        other.push(Column::Float { name: "short".into(), values: vec![1.0] });
+        write_table(&path, &columns(), |table| table.write(&other)).unwrap_err();
+        assert_eq!(fs::read_to_string(&path).unwrap(), before);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left aside");
     }
 }

@@ -10,6 +10,8 @@ use crate::cli::settings::RunArgs;
 use crate::config::Config;
 use crate::console::{say, say_always};
 use crate::error::{Error, Result};
+use crate::market::import::Source;
+use crate::resolve::sources;
 use crate::run::config::EnvironmentKind;
 use crate::run::folder::RunFolder;
 use crate::run::train_loop::Ended;
@@ -65,10 +67,22 @@ pub(super) fn run(args: &TrainArgs) -> Result<Ended> {
             config
         }
     };
-    find_data(&config)?;
+    find_data(&config).map_err(|error| match error {
+        Error::File { path, problem } if args.resume.is_some() && !args.settings.gives_data() => {
+            Error::File {
+                path,
+                problem: format!("{problem} If the bars were moved, give them with --data FILE..."),
+            }
+        }
+        error => error,
+    })?;
     // The paths are absolute, so that a run can be resumed from any working directory.
-    for file in &mut config.data.files {
-        *file = std::path::absolute(&*file).map_err(Error::io(&*file))?;
+    let of_tables = config.data.source.iter_mut().flat_map(|table| &mut table.files);
+    for file in config.data.files.iter_mut().chain(of_tables) {
+        let mut source = Source::from_text(file)
+            .map_err(|problem| Error::Config { key: file.display().to_string(), problem })?;
+        source.path = std::path::absolute(&source.path).map_err(Error::io(&*file))?;
+        *file = source.to_text();
     }
     let request = TrainRequest {
         config,
@@ -85,14 +99,14 @@ pub(super) fn run(args: &TrainArgs) -> Result<Ended> {
 /// # Errors
 /// [`Error::File`] for the first file that does not exist.
 pub(super) fn find_data(config: &Config) -> Result<()> {
-    let files = config.data.files.iter().filter(|_| config.run.environment == EnvironmentKind::Market);
-    for path in files {
-        if let Err(error) = std::fs::metadata(path) {
+    let is_market = config.run.environment == EnvironmentKind::Market;
+    for Source { path, .. } in sources(&config.data)?.into_iter().filter(|_| is_market) {
+        if let Err(error) = std::fs::metadata(&path) {
             let problem = match error.kind() {
                 std::io::ErrorKind::NotFound => "no such file: is the path right?".to_owned(),
                 _ => error.to_string(),
             };
-            return Err(Error::File { path: path.clone(), problem });
+            return Err(Error::File { path, problem });
         }
     }
     Ok(())

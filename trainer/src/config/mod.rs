@@ -40,7 +40,7 @@ pub use did_you_mean::near;
 
 /// Keys that may change when a run is resumed: its length, what it writes, and what it runs on. Every other key
 /// defines the run.
-const MAY_CHANGE_ON_RESUME: [&str; 9] = [
+const MAY_CHANGE_ON_RESUME: [&str; 18] = [
     "run.environment_steps",
     "run.threads",
     "run.device",
@@ -50,6 +50,16 @@ const MAY_CHANGE_ON_RESUME: [&str; 9] = [
     "memory.limit",
     "memory.refuse_every",
     "memory.device_limit",
+    // The run's record of its bars decides whether these give the same ones.
+    "data.files",
+    "data.source",
+    "data.preset",
+    "data.time_format",
+    "data.zone",
+    "data.label",
+    "data.decimal",
+    "data.missing",
+    "data.instrument",
 ];
 
 /// The first comment of every printed configuration.
@@ -222,7 +232,7 @@ impl Config {
     }
 
     /// The first key in which `other` defines another run than this one, so that it may not resume it. `None` if they
-    /// differ at most in the run's length, in what it writes, and in what it runs on. More threads or another device
+    /// differ at most in the run's length, in what it writes, in what it runs on, and in where its bars lie. More threads or another device
     /// may round sums differently, and schedules follow the new length, so the resumed run may not be equal to the
     /// bit.
     #[must_use]

@@ -76,11 +76,36 @@ fn a_value_of_another_type_is_refused_with_what_the_key_takes() {
         ("embedders.dropout=some", ["some is not a number", "or \"preset\""]),
         ("data.files=[a.csv]", ["not a TOML value", "stands in quotes"]),
         ("data.files=[\"\"]", ["data.files", "an empty path"]),
+        ("data.source=[{label='end'}]", ["data.source", "needs `files`"]),
+        ("data.source=[{files='a.csv', lable='end'}]", ["data.source", "unknown field `lable`"]),
         ("memory.limit=12parsecs", ["memory.limit: ", "`parsecs` is not a unit"]),
         ("memory.limit=true", ["`true` is not a size", "2GiB"]),
     ] {
         check_refused(load(&[set]), &parts);
     }
+}
+
+#[test]
+fn tables_of_sources_share_their_options_and_files_on_the_command_line_have_their_own() {
+    let text = "[data]\nzone = 'Asia/Tokyo'\nfiles = ['a.csv?label=end']\n[[data.source]]\nfiles = ['b.csv', \
+                'c.csv?zone=UTC']\nas = 'kraken'\ncolumns = { close = 'Last' }\n[[data.source]]\nfiles = 'd.csv'\n\
+                missing = 'drop'\n";
+    let config = load_file(text, &[]).unwrap();
+    let told: Vec<String> = crate::resolve::sources(&config.data)
+        .unwrap()
+        .iter()
+        .map(|source| source.to_text().display().to_string())
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "a.csv?label=end&zone=Asia/Tokyo",
+            "b.csv?as=kraken&zone=Asia/Tokyo&columns=close:Last",
+            "c.csv?as=kraken&zone=UTC&columns=close:Last",
+            "d.csv?zone=Asia/Tokyo&missing=drop",
+        ]
+    );
+    assert_eq!(Config::from_toml_str(&config.to_toml()).unwrap(), config);
 }
 
 #[test]
@@ -361,10 +386,15 @@ const SECOND_VALUES: &[&[&str]] = &[
     &["run.evaluation_interval_steps=5"],
     &["run.out=elsewhere"],
     &["run.queue_batches=5"],
+    &["data.instrument=btc*=BTC"],
     &["data.files=a.csv"],
-    &["data.time_format=%Y"],
-    &["data.zone=Europe/Berlin"],
-    &["data.label=end"],
+    &["data.source=[{ files = [\"a.csv\"], label = \"end\" }]"],
+    &["data.preset=binance", "data.files=a.csv"],
+    &["data.time_format=%Y", "data.files=a.csv"],
+    &["data.zone=Europe/Berlin", "data.files=a.csv"],
+    &["data.label=end", "data.files=a.csv"],
+    &["data.decimal=comma", "data.files=a.csv"],
+    &["data.missing=drop", "data.files=a.csv"],
     &["data.train_fraction=0.5"],
     &["data.validation_fraction=0.1"],
     &["synthetic.days=5"],
@@ -457,13 +487,13 @@ fn only_how_long_where_and_on_what_may_change_on_resume() {
         "run.evaluation_interval_steps=5",
         "run.out=elsewhere",
         "memory.limit=2GiB",
+        "data.files=a.csv",
+        "data.label=end",
         "memory.device_limit=2GiB",
     ] {
         assert_eq!(run.differs_on_resume(&load(&[set]).unwrap()), None, "{set}");
     }
-    for set in
-        ["run.seed=2", "agent.batch=64", "account.commission_bps=2", "data.files=a.csv", "data.label=end"]
-    {
+    for set in ["run.seed=2", "agent.batch=64", "account.commission_bps=2", "data.train_fraction=0.5"] {
         let key = set.split_once('=').unwrap().0;
         assert_eq!(run.differs_on_resume(&load(&[set]).unwrap()).as_deref(), Some(key));
     }

@@ -6,15 +6,23 @@ use documented::{Documented, DocumentedFields};
 use memsys::settings::{Check, Settings, above_up_to, between, optional};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::market::import::Label;
+use crate::market::import::{Decimal, Label, Missing, SourceOptions};
+use crate::market::instrument_names::InstrumentPattern;
 
 /// The bars, and how they are divided by time into training, validation and test.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Documented, DocumentedFields)]
 #[serde(deny_unknown_fields)]
 pub struct DataSettings {
-    /// CSV or Parquet files of bars, an instrument each; empty: the synthetic market.
+    /// Files of bars, each with options of its own after a `?`, as in `a.csv?label=end&zone=America/New_York`; empty:
+    /// the synthetic market.
     #[serde(deserialize_with = "one_or_many")]
     pub files: Vec<PathBuf>,
+    /// Further files, as tables `[[data.source]]` with `files` and the options that they share: `as`, `label`, `zone`,
+    /// `time_format`, `columns`, `header`, `skip_rows`, `decimal`, `missing`.
+    pub source: Vec<SourceTable>,
+    /// The preset of files that name none, such as `binance`; empty: the one that a file's head fits.
+    #[serde(with = "optional")]
+    pub preset: Option<String>,
     /// How the files spell time, in strftime's letters such as `%d/%m/%Y %H:%M:%S`; empty: ISO 8601.
     #[serde(with = "optional")]
     pub time_format: Option<String>,
@@ -24,6 +32,16 @@ pub struct DataSettings {
     /// Which moment of its bar a stamp names: `start` or `end`; empty: not told, and taken for `start`.
     #[serde(with = "optional")]
     pub label: Option<Label>,
+    /// The mark before the fraction of a number: `point` or `comma`; empty: the one that every row agrees on.
+    #[serde(with = "optional")]
+    pub decimal: Option<Decimal>,
+    /// Rows without prices (NaN, null or empty): `refuse` the file, or `drop` and count them; empty: `refuse`.
+    #[serde(with = "optional")]
+    pub missing: Option<Missing>,
+    /// Which files are of one instrument, where their names do not say it: patterns of file names such as `{}-1m-*`,
+    /// in which `{}` is the instrument's name and `*` any text, or `PATTERN=NAME`; a file follows the first that fits.
+    #[serde(deserialize_with = "one_or_many_patterns")]
+    pub instrument: Vec<String>,
     /// Share of the time that is trained on: the first part.
     pub train_fraction: f64,
     /// Share of the time that is validated on: the second part. The rest, which must not be nothing, is the test.
@@ -34,9 +52,14 @@ impl Default for DataSettings {
     fn default() -> Self {
         Self {
             files: Vec::new(),
+            source: Vec::new(),
+            preset: None,
             time_format: None,
             zone: None,
             label: None,
+            decimal: None,
+            missing: None,
+            instrument: Vec::new(),
             train_fraction: 0.6,
             validation_fraction: 0.2,
         }
@@ -56,6 +79,57 @@ impl Settings for DataSettings {
                  be below 1"
             )
         });
+    }
+}
+
+/// A list of patterns of file names, or one pattern alone.
+fn one_or_many_patterns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    use serde::de::Error;
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Spelling {
+        One(String),
+        Many(Vec<String>),
+    }
+    let patterns = match Spelling::deserialize(deserializer) {
+        Ok(Spelling::One(pattern)) => vec![pattern],
+        Ok(Spelling::Many(patterns)) => patterns,
+        Err(_) => return Err(D::Error::custom("takes patterns in quotes, such as [\"{}-1m-*\"]")),
+    };
+    patterns
+        .iter()
+        .try_for_each(|pattern| InstrumentPattern::parse(pattern).map(|_| ()))
+        .map_err(D::Error::custom)?;
+    Ok(patterns)
+}
+
+/// Files that share their options: a table `[[data.source]]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "toml::Table", into = "toml::Table")]
+pub struct SourceTable {
+    /// The files.
+    pub files: Vec<PathBuf>,
+    /// How they are spelled.
+    pub options: SourceOptions,
+}
+
+impl TryFrom<toml::Table> for SourceTable {
+    type Error = String;
+
+    fn try_from(mut table: toml::Table) -> Result<Self, String> {
+        let files = table.remove("files").ok_or("a [[data.source]] needs `files`, such as [\"a.csv\"]")?;
+        let files = one_or_many(files).map_err(|error: toml::de::Error| error.message().to_owned())?;
+        let options = table.try_into().map_err(|error: toml::de::Error| error.message().to_owned())?;
+        Ok(Self { files, options })
+    }
+}
+
+impl From<SourceTable> for toml::Table {
+    fn from(source: SourceTable) -> Self {
+        let files = source.files.iter().map(|path| path.to_string_lossy().into_owned()).collect::<Vec<_>>();
+        let mut table = Self::from_iter([("files".to_owned(), files.into())]);
+        table.extend(Self::try_from(source.options).expect("options are words, numbers and lists of them"));
+        table
     }
 }
 

@@ -2,7 +2,7 @@
 //! and splits time into training, validation and test.
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use buffers::frames::{Clock, Dataset, FrameStream, Instrument, View};
@@ -10,20 +10,30 @@ use sha2::{Digest, Sha256};
 
 use crate::console::say_detail;
 use crate::error::{Error, Result};
+use crate::format;
 use crate::market::account::{ACCOUNT_WIDTH, AccountRules};
 use crate::market::bar::{Bar, BarSeries, DECISION_MILLIS, STRUCTURE_MILLIS};
 use crate::market::features::{
     self, Features, LVN_WIDTH, REGIME_ROWS, REGIME_STRIDE, REGIME_WIDTH, STRUCTURE_ROWS, STRUCTURE_WIDTH,
     TACTICAL_ROWS, TACTICAL_WIDTH,
 };
-use crate::market::import::{ImportOptions, extent_note, import, require_decision_clock};
+use crate::market::import::{Imported, Source, extent_note, require_decision_clock};
+use crate::market::instrument_names::InstrumentPattern;
+use crate::market::instruments::{LoadedInstrument, load};
+use crate::market::parts_table::{self, InstrumentRow};
+use crate::market::price_jumps::jump_notes;
 use crate::market::price_series::PriceSeries;
 use crate::market::resample::resample;
-use crate::market::split::{Split, split};
+use crate::market::seen_bars::{DataRecord, SeenBars};
+use crate::market::split::{Shares, Split, cut_times};
 use crate::market::synthetic::{SyntheticOptions, synthesize};
+use crate::market::unseen::{Judged, judged};
 
 /// The embargo between two parts of the data: the longest window, in five-minute bars.
 pub const EMBARGO_BARS: usize = STRUCTURE_ROWS * 6;
+
+/// Five-minute bars that the first observation needs where a market trades around the clock.
+const OBSERVATION_BARS: usize = 1_267;
 
 /// A market, ready to be traded.
 #[derive(Debug)]
@@ -47,10 +57,10 @@ pub struct Market {
 /// Which bars a market is made of, how they are divided, and the account that trades them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MarketOptions {
-    /// Files of bars, an instrument each; none: the synthetic market.
-    pub files: Vec<PathBuf>,
-    /// How the files spell time.
-    pub import: ImportOptions,
+    /// The files of bars; none: the synthetic market.
+    pub sources: Vec<Source>,
+    /// Which files are of one instrument, where their names or symbols do not say it.
+    pub instrument_patterns: Vec<InstrumentPattern>,
     /// The synthetic market.
     pub synthetic: SyntheticOptions,
     /// Share of the time that is trained on.
@@ -70,59 +80,182 @@ impl Market {
     }
 }
 
-/// Reads a file of bars that can fill the five-minute views, with notes on what import found.
+/// Prepares a market whose time is divided into training, validation and test. `say` receives one line per step.
 ///
 /// # Errors
-/// Where the file is missing, dirty or of bars too wide.
-pub fn import_for_decisions(path: &Path, options: &ImportOptions) -> Result<(BarSeries, Vec<String>)> {
-    let imported = import(path, options)?;
-    require_decision_clock(path, &imported.instrument)?;
-    Ok((imported.instrument, imported.notes))
+/// Where a file cannot be used, or there are fewer bars than one observation and the three parts need.
+pub fn prepare(market: &MarketOptions, say: &(dyn Fn(&str) + Sync)) -> Result<Market> {
+    let (mut prepared, instruments) = lay_out(market, say)?;
+    let decisions = decisions(&prepared.price_series);
+    let shares = Shares {
+        train_fraction: market.train_fraction,
+        validation_fraction: market.validation_fraction,
+        embargo_bars: EMBARGO_BARS,
+    };
+    let cut =
+        cut_times(&decisions, &shares).ok_or_else(|| too_few_to_divide(&prepared, &instruments, &shares))?;
+    let split = |series: &PriceSeries| cut.split(&series.bars, series.first_decision, EMBARGO_BARS);
+    prepared.splits = prepared.price_series.iter().map(split).collect();
+    let is_empty =
+        |part: fn(&Split) -> &Range<usize>| prepared.splits.iter().all(|split| part(split).is_empty());
+    let has_validation = market.validation_fraction > 0.0;
+    if is_empty(|split| &split.train)
+        || is_empty(|split| &split.test)
+        || has_validation && is_empty(|split| &split.validation)
+    {
+        return Err(too_few_to_divide(&prepared, &instruments, &shares));
+    }
+    prepared.tell_instruments(&instruments, true, say);
+    Ok(prepared)
 }
 
-/// Prepares a market. `say` receives one line per step.
+/// Prepares a market all of whose decisions are its test.
 ///
 /// # Errors
-/// Where a file cannot be used, or has fewer bars than one observation and the three parts need.
-pub fn prepare(market: &MarketOptions, say: &(dyn Fn(&str) + Sync)) -> Result<Market> {
+/// Where a file cannot be used, or has fewer bars than one observation and a decision need.
+pub fn prepare_whole(market: &MarketOptions, say: &(dyn Fn(&str) + Sync)) -> Result<Market> {
+    let (mut prepared, instruments) = lay_out(market, say)?;
+    let whole = |series: &PriceSeries| Split {
+        train: 0..0,
+        validation: 0..0,
+        test: series.first_decision..series.bars.len() - 1,
+    };
+    prepared.splits = prepared.price_series.iter().map(whole).collect();
+    prepared.tell_instruments(&instruments, false, say);
+    Ok(prepared)
+}
+
+impl Market {
+    /// Says of each instrument what was decided, and what is odd about it.
+    fn tell_instruments(
+        &mut self,
+        instruments: &[LoadedInstrument],
+        is_divided: bool,
+        say: &(dyn Fn(&str) + Sync),
+    ) {
+        let is_of_files = |instrument: &&LoadedInstrument| !instrument.files.is_empty();
+        let rows: Vec<InstrumentRow> = instruments
+            .iter()
+            .zip(&self.splits)
+            .filter(|(instrument, _)| is_of_files(instrument))
+            .map(|(instrument, split)| InstrumentRow::new(instrument, split, is_divided))
+            .collect();
+        if !rows.is_empty() {
+            parts_table::lines(&rows).iter().for_each(|line| say(line));
+        }
+        let mut notes: Vec<String> = rows.iter().map(InstrumentRow::sentence).collect();
+        for series in self.price_series.iter() {
+            for note in jump_notes(series, 0, series.bars.len() - 1) {
+                say(&note);
+                notes.push(note);
+            }
+        }
+        // What was decided comes first, then what the import took of each file.
+        self.notes.splice(0..0, notes);
+    }
+
+    /// Leaves in the test what `record`, that of a run, says the run has not learned from; all if `allow_seen`. Says of
+    /// each instrument what is judged.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where nothing is left.
+    pub fn judge_unseen(&mut self, record: &DataRecord, allow_seen: bool) -> Result<Vec<Judged>> {
+        let mut all = Vec::new();
+        for (series, split) in self.price_series.iter().zip(&mut self.splits) {
+            let judged = judged(series, record.seen_millis(&series.bars), EMBARGO_BARS, allow_seen);
+            split.test = match judged.decisions.is_empty() {
+                true => series.bars.len()..series.bars.len(),
+                false => judged.decisions.clone(),
+            };
+            all.push(judged);
+        }
+        if all.iter().all(|judged| judged.decisions.is_empty()) {
+            let notes: Vec<String> =
+                self.price_series.iter().zip(&all).map(|(series, judged)| judged.note(series)).collect();
+            let problem = format!(
+                "{}; give later bars, or judge all of them in sample by --allow-seen",
+                notes.join("; ")
+            );
+            return Err(Error::Config { key: "--data".to_owned(), problem });
+        }
+        Ok(all)
+    }
+
+    /// What is odd about the prices over which the test was traded.
+    #[must_use]
+    pub fn test_warnings(&self) -> Vec<String> {
+        let parts = self.price_series.iter().zip(&self.splits).filter(|(_, split)| !split.test.is_empty());
+        parts.flat_map(|(series, split)| jump_notes(series, split.test.start, split.test.end)).collect()
+    }
+
+    /// What the run learns from, for its folder.
+    #[must_use]
+    pub fn record(&self) -> DataRecord {
+        let learned = |(series, split): (&PriceSeries, &Split)| {
+            let parts = [&split.train, &split.validation].into_iter().filter(|part| !part.is_empty());
+            // The last decision is marked one bar later.
+            let n_seen = parts.map(|part| part.end + 1).max()?;
+            SeenBars::of(&series.name, &series.bars[..n_seen])
+        };
+        DataRecord {
+            identity: self.identity.clone(),
+            instruments: self.price_series.iter().zip(&self.splits).filter_map(learned).collect(),
+        }
+    }
+}
+
+/// The closes at which some instrument decides, ascending and each once.
+fn decisions(price_series: &[PriceSeries]) -> Vec<i64> {
+    let of = |series: &PriceSeries| {
+        let decided = series.first_decision..series.bars.len() - 1;
+        series.bars[decided].iter().map(|bar| bar.close_millis).collect::<Vec<_>>()
+    };
+    let mut all: Vec<i64> = price_series.iter().flat_map(of).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// The instruments, their features and their streams, with no parts yet.
+fn lay_out(market: &MarketOptions, say: &(dyn Fn(&str) + Sync)) -> Result<(Market, Vec<LoadedInstrument>)> {
     let (instruments, notes, expected_log_return) = instruments(market, say)?;
     let identity = identity(&instruments);
     say(&format!("computing the features of {} instrument(s)", instruments.len()));
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(instruments.len());
-    let mut parts: Vec<Option<Result<(PriceSeries, Instrument, Split)>>> =
+    let mut parts: Vec<Option<Result<(PriceSeries, Instrument)>>> =
         instruments.iter().map(|_| None).collect();
     let per_thread = instruments.len().div_ceil(threads);
     std::thread::scope(|scope| {
         for (instruments, parts) in instruments.chunks(per_thread).zip(parts.chunks_mut(per_thread)) {
             scope.spawn(move || {
                 for (instrument, part) in instruments.iter().zip(parts) {
-                    *part = Some(lay_out(instrument, market));
+                    *part = Some(lay_out_one(instrument));
                 }
             });
         }
     });
-    let (mut price_series, mut dataset, mut splits) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut price_series, mut dataset) = (Vec::new(), Vec::new());
     for part in parts {
-        let (series, instrument, split) = part.expect("every instrument was laid out")?;
+        let (series, instrument) = part.expect("every instrument was laid out")?;
         price_series.push(series);
         dataset.push(instrument);
-        splits.push(split);
     }
-    Ok(Market {
+    let market = Market {
         dataset: Arc::new(Dataset::new(views(), dataset)),
         price_series: price_series.into(),
-        splits,
+        splits: Vec::new(),
         notes,
         identity,
         expected_log_return,
         rules: market.rules,
-    })
+    };
+    Ok((market, instruments))
 }
 
-type Instruments = (Vec<BarSeries>, Vec<String>, Option<Vec<f64>>);
+type Instruments = (Vec<LoadedInstrument>, Vec<String>, Option<Vec<f64>>);
 
 fn instruments(market: &MarketOptions, say: &(dyn Fn(&str) + Sync)) -> Result<Instruments> {
-    if market.files.is_empty() {
+    if market.sources.is_empty() {
         let options = &market.synthetic;
         let synthetic = synthesize(options);
         let note = format!(
@@ -134,29 +267,25 @@ fn instruments(market: &MarketOptions, say: &(dyn Fn(&str) + Sync)) -> Result<In
             options.predictable_fraction
         );
         say(&note);
-        return Ok((vec![synthetic.instrument], vec![note], Some(synthetic.expected_log_return)));
+        let instrument = LoadedInstrument { series: synthetic.instrument, files: Vec::new() };
+        return Ok((vec![instrument], vec![note], Some(synthetic.expected_log_return)));
     }
-    let (mut instruments, mut notes) = (Vec::new(), Vec::new());
-    for path in &market.files {
-        let (instrument, took) = import_for_decisions(path, &market.import)?;
-        say(&format!("{}: {}", path.display(), extent_note(&instrument)));
-        // The rest of what import took is in the report.
-        for line in took {
-            let line = format!("{}: {line}", path.display());
-            say_detail(&line);
-            notes.push(line);
-        }
-        instruments.push(instrument);
-    }
-    Ok((instruments, notes, None))
+    let accept = |path: &Path, imported: &Imported| {
+        say(&format!("{}: {}", path.display(), extent_note(&imported.bars)));
+        require_decision_clock(path, &imported.bars)
+    };
+    let loaded = load(&market.sources, &market.instrument_patterns, &accept)?;
+    // What the import took is in the report.
+    loaded.notes.iter().for_each(|note| say_detail(note));
+    Ok((loaded.instruments, loaded.notes, None))
 }
 
-fn identity(instruments: &[BarSeries]) -> String {
+/// SHA-256 over the bars, whatever their files and instruments are called.
+fn identity(instruments: &[LoadedInstrument]) -> String {
     let mut hash = Sha256::new();
-    for instrument in instruments {
-        hash.update(instrument.name.as_bytes());
-        hash.update((instrument.bars.len() as u64).to_le_bytes());
-        for bar in &instrument.bars {
+    for LoadedInstrument { series, .. } in instruments {
+        hash.update((series.bars.len() as u64).to_le_bytes());
+        for bar in &series.bars {
             hash.update(bar.open_millis.to_le_bytes());
             for number in [bar.open, bar.high, bar.low, bar.close, bar.volume] {
                 hash.update(number.to_le_bytes());
@@ -172,30 +301,56 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn lay_out(series: &BarSeries, market: &MarketOptions) -> Result<(PriceSeries, Instrument, Split)> {
+fn lay_out_one(loaded: &LoadedInstrument) -> Result<(PriceSeries, Instrument)> {
+    let series = &loaded.series;
     let five = resample(&series.bars, DECISION_MILLIS);
     let thirty = resample(&series.bars, STRUCTURE_MILLIS);
     let features = features::compute(&five, &thirty);
-    let too_few = |needed: &str| Error::File {
-        path: series.name.clone().into(),
-        problem: format!(
-            "{} five-minute bars are too few {needed}; give a longer history (a few weeks at the least)",
-            five.len()
-        ),
-    };
-    let first_decision = features.first_decision().ok_or_else(|| {
-        too_few("for one observation: the windows and warm-ups of the features are not full at any of them")
+    // A decision is marked at the next bar.
+    let first_decision = features.first_decision().filter(|first| first + 1 < five.len()).ok_or_else(|| {
+        let problem = format!(
+            "{}, and one observation with a decision needs {} where a market trades around the clock, and more days where \
+             it does not: give a longer history",
+            n_bars_told(series, five.len()),
+            format::count(OBSERVATION_BARS as u64 + 1)
+        );
+        Error::File { path: loaded.path(), problem }
     })?;
-    let split = split(first_decision, five.len(), market.train_fraction, market.validation_fraction, EMBARGO_BARS)
-        .ok_or_else(|| {
-            too_few(&format!(
-                "for training, validation and test: the first decision is at bar {first_decision}, and {EMBARGO_BARS} \
-                 bars of embargo stand between two parts"
-            ))
-        })?;
     let instrument = streams_of(&features, first_decision);
     let prices = PriceSeries { name: series.name.clone(), bars: five, atr: features.atr, first_decision };
-    Ok((prices, instrument, split))
+    Ok((prices, instrument))
+}
+
+/// How many bars an instrument has.
+fn n_bars_told(series: &BarSeries, n_five: usize) -> String {
+    let five = format!("holds {} five-minute bars", format::count(n_five as u64));
+    match series.width_millis {
+        DECISION_MILLIS => five,
+        _ => format!("{five} in its {}", format::count(series.bars.len() as u64)),
+    }
+}
+
+/// The error of bars that are too few for the parts.
+fn too_few_to_divide(market: &Market, instruments: &[LoadedInstrument], shares: &Shares) -> Error {
+    let longest = market.price_series.iter().zip(instruments).max_by_key(|(series, _)| series.bars.len());
+    let Some((series, loaded)) = longest else {
+        return Error::Config { key: "data.files".to_owned(), problem: "there is no instrument".to_owned() };
+    };
+    let first = series.first_decision;
+    let needed = shares.n_needed().map_or_else(
+        || "more".to_owned(),
+        // The last decision is marked one bar later.
+        |n| format::count((first + n + 1) as u64),
+    );
+    let problem = format!(
+        "{}, and training, validation and test need {needed}: the first decision is at bar {}, and {} x {} bars of \
+         embargo stand between the parts; give a longer history",
+        n_bars_told(&loaded.series, series.bars.len()),
+        format::count(first as u64),
+        shares.n_embargoes(),
+        shares.embargo_bars
+    );
+    Error::File { path: loaded.path(), problem }
 }
 
 /// The views of a market observation, in the order of its tensors.

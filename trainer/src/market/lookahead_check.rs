@@ -2,31 +2,34 @@
 //!
 //! ```text
 //! imported bars  |||||||||||||||||||||||||||||||   -> features of all of them ─┐
-//!                |||||||||||||||||                 -> features of these alone ─┴─ the rows that a decision at the
-//!                                 ^ a random time                                 cut would see: equal bit for bit?
+//!                |||||||||||||||||                 -> features of these alone ─┴─ the rows that are visible at the
+//!                                 ^ a random time                                 time: equal bit for bit?
 //! ```
 //!
-//! The cut is made in the imported bars, so that resampling is under test with the rest. What was cut off is not
-//! there for the second computation to look at: a row that changes has seen it. Compared are, at the close of the
-//! last five-minute bar, the newest visible row of each view, the ATR, and which structure row is paired with the
-//! bar; older rows are the newest at other times.
+//! The times are those from which rows say that they are visible. At each, the rows are made again from the bars that
+//! have closed by then: what closes later is not there to look at, so that a row that changes has seen it, and a row
+//! that is missing was visible before its bar closed. The cut is made in the imported bars, so that resampling is
+//! under test with the rest. Compared are the newest visible row of each view, the ATR, and which structure row is
+//! paired with the newest five-minute bar; older rows are the newest at other times.
+//!
+//! The times are taken in order, and what was made for one goes on to the next: together they cost one pass over the
+//! bars, and none is made from a bar that closes after it.
 //!
 //! A feature of bars that never end (a filter run forward and back, a scale fitted to the file) fails at every time;
 //! one that peeks into an unfinished half hour at five times of six. A thousand times find what happens in one bar of
 //! a thousand with probability 63 %. Not tested: what stands in the bars themselves, such as stamps shifted by the
 //! one who wrote the file.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
-
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
 use crate::market::bar::{Bar, DECISION_MILLIS, STRUCTURE_MILLIS};
 use crate::market::features::{
-    self, Features, LVN_NAMES, REGIME_NAMES, STRUCTURE_NAMES, TACTICAL_NAMES, View,
+    self, Features, LVN_NAMES, LVN_WIDTH, LvnRows, REGIME_NAMES, REGIME_WIDTH, RegimeRows, STRUCTURE_NAMES,
+    STRUCTURE_WIDTH, StructureRows, TACTICAL_NAMES, TACTICAL_WIDTH, TacticalRows, View,
 };
-use crate::market::resample::resample;
+use crate::market::indicators::atr::{ATR_BARS, AverageTrueRange};
+use crate::market::resample::{resample, resample_until};
 
 /// What [`prove`] found.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,131 +71,192 @@ impl std::fmt::Display for Violation {
     }
 }
 
-/// Computes the features of `bars` (as imported, of 1 or 5 minutes, in order of time) again at `n_times` random
-/// times, from the bars up to each alone, and compares.
-///
-/// Times are drawn by `seed` among those at which some row is fully defined (among all, if none ever is). `progress`
-/// is told the number of times done, from the calling thread. The result does not depend on how many threads there
-/// are.
-pub fn prove(bars: &[Bar], n_times: usize, seed: u64, progress: &mut dyn FnMut(usize)) -> Proof {
-    let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let newest = |five: &[Bar], thirty: &[Bar]| {
-        features::compute_regime_from(five, thirty, five.len().saturating_sub(1))
+/// The bars of both clocks that imported `bars` fill: five minutes, and half hours. A clock whose width theirs does
+/// not divide has none.
+#[must_use]
+pub fn clocks(bars: &[Bar]) -> (Vec<Bar>, Vec<Bar>) {
+    let fills = |width_millis: i64| {
+        bars.first().is_some_and(|bar| width_millis % (bar.close_millis - bar.open_millis).max(1) == 0)
     };
-    prove_with(bars, n_times, seed, n_threads, features::compute, newest, progress)
+    let of = |width_millis| if fills(width_millis) { resample(bars, width_millis) } else { Vec::new() };
+    (of(DECISION_MILLIS), of(STRUCTURE_MILLIS))
 }
 
-/// [`prove`] of any features: `all` computes them from all bars; `newest` from fewer, and may leave all rows but each
-/// view's newest undefined.
+/// Makes the features of `bars` (as imported, in order of time) again at `n_times` random times, from the bars that
+/// have closed by each alone, and compares.
+///
+/// Times are drawn by `seed` among those from which a row is visible, once some row is fully defined (among all, if
+/// none ever is). `progress` is told the number of times done.
+#[must_use]
+pub fn prove(bars: &[Bar], n_times: usize, seed: u64, progress: &mut dyn FnMut(usize)) -> Proof {
+    let mut rows = RowMakers::default();
+    prove_with(bars, n_times, seed, features::compute, |five, thirty| rows.advance(five, thirty), progress)
+}
+
+/// [`prove`] of any features: `all` computes them from all bars; `newest` makes the newest row of each view from the
+/// bars of both clocks so far, which only grow from call to call.
 fn prove_with(
     bars: &[Bar],
     n_times: usize,
     seed: u64,
-    n_threads: usize,
     all: impl FnOnce(&[Bar], &[Bar]) -> Features,
-    newest: impl Fn(&[Bar], &[Bar]) -> Features + Sync,
+    mut newest: impl FnMut(&[Bar], &[Bar]) -> Newest,
     progress: &mut dyn FnMut(usize),
 ) -> Proof {
-    let n_times = if bars.is_empty() { 0 } else { n_times };
-    let expected = Computed::of(bars, all);
-    let lengths = random_lengths(bars, expected.first_defined_millis(), n_times, seed);
-    let mut compared: Vec<Option<Comparison>> = vec![None; n_times];
-    let next = AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        let (sender, receiver) = mpsc::channel();
-        for _ in 0..n_threads.clamp(1, n_times.max(1)) {
-            let (sender, expected, newest, lengths, next) =
-                (sender.clone(), &expected, &newest, &lengths, &next);
-            scope.spawn(move || {
-                loop {
-                    let i = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(&length) = lengths.get(i) else { break };
-                    let comparison = expected.compare(&Computed::of(&bars[..length], newest));
-                    if sender.send((i, comparison)).is_err() {
-                        break;
-                    }
-                }
-            });
+    let (five, thirty) = clocks(bars);
+    let all = Computed { features: all(&five, &thirty), five_close_millis: closes_of(&five) };
+    drop((five, thirty));
+    let mut proof = Proof { n_times: 0, n_rows: 0, first_violation: None };
+    let (mut five, mut thirty) = (Clock::new(DECISION_MILLIS), Clock::new(STRUCTURE_MILLIS));
+    for time_millis in all.random_times(n_times, seed) {
+        let n_closed = bars.partition_point(|bar| bar.close_millis <= time_millis);
+        if !all.five_close_millis.is_empty() {
+            five.advance(&bars[..n_closed], time_millis);
         }
-        drop(sender);
-        for (n_done, (i, comparison)) in receiver.into_iter().enumerate() {
-            compared[i] = Some(comparison);
-            progress(n_done + 1);
+        thirty.advance(&bars[..n_closed], time_millis);
+        let newest = newest(&five.bars, &thirty.bars);
+        let mut sides = Sides { time_millis, n_rows: 0, violation: None };
+        all.compare(&five.bars, &thirty.bars, &newest, &mut sides);
+        proof.n_times += 1;
+        proof.n_rows += sides.n_rows;
+        proof.first_violation = proof.first_violation.take().or(sides.violation);
+        progress(proof.n_times);
+    }
+    proof
+}
+
+fn closes_of(bars: &[Bar]) -> Vec<i64> {
+    bars.iter().map(|bar| bar.close_millis).collect()
+}
+
+/// The bars of one clock that are complete at a time, which moves forward.
+struct Clock {
+    width_millis: i64,
+    bars: Vec<Bar>,
+    /// Imported bars that lie in them.
+    n_taken: usize,
+}
+
+impl Clock {
+    fn new(width_millis: i64) -> Self {
+        Self { width_millis, bars: Vec::new(), n_taken: 0 }
+    }
+
+    /// Takes what is complete at `time_millis`, when `closed` are the imported bars that have closed.
+    fn advance(&mut self, closed: &[Bar], time_millis: i64) {
+        self.bars.extend(resample_until(&closed[self.n_taken..], self.width_millis, time_millis));
+        let complete_until = self.bars.last().map_or(i64::MIN, |bar| bar.close_millis);
+        self.n_taken = closed.partition_point(|bar| bar.open_millis < complete_until);
+    }
+}
+
+/// The newest row of each view; of a view without a bar no row.
+struct Newest {
+    structure: Option<[f32; STRUCTURE_WIDTH]>,
+    tactical: Option<[f32; TACTICAL_WIDTH]>,
+    regime: Option<[f32; REGIME_WIDTH]>,
+    lvn: Option<[f32; LVN_WIDTH]>,
+    atr: f64,
+}
+
+/// What makes the rows, one bar after another.
+struct RowMakers {
+    structure: StructureRows,
+    tactical: TacticalRows,
+    regime: RegimeRows,
+    lvn: LvnRows,
+    atr: AverageTrueRange,
+    n_five: usize,
+    n_thirty: usize,
+    newest: Newest,
+}
+
+impl Default for RowMakers {
+    fn default() -> Self {
+        Self {
+            structure: StructureRows::default(),
+            tactical: TacticalRows::default(),
+            regime: RegimeRows::default(),
+            lvn: LvnRows::default(),
+            atr: AverageTrueRange::new(ATR_BARS),
+            n_five: 0,
+            n_thirty: 0,
+            newest: Newest { structure: None, tactical: None, regime: None, lvn: None, atr: f64::NAN },
         }
-    });
-    let n_rows = compared.iter().flatten().map(|comparison| comparison.n_rows).sum();
-    let first_violation = compared.into_iter().flatten().find_map(|comparison| comparison.violation);
-    Proof { n_times, n_rows, first_violation }
+    }
 }
 
-/// `n_times` numbers of bars to keep, in order, each with a last bar that closes at `from_millis` or later.
-fn random_lengths(bars: &[Bar], from_millis: Option<i64>, n_times: usize, seed: u64) -> Vec<usize> {
-    let first = from_millis.map_or(0, |from| bars.partition_point(|bar| bar.close_millis < from));
-    let first = if first < bars.len() { first } else { 0 };
-    let mut rng = Pcg64Mcg::seed_from_u64(seed);
-    let mut lengths: Vec<usize> = (0..n_times).map(|_| rng.random_range(first..bars.len()) + 1).collect();
-    lengths.sort_unstable();
-    lengths
+impl RowMakers {
+    /// Makes the rows of the bars that were not there at the last call, and gives the newest.
+    fn advance(&mut self, five: &[Bar], thirty: &[Bar]) -> Newest {
+        for end in self.n_thirty + 1..=thirty.len() {
+            self.newest.structure = Some(self.structure.push(&thirty[..end]));
+        }
+        for end in self.n_five + 1..=five.len() {
+            let bars = &five[..end];
+            self.newest.tactical = Some(self.tactical.push(bars));
+            self.newest.regime = Some(self.regime.push(bars));
+            self.newest.lvn = Some(self.lvn.push(bars));
+            self.newest.atr = self.atr.push(&five[end - 1]);
+        }
+        (self.n_five, self.n_thirty) = (five.len(), thirty.len());
+        Newest { ..self.newest }
+    }
 }
 
-/// The result of one time.
-#[derive(Debug, Clone)]
-struct Comparison {
-    n_rows: usize,
-    violation: Option<Violation>,
-}
-
-/// Features and the clock that they were computed on.
+/// Features of all bars and the clock that they were computed on.
 struct Computed {
     five_close_millis: Vec<i64>,
     features: Features,
 }
 
 impl Computed {
-    fn of(bars: &[Bar], compute: impl FnOnce(&[Bar], &[Bar]) -> Features) -> Self {
-        let five = resample(bars, DECISION_MILLIS);
-        let thirty = resample(&five, STRUCTURE_MILLIS);
-        let features = compute(&five, &thirty);
-        Self { five_close_millis: five.iter().map(|bar| bar.close_millis).collect(), features }
-    }
-
-    /// From when on a view's rows are all defined; the earliest of the views.
-    fn first_defined_millis(&self) -> Option<i64> {
+    /// `n_times` random times at which a row becomes visible, in order.
+    fn random_times(&self, n_times: usize, seed: u64) -> Vec<i64> {
         let features = &self.features;
-        [
-            features.structure.visible_at_millis.get(features.structure.first_defined),
-            features.tactical.visible_at_millis.get(features.tactical.first_defined),
-            features.regime.visible_at_millis.get(features.regime.first_defined),
-            features.lvn.visible_at_millis.get(features.lvn.first_defined),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
-        .copied()
+        let views = [
+            (&features.structure.visible_at_millis, features.structure.first_defined),
+            (&features.tactical.visible_at_millis, features.tactical.first_defined),
+            (&features.regime.visible_at_millis, features.regime.first_defined),
+            (&features.lvn.visible_at_millis, features.lvn.first_defined),
+        ];
+        let first_defined = views.iter().filter_map(|(visible_at, first)| visible_at.get(*first)).min();
+        let mut candidates: Vec<i64> =
+            views.iter().flat_map(|(visible_at, _)| visible_at.iter().copied()).collect();
+        candidates.retain(|at| first_defined.is_none_or(|first| at >= first));
+        candidates.sort_unstable();
+        candidates.dedup();
+        if candidates.is_empty() {
+            return Vec::new();
+        }
+        let mut rng = Pcg64Mcg::seed_from_u64(seed);
+        let mut times: Vec<i64> =
+            (0..n_times).map(|_| candidates[rng.random_range(0..candidates.len())]).collect();
+        times.sort_unstable();
+        times
     }
 
-    /// Compares what a decision at the end of `truncated` sees in `self` and in it.
-    fn compare(&self, truncated: &Self) -> Comparison {
-        let Some(&time_millis) = truncated.five_close_millis.last() else {
-            return Comparison { n_rows: 0, violation: None };
-        };
-        let mut sides = Sides { time_millis, n_rows: 0, violation: None };
-        let (all, cut) = (&self.features, &truncated.features);
-        sides.view("structure", &STRUCTURE_NAMES, &all.structure, &cut.structure);
-        sides.view("tactical", &TACTICAL_NAMES, &all.tactical, &cut.tactical);
-        sides.view("regime", &REGIME_NAMES, &all.regime, &cut.regime);
-        sides.view("lvn", &LVN_NAMES, &all.lvn, &cut.lvn);
+    /// Compares what is visible at the time in these features, and in the `newest` rows of the bars so far.
+    fn compare(&self, five: &[Bar], thirty: &[Bar], newest: &Newest, sides: &mut Sides) {
+        let all = &self.features;
+        sides.view("structure", &STRUCTURE_NAMES, &all.structure, thirty, newest.structure);
+        sides.view("tactical", &TACTICAL_NAMES, &all.tactical, five, newest.tactical);
+        sides.view("regime", &REGIME_NAMES, &all.regime, five, newest.regime);
+        sides.view("lvn", &LVN_NAMES, &all.lvn, five, newest.lvn);
 
-        let last = truncated.five_close_millis.len() - 1;
-        let close_of =
-            |computed: &Self| computed.five_close_millis.get(last).map_or(f64::NAN, |time| *time as f64);
-        let pair_of =
-            |features: &Features| features.structure_row.get(last).map_or(f64::NAN, |row| f64::from(*row));
-        let atr_of = |features: &Features| features.atr.get(last).copied().unwrap_or(f64::NAN);
-        sides.number("clock", "close", close_of(self), close_of(truncated));
-        sides.number("clock", "structure_row", pair_of(all), pair_of(cut));
-        sides.number("clock", "atr", atr_of(all), atr_of(cut));
-        Comparison { n_rows: sides.n_rows, violation: sides.violation }
+        let at = self.five_close_millis.partition_point(|close| *close <= sides.time_millis).checked_sub(1);
+        let or_none = |number: Option<f64>| number.unwrap_or(f64::NAN);
+        let close = at.map(|at| self.five_close_millis[at] as f64);
+        let pair = at.and_then(|at| all.structure_row.get(at)).map(|row| f64::from(*row));
+        let atr = at.and_then(|at| all.atr.get(at)).copied();
+        let last = five.last();
+        let pair_of = |bar: &Bar| {
+            let n_closed = thirty.partition_point(|wide| wide.close_millis <= bar.close_millis);
+            f64::from(n_closed.checked_sub(1).map_or(u32::MAX, |row| row as u32))
+        };
+        sides.number("clock", "close", or_none(close), or_none(last.map(|bar| bar.close_millis as f64)));
+        sides.number("clock", "structure_row", or_none(pair), or_none(last.map(pair_of)));
+        sides.number("clock", "atr", or_none(atr), newest.atr);
     }
 }
 
@@ -204,25 +268,24 @@ struct Sides {
 }
 
 impl Sides {
-    /// Compares the newest rows that are visible at the time.
+    /// Compares the newest row that is visible at the time with the `newest` that was made of `bars`.
     fn view<const W: usize>(
         &mut self,
         view: &'static str,
         names: &[&'static str; W],
         all: &View<W>,
-        truncated: &View<W>,
+        bars: &[Bar],
+        newest: Option<[f32; W]>,
     ) {
-        let newest = |side: &View<W>| side.visible_at_millis.iter().rposition(|at| *at <= self.time_millis);
-        let (in_all, in_truncated) = (newest(all), newest(truncated));
-        let visible_at =
-            |side: &View<W>, at: Option<usize>| at.map_or(f64::NAN, |at| side.visible_at_millis[at] as f64);
-        self.number(view, "row", visible_at(all, in_all), visible_at(truncated, in_truncated));
-        let (Some(in_all), Some(in_truncated)) = (in_all, in_truncated) else { return };
-        let (from_all, from_truncated) = (all.rows[in_all], truncated.rows[in_truncated]);
-        for ((name, a), b) in names.iter().zip(from_all).zip(from_truncated) {
+        let at = all.visible_at_millis.partition_point(|at| *at <= self.time_millis).checked_sub(1);
+        let visible_at = at.map_or(f64::NAN, |at| all.visible_at_millis[at] as f64);
+        self.number(view, "row", visible_at, bars.last().map_or(f64::NAN, |bar| bar.close_millis as f64));
+        let (Some(at), Some(newest)) = (at, newest) else { return };
+        let row = all.rows[at];
+        for ((name, a), b) in names.iter().zip(row).zip(newest) {
             self.number(view, name, f64::from(a), f64::from(b));
         }
-        self.n_rows += usize::from(from_all.iter().any(|cell| !cell.is_nan()));
+        self.n_rows += usize::from(row.iter().any(|cell| !cell.is_nan()));
     }
 
     /// Notes the first difference. All NaN are one: undefined.
@@ -289,13 +352,21 @@ mod tests {
         }
     }
 
+    /// The newest rows of any features.
+    fn newest_of(features: &Features) -> Newest {
+        Newest {
+            structure: features.structure.rows.last().copied(),
+            tactical: features.tactical.rows.last().copied(),
+            regime: features.regime.rows.last().copied(),
+            lvn: features.lvn.rows.last().copied(),
+            atr: features.atr.last().copied().unwrap_or(f64::NAN),
+        }
+    }
+
     fn check(compute: fn(&[Bar], &[Bar]) -> Features) -> Proof {
         let bars = random_walk(1500, 1);
-        let [one, three] =
-            [1, 3].map(|n_threads| prove_with(&bars, 200, SEED, n_threads, compute, compute, &mut |_| ()));
-        // As text, since a value that is undefined on one side is NaN and equals nothing.
-        assert_eq!(format!("{one:?}"), format!("{three:?}"), "the result depends on the number of threads");
-        one
+        let newest = |five: &[Bar], thirty: &[Bar]| newest_of(&compute(five, thirty));
+        prove_with(&bars, 200, SEED, compute, newest, &mut |_| ())
     }
 
     fn violation(compute: fn(&[Bar], &[Bar]) -> Features) -> (&'static str, &'static str) {
@@ -372,11 +443,56 @@ mod tests {
         assert_eq!(violation.time_millis % DECISION_MILLIS, 0);
     }
 
+    /// Bars of `width` minutes that begin `off` minutes past the marks of their width.
+    fn off_the_clock(width: i64, off: i64) -> Vec<Bar> {
+        let at = |bar: &Bar, i: i64| {
+            let open_millis = (i * width + off) * MINUTE_MILLIS;
+            Bar { open_millis, close_millis: open_millis + width * MINUTE_MILLIS, ..*bar }
+        };
+        random_walk(1500, 3).iter().zip(0..).map(|(bar, i)| at(bar, i)).collect()
+    }
+
+    #[test]
+    fn bars_off_the_clock_are_visible_at_their_close_and_pass() {
+        for (width, off) in [(5, 2), (10, 5), (30, 15)] {
+            let bars = off_the_clock(width, off);
+            let proof = prove(&bars, 100, SEED, &mut |_| ());
+            assert_eq!((proof.n_times, &proof.first_violation), (100, &None), "{width} minutes");
+            assert!(proof.n_rows >= 100, "{width} minutes: {}", proof.n_rows);
+        }
+    }
+
+    /// What a resampling to the clock's marks would say of bars that lie off them.
+    #[test]
+    fn a_row_that_is_visible_before_its_bar_has_closed_is_caught() {
+        let bars = off_the_clock(5, 2);
+        let compute = |five: &[Bar], thirty: &[Bar]| {
+            let mut features = closes(five, thirty);
+            for at in &mut features.tactical.visible_at_millis {
+                *at -= at.rem_euclid(DECISION_MILLIS);
+            }
+            features
+        };
+        let newest = |five: &[Bar], thirty: &[Bar]| newest_of(&closes(five, thirty));
+        let proof = prove_with(&bars, 100, SEED, compute, newest, &mut |_| ());
+        let violation = proof.first_violation.expect("the leak is found");
+        assert_eq!((violation.view, violation.feature), ("tactical", "row"));
+    }
+
+    #[test]
+    fn the_rows_made_from_time_to_time_are_those_of_the_bars_up_to_each() {
+        let bars = random_walk(9000, 5);
+        let newest = |five: &[Bar], thirty: &[Bar]| newest_of(&features::compute(five, thirty));
+        let afresh = prove_with(&bars, 12, SEED, features::compute, newest, &mut |_| ());
+        assert_eq!(afresh, prove(&bars, 12, SEED, &mut |_| ()));
+        assert_eq!(afresh.first_violation, None);
+        assert!(afresh.n_rows >= 24, "{}", afresh.n_rows);
+    }
+
     #[test]
     fn progress_counts_every_time_and_no_bars_prove_nothing() {
         let mut seen = Vec::new();
-        let proof =
-            prove_with(&random_walk(200, 2), 20, SEED, 2, closes, closes, &mut |n_done| seen.push(n_done));
+        let proof = prove(&random_walk(200, 2), 20, SEED, &mut |n_done| seen.push(n_done));
         assert_eq!(seen, (1..=20).collect::<Vec<_>>());
         assert_eq!(proof.n_times, 20);
         let proof = prove(&[], 20, SEED, &mut |_| ());

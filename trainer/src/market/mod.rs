@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Reading order: [`bar`], [`import`], [`resample`], [`features`] with its [`indicators`] and [`statistics`],
-//! [`lookahead_check`] (the proof that no row looks ahead), [`dataset`], [`account`], [`backtest`].
+//! [`lookahead_check`] (the proof that no row looks ahead), [`instruments`], [`split`], [`dataset`], [`account`],
+//! [`backtest`].
 
 pub mod account;
 pub mod backtest;
@@ -16,11 +17,18 @@ pub mod dataset;
 pub mod features;
 pub mod import;
 pub mod indicators;
+pub mod instrument_names;
+pub mod instruments;
+pub mod join;
 pub mod lookahead_check;
+pub mod parts_table;
+pub mod price_jumps;
 pub mod price_series;
 #[cfg(test)]
 mod real_bars;
 pub mod resample;
+pub mod seen_bars;
 pub mod split;
 pub mod statistics;
 pub mod synthetic;
+pub mod unseen;

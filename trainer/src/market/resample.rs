@@ -7,28 +7,41 @@
 //!
 //! A wide bar is visible at its bucket's end and never before: [`Bar::close_millis`] of the result is that end,
 //! whatever bars lie in it. Nothing is filled in: a bucket without bars is no bar.
+//!
+//! Bars that begin off the clock's marks, such as 5-minute bars from two minutes past, close as much past them. The
+//! buckets are then shifted by as much, so that a bucket's end is the close of the last bar that can lie in it.
 
 use crate::market::bar::Bar;
 
-/// Resamples `bars` (oldest first, each within one bucket) to buckets of floor(open time / `width_millis`) from
-/// midnight UTC.
+/// Resamples `bars` (oldest first, of one width that divides `width_millis`, on one grid) to buckets of `width_millis`
+/// from midnight UTC, shifted by as much as the bars are off the marks of their own width.
 ///
 /// A bucket is a bar if at least one bar lies in it: first open, highest high, lowest low, last close, sum of
 /// volumes (added oldest first), from the bucket's start to its end. The last bucket counts only if the clock
-/// reached its end, that is, if a bar closes there or later. Bars of that width on its grid come out as they
-/// went in.
+/// reached its end, that is, if a bar closes there or later. Bars of that width come out as they went in.
 ///
 /// # Panics
 ///
 /// If `width_millis` is not above 0.
 #[must_use]
 pub fn resample(bars: &[Bar], width_millis: i64) -> Vec<Bar> {
+    resample_until(bars, width_millis, bars.last().map_or(i64::MIN, |bar| bar.close_millis))
+}
+
+/// [`resample`] where the clock has reached `clock_millis`, the close of the last bar or later.
+///
+/// # Panics
+///
+/// If `width_millis` is not above 0.
+#[must_use]
+pub fn resample_until(bars: &[Bar], width_millis: i64, clock_millis: i64) -> Vec<Bar> {
     assert!(width_millis > 0, "a bucket has a width");
-    let bucket_of = |bar: &Bar| bar.open_millis.div_euclid(width_millis);
+    let off_millis = bars.first().map_or(0, off_grid_millis);
+    let bucket_of = |bar: &Bar| (bar.open_millis - off_millis).div_euclid(width_millis);
     let mut resampled: Vec<Bar> = Vec::new();
     for within in bars.chunk_by(|a, b| bucket_of(a) == bucket_of(b)) {
         let Some((first, rest)) = within.split_first() else { continue };
-        let open_millis = bucket_of(first) * width_millis;
+        let open_millis = bucket_of(first) * width_millis + off_millis;
         let mut wide = Bar { open_millis, close_millis: open_millis + width_millis, ..*first };
         for bar in rest {
             wide.high = wide.high.max(bar.high);
@@ -38,9 +51,14 @@ pub fn resample(bars: &[Bar], width_millis: i64) -> Vec<Bar> {
         }
         resampled.push(wide);
     }
-    let clock_millis = bars.last().map_or(i64::MIN, |bar| bar.close_millis);
     resampled.pop_if(|wide| wide.close_millis > clock_millis);
     resampled
+}
+
+/// How far past the last multiple of its own width since midnight UTC a bar begins, in milliseconds; 0 on the grid.
+#[must_use]
+pub fn off_grid_millis(bar: &Bar) -> i64 {
+    bar.open_millis.rem_euclid((bar.close_millis - bar.open_millis).max(1))
 }
 
 #[cfg(test)]
@@ -62,6 +80,16 @@ mod tests {
             close,
             volume: f64::from(value % 13),
         }
+    }
+
+    /// `bars`, all later by `off_millis`.
+    fn shifted(bars: &[Bar], off_millis: i64) -> Vec<Bar> {
+        let later = |bar: &Bar| Bar {
+            open_millis: bar.open_millis + off_millis,
+            close_millis: bar.close_millis + off_millis,
+            ..*bar
+        };
+        bars.iter().map(later).collect()
     }
 
     /// Every bucket of the span asked in turn for all bars in it.
@@ -123,6 +151,17 @@ mod tests {
             prop_assert_eq!(resample(&five, STRUCTURE_MILLIS), at_once);
         }
 
+        /// Bars off the clock's marks give what the same bars on it give, each as much later as they are.
+        #[test]
+        fn a_wide_bar_closes_no_sooner_than_the_last_bar_that_can_lie_in_it(
+            bars in random_bars(), off_millis in 0..MINUTE_MILLIS,
+        ) {
+            for width in [DECISION_MILLIS, STRUCTURE_MILLIS] {
+                let wide = resample(&shifted(&bars, off_millis), width);
+                prop_assert_eq!(&wide, &shifted(&resample(&bars, width), off_millis));
+            }
+        }
+
         #[test]
         fn what_is_visible_at_a_time_needs_no_later_bar(bars in random_bars(), at in any::<prop::sample::Index>()) {
             prop_assume!(!bars.is_empty());
@@ -138,6 +177,16 @@ mod tests {
     fn bars_of_the_same_width_pass_through_equal() {
         let bars: Vec<Bar> = [0, 5, 10, 40, 45].iter().map(|at| bar(*at, 5, 31)).collect();
         assert_eq!(resample(&bars, DECISION_MILLIS), bars);
+    }
+
+    #[test]
+    fn wide_bars_off_the_clock_pass_through_equal_and_close_when_they_do() {
+        for (width, at) in [(5, 2), (10, 5), (30, 15)] {
+            let bars: Vec<Bar> = (0..6).map(|i| bar(i * width + at, width, 31)).collect();
+            assert_eq!(resample(&bars, width * MINUTE_MILLIS), bars);
+            let wide = resample(&bars, STRUCTURE_MILLIS);
+            assert_eq!(wide[0].close_millis, bars[30 / width as usize - 1].close_millis, "{width} minutes");
+        }
     }
 
     #[test]

@@ -68,7 +68,7 @@ pub struct DataBytes {
 const STAYS_BYTES_PER_BAR: u64 = 216;
 const STAYS_BYTES: u64 = 1 << 20;
 const LOADING_BYTES_PER_BAR: u64 = 440;
-const LOADING_BYTES_PER_ROW: u64 = 120;
+const LOADING_BYTES_PER_ROW: u64 = 64;
 
 impl DataBytes {
     /// Estimates the bytes from the configuration and the sizes of the files.
@@ -80,12 +80,12 @@ impl DataBytes {
         if !parts.work.is_market {
             return Ok(Self { n_bars, stays: 0, loading: 0 });
         }
-        for path in &parts.market.files {
-            let extent = extent(path, &parts.market.import)?;
+        for source in &parts.market.sources {
+            let extent = extent(source)?;
             n_bars += extent.n_decision_bars;
             n_rows += extent.n_rows;
         }
-        if parts.market.files.is_empty() {
+        if parts.market.sources.is_empty() {
             // Markets trade on five of seven days, with 288 five-minute bars per day.
             n_bars = u64::from(parts.market.synthetic.days) * 288 * 5 / 7;
         }

@@ -18,7 +18,7 @@ use crate::market::backtest::performance::{EquityCurve, Performance};
 use crate::market::dataset::hex;
 use crate::report::html::Role;
 use crate::resolve::Parts;
-use crate::run::evaluation::{MarketTest, TestResult};
+use crate::run::evaluation::{Evaluator, MarketTest, TestResult};
 use crate::run::tensor_file::in_parts;
 use crate::run::train_loop::RunState;
 
@@ -193,33 +193,39 @@ impl MarketTest {
         rows
     }
 
-    /// The t statistic of the agent's mean log return per bar over that of staying flat (0), and whether chance
-    /// explains it: |t| < 2. Chance alone exceeds it about once in twenty times.
+    /// The t statistic of the agent's mean log return per bar over that of staying flat (0); none where its returns do
+    /// not vary, such as those of an agent that never trades.
     #[must_use]
-    pub fn t_test(&self) -> (f64, bool) {
+    pub fn t_statistic(&self) -> Option<f64> {
         let curve = EquityCurve::join(&self.agent);
         let returns: Vec<f64> = curve.equity.windows(2).map(|pair| (pair[1] / pair[0]).ln()).collect();
         let [mean, deviation, ..] = spread(&returns);
-        let t = if deviation > 0.0 { mean / deviation * (returns.len() as f64).sqrt() } else { 0.0 };
-        (t, t.abs() < 2.0)
+        (deviation > 1e-12 * mean.abs()).then(|| mean / deviation * (returns.len() as f64).sqrt())
     }
 
-    /// The agent's result and whether chance explains it, in one sentence.
+    /// The agent's result over `what`, and whether chance explains it, in one sentence.
     #[must_use]
-    pub fn verdict(&self) -> String {
+    pub fn verdict(&self, what: &str) -> String {
         let performance = Performance::of_portfolio(&self.agent);
-        let (t, is_chance) = self.t_test();
         let earned = format::signed_percent(performance.total_return);
-        let t_test = if performance.trades == 0 {
-            "it did not trade".to_owned()
-        } else if is_chance {
-            format!("chance explains it (t = {t:.1})")
-        } else {
-            format!("chance hardly explains it (t = {t:.1})")
+        let t_test = match self.t_statistic() {
+            _ if performance.trades == 0 => "it did not trade".to_owned(),
+            None => format!("chance cannot be told from skill (t = {})", format::UNKNOWN),
+            Some(t) if is_chance(t) => format!("chance explains it (t = {t:.1})"),
+            Some(t) => format!("chance hardly explains it (t = {t:.1})"),
         };
-        format!("{earned} over the test part, costs paid: {t_test}")
+        format!("{earned} over {what}, costs paid: {t_test}")
     }
 }
+
+/// Whether chance explains a t statistic: |t| < 2. Chance alone exceeds it about once in twenty times.
+#[must_use]
+pub fn is_chance(t_statistic: f64) -> bool {
+    t_statistic.abs() < 2.0
+}
+
+/// What the report of a run calls its test.
+pub(super) const TEST_PART: &str = "the test part";
 
 /// Warnings that stand before the results.
 pub(super) fn warnings(state: &RunState, conclusion: &Conclusion) -> Vec<String> {
@@ -239,5 +245,48 @@ pub(super) fn warnings(state: &RunState, conclusion: &Conclusion) -> Vec<String>
             if state.parts.memory.is_managed { "" } else { ": without management nothing holds it" }
         ));
     }
+    if let Evaluator::Market(market) = &state.evaluator {
+        warnings.extend(market.test_warnings());
+    }
     warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A test of an agent whose equity goes as told, without trades.
+    fn test(equity: &[f64]) -> MarketTest {
+        let agent = Backtest {
+            name: "t".to_owned(),
+            times_millis: (0..).take(equity.len()).collect(),
+            equity: equity.to_vec(),
+            price: vec![1.0; equity.len()],
+            position: vec![0; equity.len()],
+            start_equity: 100.0,
+            reward_sum: 0.0,
+            penalty_sum: 0.0,
+            pnl: 0.0,
+            cost: 0.0,
+            traded_notional: 0.0,
+            n_bars_exposed: 0,
+            trades: Vec::new(),
+            terminated_at: None,
+        };
+        MarketTest { agent: vec![agent], baselines: Vec::new(), oracle: None }
+    }
+
+    #[test]
+    fn returns_without_spread_have_no_t_statistic() {
+        for equity in [&[100.0; 5][..], &[100.0], &[], &[100.0, 110.0], &[100.0, 110.0, 121.0, 133.1]] {
+            let test = test(equity);
+            assert_eq!(test.t_statistic(), None, "{equity:?}");
+            let json = crate::report::summary::test_json(&TestResult::Market(test));
+            let excess = &json["excess_over_flat"];
+            assert!(excess["t_statistic"].is_null() && excess["within_chance"].is_null(), "{json}");
+            assert!(json["agent"]["win_rate"].is_null(), "{json}");
+        }
+        let t = test(&[100.0, 101.0, 100.0, 102.0]).t_statistic().expect("the returns vary");
+        assert!(t > 0.0 && is_chance(t), "{t}");
+    }
 }

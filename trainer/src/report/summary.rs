@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::atomic_file::write_aside;
 use crate::error::{Error, Result};
-use crate::report::conclusion::{AGENT, Conclusion, spread};
+use crate::report::conclusion::{AGENT, Conclusion, is_chance, spread};
 use crate::report::{html, terminal};
 use crate::run::evaluation::TestResult;
 use crate::run::train_loop::RunState;
@@ -90,10 +90,10 @@ pub fn test_json(test: &TestResult) -> Value {
             if let (Some(oracle), Some(Value::Object(row))) = (&test.oracle, rows.get_mut("oracle")) {
                 row.insert("expected_log_return".to_owned(), json!(oracle.expected_log_return));
             }
-            let (t, is_chance) = test.t_test();
+            let t = test.t_statistic();
             rows.insert(
                 "excess_over_flat".to_owned(),
-                json!({ "t_statistic": t, "within_chance": is_chance }),
+                json!({ "t_statistic": t, "within_chance": t.map(is_chance) }),
             );
             Value::Object(rows)
         }

@@ -1,7 +1,7 @@
 //! The lines that a person reads when a run ends.
 
 use crate::format;
-use crate::report::conclusion::{Conclusion, spread, warnings};
+use crate::report::conclusion::{Conclusion, TEST_PART, spread, warnings};
 use crate::run::evaluation::TestResult;
 use crate::run::train_loop::RunState;
 
@@ -20,7 +20,7 @@ pub(super) fn lines(state: &RunState, conclusion: &Conclusion) -> Vec<String> {
     lines.extend(warnings(state, conclusion));
     match &conclusion.test {
         TestResult::Market(test) => {
-            lines.push(format!("agent: {}", test.verdict()));
+            lines.push(format!("agent: {}", test.verdict(TEST_PART)));
             for row in test.rows() {
                 let p = &row.performance;
                 lines.push(format!(

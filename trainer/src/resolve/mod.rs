@@ -21,7 +21,7 @@ use crate::memory::options::{MemoryOptions, PlannedWork};
 use crate::run::config::RunSettings;
 use crate::run::learner_loop::LearningOptions;
 
-pub use market::{import_options, market_options};
+pub use market::{instrument_patterns, market_options, sources};
 pub use memory::{leave_out_unusable_spill, memory_options};
 pub use run::{device, seed_of, threads};
 
@@ -70,7 +70,7 @@ pub fn resolve_on(device: Device, config: &Config) -> Result<Parts> {
         run: config.run.clone(),
         device,
         threads: run::threads(config.run.threads),
-        market: market::market_options(config),
+        market: market::market_options(config)?,
         exploration: agent::exploration_plan(config),
         learning: replay::learning_options(config),
         memory: memory::memory_options(config),

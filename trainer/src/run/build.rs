@@ -12,6 +12,7 @@ use crate::atomic_file::write_aside;
 use crate::console::{Verbosity, tells};
 use crate::envs::Environment;
 use crate::error::Result;
+use crate::market::seen_bars::DataRecord;
 use crate::memory::limit::{self, Applied};
 use crate::resolve::Parts;
 use crate::run::actor_loop::ActorLoop;
@@ -40,6 +41,8 @@ pub struct Setting {
     pub dataset: Arc<Dataset>,
     /// Identifies the data, so that a checkpoint is never resumed over other data.
     pub identity: String,
+    /// Which bars the run learns from, if it learns from bars.
+    pub record: Option<DataRecord>,
     /// Evaluates the agent on the validation and test data.
     pub evaluator: Evaluator,
 }
@@ -59,7 +62,7 @@ pub fn build<E>(
 where
     E: Environment + Clone + Send,
 {
-    let Setting { parts, applied, folder, began, dataset, identity, evaluator } = setting;
+    let Setting { parts, applied, folder, began, dataset, identity, record, evaluator } = setting;
     let policy = parts.agent.policy();
     let environments = vec![environment; parts.run.n_environments];
     let mut actor = ActorLoop::new(
@@ -107,6 +110,10 @@ where
         }
         metrics = MetricsWriter::create(&folder.metrics())?;
         events = EventWriter::create(folder.root())?;
+    }
+    if let Some(record) = &record {
+        let text = serde_json::to_vec(record).expect("a record is always JSON");
+        write_aside(&folder.data(), &text)?;
     }
     // The configuration is written last: from here on nothing that the user gave can be refused.
     write_aside(&folder.config(), config_toml.as_bytes())?;

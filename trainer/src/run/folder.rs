@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::market::seen_bars::DataRecord;
 
 /// A run's folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +48,30 @@ impl RunFolder {
     #[must_use]
     pub fn config(&self) -> PathBuf {
         self.root.join("config.toml")
+    }
+
+    /// Which bars the run learns from.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.root.join("data.json")
+    }
+
+    /// Reads which bars the run learns from.
+    ///
+    /// # Errors
+    /// [`Error::File`] if the file is missing or damaged.
+    pub fn load_data(&self) -> Result<DataRecord> {
+        let path = self.data();
+        let unreadable = |problem: String| Error::File { path: path.clone(), problem };
+        let text = std::fs::read(&path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => unreadable(
+                "is missing, and without it nobody knows which bars the run has learned from: copy it from the run's \
+                 first place, or start a new run"
+                    .to_owned(),
+            ),
+            _ => Error::Io { path: path.clone(), source: error },
+        })?;
+        serde_json::from_slice(&text).map_err(|error| unreadable(format!("is damaged: {error}")))
     }
 
     /// Rows of metrics.

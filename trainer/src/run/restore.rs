@@ -30,7 +30,7 @@ pub fn restore<E: Environment>(
     learner.let_replay_go()?;
     let saved = with_room(|| checkpoint::load::<E>(path))?;
     if saved.counters.data_identity != counters.data_identity {
-        let problem = "was saved by a run over other bars; give the files of that run".to_owned();
+        let problem = "was saved by a run over other bars: give the bars of that run, with --data FILE... if they were moved".to_owned();
         return Err(Error::File { path: path.to_owned(), problem });
     }
     *counters = saved.counters;

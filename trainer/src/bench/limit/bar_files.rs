@@ -68,7 +68,7 @@ impl Source {
         (0u64..)
             .zip(kinds)
             .map(|(seed, kind)| {
-                let path = folder.join(format!("{}-{length}-{seed}.{}", kind.name(), kind.ending()));
+                let path = folder.join(format!("{}-{length}-seed{seed}.{}", kind.name(), kind.ending()));
                 if !path.exists() {
                     // Files of one run differ in length, as those of several instruments do.
                     let n_minutes = if is_short { 14_000 } else { 150_000 } - 1_500 * seed as usize;
@@ -164,7 +164,7 @@ fn write_parquet(path: &Path, bars: &[Bar]) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::market::import::{ImportOptions, import};
+    use crate::market::import::{self, import};
 
     #[test]
     fn every_source_has_files_that_the_program_imports_as_minute_bars() {
@@ -173,7 +173,8 @@ mod tests {
             let files = source.files(folder.path(), true).unwrap();
             assert_eq!(files, source.files(folder.path(), true).unwrap(), "written once");
             for file in files {
-                let series = import(&file, &ImportOptions::default()).unwrap().instrument;
+                let spelled = import::Source { path: file.clone(), options: Default::default() };
+                let series = import(&spelled).unwrap().remove(0).bars;
                 assert_eq!(series.width_millis, MINUTE_MILLIS, "{}", file.display());
                 assert!(series.bars.len() > 10_000, "{}", file.display());
             }

@@ -69,7 +69,7 @@ impl Work {
     /// A market of `days` calendar days.
     pub(super) fn of_days(folder: &Path, days: u32) -> Result<Self> {
         let config = Config::load(None, &[format!("synthetic.days={days}")])?;
-        let options = market_options(&config);
+        let options = market_options(&config)?;
         let market = prepare(&options, &say)?;
         let dataset = observed(&market.dataset);
         let (episode_bars, folder) = (options.episode_bars, folder.to_path_buf());

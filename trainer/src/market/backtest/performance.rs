@@ -1,7 +1,7 @@
 //! Performance measures: how much was earned, at what risk, with how much trading.
 //!
 //! All measures are computed in f64 from the marks of one backtest, or of several with equal capital each. No
-//! measure is NaN or infinite: a ratio whose denominator is 0 is 0.
+//! measure is NaN or infinite: a ratio whose denominator is 0 is 0, and the win rate of no closed trades is none.
 
 use serde::{Deserialize, Serialize};
 
@@ -32,8 +32,8 @@ pub struct Performance {
     pub exposure: f64,
     /// Commission, spread and slippage, as a fraction of the starting equity.
     pub cost: f64,
-    /// Closed trades with a profit above 0 after their own costs, as a fraction of the closed trades.
-    pub win_rate: f64,
+    /// Closed trades with a profit above 0 after their own costs, as a fraction of the closed trades; none of none.
+    pub win_rate: Option<f64>,
     /// Number of entries. The last trade of an instrument may still be open.
     pub trades: u64,
     /// Number of returns in the curve: marks less one.
@@ -119,7 +119,7 @@ impl Performance {
             turnover: share(|one| one.traded_notional) / mean_equity,
             exposure: ratio(n_exposed as f64, n_decided as f64),
             cost: share(|one| one.cost),
-            win_rate: ratio(n_won as f64, closed().count() as f64),
+            win_rate: (closed().count() > 0).then(|| n_won as f64 / closed().count() as f64),
             trades: backtests.iter().map(|one| one.trades.len() as u64).sum(),
             n_bars: n_bars as u64,
             periods_per_year,
@@ -244,10 +244,10 @@ mod tests {
                 performance.log_return,
                 performance.turnover,
                 performance.exposure,
-                performance.win_rate,
                 performance.periods_per_year,
             ];
             assert!(numbers.iter().all(|x| x.is_finite()), "{performance:?}");
+            assert_eq!(performance.win_rate, None, "no trade was closed");
             assert_eq!((performance.sharpe, performance.sortino, performance.max_drawdown), (0.0, 0.0, 0.0));
         }
         assert_eq!(Performance::of_portfolio(&[]), Performance::default());
@@ -259,7 +259,10 @@ mod tests {
         one.trades =
             vec![trade(1.0, true), trade(-1.0, true), trade(2.0, true), trade(0.0, true), trade(9.0, false)];
         let performance = Performance::of(&one);
-        check(performance.win_rate, 0.5);
+        assert_eq!(performance.win_rate, Some(0.5));
+        one.trades.retain(|trade| trade.exit_millis.is_none());
+        let performance_of_open = Performance::of(&one);
+        assert_eq!((performance_of_open.win_rate, performance_of_open.trades), (None, 1));
         assert_eq!(performance.trades, 5);
     }
 

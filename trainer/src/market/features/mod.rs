@@ -24,6 +24,11 @@ pub mod regime;
 pub mod structure;
 pub mod tactical;
 
+pub use lvn::LvnRows;
+pub use regime::RegimeRows;
+pub use structure::StructureRows;
+pub use tactical::TacticalRows;
+
 pub use layout::{
     LVN_NAMES, LVN_WIDTH, REGIME_NAMES, REGIME_ROWS, REGIME_STRIDE, REGIME_WIDTH, STRUCTURE_NAMES,
     STRUCTURE_ROWS, STRUCTURE_WIDTH, TACTICAL_NAMES, TACTICAL_ROWS, TACTICAL_WIDTH,
@@ -95,24 +100,25 @@ impl Features {
 
 /// Computes every feature row of an instrument from its 5-minute bars and the 30-minute bars made of them, both
 /// oldest first.
+///
+/// Rows are made one after another, each from the bars up to its own alone: no row can look ahead.
 #[must_use]
 pub fn compute(five: &[Bar], thirty: &[Bar]) -> Features {
-    compute_regime_from(five, thirty, 0)
+    let (mut structure, mut tactical) = (StructureRows::default(), TacticalRows::default());
+    let (mut regime, mut lvn) = (RegimeRows::default(), LvnRows::default());
+    Features {
+        structure: View::new(rows_of(thirty, |bars| structure.push(bars)), thirty),
+        tactical: View::new(rows_of(five, |bars| tactical.push(bars)), five),
+        regime: View::new(rows_of(five, |bars| regime.push(bars)), five),
+        lvn: View::new(rows_of(five, |bars| lvn.push(bars)), five),
+        structure_row: newest_visible(five, thirty),
+        atr: average_true_range(five, ATR_BARS),
+    }
 }
 
-/// [`compute`] where only the regime rows from index `regime_from` on are wanted, which cost more than all else: the
-/// earlier ones are NaN.
-#[must_use]
-pub fn compute_regime_from(five: &[Bar], thirty: &[Bar], regime_from: usize) -> Features {
-    let atr = average_true_range(five, ATR_BARS);
-    Features {
-        structure: View::new(structure::rows(thirty), thirty),
-        tactical: View::new(tactical::rows(five, &atr), five),
-        regime: View::new(regime::rows_from(five, regime_from), five),
-        lvn: View::new(lvn::rows(five, &atr), five),
-        structure_row: newest_visible(five, thirty),
-        atr,
-    }
+/// The row of each of `bars`, made from those up to and with it.
+fn rows_of<const W: usize>(bars: &[Bar], mut push: impl FnMut(&[Bar]) -> [f32; W]) -> Vec<[f32; W]> {
+    (1..=bars.len()).map(|end| push(&bars[..end])).collect()
 }
 
 /// For each of `five` the newest of `thirty` that has closed by its close; `u32::MAX` if none has.

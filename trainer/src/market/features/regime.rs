@@ -15,10 +15,11 @@
 //! Liquidity alone is 0 and not undefined before its 288 values: windows without volume have no illiquidity, and a
 //! row that was once defined must not become undefined when trading starts.
 //!
-//! Every number is a function of the bars up to its own, computed anew from its window: a row does not depend on
-//! which other rows are asked for. [`rows_from`] leaves earlier rows out for that reason and yields the same bits.
+//! Every number is a function of the bars up to its own, computed anew from its window.
 
 use crate::market::bar::{Bar, DAY_MILLIS, DECISION_MILLIS};
+use crate::market::features::layout::REGIME_WIDTH;
+use crate::market::indicators::recent::Recent;
 use crate::market::statistics::amihud::{amihud, impact};
 use crate::market::statistics::location::{VolumeWeightedLocation, close_location};
 use crate::market::statistics::mmd::Mmd;
@@ -46,108 +47,110 @@ const SENTIMENT_ALPHA: f64 = 0.05;
 /// The t-statistic at which momentum quality is tanh(1).
 const MOMENTUM_T_SCALE: f64 = 8.0;
 
-/// One row of eight numbers in `[-1, 1]` for each five-minute bar, oldest first; cells NaN while undefined.
+/// The view's rows, one bar after another: eight numbers in `[-1, 1]`, NaN while undefined.
 ///
-/// From the first row without NaN on there is none. `five` are bars on the five-minute grid in order of time, prices
-/// above 0.
-#[must_use]
-pub fn rows(five: &[Bar]) -> Vec<[f32; 8]> {
-    rows_from(five, 0)
+/// From the first row without NaN on there is none. The bars are five minutes wide, prices above 0.
+#[derive(Debug)]
+pub struct RegimeRows {
+    closes: Recent,
+    log_closes: Recent,
+    /// Log returns, which begin with the second bar's.
+    returns: Recent,
+    /// ln(high / low).
+    log_ranges: Recent,
+    /// What each return contributes to the illiquidity.
+    impacts: Recent,
+    volatility: WeeklyPercentile,
+    illiquidity: WeeklyPercentile,
+    instability: WeeklyPercentile,
+    mmd: Mmd,
+    volumes: TimeOfDayPercentile,
+    sentiment: VolumeWeightedLocation,
 }
 
-/// [`rows`] where only those from index `from` on are wanted: as many rows, the earlier ones NaN.
-#[must_use]
-pub fn rows_from(five: &[Bar], from: usize) -> Vec<[f32; 8]> {
-    let closes: Vec<f64> = five.iter().map(|bar| bar.close).collect();
-    let log_closes: Vec<f64> = closes.iter().map(|close| close.ln()).collect();
-    // returns[i] is that of bar i + 1.
-    let returns: Vec<f64> = closes.windows(2).map(|pair| (pair[1] / pair[0]).ln()).collect();
-
-    let mut rows = vec![[f32::NAN; 8]; five.len()];
-    for (t, row) in rows.iter_mut().enumerate().skip(from) {
-        if let Some(prices) = window(&closes, t, WINDOW + 1) {
-            row[0] = efficiency(prices) as f32;
-        }
-        if let Some(log_prices) = window(&log_closes, t, WINDOW) {
-            row[3] = (slope_t_statistic(log_prices) / MOMENTUM_T_SCALE).tanh() as f32;
-        }
-        if let Some(window) = returns_to(&returns, t, VARIANCE_RATIO_RETURNS) {
-            row[5] = variance_ratio_z(window, VARIANCE_RATIO_HORIZON).tanh() as f32;
+impl Default for RegimeRows {
+    fn default() -> Self {
+        let n_slots = (DAY_MILLIS / DECISION_MILLIS) as usize;
+        Self {
+            closes: Recent::new(WINDOW + 1),
+            log_closes: Recent::new(WINDOW),
+            returns: Recent::new(VARIANCE_RATIO_RETURNS),
+            log_ranges: Recent::new(WINDOW),
+            impacts: Recent::new(WINDOW),
+            volatility: WeeklyPercentile::default(),
+            illiquidity: WeeklyPercentile::default(),
+            instability: WeeklyPercentile::default(),
+            mmd: Mmd::default(),
+            volumes: TimeOfDayPercentile::new(n_slots, TIME_OF_DAY_KEPT, TIME_OF_DAY_NEEDED),
+            sentiment: VolumeWeightedLocation::new(SENTIMENT_ALPHA),
         }
     }
-    put_percentiles(&mut rows, from, 1, 1.0, &volatilities(five));
-    put_percentiles(&mut rows, from, 2, -1.0, &illiquidities(five, &returns));
-    put_percentiles(&mut rows, from, 7, -1.0, &instabilities(&returns, five.len(), from));
-    for row in rows.iter_mut().skip(from.max(WINDOW)).filter(|row| row[2].is_nan()) {
-        row[2] = 0.0;
-    }
+}
 
-    let n_slots = (DAY_MILLIS / DECISION_MILLIS) as usize;
-    let mut volumes = TimeOfDayPercentile::new(n_slots, TIME_OF_DAY_KEPT, TIME_OF_DAY_NEEDED);
-    let mut sentiment = VolumeWeightedLocation::new(SENTIMENT_ALPHA);
-    for (t, bar) in five.iter().enumerate() {
+impl RegimeRows {
+    /// The row at the close of the last of `bars`, all bars up to and with it. Call it for every bar, in order.
+    pub fn push(&mut self, bars: &[Bar]) -> [f32; REGIME_WIDTH] {
+        let Some((bar, before)) = bars.split_last() else { return [f32::NAN; REGIME_WIDTH] };
+        if let Some(before) = before.last() {
+            let log_return = (bar.close / before.close).ln();
+            self.returns.push(log_return);
+            self.impacts.push(impact(log_return, bar.close, bar.volume));
+        }
+        self.closes.push(bar.close);
+        self.log_closes.push(bar.close.ln());
+        self.log_ranges.push((bar.high / bar.low).ln());
+
+        let or_undefined = |value: Option<f64>| value.unwrap_or(f64::NAN);
+        let volatility = or_undefined(self.log_ranges.last(WINDOW).map(parkinson));
+        let illiquidity = or_undefined(self.impacts.last(WINDOW).map(amihud));
+        let pooled = self.returns.last(BEFORE + WINDOW).map(|pooled| pooled.split_at(BEFORE));
+        let instability = or_undefined(pooled.map(|(before, recent)| self.mmd.squared(recent, before)));
+        // Adding 0 turns −0 into 0.
+        let turned = |percentile: f64| -percentile + 0.0;
+        let liquidity = self.illiquidity.push(illiquidity).map(turned);
+        let is_liquidity_defined = before.len() >= WINDOW;
+
+        let momentum_t = self.log_closes.last(WINDOW).map(slope_t_statistic);
+        let variance_ratio = self.returns.last(VARIANCE_RATIO_RETURNS);
         let slot = (bar.open_millis.rem_euclid(DAY_MILLIS) / DECISION_MILLIS) as usize;
-        let volume = volumes.push(slot, bar.volume);
-        let location = sentiment.push(close_location(bar.high, bar.low, bar.close), bar.volume);
-        if t >= from {
-            (rows[t][4], rows[t][6]) = (volume as f32, location as f32);
-        }
-    }
-    rows
-}
-
-/// Parkinson's estimator at each bar; NaN before the first full window.
-fn volatilities(five: &[Bar]) -> Vec<f64> {
-    let log_ranges: Vec<f64> = five.iter().map(|bar| (bar.high / bar.low).ln()).collect();
-    (0..five.len()).map(|t| window(&log_ranges, t, WINDOW).map_or(f64::NAN, parkinson)).collect()
-}
-
-/// Amihud's illiquidity at each bar; NaN before the first full window and where nothing traded.
-fn illiquidities(five: &[Bar], returns: &[f64]) -> Vec<f64> {
-    let impacts: Vec<f64> = returns
-        .iter()
-        .zip(five.iter().skip(1))
-        .map(|(log_return, bar)| impact(*log_return, bar.close, bar.volume))
-        .collect();
-    (0..five.len()).map(|t| returns_to(&impacts, t, WINDOW).map_or(f64::NAN, amihud)).collect()
-}
-
-/// The MMD between the last returns and those before them at each bar; NaN before the first full window, and where
-/// no percentile from `from` on asks for it: it costs more than all else.
-fn instabilities(returns: &[f64], n_bars: usize, from: usize) -> Vec<f64> {
-    let mut mmd = Mmd::default();
-    let first_asked = from.saturating_sub(PERCENTILE_KEPT - 1);
-    let mut values = vec![f64::NAN; n_bars];
-    for (t, value) in values.iter_mut().enumerate().skip(first_asked) {
-        if let Some(pooled) = returns_to(returns, t, BEFORE + WINDOW) {
-            let (before, recent) = pooled.split_at(BEFORE);
-            *value = mmd.squared(recent, before);
-        }
-    }
-    values
-}
-
-/// Writes `sign` × the percentile of each value among the last finite ones, where it and enough of them exist.
-fn put_percentiles(rows: &mut [[f32; 8]], from: usize, column: usize, sign: f64, values: &[f64]) {
-    let mut finite: Vec<f64> = Vec::with_capacity(values.len());
-    for (t, value) in values.iter().enumerate().filter(|(_, value)| value.is_finite()) {
-        finite.push(*value);
-        if t >= from && finite.len() >= PERCENTILE_NEEDED {
-            let kept = &finite[finite.len().saturating_sub(PERCENTILE_KEPT)..];
-            // Adding 0 turns −0 into 0.
-            rows[t][column] = (sign * signed_percentile(kept, *value) + 0.0) as f32;
-        }
+        let row = [
+            or_undefined(self.closes.last(WINDOW + 1).map(efficiency)),
+            or_undefined(self.volatility.push(volatility)),
+            or_undefined(liquidity.or(is_liquidity_defined.then_some(0.0))),
+            or_undefined(momentum_t.map(|t| (t / MOMENTUM_T_SCALE).tanh())),
+            self.volumes.push(slot, bar.volume),
+            or_undefined(
+                variance_ratio.map(|window| variance_ratio_z(window, VARIANCE_RATIO_HORIZON).tanh()),
+            ),
+            self.sentiment.push(close_location(bar.high, bar.low, bar.close), bar.volume),
+            or_undefined(self.instability.push(instability).map(turned)),
+        ];
+        row.map(|cell| cell as f32)
     }
 }
 
-/// The last `n` values up to the bar at `t`; `None` before there are as many.
-fn window(values: &[f64], t: usize, n: usize) -> Option<&[f64]> {
-    values.get((t + 1).checked_sub(n)?..=t)
+/// The percentile of a value among the last finite ones.
+#[derive(Debug)]
+struct WeeklyPercentile {
+    finite: Recent,
 }
 
-/// The last `n` values up to the bar at `t`, of values that start with the second bar's.
-fn returns_to(values: &[f64], t: usize, n: usize) -> Option<&[f64]> {
-    window(values, t.checked_sub(1)?, n)
+impl Default for WeeklyPercentile {
+    fn default() -> Self {
+        Self { finite: Recent::new(PERCENTILE_KEPT) }
+    }
+}
+
+impl WeeklyPercentile {
+    /// Takes the next value, and gives 2 × its percentile − 1 where it is finite and enough such values exist.
+    fn push(&mut self, value: f64) -> Option<f64> {
+        if !value.is_finite() {
+            return None;
+        }
+        self.finite.push(value);
+        let kept = self.finite.kept();
+        (kept.len() >= PERCENTILE_NEEDED).then(|| signed_percentile(kept, value))
+    }
 }
 
 #[cfg(test)]
@@ -198,6 +201,11 @@ mod tests {
             }
         }
         bars
+    }
+
+    fn rows(bars: &[Bar]) -> Vec<[f32; 8]> {
+        let mut rows = RegimeRows::default();
+        (1..=bars.len()).map(|end| rows.push(&bars[..end])).collect()
     }
 
     fn first_defined(rows: &[[f32; 8]]) -> usize {
@@ -358,16 +366,13 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_fewer_bars_and_rows_from_an_index_are_the_same_bits() {
+    fn rows_of_fewer_bars_are_the_same_bits() {
         let bars = broken_walk(3000, 11);
         let all = rows(&bars);
         for n in [0, 1, 2, 47, 49, 145, 300, 432, 1150, 1999, 2450, 2999] {
             let cut = rows(&bars[..n]);
             assert_eq!(cut.len(), n);
             assert!(all.iter().zip(&cut).all(|(a, b)| are_same(a, b)), "{n} bars");
-            let late = rows_from(&bars, n);
-            assert!(all[n..].iter().zip(&late[n..]).all(|(a, b)| are_same(a, b)), "from {n}");
-            assert!(late[..n].iter().flatten().all(|cell| cell.is_nan()));
         }
     }
 }

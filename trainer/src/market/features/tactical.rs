@@ -2,7 +2,7 @@
 
 use crate::market::bar::Bar;
 use crate::market::features::layout::TACTICAL_WIDTH;
-use crate::market::indicators::atr::clipped_in_atr;
+use crate::market::indicators::atr::{ATR_BARS, AverageTrueRange, clipped_in_atr};
 use crate::market::indicators::fair_value_gap::{FairValueGaps, GapOptions, Side};
 use crate::market::indicators::smoothing::ExponentialMean;
 
@@ -15,7 +15,7 @@ const AGE_DECAY: f64 = 0.1;
 /// α of the volume's mean.
 const VOLUME_RATE: f64 = 0.02;
 
-/// One row per bar, every number in [−1, 1] (REFERENCE.md, section 2); `atr` is that of `five`.
+/// The view's rows, one bar after another: every number in [−1, 1] (REFERENCE.md, section 2).
 ///
 /// 0. bullish gap active, 1. bearish gap active: from bar 61, when every gap that could be active was seen to form
 /// 2. nearest gap edge: a(edge − p), 3. its gap's age: exp(−0.1 age); 0 if there is no gap, from bar 61
@@ -23,45 +23,63 @@ const VOLUME_RATE: f64 = 0.02;
 /// 5. momentum: a(p − p₋₅), from bar 13
 /// 6. volume ratio: tanh(ln(volume / m)), m the exponential mean; −1 for a bar without volume in a market with it,
 ///    0 while there was no volume at all, from bar 0
-#[must_use]
-pub fn rows(five: &[Bar], atr: &[f64]) -> Vec<[f32; TACTICAL_WIDTH]> {
-    let options = GapOptions::default();
-    // The oldest active gap formed max_age_bars ago and rests on body_bars + 1 bars before that one.
-    let gaps_from = options.max_age_bars + options.body_bars + 1;
-    let mut gaps = FairValueGaps::new(options);
-    let mut mean_volume = ExponentialMean::new(VOLUME_RATE);
-    let mut last_mitigation: Option<usize> = None;
+#[derive(Debug)]
+pub struct TacticalRows {
+    atr: AverageTrueRange,
+    gaps: FairValueGaps,
+    /// The first bar at which every gap that could be active was seen to form.
+    gaps_from: usize,
+    mean_volume: ExponentialMean,
+    last_mitigation: Option<usize>,
+}
 
-    let mut rows = Vec::with_capacity(five.len());
-    for (t, bar) in five.iter().enumerate() {
-        if gaps.update(&five[..=t]) > 0 {
-            last_mitigation = Some(t);
+impl Default for TacticalRows {
+    fn default() -> Self {
+        let options = GapOptions::default();
+        Self {
+            atr: AverageTrueRange::new(ATR_BARS),
+            // The oldest active gap formed max_age_bars ago and rests on body_bars + 1 bars before that one.
+            gaps_from: options.max_age_bars + options.body_bars + 1,
+            gaps: FairValueGaps::new(options),
+            mean_volume: ExponentialMean::new(VOLUME_RATE),
+            last_mitigation: None,
         }
-        let is_active = |side| indicator(gaps.active().iter().any(|gap| gap.side == side));
-        let (edge, age) = match gaps.nearest_edge(bar.close) {
+    }
+}
+
+impl TacticalRows {
+    /// The row at the close of the last of `bars`, all bars up to and with it. Call it for every bar, in order.
+    pub fn push(&mut self, bars: &[Bar]) -> [f32; TACTICAL_WIDTH] {
+        let Some((bar, before)) = bars.split_last() else { return [f32::NAN; TACTICAL_WIDTH] };
+        let t = before.len();
+        let atr = self.atr.push(bar);
+        if self.gaps.update(bars) > 0 {
+            self.last_mitigation = Some(t);
+        }
+        let is_active = |side| indicator(self.gaps.active().iter().any(|gap| gap.side == side));
+        let (edge, age) = match self.gaps.nearest_edge(bar.close) {
             Some((gap, edge)) => (
-                clipped_in_atr(edge - bar.close, atr[t], bar.close),
+                clipped_in_atr(edge - bar.close, atr, bar.close),
                 (-AGE_DECAY * (t - gap.formed) as f64).exp(),
             ),
             None => (0.0, 0.0),
         };
-        let mitigated = indicator(last_mitigation.is_some_and(|at| t - at < MITIGATION_BARS));
+        let mitigated = indicator(self.last_mitigation.is_some_and(|at| t - at < MITIGATION_BARS));
         let momentum = match t.checked_sub(MOMENTUM_BARS) {
-            Some(before) => clipped_in_atr(bar.close - five[before].close, atr[t], bar.close),
+            Some(start) => clipped_in_atr(bar.close - bars[start].close, atr, bar.close),
             None => f64::NAN,
         };
         let row = [
-            defined_from(gaps_from, t, is_active(Side::Bullish)),
-            defined_from(gaps_from, t, is_active(Side::Bearish)),
-            defined_from(gaps_from, t, edge),
-            defined_from(gaps_from, t, age),
-            defined_from(gaps_from + MITIGATION_BARS - 1, t, mitigated),
+            defined_from(self.gaps_from, t, is_active(Side::Bullish)),
+            defined_from(self.gaps_from, t, is_active(Side::Bearish)),
+            defined_from(self.gaps_from, t, edge),
+            defined_from(self.gaps_from, t, age),
+            defined_from(self.gaps_from + MITIGATION_BARS - 1, t, mitigated),
             momentum,
-            volume_ratio(bar.volume, mean_volume.update(bar.volume)),
+            volume_ratio(bar.volume, self.mean_volume.update(bar.volume)),
         ];
-        rows.push(row.map(|cell| cell as f32));
+        row.map(|cell| cell as f32)
     }
-    rows
 }
 
 /// tanh(ln(volume / mean)); −1 without volume, 0 where the mean is none either.

@@ -23,6 +23,11 @@ fn features(five: &[Bar]) -> Features {
     compute(five, &resample(five, STRUCTURE_MILLIS))
 }
 
+fn structure_rows(thirty: &[Bar]) -> Vec<[f32; 8]> {
+    let mut structure = StructureRows::default();
+    rows_of(thirty, |bars| structure.push(bars))
+}
+
 /// The bits of every cell, so that NaN equals NaN.
 fn bits<const W: usize>(view: &View<W>, n_rows: usize) -> Vec<[u32; W]> {
     view.rows[..n_rows].iter().map(|row| row.map(f32::to_bits)).collect()
@@ -211,7 +216,7 @@ fn the_hour_is_that_of_the_close() {
         close_millis: (i + 1) * STRUCTURE_MILLIS,
         ..market(1, 0, 1)[0]
     };
-    let rows = structure::rows(&(0..48).map(wide).collect::<Vec<_>>());
+    let rows = structure_rows(&(0..48).map(wide).collect::<Vec<_>>());
     assert!((rows[11][6] - 1.0).abs() < 1e-7, "six o'clock");
     assert!((rows[23][7] + 1.0).abs() < 1e-7, "noon");
     assert!((rows[47][7] - 1.0).abs() < 1e-7, "midnight");
@@ -220,7 +225,7 @@ fn the_hour_is_that_of_the_close() {
 #[test]
 fn structure_rows_equal_the_formulas_written_out() {
     let wide = resample(&market(3_000, 0, 11), STRUCTURE_MILLIS);
-    let rows = structure::rows(&wide);
+    let rows = structure_rows(&wide);
     let atr = average_true_range(&wide, ATR_BARS);
     let value = |t: usize| {
         let weight = |i: usize| (1.0 + (i * i) as f64 / 1024.0).powi(-8);

@@ -1,193 +1,150 @@
-//! Checks of rows: sound prices, time that runs forward, one width.
+//! Checks of an instrument's bars: time that runs one way, and one width.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::Path;
 
 use jiff::Timestamp;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::market::bar::{Bar, DAY_MILLIS, MINUTE_MILLIS};
 
-use crate::market::import::import_options::Label;
+use crate::market::import::dirty::{Dirt, DirtyRows};
+use crate::market::import::gather::Gathered;
 use crate::market::import::source::file_error;
+use crate::market::import::source_options::Label;
 
-/// Open, high, low, close and volume.
-pub(super) type Numbers = [f64; 5];
-
-/// The names of [`Numbers`], in order.
-pub(super) const NUMBER_NAMES: [&str; 5] = ["open", "high", "low", "close", "volume"];
-
-struct Row {
-    line: u64,
-    stamp_millis: i64,
-    numbers: Numbers,
+/// Puts an instrument's bars in order where all rows of the file have the newest first; true if they had.
+///
+/// # Errors
+/// Rows whose stamps are not in order, all of them counted.
+pub(super) fn put_in_order(path: &Path, gathered: &mut Gathered) -> Result<bool> {
+    let has_symbols = gathered.symbol.is_some();
+    let bars = &gathered.bars;
+    let n_forward = bars.windows(2).filter(|pair| pair[1].open_millis > pair[0].open_millis).count();
+    let n_backward = bars.windows(2).filter(|pair| pair[1].open_millis < pair[0].open_millis).count();
+    let newest_first = n_forward == 0 && n_backward > 0;
+    let mut faults = DirtyRows::default();
+    for (i, pair) in bars.windows(2).enumerate() {
+        let ([before, this], line) = ([pair[0].open_millis, pair[1].open_millis], gathered.lines.of(i + 1));
+        if this == before {
+            let line_before = gathered.lines.of(i);
+            faults.push(Dirt::Duplicate, line, || duplicate(&pair[0], &pair[1], line_before, has_symbols));
+        } else if !newest_first && this < before {
+            let is_again = this >= bars[0].open_millis;
+            faults.push(Dirt::Order, line, || backward(this, before, is_again && !has_symbols));
+        }
+    }
+    if let Some(error) = faults.error(path, bars.len() as u64) {
+        return Err(error);
+    }
+    if newest_first {
+        gathered.bars.reverse();
+    }
+    Ok(newest_first)
 }
 
-/// The rows of one file, each checked as it comes in.
-pub(super) struct Rows {
-    path: PathBuf,
-    rows: Vec<Row>,
+fn duplicate(before: &Bar, this: &Bar, line_before: u64, has_symbols: bool) -> String {
+    let stamp = moment(this.open_millis);
+    if before == this {
+        return format!(
+            "duplicate stamp: {stamp} stands in line {line_before} too, with the same numbers: remove one of the two rows"
+        );
+    }
+    if has_symbols {
+        return format!(
+            "duplicate stamp: {stamp} stands in line {line_before} too, with other numbers and the same symbol: mend \
+             the rows"
+        );
+    }
+    format!(
+        "duplicate stamp: {stamp} stands in line {line_before} too, with other numbers: this looks like several \
+         instruments in one file; name each row's in a column `symbol`, or give each a file of its own"
+    )
 }
 
-impl Rows {
-    /// No rows yet, of the file at `path`.
-    pub(super) fn new(path: &Path) -> Rows {
-        Rows { path: path.to_path_buf(), rows: Vec::new() }
-    }
+fn backward(this: i64, before: i64, is_again: bool) -> String {
+    let again = if is_again {
+        "; if these are several instruments, name each row's in a column `symbol`, or give each a file of its own"
+    } else {
+        ""
+    };
+    format!(
+        "time runs backward: {} comes after {}; put the rows in order of time, or correct data.time_format and data.zone \
+         if the stamps are misread{again}",
+        moment(this),
+        moment(before)
+    )
+}
 
-    /// The file.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The error of one line.
-    pub(super) fn line_error(&self, line: u64, problem: impl Into<String>) -> Error {
-        Error::Line { path: self.path.clone(), line, problem: problem.into() }
-    }
-
-    /// Appends a row.
-    pub(super) fn push(&mut self, line: u64, stamp_millis: i64, numbers: Numbers) -> Result<()> {
-        if let Some(problem) = fault(&numbers) {
-            return Err(self.line_error(line, problem));
-        }
-        if let Some(before) = self.rows.last() {
-            if stamp_millis == before.stamp_millis {
-                let problem = format!(
-                    "duplicate stamp: {} stands in line {} too; leave one of them",
-                    moment(stamp_millis),
-                    before.line
-                );
-                return Err(self.line_error(line, problem));
-            }
-            if stamp_millis < before.stamp_millis {
-                let problem = format!(
-                    "time runs backward: {} comes after {}; put the rows in order of time, or correct \
-                     data.time_format and data.zone if the stamps are misread",
-                    moment(stamp_millis),
-                    moment(before.stamp_millis)
-                );
-                return Err(self.line_error(line, problem));
-            }
-        }
-        self.rows.push(Row { line, stamp_millis, numbers });
-        Ok(())
-    }
-
-    /// The width of the bars in milliseconds, and the bars; appends to `notes` what was found.
-    pub(super) fn into_bars(self, label: Option<Label>, notes: &mut Vec<String>) -> Result<(i64, Vec<Bar>)> {
-        let width_millis = self.width()?;
-        let taken = label.unwrap_or_default();
-        notes.push(match (label, taken) {
-            (None, _) => {
-                "stamps taken as the start of their bar (if they mark the end: data.label = \"end\")"
-                    .to_owned()
-            }
-            (Some(_), Label::Start) => "stamps mark the start of their bar, as told".to_owned(),
-            (Some(_), Label::End) => "stamps mark the end of their bar, as told".to_owned(),
-        });
-        let bars: Vec<Bar> = self
-            .rows
-            .iter()
-            .map(|row| {
-                let open_millis = match taken {
-                    Label::Start => row.stamp_millis,
-                    Label::End => row.stamp_millis - width_millis,
-                };
-                let [open, high, low, close, volume] = row.numbers;
-                Bar { open_millis, close_millis: open_millis + width_millis, open, high, low, close, volume }
-            })
-            .collect();
-        notes.push(extent_note(width_millis, &bars));
-        notes.push(gaps(&bars));
-        let n_without_volume = bars.iter().filter(|bar| bar.volume == 0.0).count();
-        if n_without_volume > 0 {
-            notes.push(format!("{n_without_volume} bars without volume"));
-        }
-        Ok((width_millis, bars))
-    }
-
-    /// The step that most rows are apart, if it is the smallest and all stamps lie on its grid.
-    fn width(&self) -> Result<i64> {
-        let (Some(first), true) = (self.rows.first(), self.rows.len() > 1) else {
-            let problem = if self.rows.is_empty() {
-                "holds a header and no bars"
-            } else {
-                "holds one bar: how wide its bars are cannot be told from fewer than two"
-            };
-            return Err(file_error(&self.path, problem));
+/// The width of bars in order, in milliseconds: the step that most of them are apart, if all stamps lie on its grid.
+///
+/// # Errors
+/// Where there are fewer than two bars, or bars off that grid, all of them counted.
+pub(super) fn width(path: &Path, gathered: &Gathered, newest_first: bool) -> Result<i64> {
+    let bars = &gathered.bars;
+    if bars.len() < 2 {
+        let problem = if bars.is_empty() {
+            "holds a header and no bars"
+        } else {
+            "holds one bar: how wide its bars are cannot be told from fewer than two"
         };
-        let mut steps: Vec<i64> =
-            self.rows.windows(2).map(|pair| pair[1].stamp_millis - pair[0].stamp_millis).collect();
-        steps.sort_unstable();
-        // Of steps equally common the smallest: `max_by_key` takes the last of equals.
-        let width = steps
-            .chunk_by(|a, b| a == b)
-            .rev()
-            .max_by_key(|run| run.len())
-            .map_or(MINUTE_MILLIS, |run| run[0]);
-        for pair in self.rows.windows(2) {
-            let step = pair[1].stamp_millis - pair[0].stamp_millis;
-            let off_grid = (pair[1].stamp_millis - first.stamp_millis) % width != 0;
-            if step < width || off_grid {
-                let problem = format!(
+        return Err(file_error(path, problem));
+    }
+    let mut n_of_step: BTreeMap<i64, u64> = BTreeMap::new();
+    for pair in bars.windows(2) {
+        *n_of_step.entry(pair[1].open_millis - pair[0].open_millis).or_default() += 1;
+    }
+    // Of steps equally common the smallest: `max_by_key` takes the last of equals.
+    let width = n_of_step.iter().rev().max_by_key(|(_, n)| **n).map_or(MINUTE_MILLIS, |(step, _)| *step);
+    let mut faults = DirtyRows::default();
+    for (i, pair) in bars.windows(2).enumerate() {
+        let step = pair[1].open_millis - pair[0].open_millis;
+        let off_grid = (pair[1].open_millis - bars[0].open_millis) % width != 0;
+        if step < width || off_grid {
+            let row = if newest_first { bars.len() - 2 - i } else { i + 1 };
+            faults.push(Dirt::OffGrid, gathered.lines.of(row), || {
+                format!(
                     "{} comes {} after the row before, and most rows of the file are {} apart: a file holds bars of \
                      one width, on one grid; split it, or remove the rows that do not belong",
-                    moment(pair[1].stamp_millis),
+                    moment(pair[1].open_millis),
                     span(step),
                     span(width)
-                );
-                return Err(self.line_error(pair[1].line, problem));
-            }
+                )
+            });
         }
-        if width % MINUTE_MILLIS != 0 {
-            let problem = format!(
-                "its bars are {} wide, and bars are taken in whole minutes: join them to 1-minute bars first",
-                span(width)
-            );
-            return Err(file_error(&self.path, problem));
+    }
+    if let Some(error) = faults.error(path, bars.len() as u64) {
+        return Err(error);
+    }
+    if width % MINUTE_MILLIS != 0 {
+        let problem = format!(
+            "its bars are {} wide, and bars are taken in whole minutes: join them to 1-minute bars first",
+            span(width)
+        );
+        return Err(file_error(path, problem));
+    }
+    Ok(width)
+}
+
+/// Sets the span of each bar from its stamp and the width.
+pub(super) fn set_spans(bars: &mut [Bar], width_millis: i64, label: Option<Label>) {
+    for bar in bars {
+        if label == Some(Label::End) {
+            bar.open_millis -= width_millis;
         }
-        Ok(width)
+        bar.close_millis = bar.open_millis + width_millis;
     }
 }
 
-/// A number of a bar from its text.
-pub(super) fn number(name: &str, text: &str) -> std::result::Result<f64, String> {
-    let text = text.trim();
-    if text.is_empty() {
-        return Err(format!("`{name}` is empty: remove the row, or fetch its numbers again"));
-    }
-    text.parse()
-        .map_err(|_| format!("`{name}` is `{text}`, which is no number: write digits with a decimal point"))
-}
-
-/// What is wrong with a bar's numbers.
-fn fault(numbers: &Numbers) -> Option<String> {
-    for (name, value) in NUMBER_NAMES.iter().zip(numbers) {
-        if !value.is_finite() {
-            return Some(format!("`{name}` is {value}: remove the row, or fetch its numbers again"));
+/// What is said of the label.
+pub(super) fn label_note(label: Option<Label>) -> String {
+    match label {
+        None => {
+            "stamps taken as the start of their bar (if they mark the end: data.label = \"end\")".to_owned()
         }
+        Some(Label::Start) => "stamps mark the start of their bar, as told".to_owned(),
+        Some(Label::End) => "stamps mark the end of their bar, as told".to_owned(),
     }
-    let [open, high, low, close, volume] = *numbers;
-    for (name, price) in NUMBER_NAMES.iter().zip([open, high, low, close]) {
-        if price <= 0.0 {
-            return Some(format!("`{name}` is {price}, and prices must be above 0: remove or mend the row"));
-        }
-    }
-    if volume < 0.0 {
-        return Some(format!("`volume` is {volume}, and volume cannot be negative: remove or mend the row"));
-    }
-    if high < low {
-        return Some(format!(
-            "`high` {high} is below `low` {low}: mend the row; are the columns named right?"
-        ));
-    }
-    for (name, price) in [("open", open), ("close", close)] {
-        if price < low || price > high {
-            return Some(format!(
-                "`{name}` {price} is outside [`low` {low}, `high` {high}]: mend the row; are the columns named right?"
-            ));
-        }
-    }
-    None
 }
 
 /// How many bars there are, how wide they are, and when they begin and end.
@@ -198,7 +155,7 @@ pub(super) fn extent_note(width_millis: i64, bars: &[Bar]) -> String {
 }
 
 /// How many gaps there are between bars, and the longest.
-fn gaps(bars: &[Bar]) -> String {
+pub(super) fn gaps(bars: &[Bar]) -> String {
     let mut n_gaps = 0u64;
     let mut longest: Option<(i64, i64)> = None;
     for pair in bars.windows(2) {
@@ -224,7 +181,8 @@ fn gaps(bars: &[Bar]) -> String {
 }
 
 /// A moment in ISO 8601, UTC.
-pub(super) fn moment(millis: i64) -> String {
+#[must_use]
+pub fn moment(millis: i64) -> String {
     Timestamp::from_millisecond(millis).map_or_else(|_| format!("{millis} ms"), |stamp| stamp.to_string())
 }
 

@@ -1,161 +1,114 @@
-//! Rows of a text file: comma, semicolon or tab between the columns, a header on top, UTF-8.
+//! Rows of a text file with a character between its columns.
 
-use std::io::{self, BufRead, Read};
-use std::path::Path;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use csv::{ErrorKind, Reader, ReaderBuilder, StringRecord};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 
-use crate::market::import::check::{NUMBER_NAMES, Rows, number};
-use crate::market::import::columns::{Columns, TIME};
-use crate::market::import::source::file_error;
-use crate::market::import::stamps::Stamps;
+use crate::market::import::cell::{Cell, N_SLOTS, Row, Visit};
+use crate::market::import::columns::Columns;
+use crate::market::import::dialect::Dialect;
+use crate::market::import::source::line_error;
+use crate::market::import::unpacked::{read_error, text};
 
-/// Reads every row into `rows`; returns them with notes on what was taken.
-pub(super) fn read(
-    mut file: impl BufRead,
-    mut rows: Rows,
-    mut stamps: Stamps,
-) -> Result<(Rows, Vec<String>)> {
-    let head = file.fill_buf().map_err(|source| Error::Io { path: rows.path().to_path_buf(), source })?;
-    let delimiter = delimiter(head);
-    let mut reader = ReaderBuilder::new()
-        .delimiter(delimiter)
-        .has_headers(false)
-        .flexible(true)
-        .from_reader(LineFeeds::new(file));
-    let mut record = StringRecord::new();
-    if !next(&mut reader, &mut record, rows.path())? {
-        return Err(file_error(rows.path(), "the file is empty: expected a header and bars"));
-    }
-    let names: Vec<String> = record.iter().map(|name| name.trim().to_owned()).collect();
-    let columns = Columns::find(rows.path(), &names)?;
-    while next(&mut reader, &mut record, rows.path())? {
-        let line = line(&reader);
-        if record.len() != names.len() {
-            let problem = format!(
-                "has {} columns where the header has {}: mend the row, or remove it if it was cut off",
-                record.len(),
-                names.len()
-            );
-            return Err(rows.line_error(line, problem));
+/// Bytes at the beginning of a file that its dialect is told from.
+const HEAD_BYTES: u64 = 1 << 16;
+
+/// What is said of bytes that are no text.
+const NOT_UTF8: &str = "is not UTF-8 text: is it a text file at all? If so, save it as UTF-8";
+
+/// A text file.
+#[derive(Debug)]
+pub(super) struct TextFile {
+    path: PathBuf,
+    dialect: Dialect,
+}
+
+impl TextFile {
+    /// Tells the dialect of the file at `path`; see [`Dialect::of`].
+    pub(super) fn open(path: &Path, told_lines: Option<u64>, told_names: bool) -> Result<TextFile> {
+        let mut head = Vec::new();
+        text(path)?.take(HEAD_BYTES).read_to_end(&mut head).map_err(|source| read_error(path, source))?;
+        // The last line may be cut off.
+        if head.len() as u64 == HEAD_BYTES {
+            head.truncate(head.iter().rposition(|byte| *byte == b'\n').map_or(head.len(), |end| end + 1));
         }
-        let field = |role: usize| record.get(columns.indices[role]).unwrap_or_default();
-        let stamp_millis = stamps.read_text(field(TIME)).map_err(|problem| rows.line_error(line, problem))?;
-        let mut numbers = [0.0; NUMBER_NAMES.len()];
-        for (i, value) in numbers.iter_mut().enumerate() {
-            let role = TIME + 1 + i;
-            *value =
-                number(columns.name(role), field(role)).map_err(|problem| rows.line_error(line, problem))?;
-        }
-        rows.push(line, stamp_millis, numbers)?;
+        let head = std::str::from_utf8(&head).map_err(|error| {
+            let line = head[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() as u64 + 1;
+            line_error(path, line, NOT_UTF8)
+        })?;
+        let dialect = Dialect::of(head, told_lines, told_names);
+        Ok(TextFile { path: path.to_path_buf(), dialect })
     }
-    let mut notes = vec![columns.note()];
-    notes.extend(stamps.notes());
-    Ok((rows, notes))
+
+    /// How it is written.
+    pub(super) fn dialect(&self) -> &Dialect {
+        &self.dialect
+    }
+
+    /// Gives every row to `visit`, once for each group of columns; returns the lines that repeat the header.
+    pub(super) fn rows(&self, groups: &[Columns], n_names: usize, visit: &mut Visit<'_>) -> Result<Vec<u64>> {
+        let mut reader = ReaderBuilder::new()
+            .delimiter(self.dialect.delimiter)
+            .has_headers(false)
+            .flexible(true)
+            .from_reader(text(&self.path)?);
+        let (mut record, mut header) = (StringRecord::new(), StringRecord::new());
+        for n in 0..self.dialect.first_row {
+            if !next(&mut reader, &mut record, &self.path)? {
+                break;
+            }
+            if n + 1 == self.dialect.first_row {
+                header = record.clone();
+            }
+        }
+        let mut repeated = Vec::new();
+        while next(&mut reader, &mut record, &self.path)? {
+            let line = line(&reader);
+            if !header.is_empty() && record == header {
+                repeated.push(line);
+                continue;
+            }
+            // A row may end in a delimiter.
+            let n_fields = record.len();
+            if n_fields != n_names && !(n_fields == n_names + 1 && record.get(n_names) == Some("")) {
+                let problem = format!(
+                    "has {n_fields} columns where the header has {n_names}: mend the row, or remove it if it was cut off"
+                );
+                visit(0, line, Err(problem))?;
+                continue;
+            }
+            for (group, columns) in groups.iter().enumerate() {
+                let mut row: Row<'_> = [const { Cell::Missing }; N_SLOTS];
+                for (cell, index) in row.iter_mut().zip(columns.indices) {
+                    if let Some(text) = index.and_then(|index| record.get(index)) {
+                        *cell = Cell::Text(text);
+                    }
+                }
+                visit(group, line, Ok(&row))?;
+            }
+        }
+        Ok(repeated)
+    }
 }
 
 /// Reads the next record that is not blank; false at the end.
 fn next<R: Read>(reader: &mut Reader<R>, record: &mut StringRecord, path: &Path) -> Result<bool> {
     reader.read_record(record).map_err(|error| {
         let problem = match error.into_kind() {
-            ErrorKind::Io(source) => return Error::Io { path: path.to_path_buf(), source },
-            ErrorKind::Utf8 { .. } => "is not UTF-8 text: is it a text file at all? If so, save it as UTF-8",
+            ErrorKind::Io(source) => return read_error(path, source),
+            ErrorKind::Utf8 { .. } => NOT_UTF8,
             _ => "cannot be read as CSV: mend the row",
         };
-        Error::Line { path: path.to_path_buf(), line: line(reader), problem: problem.to_owned() }
+        line_error(path, line(reader), problem)
     })
 }
 
 /// The line on which the record just read ends.
 fn line<R: Read>(reader: &Reader<R>) -> u64 {
-    // Every record ends in a line feed ([`LineFeeds`]), so the reader stands at the start of the next line. The
-    // record's own position is that of the blank lines before it.
+    // Every record ends in a line feed, so the reader stands at the start of the next line. The record's own position
+    // is that of the blank lines before it.
     reader.position().line().saturating_sub(1)
-}
-
-/// A text with `\n` at the end of each line, whatever it had: `\r\n`, `\r`, or nothing at its end.
-struct LineFeeds<R> {
-    inner: R,
-    after_return: bool,
-    at_line_start: bool,
-}
-
-impl<R: BufRead> LineFeeds<R> {
-    fn new(inner: R) -> LineFeeds<R> {
-        LineFeeds { inner, after_return: false, at_line_start: true }
-    }
-}
-
-impl<R: BufRead> Read for LineFeeds<R> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        if out.is_empty() {
-            return Ok(0);
-        }
-        loop {
-            let chunk = self.inner.fill_buf()?;
-            if chunk.is_empty() {
-                let n = usize::from(!self.at_line_start);
-                out[..n].fill(b'\n');
-                self.at_line_start = true;
-                return Ok(n);
-            }
-            let n_in = chunk.len().min(out.len());
-            let mut n_out = 0;
-            for byte in &chunk[..n_in] {
-                if *byte == b'\n' && self.after_return {
-                    self.after_return = false;
-                    continue;
-                }
-                self.after_return = *byte == b'\r';
-                out[n_out] = if self.after_return { b'\n' } else { *byte };
-                n_out += 1;
-            }
-            self.inner.consume(n_in);
-            if n_out > 0 {
-                self.at_line_start = out[n_out - 1] == b'\n';
-                return Ok(n_out);
-            }
-        }
-    }
-}
-
-/// The character between the columns, as the header shows it.
-fn delimiter(head: &[u8]) -> u8 {
-    let header = head.split(|b| matches!(b, b'\n' | b'\r')).next().unwrap_or_default();
-    [b',', b';', b'\t'].into_iter().find(|delimiter| header.contains(delimiter)).unwrap_or(b',')
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::BufReader;
-
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn lines_end_alike_however_the_text_is_cut_into_reads(
-            text in prop::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'a')], 0..40),
-            n_in in 1..5usize,
-            n_out in 1..5usize,
-        ) {
-            let mut reader = LineFeeds::new(BufReader::with_capacity(n_in, text.as_slice()));
-            let mut read = Vec::new();
-            let mut out = vec![0; n_out];
-            loop {
-                let n = reader.read(&mut out).unwrap();
-                if n == 0 {
-                    break;
-                }
-                read.extend_from_slice(&out[..n]);
-            }
-            let mut expected = String::from_utf8(text).unwrap().replace("\r\n", "\n").replace('\r', "\n");
-            if !expected.is_empty() && !expected.ends_with('\n') {
-                expected.push('\n');
-            }
-            prop_assert_eq!(String::from_utf8(read).unwrap(), expected);
-        }
-    }
 }

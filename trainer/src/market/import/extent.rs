@@ -1,59 +1,117 @@
-//! An estimate of how many bars a file holds and how wide they are, without reading it whole.
-
-use std::io::{BufRead, Read};
-use std::path::Path;
-
-use parquet::file::reader::{FileReader, SerializedFileReader};
+//! How many rows and decision bars a file holds: its stamps are read, and nothing is kept of them.
 
 use crate::error::Result;
 use crate::market::bar::DECISION_MILLIS;
-use crate::market::import::check::Rows;
-use crate::market::import::csv;
-use crate::market::import::import_options::ImportOptions;
-use crate::market::import::source::open;
-use crate::market::import::stamps::Stamps;
+use crate::market::import::bar_table::BarTable;
+use crate::market::import::cell::{Cell, TIME};
+use crate::market::import::columns::Columns;
+use crate::market::import::source_options::Source;
+use crate::market::import::survey::{stamp_text, survey, symbol_of};
 
-/// Bytes of a text file that are looked at.
-const SAMPLE_BYTES: u64 = 1 << 16;
-
-/// About how many rows and bars a file holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How many rows and bars a file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Extent {
-    /// Rows of the file, about.
+    /// Rows of the file.
     pub n_rows: u64,
-    /// About how many decision bars the rows make; as many as rows where the width is unknown.
+    /// Decision bars that the rows make.
     pub n_decision_bars: u64,
 }
 
-/// Looks at the beginning of a CSV file, or at the footer of a Parquet file.
-/// [`import`](crate::market::import::import) reports what is wrong with the file; here what cannot be read counts
-/// as little.
+/// Counts the rows and the decision bars of a file. A row whose stamp cannot be read counts as a bar:
+/// [`import`](crate::market::import::import) says what is wrong with it.
 ///
 /// # Errors
-/// Where the file cannot be opened.
-pub fn extent(path: &Path, options: &ImportOptions) -> Result<Extent> {
-    let mut file = open(path)?;
-    let total_bytes = file.get_ref().metadata().map_or(0, |metadata| metadata.len());
-    if file.fill_buf().is_ok_and(|head| head.starts_with(b"PAR1")) {
-        let rows = SerializedFileReader::new(file.into_inner())
-            .map_or(0, |reader| reader.metadata().file_metadata().num_rows());
-        let n_rows = u64::try_from(rows).unwrap_or(0);
-        return Ok(Extent { n_rows, n_decision_bars: n_rows });
+/// Those of `import` that show before any bar is taken.
+pub fn extent(source: &Source) -> Result<Extent> {
+    let table = BarTable::open(source)?;
+    let survey = survey(source, &table)?;
+    // The last bucket and the clock of each instrument.
+    let mut of_symbols: Vec<(Option<i64>, _)> =
+        survey.symbols.iter().map(|_| (None, survey.stamps.clone())).collect();
+    let mut extent = Extent::default();
+    let times: Vec<Columns> = table.groups.iter().map(Columns::times).collect();
+    let mut joined = String::new();
+    table.rows(&times, &mut |group, _, row| {
+        extent.n_rows += 1;
+        let Ok(row) = row else { return Ok(()) };
+        let at = symbol_of(row).map_or(Some(group), |symbol| survey.index.get(symbol).copied());
+        let Some((last, stamps)) = at.and_then(|at| of_symbols.get_mut(at)) else { return Ok(()) };
+        let millis = match (&row[TIME], stamp_text(row, &mut joined)) {
+            (_, Some(text)) => stamps.read_text(text).ok(),
+            (Cell::Moment(moment), None) => stamps.read_moment(moment).ok(),
+            (_, None) => None,
+        };
+        let bucket = millis.map(|millis| millis.div_euclid(DECISION_MILLIS));
+        extent.n_decision_bars += u64::from(bucket.is_none() || bucket != *last);
+        *last = bucket;
+        Ok(())
+    })?;
+    Ok(extent)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use arrow_array::{ArrayRef, Float64Array, RecordBatch, TimestampSecondArray};
+    use memsys::ledger::Owner;
+    use parquet::arrow::ArrowWriter;
+
+    use super::*;
+    use crate::market::bar::Bar;
+    use crate::market::import::SourceOptions;
+
+    fn of(path: &Path) -> Extent {
+        extent(&Source { path: path.to_path_buf(), options: SourceOptions::default() }).unwrap()
     }
-    let mut sample = Vec::new();
-    let _ = file.take(SAMPLE_BYTES).read_to_end(&mut sample);
-    let sampled_bytes = sample.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-    sample.truncate(sampled_bytes);
-    let n_lines = sample.iter().filter(|byte| **byte == b'\n').count().max(2) as u64 - 1;
-    let n_rows = n_lines * total_bytes / (sampled_bytes.max(1) as u64);
-    let read = csv::read(sample.as_slice(), Rows::new(path), Stamps::new(options)?);
-    let width_millis = read.and_then(|(rows, _)| rows.into_bars(options.label, &mut Vec::new()));
-    let n_decision_bars = match width_millis {
-        Ok((width, _)) if (1..DECISION_MILLIS).contains(&width) => {
-            // Gaps leave decision bars that hold fewer rows.
-            (n_rows as f64 * width as f64 / DECISION_MILLIS as f64 * 1.1) as u64
+
+    #[test]
+    fn rows_and_decision_bars_are_counted_where_early_rows_are_long_and_minutes_are_missing() {
+        let mut text = "timestamp,open,high,low,close,volume,note\n".to_owned();
+        for i in 0..6_000 {
+            // From the thousandth row on, every other minute is missing, and the rows are short.
+            let minute = if i < 1_000 { i } else { 2 * i - 1_000 };
+            let note = if i < 1_000 { "x".repeat(200) } else { String::new() };
+            writeln!(text, "{},1,1,1,1,1,{note}", 1_577_836_800 + 60 * minute).unwrap();
         }
-        _ => n_rows,
-    };
-    Ok(Extent { n_rows, n_decision_bars })
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bars.csv");
+        std::fs::write(&path, text).unwrap();
+        assert_eq!(of(&path), Extent { n_rows: 6_000, n_decision_bars: 200 + 2_000 });
+    }
+
+    #[test]
+    fn a_parquet_file_has_as_many_decision_bars_as_its_stamps_make() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bars.parquet");
+        let stamps: ArrayRef = Arc::new(TimestampSecondArray::from(
+            (0..1_000).map(|i| 1_577_836_800 + 60 * i).collect::<Vec<_>>(),
+        ));
+        let ones: ArrayRef = Arc::new(Float64Array::from(vec![1.0; 1_000]));
+        let numbers = ["open", "high", "low", "close", "volume"].map(|name| (name, Arc::clone(&ones)));
+        let batch = RecordBatch::try_from_iter([("timestamp", stamps)].into_iter().chain(numbers)).unwrap();
+        let mut writer =
+            ArrowWriter::try_new(std::fs::File::create(&path).unwrap(), batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        assert_eq!(of(&path), Extent { n_rows: 1_000, n_decision_bars: 200 });
+    }
+
+    #[test]
+    fn the_bytes_of_every_row_are_reserved_before_it_is_taken() {
+        let mut text = "timestamp,open,high,low,close\n".to_owned();
+        for i in 0..20_000 {
+            writeln!(text, "{},1,1,1,1", 1_577_836_800 + 60 * i).unwrap();
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bars.csv");
+        std::fs::write(&path, text).unwrap();
+        let source = Source { path, options: SourceOptions::default() };
+        let imported = crate::market::import::import(&source).unwrap();
+        let bars = &imported[0].bars.bars;
+        assert_eq!((bars.len(), bars.capacity()), (20_000, 20_000), "no byte more than was reserved");
+        assert!(Owner::named("run/loading").peak_bytes() >= (20_000 * size_of::<Bar>()) as u64);
+    }
 }

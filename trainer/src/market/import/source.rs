@@ -23,5 +23,14 @@ pub(super) fn open(path: &Path) -> Result<BufReader<File>> {
 }
 
 pub(super) fn file_error(path: &Path, problem: impl Into<String>) -> Error {
-    Error::File { path: PathBuf::from(path), problem: problem.into() }
+    Error::File { path: PathBuf::from(path), problem: one_line(problem.into()) }
+}
+
+pub(super) fn line_error(path: &Path, line: u64, problem: impl Into<String>) -> Error {
+    Error::Line { path: path.to_path_buf(), line, problem: one_line(problem.into()) }
+}
+
+/// A problem in one line: the names and cells that it quotes may hold line feeds.
+fn one_line(problem: String) -> String {
+    if problem.contains(char::is_control) { problem.replace(char::is_control, " ") } else { problem }
 }

@@ -2,8 +2,9 @@
 //!
 //! Pure functions of one stamp. Whether all stamps of a file agree is `stamps`' question.
 
+use jiff::Timestamp;
 use jiff::civil::{Date, DateTime, Time};
-use jiff::tz::Offset;
+use jiff::tz::{Offset, TimeZone};
 
 /// How a stamp is written. Two stamps of one file must be equal in it; digits of a fraction and the offset
 /// itself may differ (daylight saving).
@@ -49,14 +50,10 @@ impl Unit {
         }
     }
 
-    /// The count in milliseconds, if it is a whole number of them.
-    pub(super) fn to_millis(self, count: i64) -> Option<i64> {
-        let per_second = self.per_second();
-        if per_second <= 1_000 {
-            return count.checked_mul(1_000 / per_second);
-        }
-        let per_milli = per_second / 1_000;
-        (count % per_milli == 0).then_some(count / per_milli)
+    /// The instant that a count since 1970 means; none beyond the calendar.
+    pub(super) fn instant(self, count: i64) -> Option<Timestamp> {
+        let nanos_per_unit = 1_000_000_000 / self.per_second();
+        Timestamp::from_nanosecond(i128::from(count) * i128::from(nanos_per_unit)).ok()
     }
 
     /// Its name in the plural.
@@ -71,45 +68,30 @@ impl Unit {
 }
 
 /// What a stamp says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Moment {
-    /// UTC, in milliseconds since 1970.
-    Instant(i64),
+    /// An instant.
+    Instant(Timestamp),
     /// A clock on a wall, in a zone that the stamp does not name.
     Wall(DateTime),
+    /// A clock on a wall, in the zone that the stamp names.
+    Zoned(DateTime, TimeZone),
 }
 
-/// Why a stamp was not read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unread {
-    /// Neither ISO 8601 nor a count since 1970.
-    Foreign,
-    /// Finer than a millisecond.
-    TooFine,
-}
-
-/// Reads one stamp.
-pub(super) fn read(text: &str) -> Result<(Spelling, Moment), Unread> {
-    match iso(text.as_bytes()) {
-        Some(read) => read,
-        None => epoch(text),
-    }
-}
-
-/// A date, and a time of whole milliseconds, as a wall clock shows them.
-pub(super) fn wall(moment: DateTime) -> Result<Moment, Unread> {
-    if moment.subsec_nanosecond() % 1_000_000 != 0 { Err(Unread::TooFine) } else { Ok(Moment::Wall(moment)) }
+/// Reads one stamp; none where it is neither ISO 8601 nor a count since 1970.
+pub(super) fn read(text: &str) -> Option<(Spelling, Moment)> {
+    iso(text.as_bytes()).or_else(|| epoch(text))
 }
 
 /// `YYYY-MM-DD[(T| )HH:MM[:SS[.fraction]][[ ](Z|±HH[[:]MM])]]`; none if it is spelled otherwise.
-fn iso(text: &[u8]) -> Option<Result<(Spelling, Moment), Unread>> {
+fn iso(text: &[u8]) -> Option<(Spelling, Moment)> {
     if text.len() < 10 || text[4] != b'-' || text[7] != b'-' {
         return None;
     }
     let date =
         Date::new(number(&text[..4])?, number(&text[5..7])? as i8, number(&text[8..10])? as i8).ok()?;
     if text.len() == 10 {
-        return Some(Ok((Spelling::Date, Moment::Wall(date.to_datetime(Time::midnight())))));
+        return Some((Spelling::Date, Moment::Wall(date.to_datetime(Time::midnight()))));
     }
     let separator = match text[10] {
         b'T' => 'T',
@@ -126,7 +108,7 @@ fn iso(text: &[u8]) -> Option<Result<(Spelling, Moment), Unread>> {
     if seconds {
         second = number(rest.get(1..3)?)? as i8;
         rest = &rest[3..];
-        if rest.first() == Some(&b'.') {
+        if matches!(rest.first(), Some(b'.' | b',')) {
             let n_digits = rest[1..].iter().take_while(|b| b.is_ascii_digit()).count();
             if n_digits == 0 || n_digits > 9 {
                 return None;
@@ -140,14 +122,10 @@ fn iso(text: &[u8]) -> Option<Result<(Spelling, Moment), Unread>> {
     }
     let moment = date.to_datetime(Time::new(hour, minute, second, nanosecond).ok()?);
     let spelling = Spelling::Iso { separator, seconds, zoned: !rest.is_empty() };
-    if nanosecond % 1_000_000 != 0 {
-        return Some(Err(Unread::TooFine));
-    }
     if rest.is_empty() {
-        return Some(Ok((spelling, Moment::Wall(moment))));
+        return Some((spelling, Moment::Wall(moment)));
     }
-    let millis = offset(rest)?.to_timestamp(moment).ok()?.as_millisecond();
-    Some(Ok((spelling, Moment::Instant(millis))))
+    Some((spelling, Moment::Instant(offset(rest)?.to_timestamp(moment).ok()?)))
 }
 
 fn offset(text: &[u8]) -> Option<Offset> {
@@ -174,7 +152,7 @@ fn offset(text: &[u8]) -> Option<Offset> {
 
 /// A count since 1970 whose unit is plain from its size: between the years 1990 and 2100 no two units overlap,
 /// nor does a date written in digits alone (`20200629`, `20200629010000`) fall into any.
-fn epoch(text: &str) -> Result<(Spelling, Moment), Unread> {
+fn epoch(text: &str) -> Option<(Spelling, Moment)> {
     const SINCE_SECONDS: i64 = 631_152_000;
     const UNTIL_SECONDS: i64 = 4_102_444_800;
     // A column that was once floating point ends in `.0`.
@@ -183,18 +161,14 @@ fn epoch(text: &str) -> Result<(Spelling, Moment), Unread> {
         _ => text,
     };
     if whole.is_empty() || !whole.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(Unread::Foreign);
+        return None;
     }
-    let count: i64 = whole.parse().map_err(|_| Unread::Foreign)?;
-    let unit = Unit::ALL
-        .into_iter()
-        .find(|unit| {
-            let seconds = count / unit.per_second();
-            (SINCE_SECONDS..UNTIL_SECONDS).contains(&seconds)
-        })
-        .ok_or(Unread::Foreign)?;
-    let millis = unit.to_millis(count).ok_or(Unread::TooFine)?;
-    Ok((Spelling::Epoch(unit), Moment::Instant(millis)))
+    let count: i64 = whole.parse().ok()?;
+    let unit = Unit::ALL.into_iter().find(|unit| {
+        let seconds = count / unit.per_second();
+        (SINCE_SECONDS..UNTIL_SECONDS).contains(&seconds)
+    })?;
+    Some((Spelling::Epoch(unit), Moment::Instant(unit.instant(count)?)))
 }
 
 /// Up to four digits and nothing else.
@@ -207,13 +181,11 @@ mod tests {
     use super::*;
 
     fn instant(text: &str) -> Option<String> {
-        match read(text) {
-            Ok((_, Moment::Instant(millis))) => {
-                Some(jiff::Timestamp::from_millisecond(millis).unwrap().to_string())
-            }
-            Ok((_, Moment::Wall(moment))) => Some(moment.to_string()),
-            Err(_) => None,
-        }
+        Some(match read(text)? {
+            (_, Moment::Instant(instant)) => instant.to_string(),
+            (_, Moment::Wall(moment)) => moment.to_string(),
+            (_, Moment::Zoned(moment, zone)) => moment.to_zoned(zone).unwrap().to_string(),
+        })
     }
 
     #[test]
@@ -222,6 +194,8 @@ mod tests {
             ("2021-12-31 23:01:00.000000", "2021-12-31T23:01:00"),
             ("2021-12-31T23:01", "2021-12-31T23:01:00"),
             ("2021-12-31", "2021-12-31T00:00:00"),
+            ("2021-12-31 23:01:00,25", "2021-12-31T23:01:00.25"),
+            ("2021-12-31 23:01:00.000128", "2021-12-31T23:01:00.000128"),
             ("2021-12-31T23:01:00.25Z", "2021-12-31T23:01:00.25Z"),
             ("2018-01-10 04:55:00+00:00", "2018-01-10T04:55:00Z"),
             ("2018-01-10 04:55:00 +0200", "2018-01-10T02:55:00Z"),
@@ -241,7 +215,8 @@ mod tests {
             ("1514764800000000", Unit::Micro),
             ("1514764800000000000", Unit::Nano),
         ] {
-            assert_eq!(read(text), Ok((Spelling::Epoch(unit), Moment::Instant(1_514_764_800_000))), "{text}");
+            let instant = Timestamp::from_second(1_514_764_800).unwrap();
+            assert_eq!(read(text), Some((Spelling::Epoch(unit), Moment::Instant(instant))), "{text}");
         }
     }
 
@@ -268,9 +243,7 @@ mod tests {
             "",
             "×020-01-01",
         ] {
-            assert_eq!(read(text), Err(Unread::Foreign), "{text}");
+            assert_eq!(read(text), None, "{text}");
         }
-        assert_eq!(read("2020-01-01T00:00:00.0001"), Err(Unread::TooFine));
-        assert_eq!(read("1514764800000001"), Err(Unread::TooFine));
     }
 }

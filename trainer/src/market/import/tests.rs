@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use ::parquet::arrow::ArrowWriter;
 use arrow_array::{
-    ArrayRef, Float32Array, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
-    TimestampNanosecondArray, TimestampSecondArray, UInt32Array,
+    ArrayRef, BooleanArray, Float32Array, Float64Array, Int64Array, RecordBatch, StringArray,
+    TimestampMicrosecondArray, TimestampNanosecondArray, TimestampSecondArray, UInt32Array,
 };
 use tempfile::TempDir;
 
@@ -13,6 +13,8 @@ use super::*;
 use crate::market::bar::{Bar, MINUTE_MILLIS};
 use crate::market::real_bars::real_bars;
 use crate::market::resample::resample;
+
+mod kinds_of_files;
 
 const HEADER: &str = "timestamp,open,high,low,close,volume\n";
 const FIRST_MILLIS: i64 = 1_577_836_800_000;
@@ -24,14 +26,20 @@ fn write(name: &str, content: impl AsRef<[u8]>) -> (TempDir, PathBuf) {
     (folder, path)
 }
 
-fn import_text(content: impl AsRef<[u8]>, options: &ImportOptions) -> Result<Imported> {
+fn import_text(content: impl AsRef<[u8]>, options: &SourceOptions) -> Result<Imported> {
     let (_folder, path) = write("bars.csv", content);
-    import(&path, options)
+    import_one(&path, options)
+}
+
+fn import_one(path: &Path, options: &SourceOptions) -> Result<Imported> {
+    let mut imported = import(&Source { path: path.to_path_buf(), options: options.clone() })?;
+    assert_eq!(imported.len(), 1, "one instrument");
+    Ok(imported.remove(0))
 }
 
 /// The refusal of a file, from its name on: `bars.csv:3: …`.
 fn refusal(content: impl AsRef<[u8]>) -> String {
-    let error = import_text(content, &ImportOptions::default()).unwrap_err();
+    let error = import_text(content, &SourceOptions::default()).unwrap_err();
     assert!(error.is_usage(), "{error}");
     let text = error.to_string();
     assert!(!text.contains('\n'), "one line: {text}");
@@ -47,8 +55,13 @@ fn rows(rows: &[&str]) -> String {
     format!("{HEADER}{}\n", rows.join("\n"))
 }
 
-fn told(format: Option<&str>, zone: Option<&str>, label: Option<Label>) -> ImportOptions {
-    ImportOptions { time_format: format.map(str::to_owned), zone: zone.map(str::to_owned), label }
+fn told(format: Option<&str>, zone: Option<&str>, label: Option<Label>) -> SourceOptions {
+    SourceOptions {
+        time_format: format.map(str::to_owned),
+        zone: zone.map(str::to_owned),
+        label,
+        ..SourceOptions::default()
+    }
 }
 
 const GOOD: [&str; 3] = [
@@ -59,8 +72,8 @@ const GOOD: [&str; 3] = [
 
 #[test]
 fn bars_are_taken_as_written_and_what_was_taken_is_said() {
-    let imported = import_text(rows(&GOOD), &ImportOptions::default()).unwrap();
-    let BarSeries { name, width_millis, bars } = imported.instrument;
+    let imported = import_text(rows(&GOOD), &SourceOptions::default()).unwrap();
+    let BarSeries { name, width_millis, bars } = imported.bars;
     assert_eq!((name.as_str(), width_millis, bars.len()), ("bars", MINUTE_MILLIS, 3));
     let expected = Bar {
         open_millis: FIRST_MILLIS + 5 * MINUTE_MILLIS,
@@ -91,7 +104,7 @@ fn bars_are_taken_as_written_and_what_was_taken_is_said() {
 fn a_stamp_marks_the_end_only_if_told() {
     let start = import_text(rows(&GOOD), &told(None, None, Some(Label::Start))).unwrap();
     let end = import_text(rows(&GOOD), &told(None, None, Some(Label::End))).unwrap();
-    for (start, end) in start.instrument.bars.iter().zip(&end.instrument.bars) {
+    for (start, end) in start.bars.bars.iter().zip(&end.bars.bars) {
         assert_eq!(end.close_millis, start.open_millis);
         assert_eq!(end.open_millis, start.open_millis - MINUTE_MILLIS);
     }
@@ -99,7 +112,7 @@ fn a_stamp_marks_the_end_only_if_told() {
 
 #[test]
 fn semicolons_tabs_windows_line_ends_and_a_byte_order_mark_change_nothing() {
-    let plain = import_text(rows(&GOOD), &ImportOptions::default()).unwrap();
+    let plain = import_text(rows(&GOOD), &SourceOptions::default()).unwrap();
     let text = rows(&GOOD);
     for other in [
         text.replace(',', ";"),
@@ -109,7 +122,7 @@ fn semicolons_tabs_windows_line_ends_and_a_byte_order_mark_change_nothing() {
         text.replace(',', " , "),
         format!("{text}\n\n"),
     ] {
-        assert_eq!(import_text(&other, &ImportOptions::default()).unwrap().instrument, plain.instrument);
+        assert_eq!(import_text(&other, &SourceOptions::default()).unwrap().bars, plain.bars);
     }
 }
 
@@ -126,7 +139,7 @@ fn numbers_that_are_no_bars_are_refused_with_their_line() {
         ("10,12,9,11,-5", "`volume` is -5"),
         ("10,12,9,11,", "`volume` is empty"),
         ("10,12,9,eleven,5", "`close` is `eleven`, which is no number"),
-        ("10,12,9,\"11,5\",5", "`close` is `11,5`, which is no number"),
+        ("10,12,9,\"1x1,5\",5", "`close` is `1x1,5`, which is no number"),
         ("10,12,9,11", "has 5 columns where the header has 6"),
         ("10,12,9,11,5,6", "has 7 columns where the header has 6"),
     ] {
@@ -146,9 +159,9 @@ fn a_fault_after_blank_lines_is_named_by_the_line_an_editor_shows() {
 #[test]
 fn time_must_run_forward_without_duplicates() {
     check_refused(
-        rows(&[GOOD[1], GOOD[0]]),
+        rows(&[GOOD[1], GOOD[0], GOOD[2]]),
         "bars.csv:3: time runs backward: 2020-01-01T00:00:00Z",
-        "in order",
+        "1 of 3 rows cannot be used: 1 out of the order of time (line 3)",
     );
     check_refused(rows(&[GOOD[0], GOOD[1], GOOD[1]]), "bars.csv:4: duplicate stamp", "line 3 too");
 }
@@ -156,15 +169,14 @@ fn time_must_run_forward_without_duplicates() {
 #[test]
 fn mixed_and_foreign_spellings_are_refused_with_the_way_to_tell_them() {
     let iso_then_day_first = rows(&[GOOD[0], "01/01/2020 00:01,1,1,1,1,1"]);
-    check_refused(iso_then_day_first, "bars.csv:3: mixed spellings", "%Y-%m-%d %H:%M:%S%.f|%d/%m/%Y %H:%M");
+    check_refused(iso_then_day_first, "bars.csv:3: mixed spellings", "%Y-%m-%d %H:%M:%S|%d/%m/%Y %H:%M'");
     let day_first = rows(&["29/06/2020 01:00:00,1,1,1,1,1"]);
     check_refused(
         &day_first,
         "bars.csv:2: the stamp `29/06/2020 01:00:00`",
-        "data.time_format = \"%d/%m/%Y %H:%M:%S\"",
+        "zone=UTC&time_format=%d/%m/%Y %H:%M:%S'",
     );
-    check_refused(&day_first, "bars.csv:2: ", "data.zone = ");
-    check_refused(rows(&["20200629,1,1,1,1,1"]), "bars.csv:2: the stamp `20200629`", "data.time_format");
+    check_refused(rows(&["20200629,1,1,1,1,1"]), "bars.csv:2: the stamp `20200629`", "time_format=%Y%m%d'");
 }
 
 #[test]
@@ -179,8 +191,13 @@ fn files_that_hold_no_bars_are_refused() {
         "bars.csv: no column for `low`; `Llow` looks near",
         "rename",
     );
-    check_refused("2020-01-01,1,1,1,1,1\n", "bars.csv: its first line holds numbers", "add a header");
-    check_refused(b"\x1f\x8b\x08\x00", "bars.csv: the file is compressed", "unpack");
+    check_refused(
+        "2020-01-01,1,1,1,1,1\n",
+        "bars.csv: its first line holds numbers",
+        "header=timestamp,open",
+    );
+    check_refused(b"\x1f\x8b\x08\x00", "bars.csv: cannot be read to its end", "etch it again");
+    check_refused(b"PK\x03\x04", "bars.csv: the file is an archive", "unpack");
     check_refused(b"timestamp,open\xff\xfe", "bars.csv:1: is not UTF-8", "save it as UTF-8");
     let latin1 = [rows(&GOOD[..2]).as_bytes(), b"2020-01-01 00:02,1,1,1,\xe9,1\n"].concat();
     check_refused(latin1, "bars.csv:4: is not UTF-8", "");
@@ -190,9 +207,9 @@ fn files_that_hold_no_bars_are_refused() {
 #[test]
 fn paths_that_are_no_files_are_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let error = import(folder.path(), &ImportOptions::default()).unwrap_err();
+    let error = import_one(folder.path(), &SourceOptions::default()).unwrap_err();
     assert!(error.is_usage() && error.to_string().contains("is a folder"), "{error}");
-    let error = import(&folder.path().join("none.csv"), &ImportOptions::default()).unwrap_err();
+    let error = import_one(&folder.path().join("none.csv"), &SourceOptions::default()).unwrap_err();
     assert!(error.is_usage() && error.to_string().contains("no such file"), "{error}");
 }
 
@@ -284,8 +301,8 @@ fn parquet_is_read_whatever_the_types_of_its_numbers_and_stamps() {
     for stamps in arrays {
         let data_type = stamps.data_type().clone();
         let (_folder, path) = write("bars.parquet", parquet_bytes(&table(stamps)));
-        let imported = import(&path, &ImportOptions::default()).unwrap();
-        let bars = &imported.instrument.bars;
+        let imported = import_one(&path, &SourceOptions::default()).unwrap();
+        let bars = &imported.bars.bars;
         let opens: Vec<i64> = bars.iter().map(|bar| bar.open_millis / 1000).collect();
         assert_eq!(opens, SECONDS, "{data_type}");
         assert_eq!((bars[2].open, bars[2].high, bars[2].low, bars[2].close), (10.5, 13.0, 10.5, 13.0));
@@ -298,8 +315,19 @@ fn parquet_is_read_whatever_the_types_of_its_numbers_and_stamps() {
 fn parquet_stamps_without_a_zone_are_in_the_told_one() {
     let stamps = Arc::new(TimestampSecondArray::from(SECONDS.to_vec()));
     let (_folder, path) = write("bars.parquet", parquet_bytes(&table(stamps)));
-    let imported = import(&path, &told(None, Some("Asia/Tokyo"), None)).unwrap();
-    assert_eq!(imported.instrument.bars[0].open_millis, FIRST_MILLIS - 9 * 60 * MINUTE_MILLIS);
+    let imported = import_one(&path, &told(None, Some("Asia/Tokyo"), None)).unwrap();
+    assert_eq!(imported.bars.bars[0].open_millis, FIRST_MILLIS - 9 * 60 * MINUTE_MILLIS);
+}
+
+#[test]
+fn parquet_stamps_off_by_less_than_a_millisecond_are_rounded_and_told() {
+    let nanos = SECONDS.map(|second| second * 1_000_000_000 + 128);
+    let stamps = Arc::new(TimestampNanosecondArray::from(nanos.to_vec()));
+    let (_folder, path) = write("bars.parquet", parquet_bytes(&table(stamps)));
+    let imported = import_one(&path, &SourceOptions::default()).unwrap();
+    let opens: Vec<i64> = imported.bars.bars.iter().map(|bar| bar.open_millis).collect();
+    assert_eq!(opens, SECONDS.map(|second| second * 1000));
+    assert!(imported.notes.iter().any(|note| note.starts_with("3 stamps are finer")), "{:?}", imported.notes);
 }
 
 #[test]
@@ -307,7 +335,7 @@ fn parquet_faults_are_refused_with_their_row() {
     let stamps = || Arc::new(TimestampSecondArray::from(SECONDS.to_vec())) as ArrayRef;
     let check = |columns: &[(&str, ArrayRef)], expected: &str| {
         let (_folder, path) = write("bars.parquet", parquet_bytes(columns));
-        let error = import(&path, &ImportOptions::default()).unwrap_err();
+        let error = import_one(&path, &SourceOptions::default()).unwrap_err();
         assert!(error.is_usage() && error.to_string().contains(expected), "{error}");
     };
     let with = |place: usize, name: &'static str, array: ArrayRef| {
@@ -316,8 +344,12 @@ fn parquet_faults_are_refused_with_their_row() {
         columns
     };
     check(
-        &with(5, "Open", Arc::new(StringArray::from(vec!["10", "11", "10.5"]))),
-        "bars.parquet: column `Open` is of type Utf8, not a number",
+        &with(5, "Open", Arc::new(BooleanArray::from(vec![true, false, true]))),
+        "bars.parquet: column `Open` is of type Boolean, not a number",
+    );
+    check(
+        &with(5, "Open", Arc::new(StringArray::from(vec!["10", "11", "ten"]))),
+        "bars.parquet:3: `Open` is `ten`, which is no number",
     );
     check(
         &with(5, "Open", Arc::new(Float64Array::from(vec![Some(10.0), None, Some(10.5)]))),
@@ -326,19 +358,15 @@ fn parquet_faults_are_refused_with_their_row() {
     check(&with(3, "Llow", Arc::new(Float64Array::from(vec![9.0; 3]))), "`Llow` looks near");
     check(
         &with(2, "Close", Arc::new(Float64Array::from(vec![11.0, f64::NAN, 13.0]))),
-        "bars.parquet:2: `close` is NaN",
+        "bars.parquet:2: `Close` is NaN",
     );
     check(&with(6, "Date", Arc::new(Float64Array::from(vec![0.0; 3]))), "column `Date` is of type Float64");
     check(
         &with(6, "Date", Arc::new(TimestampSecondArray::from(vec![Some(SECONDS[0]), None, None]))),
         "bars.parquet:2: the stamp is empty",
     );
-    check(
-        &with(6, "Date", Arc::new(TimestampNanosecondArray::from(vec![1_577_836_800_000_000_001; 3]))),
-        "bars.parquet:1: the stamp 1577836800000000001 in nanoseconds is no whole millisecond",
-    );
     let empty: Vec<(&str, ArrayRef)> = table(stamps()).into_iter().map(|(n, a)| (n, a.slice(0, 0))).collect();
-    check(&empty, "bars.parquet: holds columns and no bars");
+    check(&empty, "bars.parquet: holds a header and no bars");
 }
 
 #[test]
@@ -346,7 +374,7 @@ fn a_parquet_file_cut_off_anywhere_is_refused() {
     let bytes = parquet_bytes(&table(Arc::new(TimestampSecondArray::from(SECONDS.to_vec()))));
     for n in 0..bytes.len() {
         let (_folder, path) = write("bars.parquet", &bytes[..n]);
-        let error = import(&path, &ImportOptions::default()).unwrap_err();
+        let error = import_one(&path, &SourceOptions::default()).unwrap_err();
         assert!(error.is_usage(), "{n}: {error}");
         let text = error.to_string();
         assert!(text.contains("bars.parquet: ") && !text.contains('\n'), "{n}: {text}");
@@ -363,7 +391,7 @@ fn a_parquet_file_damaged_anywhere_is_refused_or_read_and_never_panics() {
         let mut damaged = bytes.clone();
         damaged[place] ^= 1 << (place % 8);
         fs::write(&path, &damaged).unwrap();
-        if let Err(error) = import(&path, &ImportOptions::default()) {
+        if let Err(error) = import_one(&path, &SourceOptions::default()) {
             assert!(error.is_usage() && !error.to_string().contains('\n'), "{place}: {error}");
         }
     }
@@ -376,17 +404,17 @@ fn real_minute_bars_are_imported_and_resampled() {
     for (name, n_bars, gaps) in [("btc_perp_1m.csv", 45_031, "no gaps"), ("6eh4_1m.csv", 29_996, "375 gaps")]
     {
         let path = folder.join(name);
-        let imported = import(&path, &end).unwrap();
-        let BarSeries { width_millis, bars, .. } = &imported.instrument;
+        let imported = import_one(&path, &end).unwrap();
+        let BarSeries { width_millis, bars, .. } = &imported.bars;
         assert_eq!((*width_millis, bars.len()), (MINUTE_MILLIS, n_bars), "{name}");
         assert!(imported.notes.iter().any(|note| note.starts_with(gaps)), "{name}: {:?}", imported.notes);
         assert_eq!(bars[0].open_millis % (60 * MINUTE_MILLIS), 0, "the future reopens at 23:00");
-        require_decision_clock(&path, &imported.instrument).unwrap();
+        require_decision_clock(&path, &imported.bars).unwrap();
         let five = resample(bars, 5 * MINUTE_MILLIS);
         let thirty = resample(&five, 30 * MINUTE_MILLIS);
         assert!(five.len() * 5 >= n_bars - 4 && thirty.len() * 30 >= n_bars - 29, "{name}");
-        let unlabelled = import(&path, &ImportOptions::default()).unwrap();
-        assert_eq!(unlabelled.instrument.bars[0].open_millis, bars[0].close_millis);
+        let unlabelled = import_one(&path, &SourceOptions::default()).unwrap();
+        assert_eq!(unlabelled.bars.bars[0].open_millis, bars[0].close_millis);
     }
 }
 
@@ -396,9 +424,9 @@ fn real_five_minute_bars_are_imported() {
     let mut n_files = 0;
     for entry in fs::read_dir(folder.join("crypto_5m")).unwrap() {
         let path = entry.unwrap().path();
-        let imported = import(&path, &ImportOptions::default()).unwrap();
-        require_decision_clock(&path, &imported.instrument).unwrap();
-        assert!((5_720..=5_760).contains(&imported.instrument.bars.len()), "{}", path.display());
+        let imported = import_one(&path, &SourceOptions::default()).unwrap();
+        require_decision_clock(&path, &imported.bars).unwrap();
+        assert!((5_720..=5_760).contains(&imported.bars.bars.len()), "{}", path.display());
         n_files += 1;
     }
     assert_eq!(n_files, 10);
@@ -408,17 +436,17 @@ fn real_five_minute_bars_are_imported() {
 fn real_bars_of_mixed_spelling_are_refused_untold_and_imported_whole_told() {
     let Some(folder) = real_bars() else { return };
     let path = folder.join("nq_30m_mixed_dates.csv");
-    let error = import(&path, &ImportOptions::default()).unwrap_err().to_string();
+    let error = import_one(&path, &SourceOptions::default()).unwrap_err().to_string();
     assert!(error.contains("nq_30m_mixed_dates.csv:2: the stamp `29/06/2020 01:00:00`"), "{error}");
     let one = told(Some("%d/%m/%Y %H:%M:%S"), Some("Asia/Jerusalem"), None);
-    let error = import(&path, &one).unwrap_err().to_string();
-    assert!(error.contains("%d/%m/%Y %H:%M:%S|%d/%m/%Y %H:%M\""), "{error}");
+    let error = import_one(&path, &one).unwrap_err().to_string();
+    assert!(error.contains("%d/%m/%Y %H:%M:%S|%d/%m/%Y %H:%M'"), "{error}");
     let both = told(Some("%d/%m/%Y %H:%M:%S|%d/%m/%Y %H:%M"), Some("Asia/Jerusalem"), None);
-    let imported = import(&path, &both).unwrap();
-    assert_eq!(imported.instrument.bars.len(), 56_083);
-    assert_eq!(imported.instrument.width_millis, 30 * MINUTE_MILLIS);
-    assert_eq!(check::moment(imported.instrument.bars[0].open_millis), "2020-06-28T22:00:00Z");
-    assert_eq!(check::moment(imported.instrument.bars[56_082].open_millis), "2025-07-02T07:00:00Z");
-    let error = require_decision_clock(&path, &imported.instrument).unwrap_err().to_string();
+    let imported = import_one(&path, &both).unwrap();
+    assert_eq!(imported.bars.bars.len(), 56_083);
+    assert_eq!(imported.bars.width_millis, 30 * MINUTE_MILLIS);
+    assert_eq!(check::moment(imported.bars.bars[0].open_millis), "2020-06-28T22:00:00Z");
+    assert_eq!(check::moment(imported.bars.bars[56_082].open_millis), "2025-07-02T07:00:00Z");
+    let error = require_decision_clock(&path, &imported.bars).unwrap_err().to_string();
     assert!(error.contains("30 min wide") && error.contains("1-minute or 5-minute"), "{error}");
 }

@@ -8,27 +8,52 @@ pub const ATR_BARS: usize = 14;
 /// Distances beyond this many average true ranges are clipped.
 const CLIP_ATR: f64 = 4.0;
 
-/// Wilder's average true range over `n_bars` bars at each bar, in units of price, ≥ 0; NaN before bar
-/// `n_bars − 1`.
+/// Wilder's average true range over `n_bars` bars, one bar after another.
 ///
 /// The true range is max(high, previous close) − min(low, previous close), of the first bar high − low. The
 /// average is seeded by the mean of the first `n_bars` and then moves by 1 / `n_bars` of the way (Wilder, *New
 /// Concepts in Technical Trading Systems*, 1978). The unit belongs to the clock of the bars it was made from.
+#[derive(Debug, Clone)]
+pub struct AverageTrueRange {
+    n_bars: usize,
+    n_seen: usize,
+    /// The sum of the first ranges, then the average.
+    average: f64,
+    last_close: f64,
+}
+
+impl AverageTrueRange {
+    /// An average over `n_bars` bars that has seen none yet.
+    #[must_use]
+    pub fn new(n_bars: usize) -> Self {
+        Self { n_bars, n_seen: 0, average: 0.0, last_close: f64::NAN }
+    }
+
+    /// Takes the next bar, and gives the average at its close in units of price, ≥ 0; NaN before bar `n_bars − 1`.
+    pub fn push(&mut self, bar: &Bar) -> f64 {
+        let before = if self.n_seen == 0 { bar.low } else { self.last_close };
+        let range = bar.high.max(before) - bar.low.min(before);
+        let n = self.n_bars as f64;
+        self.n_seen += 1;
+        self.last_close = bar.close;
+        if self.n_seen > self.n_bars {
+            self.average = (self.average * (n - 1.0) + range) / n;
+        } else {
+            self.average += range;
+            if self.n_seen < self.n_bars {
+                return f64::NAN;
+            }
+            self.average /= n;
+        }
+        self.average
+    }
+}
+
+/// [`AverageTrueRange`] at each of `bars`.
 #[must_use]
 pub fn average_true_range(bars: &[Bar], n_bars: usize) -> Vec<f64> {
-    let n = n_bars as f64;
-    let mut ranges = Vec::with_capacity(bars.len());
-    let mut averages = vec![f64::NAN; bars.len()];
-    for (i, bar) in bars.iter().enumerate() {
-        let before = if i == 0 { bar.low } else { bars[i - 1].close };
-        ranges.push(bar.high.max(before) - bar.low.min(before));
-        if i + 1 == n_bars {
-            averages[i] = ranges.iter().sum::<f64>() / n;
-        } else if i >= n_bars {
-            averages[i] = (averages[i - 1] * (n - 1.0) + ranges[i]) / n;
-        }
-    }
-    averages
+    let mut average = AverageTrueRange::new(n_bars);
+    bars.iter().map(|bar| average.push(bar)).collect()
 }
 
 /// `a(x)` = clip(x / ATR, ±4) / 4 in [−1, 1]: a signed distance of price in average true ranges; 0 if the distance

@@ -11,8 +11,8 @@
 
 use crate::market::bar::Bar;
 use crate::market::indicators::nearest_points::NearestPoints;
-use crate::market::indicators::rsi::relative_strength;
-use crate::market::indicators::smoothing::weighted_means;
+use crate::market::indicators::rsi::RelativeStrength;
+use crate::market::indicators::smoothing::WeightedMean;
 use crate::market::indicators::tolerance::{above, negligible};
 
 /// Constants of the index.
@@ -48,57 +48,79 @@ impl Default for MlmiOptions {
     }
 }
 
-/// The index at each bar. Both series are NaN until the point (x, y) of a bar is defined: bar 39 by default.
-#[derive(Debug, Clone, PartialEq)]
+/// The index at one bar. Both numbers are NaN until the point (x, y) of a bar is defined: bar 39 by default.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Mlmi {
     /// Mean label of the nearest stored points, in [−1, 1]; 0 while none is stored.
-    pub value: Vec<f64>,
+    pub value: f64,
     /// At a cross its direction where that agrees with the value's sign, else 0; held until the next cross.
-    pub signal: Vec<f64>,
+    pub signal: f64,
 }
 
-/// Computes the index over bars, oldest first.
-#[must_use]
-pub fn mlmi(bars: &[Bar], options: &MlmiOptions) -> Mlmi {
-    let closes: Vec<f64> = bars.iter().map(|bar| (bar.open + bar.high + bar.low + bar.close) / 4.0).collect();
-    let fast = weighted_means(&closes, options.fast_bars);
-    let slow = weighted_means(&closes, options.slow_bars);
-    let strength_mean =
-        |n_bars| weighted_means(&relative_strength(&closes, n_bars), options.strength_mean_bars);
-    let xs = strength_mean(options.slow_strength_bars);
-    let ys = strength_mean(options.fast_strength_bars);
+/// The index, one bar after another.
+#[derive(Debug, Clone)]
+pub struct MomentumIndex {
+    n_neighbours: usize,
+    fast: WeightedMean,
+    slow: WeightedMean,
+    slow_strength: (RelativeStrength, WeightedMean),
+    fast_strength: (RelativeStrength, WeightedMean),
+    store: NearestPoints,
+    last_sign: f64,
+    /// The point and the close of the last cross.
+    last_cross: Option<((f64, f64), f64)>,
+    signal: f64,
+}
 
-    let mut store = NearestPoints::new(options.capacity_points);
-    let mut last_sign = 0.0;
-    let mut last_cross: Option<usize> = None;
-    let mut signal = 0.0;
-    let mut index = Mlmi { value: vec![f64::NAN; bars.len()], signal: vec![f64::NAN; bars.len()] };
-    for i in 0..bars.len() {
-        let sign = sign_of(fast[i] - slow[i], closes[i]);
-        let crossed = sign != 0.0 && last_sign != 0.0 && sign != last_sign;
-        if crossed {
-            if let Some(before) =
-                last_cross.filter(|before| xs[*before].is_finite() && ys[*before].is_finite())
-            {
-                let fell = above(closes[before], closes[i]);
-                store.push((xs[before], ys[before]), if fell { -1.0 } else { 1.0 });
-            }
-            last_cross = Some(i);
-        }
-        if sign != 0.0 {
-            last_sign = sign;
-        }
-        let is_defined = xs[i].is_finite() && ys[i].is_finite() && slow[i].is_finite();
-        let value = if is_defined { store.mean_label((xs[i], ys[i]), options.n_neighbours) } else { 0.0 };
-        if crossed {
-            signal = if value * sign > 0.0 { sign } else { 0.0 };
-        }
-        if is_defined {
-            index.value[i] = value;
-            index.signal[i] = signal;
+impl MomentumIndex {
+    /// An index that has seen no bar yet.
+    #[must_use]
+    pub fn new(options: &MlmiOptions) -> Self {
+        let strength =
+            |n_bars| (RelativeStrength::new(n_bars), WeightedMean::new(options.strength_mean_bars));
+        Self {
+            n_neighbours: options.n_neighbours,
+            fast: WeightedMean::new(options.fast_bars),
+            slow: WeightedMean::new(options.slow_bars),
+            slow_strength: strength(options.slow_strength_bars),
+            fast_strength: strength(options.fast_strength_bars),
+            store: NearestPoints::new(options.capacity_points),
+            last_sign: 0.0,
+            last_cross: None,
+            signal: 0.0,
         }
     }
-    index
+
+    /// Takes the next bar, and gives the index at its close.
+    pub fn push(&mut self, bar: &Bar) -> Mlmi {
+        let close = (bar.open + bar.high + bar.low + bar.close) / 4.0;
+        let (fast, slow) = (self.fast.push(close), self.slow.push(close));
+        let mean = |(strength, mean): &mut (RelativeStrength, WeightedMean)| mean.push(strength.push(close));
+        let point = (mean(&mut self.slow_strength), mean(&mut self.fast_strength));
+        let has_point = |point: (f64, f64)| point.0.is_finite() && point.1.is_finite();
+
+        let sign = sign_of(fast - slow, close);
+        let crossed = sign != 0.0 && self.last_sign != 0.0 && sign != self.last_sign;
+        if crossed
+            && let Some((before, close_before)) = self.last_cross.replace((point, close))
+            && has_point(before)
+        {
+            let fell = above(close_before, close);
+            self.store.push(before, if fell { -1.0 } else { 1.0 });
+        }
+        if sign != 0.0 {
+            self.last_sign = sign;
+        }
+        let is_defined = has_point(point) && slow.is_finite();
+        let value = if is_defined { self.store.mean_label(point, self.n_neighbours) } else { 0.0 };
+        if crossed {
+            self.signal = if value * sign > 0.0 { sign } else { 0.0 };
+        }
+        match is_defined {
+            true => Mlmi { value, signal: self.signal },
+            false => Mlmi { value: f64::NAN, signal: f64::NAN },
+        }
+    }
 }
 
 /// −1, 0 or 1; 0 where the difference is NaN or zero beside the price.
@@ -110,6 +132,21 @@ fn sign_of(difference: f64, price: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::market::indicators::random_walk::{bar, random_walk};
+    use crate::market::indicators::rsi::relative_strength;
+
+    /// The two numbers at each bar.
+    #[derive(Debug, PartialEq)]
+    struct Series {
+        value: Vec<f64>,
+        signal: Vec<f64>,
+    }
+
+    fn mlmi(bars: &[Bar], options: &MlmiOptions) -> Series {
+        let mut index = MomentumIndex::new(options);
+        let (value, signal) =
+            bars.iter().map(|bar| index.push(bar)).map(|one| (one.value, one.signal)).unzip();
+        Series { value, signal }
+    }
 
     /// The index at the last bar of `bars`, from nothing but the definition.
     fn naive(bars: &[Bar]) -> (f64, f64) {

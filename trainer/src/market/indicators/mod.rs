@@ -14,6 +14,7 @@ pub mod low_volume_node;
 pub mod mlmi;
 pub mod nearest_points;
 pub mod nwrqk;
+pub mod recent;
 pub mod rsi;
 pub mod smoothing;
 pub mod tolerance;

@@ -1,5 +1,7 @@
 //! Kernel regression of price on time: where the price would be without its noise.
 
+use crate::market::indicators::recent::Recent;
+
 /// Constants of the kernel.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KernelOptions {
@@ -17,21 +19,38 @@ impl Default for KernelOptions {
     }
 }
 
-/// The Nadaraya–Watson estimate with a rational quadratic kernel at each price; NaN before price
-/// `window_bars − 1`.
+/// The Nadaraya–Watson estimate with a rational quadratic kernel, one price after another.
 ///
 /// Σ w p / Σ w over bar distances i = 0 … `window_bars` − 1, w = (1 + i² / (2 r h²))^−r (Nadaraya 1964, Watson
 /// 1964; the kernel: Rasmussen and Williams, *Gaussian Processes*, eq. 4.19). Only past prices enter: it never
 /// repaints.
-#[must_use]
-pub fn kernel_regression(prices: &[f64], options: &KernelOptions) -> Vec<f64> {
-    let (h, r) = (options.bandwidth_bars, options.relative_weight);
-    let n = options.window_bars;
-    let weights: Vec<f64> =
-        (0..n).rev().map(|i| (1.0 + (i * i) as f64 / (2.0 * r * h * h)).powf(-r)).collect();
-    let weight: f64 = weights.iter().sum();
-    let estimate = |window: &[f64]| weights.iter().zip(window).map(|(w, p)| w * p).sum::<f64>() / weight;
-    (1..=prices.len()).map(|end| if end < n { f64::NAN } else { estimate(&prices[end - n..end]) }).collect()
+#[derive(Debug, Clone)]
+pub struct KernelRegression {
+    /// Oldest price first.
+    weights: Vec<f64>,
+    window: Recent,
+}
+
+impl KernelRegression {
+    /// A regression that has seen no price yet.
+    #[must_use]
+    pub fn new(options: &KernelOptions) -> Self {
+        let (h, r) = (options.bandwidth_bars, options.relative_weight);
+        let weight = |i: usize| (1.0 + (i * i) as f64 / (2.0 * r * h * h)).powf(-r);
+        Self {
+            weights: (0..options.window_bars).rev().map(weight).collect(),
+            window: Recent::new(options.window_bars),
+        }
+    }
+
+    /// Takes the next price, and gives the estimate at it; NaN before price `window_bars − 1`.
+    pub fn push(&mut self, price: f64) -> f64 {
+        self.window.push(price);
+        let weight: f64 = self.weights.iter().sum();
+        self.window.last(self.weights.len()).map_or(f64::NAN, |window| {
+            self.weights.iter().zip(window).map(|(w, p)| w * p).sum::<f64>() / weight
+        })
+    }
 }
 
 #[cfg(test)]
@@ -39,10 +58,15 @@ mod tests {
     use super::*;
     use crate::market::indicators::random_walk::random_walk;
 
+    fn kernel_regression(prices: &[f64]) -> Vec<f64> {
+        let mut regression = KernelRegression::new(&KernelOptions::default());
+        prices.iter().map(|price| regression.push(*price)).collect()
+    }
+
     #[test]
     fn the_estimate_equals_the_formula_written_out() {
         let prices: Vec<f64> = random_walk(80, 5).iter().map(|bar| bar.close).collect();
-        let estimates = kernel_regression(&prices, &KernelOptions::default());
+        let estimates = kernel_regression(&prices);
         assert!(estimates[..24].iter().all(|estimate| estimate.is_nan()));
         for t in 24..prices.len() {
             let (mut above, mut below) = (0.0, 0.0);
@@ -57,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_constant_price_is_its_own_estimate() {
-        let estimates = kernel_regression(&[1.1; 30], &KernelOptions::default());
+        let estimates = kernel_regression(&[1.1; 30]);
         assert!(estimates[24..].iter().all(|estimate| (estimate / 1.1 - 1.0).abs() < 1e-15));
     }
 }

@@ -2,32 +2,54 @@
 
 use crate::market::indicators::tolerance::negligible;
 
-/// Wilder's relative strength index over `n` changes at each value, in [0, 100]; NaN before value `n`.
+/// Wilder's relative strength index over `n` changes, one value after another.
 ///
 /// 100 × gain / (gain + loss), where gain and loss are the averages of rises and falls, seeded by the means of the
 /// first `n` and then moved by 1 / `n` of the way; 50 where both are zero beside the value (Wilder, *New Concepts
 /// in Technical Trading Systems*, 1978). A change within rounding of the value is none.
-#[must_use]
-pub fn relative_strength(values: &[f64], n: usize) -> Vec<f64> {
-    let mut strengths = vec![f64::NAN; values.len()];
-    let length = n as f64;
-    let (mut gain, mut loss) = (0.0, 0.0);
-    for i in 1..values.len() {
-        let change = values[i] - values[i - 1];
-        let change = if negligible(change, values[i]) { 0.0 } else { change };
-        if i <= n {
-            gain += change.max(0.0) / length;
-            loss += (-change).max(0.0) / length;
-        } else {
-            gain = (gain * (length - 1.0) + change.max(0.0)) / length;
-            loss = (loss * (length - 1.0) + (-change).max(0.0)) / length;
-        }
-        if i >= n {
-            let movement = gain + loss;
-            strengths[i] = if negligible(movement, values[i]) { 50.0 } else { 100.0 * gain / movement };
-        }
+#[derive(Debug, Clone)]
+pub struct RelativeStrength {
+    n: usize,
+    n_changes: usize,
+    before: Option<f64>,
+    gain: f64,
+    loss: f64,
+}
+
+impl RelativeStrength {
+    /// An index over `n` changes that has seen no value yet.
+    #[must_use]
+    pub fn new(n: usize) -> Self {
+        Self { n, n_changes: 0, before: None, gain: 0.0, loss: 0.0 }
     }
-    strengths
+
+    /// Takes the next value, and gives the index at it, in [0, 100]; NaN before value `n`.
+    pub fn push(&mut self, value: f64) -> f64 {
+        let Some(before) = self.before.replace(value) else { return f64::NAN };
+        let length = self.n as f64;
+        let change = value - before;
+        let change = if negligible(change, value) { 0.0 } else { change };
+        self.n_changes += 1;
+        if self.n_changes <= self.n {
+            self.gain += change.max(0.0) / length;
+            self.loss += (-change).max(0.0) / length;
+        } else {
+            self.gain = (self.gain * (length - 1.0) + change.max(0.0)) / length;
+            self.loss = (self.loss * (length - 1.0) + (-change).max(0.0)) / length;
+        }
+        if self.n_changes < self.n {
+            return f64::NAN;
+        }
+        let movement = self.gain + self.loss;
+        if negligible(movement, value) { 50.0 } else { 100.0 * self.gain / movement }
+    }
+}
+
+/// [`RelativeStrength`] at each of `values`.
+#[cfg(test)]
+pub(super) fn relative_strength(values: &[f64], n: usize) -> Vec<f64> {
+    let mut strength = RelativeStrength::new(n);
+    values.iter().map(|value| strength.push(*value)).collect()
 }
 
 #[cfg(test)]

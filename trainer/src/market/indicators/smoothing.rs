@@ -1,5 +1,7 @@
 //! Exponential and weighted means, and the exponential z score.
 
+use crate::market::indicators::recent::Recent;
+
 /// The linearly weighted mean of a window, oldest first: weights 1, 2, … n, the newest the heaviest.
 ///
 /// NaN for an empty window.
@@ -16,12 +18,25 @@ pub fn weighted_mean(window: &[f64]) -> f64 {
     sum / weights
 }
 
-/// [`weighted_mean`] of the last `n` values at each index; NaN where one of them is NaN or missing.
-#[must_use]
-pub fn weighted_means(values: &[f64], n: usize) -> Vec<f64> {
-    (1..=values.len())
-        .map(|end| if end < n { f64::NAN } else { weighted_mean(&values[end - n..end]) })
-        .collect()
+/// The [`weighted_mean`] of the last `n` values, one value after another.
+#[derive(Debug, Clone)]
+pub struct WeightedMean {
+    n: usize,
+    window: Recent,
+}
+
+impl WeightedMean {
+    /// A mean of the last `n` values that has seen none yet.
+    #[must_use]
+    pub fn new(n: usize) -> Self {
+        Self { n, window: Recent::new(n) }
+    }
+
+    /// Takes the next value, and gives the mean at it; NaN where one of the last `n` is NaN or missing.
+    pub fn push(&mut self, value: f64) -> f64 {
+        self.window.push(value);
+        self.window.last(self.n).map_or(f64::NAN, weighted_mean)
+    }
 }
 
 /// The exponential mean: m₀ = x₀, then m += α (x − m).
@@ -84,7 +99,8 @@ mod tests {
     #[test]
     fn the_newest_value_weighs_most() {
         assert!((weighted_mean(&[1.0, 2.0, 6.0]) - (1.0 + 4.0 + 18.0) / 6.0).abs() < 1e-15);
-        let means = weighted_means(&[f64::NAN, 1.0, 2.0, 6.0], 3);
+        let mut mean = WeightedMean::new(3);
+        let means = [f64::NAN, 1.0, 2.0, 6.0].map(|value| mean.push(value));
         assert!(means[..3].iter().all(|mean| mean.is_nan()));
         assert!((means[3] - 23.0 / 6.0).abs() < 1e-15);
     }

@@ -2,9 +2,9 @@
 
 use crate::error::Result;
 use crate::format;
-use crate::market::backtest::performance::{EquityCurve, Performance};
+use crate::market::backtest::performance::EquityCurve;
 use crate::market::dataset::{Market as PreparedMarket, span_millis};
-use crate::report::conclusion::{Conclusion, TestRow, spread, warnings};
+use crate::report::conclusion::{Conclusion, TEST_PART, TestRow, is_chance, spread, warnings};
 use crate::report::html::report_data::{
     Along, Curve, DataPart, LearningCurve, Market, Memory, PerformanceRow, Positions, ReportData, ReturnsRow,
     Role, Tile,
@@ -36,7 +36,7 @@ pub fn data(state: &RunState, conclusion: &Conclusion, command_line: &str) -> Re
     };
     match (&state.evaluator, &conclusion.test) {
         (Evaluator::Market(market), TestResult::Market(test)) => {
-            report.verdict = Some(test.verdict());
+            report.verdict = Some(test.verdict(TEST_PART));
             report.data.clone_from(&market.notes);
             report.parts = parts(market);
             report.market = Some(results(market, test));
@@ -60,13 +60,13 @@ pub fn data(state: &RunState, conclusion: &Conclusion, command_line: &str) -> Re
 }
 
 fn subtitle(state: &RunState) -> String {
-    let (name, files) = (&state.parts.network_name, &state.parts.market.files);
+    let (name, sources) = (&state.parts.network_name, &state.parts.market.sources);
     match state.parts.run.environment {
         EnvironmentKind::Cartpole => format!("{name} · CartPole-v1"),
         EnvironmentKind::Market => {
-            let data = match files.len() {
+            let data = match sources.len() {
                 0 => "synthetic market".to_owned(),
-                1 => files[0].display().to_string(),
+                1 => sources[0].path.display().to_string(),
                 n => format!("{n} instruments"),
             };
             format!("{name} · {data}")
@@ -122,6 +122,7 @@ fn parts(market: &PreparedMarket) -> Vec<DataPart> {
             .price_series
             .iter()
             .zip(&market.splits)
+            .filter(|(_, split)| !of(split).is_empty())
             .map(|(series, split)| span_millis(&series.bars, of(split)));
         let (from_millis, to_millis) =
             spans.fold((i64::MAX, i64::MIN), |(a, b), (from, to)| (a.min(from), b.max(to)));
@@ -147,10 +148,10 @@ fn results(market: &PreparedMarket, test: &MarketTest) -> Market {
             values: joined.equity,
         }
     };
-    let table = |row: &TestRow| {
-        let win_rate = if row.performance.trades > 0 { row.performance.win_rate } else { f64::NAN };
-        let performance = Performance { win_rate, ..row.performance };
-        PerformanceRow { name: row.label.to_owned(), role: row.role, performance }
+    let table = |row: &TestRow| PerformanceRow {
+        name: row.label.to_owned(),
+        role: row.role,
+        performance: row.performance,
     };
     let positions = |backtest: &crate::market::backtest::Backtest| Positions {
         instrument: backtest.name.clone(),
@@ -231,12 +232,15 @@ fn limitations(conclusion: &Conclusion) -> Vec<String> {
              an embargo of one observation window stands between the parts."
                 .to_owned(),
         );
-        let (t, is_chance) = test.t_test();
-        let said = if is_chance { "is within chance" } else { "is more than chance gives" };
-        notes.push(format!(
-            "The agent's mean log return per bar over that of staying flat {said}: t = {t:.2}, where |t| < 2 is passed by \
-             chance about once in twenty. One seed is one sample."
-        ));
+        notes.push(match test.t_statistic() {
+            Some(t) => format!(
+                "The agent's mean log return per bar over that of staying flat {}: t = {t:.2}, where |t| < 2 is passed by \
+                 chance about once in twenty. One seed is one sample.",
+                if is_chance(t) { "is within chance" } else { "is more than chance gives" }
+            ),
+            None => "The agent's log return per bar does not vary: there is no t statistic. One seed is one sample."
+                .to_owned(),
+        });
         if let Some(oracle) = &test.oracle {
             notes.push(format!(
                 "The oracle knows the predictable part of every bar, past and future, and pays the same costs: no \

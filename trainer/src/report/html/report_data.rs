@@ -116,7 +116,7 @@ pub struct Positions {
     pub position: Vec<i8>,
 }
 
-/// A row of the table of REFERENCE.md §4. Values that do not exist (the win rate of no trade) are NaN.
+/// A row of the table of REFERENCE.md §4.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PerformanceRow {
     /// `agent`, `flat`, `buy and hold`, …

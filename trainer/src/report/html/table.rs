@@ -61,8 +61,8 @@ pub(super) fn performance_section(market: &Market) -> String {
         },
         Column {
             head: "Win rate",
-            meaning: "share of the trades that earned after costs",
-            cell: |row| format::percent(row.performance.win_rate),
+            meaning: "share of the closed trades that earned after costs",
+            cell: |row| row.performance.win_rate.map_or_else(|| format::UNKNOWN.to_owned(), format::percent),
         },
         Column {
             head: "Trades",

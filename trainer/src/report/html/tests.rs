@@ -27,7 +27,7 @@ fn full(n_bars: usize) -> ReportData {
             turnover: 210.0,
             exposure: 0.61,
             cost: 0.042,
-            win_rate: f64::NAN,
+            win_rate: None,
             trades: 1_204,
             ..Performance::default()
         },
