@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine: `make train` runs the main job, `make test` passes the tests.
-.PHONY: train test build setup lint install uninstall dist check bench picture soak-replay race race-ledger fuzz clean
+.PHONY: train test build setup lint install uninstall dist check bench picture soak-replay race race-ledger fuzz fuzz-import clean
 .DEFAULT_GOAL := build
 
 # Where `make install` puts the program; DESTDIR stands before it where a package is made.
@@ -39,6 +39,7 @@ lint: setup
 	cargo test --release --workspace --no-run
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	cargo clippy --release --manifest-path buffers/fuzz/Cargo.toml --all-targets --target-dir target/fuzz -- -D warnings
+	cargo clippy --release --manifest-path trainer/fuzz/Cargo.toml --all-targets --target-dir target/fuzz -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --lib --bins --examples
 
 check: lint test
@@ -68,6 +69,11 @@ race-ledger:
 # Ten minutes of the reader of replay files under libFuzzer and AddressSanitizer.
 fuzz:
 	./buffers/fuzz/run.sh 600
+
+# Ten minutes each of the reader of text files and of the whole import of bars.
+fuzz-import:
+	./trainer/fuzz/run.sh csv_text 600
+	./trainer/fuzz/run.sh import_file 600
 
 clean:
 	cargo clean

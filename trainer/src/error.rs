@@ -108,6 +108,7 @@ pub enum Error {
         way_out: String,
     },
     /// The agent failed.
+    #[cfg(feature = "libtorch")]
     #[error(transparent)]
     Agent(#[from] agents::Error),
     /// The memory system failed.
@@ -117,6 +118,7 @@ pub enum Error {
     #[error(transparent)]
     Replay(#[from] buffers::Error),
     /// libtorch refused a call.
+    #[cfg(feature = "libtorch")]
     #[error(transparent)]
     Tch(#[from] tch::TchError),
     /// The actor's thread ended before its work was done; its own error says why.
@@ -179,6 +181,7 @@ impl Error {
     pub fn is_usage(&self) -> bool {
         match self {
             Error::Line { .. } | Error::File { .. } | Error::Config { .. } => true,
+            #[cfg(feature = "libtorch")]
             Error::Memory(memsys::Error::SpillFolder { source, .. }) => is_users_path(source),
             Error::Replay(error) => is_bad_file(error),
             Error::Io { source, .. } => is_users_path(source),

@@ -206,4 +206,13 @@ pub fn require_decision_clock(path: &Path, instrument: &BarSeries) -> Result<()>
 }
 
 #[cfg(test)]
+#[path = "tests/market_files.rs"]
+mod market_files;
+#[cfg(test)]
+#[path = "tests/suggestions.rs"]
+mod suggestions;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+#[path = "tests/vendors.rs"]
+mod vendors;

@@ -4,7 +4,7 @@
 //! numbers of the whole file cannot be read otherwise. A file whose every number is written as `1,234` could mean two
 //! things and is refused with both.
 
-use crate::market::import::source_options::Decimal;
+use crate::market::import::source_options::{Decimal, Source};
 
 /// How the numbers of a file are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,12 +121,9 @@ impl NumberSurvey {
     /// # Errors
     ///
     /// A line and the two readings of its number, where the numbers leave open which is right.
-    pub(super) fn decide(
-        self,
-        told: Option<Decimal>,
-    ) -> Result<(NumberFormat, Option<String>), (u64, String)> {
-        if let Some(decimal) = told {
-            let note = format!("numbers read with `{}` before the decimals, as told", decimal_sign(decimal));
+    pub(super) fn decide(self, source: &Source) -> Result<(NumberFormat, Option<String>), (u64, String)> {
+        if let Some(decimal) = source.options.decimal {
+            let note = format!("numbers read with `{}` before the decimals", decimal_sign(decimal));
             return Ok((NumberFormat { decimal }, Some(note)));
         }
         let point = NumberFormat::default();
@@ -137,14 +134,19 @@ impl NumberSurvey {
         }
         match self.first_doubtful {
             Some((line, text)) if self.first_with_comma.is_some() && !self.any_only_with_point => {
-                let reading = |decimal| plain(&text, decimal).unwrap_or_default();
+                let way = |decimal| {
+                    let mut told = source.clone();
+                    told.options.decimal = Some(decimal);
+                    let number = plain(&text, decimal).unwrap_or_default();
+                    format!("{} reads it as {number}", told.to_argument())
+                };
                 Err((
                     line,
                     format!(
-                        "`{text}` is {} with a point before the decimals and {} with a comma, and the other numbers of \
-                         the file do not say which: tell it, decimal=point or decimal=comma",
-                        reading(Decimal::Point),
-                        reading(Decimal::Comma)
+                        "`{text}` may have a point or a comma before its decimals, and the other numbers of the file do \
+                         not say which: {}; {}",
+                        way(Decimal::Point),
+                        way(Decimal::Comma)
                     ),
                 ))
             }
@@ -210,11 +212,13 @@ mod tests {
     use super::*;
 
     fn decide(told: Option<Decimal>, texts: &[&str]) -> Result<Vec<Option<f64>>, String> {
+        let mut source = Source::from_text("bars.csv".as_ref()).unwrap();
+        source.options.decimal = told;
         let mut survey = NumberSurvey::default();
         for (line, text) in (2..).zip(texts) {
             survey.observe(line, text);
         }
-        let (format, _) = survey.decide(told).map_err(|(line, problem)| format!("{line}: {problem}"))?;
+        let (format, _) = survey.decide(&source).map_err(|(line, problem)| format!("{line}: {problem}"))?;
         texts.iter().map(|text| format.read(text)).collect()
     }
 
@@ -236,17 +240,18 @@ mod tests {
     fn a_comma_that_may_be_either_is_refused_with_both_readings_and_read_as_told() {
         let texts = ["1,234", "2,345", "7"];
         let error = decide(None, &texts).unwrap_err();
-        assert!(
-            error.starts_with("2: `1,234` is 1234 with a point") && error.contains("1.234 with a comma"),
-            "{error}"
-        );
-        assert!(error.ends_with("decimal=point or decimal=comma"), "{error}");
+        assert!(error.starts_with("2: `1,234` may have"), "{error}");
+        for way in
+            ["'bars.csv?decimal=point' reads it as 1234;", "'bars.csv?decimal=comma' reads it as 1.234"]
+        {
+            assert!(error.contains(way), "{error}");
+        }
         let point = decide(Some(Decimal::Point), &texts);
         assert_eq!(point, Ok([1234.0, 2345.0, 7.0].map(Some).to_vec()));
         let comma = decide(Some(Decimal::Comma), &texts);
         assert_eq!(comma, Ok([1.234, 2.345, 7.0].map(Some).to_vec()));
         let error = decide(None, &["101.700", "101.250", "101.800", "11,5"]).unwrap_err();
-        assert!(error.starts_with("2: `101.700` is 101.700 with a point"), "{error}");
+        assert!(error.contains("reads it as 101700"), "{error}");
     }
 
     #[test]

@@ -133,7 +133,7 @@ impl Stamps {
                 format!("stamps such as `{first}` taken as {}{order}", time_formats::joined(&found.formats))
             }
             (Some(_), None) if !self.told.is_empty() => {
-                format!("stamps read as told: data.time_format = \"{}\"", time_formats::joined(&self.told))
+                format!("stamps read by the format {}", time_formats::joined(&self.told))
             }
             (Some((Some(Spelling::Epoch(unit)), first)), None) => {
                 format!("stamps such as `{first}` taken as {} since 1970, UTC", unit.name())
@@ -150,7 +150,7 @@ impl Stamps {
             Some(name) if is_instant => {
                 format!("data.zone = \"{name}\" not needed: every stamp is an instant of its own")
             }
-            Some(name) => format!("their zone is {name}, as told"),
+            Some(name) => format!("they name no zone: read in {name}"),
             None if names_utc => "they name UTC as their zone".to_owned(),
             None if is_instant => "every stamp is an instant of its own".to_owned(),
             None => "they name no zone: taken as UTC".to_owned(),
@@ -317,8 +317,7 @@ fn ways_out(source: &Source, readings: &[StampReading]) -> String {
             Timestamp::from_millisecond(millis)
                 .map_or_else(|_| String::new(), |instant| Offset::UTC.to_datetime(instant).date().to_string())
         });
-        let typed = told.to_text().to_string_lossy().replace('\'', r"'\''");
-        ways.push(format!("--data '{typed}' reads every row{space}{order}, from {from} to {to}"));
+        ways.push(format!("{} reads every row{space}{order}, from {from} to {to}", told.to_argument()));
     }
     let mut text = ways.join("; ");
     if readings.iter().any(|reading| reading.zone.is_some() && !reading.zone_is_known) {

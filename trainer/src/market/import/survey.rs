@@ -80,8 +80,7 @@ pub(super) fn survey(source: &Source, table: &BarTable) -> Result<Survey> {
             .survey(&told, texts.iter())
             .map_err(|fault| line_error(path, lines.of(fault.index), fault.problem))?;
     }
-    let (numbers, note) =
-        numbers.decide(table.options.decimal).map_err(|(line, problem)| line_error(path, line, problem))?;
+    let (numbers, note) = numbers.decide(&told).map_err(|(line, problem)| line_error(path, line, problem))?;
     notes.extend(note);
     let (volume, note) = volume_from(&table.groups[0], &volumes);
     notes.extend(note);
