@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine: `make train` runs the main job, `make test` passes the tests.
-.PHONY: train test build setup lint install uninstall dist check bench picture soak-replay race fuzz clean
+.PHONY: train test build setup lint install uninstall dist check bench picture soak-replay race race-ledger fuzz clean
 .DEFAULT_GOAL := build
 
 # Where `make install` puts the program; DESTDIR stands before it where a package is made.
@@ -60,6 +60,10 @@ soak-replay: setup
 # The same under ThreadSanitizer, without libtorch: race.sh says how, and what it cannot see without rust-src.
 race:
 	./buffers/fuzz/race.sh 60
+
+# Eight threads and one memory limit, for a minute under ThreadSanitizer: counted bytes never pass it.
+race-ledger:
+	./buffers/fuzz/race.sh 60 race_ledger
 
 # Ten minutes of the reader of replay files under libFuzzer and AddressSanitizer.
 fuzz:

@@ -7,7 +7,6 @@
 //! Both traits are object-safe, so that the program holds `Arc<dyn Policy>` and `Box<dyn Agent>` and names an
 //! algorithm only where it reads its configuration. A new algorithm is a folder with an implementation of each.
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::ops::Range;
 
@@ -91,15 +90,14 @@ pub trait Agent: Debug + Send {
     /// Computes from here on without caches that grow with the positions seen, so that each step costs the same.
     fn disable_caches(&mut self) {}
 
-    /// The flat tensors that a checkpoint keeps, by name; `online` is among them.
+    /// The flat tensors that a checkpoint keeps, by name; `online` is among them. Whoever restores a checkpoint writes the
+    /// saved numbers into them, one after another, and then calls [`Agent::go_on`].
     fn tensors(&self) -> Vec<(&'static str, &Tensor)>;
 
     /// The counters that a checkpoint keeps.
     fn counters(&self) -> UpdateCounters;
 
-    /// Goes back to what [`Agent::tensors`] and [`Agent::counters`] gave. Other tensors in the map are ignored.
-    ///
-    /// # Errors
-    /// [`Error::MissingTensor`](crate::Error::MissingTensor), or where a tensor's size differs; the agent is then of no use.
-    fn restore(&mut self, tensors: &BTreeMap<String, Tensor>, counters: UpdateCounters) -> Result<()>;
+    /// Goes on at `counters`, which [`Agent::counters`] gave, from the numbers that now stand in [`Agent::tensors`]. What
+    /// was computed from the numbers before is forgotten.
+    fn go_on(&mut self, counters: UpdateCounters);
 }

@@ -10,9 +10,13 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use buffers::frames::{Clock, Dataset, ObservationRef};
 use embedders::{EMBEDDING_WIDTH, Fused, Mode, State};
+use memsys::ledger::Owner;
+use memsys::ledger::reclaimable::{self, Generation, Reclaimable, Registration};
+use memsys::ledger::reservation::Reservation;
 use memsys::nn::parameters::Weights;
 use tch::{Device, Tensor};
 
@@ -21,16 +25,120 @@ use crate::error::Result;
 /// Positions per block.
 pub const BLOCK: usize = 64;
 
+/// Numbers per block.
+const BLOCK_NUMBERS: usize = BLOCK * EMBEDDING_WIDTH as usize;
+/// Blocks that are allocated together, 1.1 MiB: the C library gives so large an allocation back to the system at once.
+const SLAB_BLOCKS: usize = 32;
+
+/// An instrument, and the number of a block of its positions.
+type BlockKey = (u16, usize);
+
 /// Embeddings by block of positions, for one set of weights. Its owner clears it when the weights change.
-#[derive(Debug, Default)]
+///
+/// The cache reserves its bytes before it keeps them. Where the memory limit has no room it keeps nothing more, and it
+/// gives everything back when the memory limit asks. Either costs time only: what is not kept is computed again, each
+/// block once per call.
+#[derive(Debug)]
 pub struct EmbeddingCache {
-    blocks: BTreeMap<(u16, usize), Vec<f32>>,
+    shared: Arc<Shared>,
+    _registration: Registration,
+}
+
+#[derive(Debug, Default)]
+struct Shared(Mutex<Kept>);
+
+impl Reclaimable for Shared {
+    fn name(&self) -> &'static str {
+        "kept embeddings"
+    }
+
+    fn generation(&self) -> Generation {
+        Generation::Caches
+    }
+
+    fn bytes(&self) -> u64 {
+        self.0.try_lock().map_or(0, |kept| kept.held.bytes())
+    }
+
+    /// A block of 64 positions has 35 KiB and takes the preset `compact` about 20 ms.
+    fn restore_nanos_per_byte(&self) -> f64 {
+        500.0
+    }
+
+    fn last_used(&self) -> u64 {
+        self.0.try_lock().map_or(u64::MAX, |kept| kept.last_used)
+    }
+
+    fn give_back(&self, _: u64) -> u64 {
+        self.0.try_lock().map_or(0, |mut kept| kept.clear())
+    }
+}
+
+#[derive(Debug)]
+struct Kept {
+    /// The index of each block in the slabs.
+    places: BTreeMap<BlockKey, usize>,
+    slabs: Vec<Vec<f32>>,
+    /// Collections of the process before the last use.
+    last_used: u64,
+    held: Reservation,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        let held = Reservation::of_heap(Owner::named("run/learner/embeddings"));
+        Self { places: BTreeMap::new(), slabs: Vec::new(), last_used: 0, held }
+    }
+}
+
+impl Kept {
+    fn get(&mut self, key: BlockKey) -> Option<&[f32]> {
+        self.last_used = reclaimable::n_collections();
+        let place = *self.places.get(&key)?;
+        Some(&self.slabs[place / SLAB_BLOCKS][place % SLAB_BLOCKS * BLOCK_NUMBERS..][..BLOCK_NUMBERS])
+    }
+
+    fn keep(&mut self, key: BlockKey, block: &[f32]) {
+        let place = self.places.len();
+        if place == self.slabs.len() * SLAB_BLOCKS {
+            let slab_bytes = (SLAB_BLOCKS * BLOCK_NUMBERS * size_of::<f32>()) as u64;
+            if !self.held.set_if_room(self.held.bytes() + slab_bytes) {
+                return;
+            }
+            self.slabs.push(Vec::with_capacity(SLAB_BLOCKS * BLOCK_NUMBERS));
+            self.held.set(self.held.bytes());
+        }
+        let slab = &mut self.slabs[place / SLAB_BLOCKS];
+        slab.extend_from_slice(block);
+        slab.resize((place % SLAB_BLOCKS + 1) * BLOCK_NUMBERS, 0.0);
+        self.places.insert(key, place);
+    }
+
+    /// Forgets all blocks and returns the bytes that they took.
+    fn clear(&mut self) -> u64 {
+        let bytes = self.held.bytes();
+        self.places.clear();
+        self.slabs.clear();
+        self.held.set(0);
+        bytes
+    }
 }
 
 impl EmbeddingCache {
+    /// An empty cache, which the memory limit may empty at any time.
+    #[must_use]
+    pub fn new() -> Self {
+        let shared = Arc::<Shared>::default();
+        Self { _registration: reclaimable::register(shared.clone()), shared }
+    }
+
     /// Forgets all embeddings.
     pub fn clear(&mut self) {
-        self.blocks.clear();
+        self.kept().clear();
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.shared.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The embeddings at `observation_refs`, B × [`EMBEDDING_WIDTH`], in [`Mode::Evaluate`].
@@ -45,18 +153,28 @@ impl EmbeddingCache {
         observation_refs: &[ObservationRef],
     ) -> Result<Tensor> {
         let width = EMBEDDING_WIDTH as usize;
-        let mut numbers = Vec::with_capacity(observation_refs.len() * width);
-        for observation in observation_refs {
-            let t = observation.t as usize;
-            let key = (observation.instrument, t / BLOCK);
-            let block = match self.blocks.entry(key) {
-                std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-                std::collections::btree_map::Entry::Vacant(entry) => {
-                    entry.insert(embed_block(embedders, weights, dataset, key.0, key.1)?)
+        let mut numbers = vec![0f32; observation_refs.len() * width];
+        let mut rows: Vec<(BlockKey, usize)> = observation_refs
+            .iter()
+            .enumerate()
+            .map(|(row, observation)| ((observation.instrument, observation.t as usize / BLOCK), row))
+            .collect();
+        rows.sort_unstable();
+        for rows in rows.chunk_by(|a, b| a.0 == b.0) {
+            let (key, _) = rows[0];
+            let first = block_range(dataset, key.0, key.1).start;
+            let mut copy = |block: &[f32]| {
+                for (_, row) in rows {
+                    let from = observation_refs[*row].t as usize - first;
+                    numbers[row * width..][..width].copy_from_slice(&block[from * width..][..width]);
                 }
             };
-            let start = t - block_range(dataset, key.0, key.1).start;
-            numbers.extend_from_slice(&block[start * width..][..width]);
+            // The lock is not held while a block is computed: its tensors may need the bytes that are kept here.
+            if self.kept().get(key).map(&mut copy).is_none() {
+                let block = embed_block(embedders, weights, dataset, key.0, key.1)?;
+                copy(&block);
+                self.kept().keep(key, &block);
+            }
         }
         let device = weights.flat().device();
         Ok(Tensor::f_from_slice(&numbers)?.f_view([-1, EMBEDDING_WIDTH])?.f_to_device(device)?)

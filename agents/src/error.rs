@@ -26,12 +26,6 @@ pub enum Error {
         /// The loss.
         loss: f64,
     },
-    /// A checkpoint of another algorithm.
-    #[error("the checkpoint holds no tensor `{name}`: another agent wrote it")]
-    MissingTensor {
-        /// The name.
-        name: &'static str,
-    },
 }
 
 /// A result of this crate.

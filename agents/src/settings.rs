@@ -13,6 +13,7 @@ use crate::dqn::config::{DqnSettings, PrecisionChoice};
 use crate::dqn::{Actor, DqnConfig, Learner, Network};
 use crate::error::Result;
 use crate::exploration::ExplorationPlan;
+use crate::update::Precision;
 
 /// An agent that can be built.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -37,6 +38,22 @@ impl AgentConfig {
     pub fn agent(&self, dataset: Arc<Dataset>, device: Device) -> Result<Box<dyn Agent>> {
         match self {
             Self::Dqn(config) => Ok(Box::new(Learner::new(*config, Network::new(config), dataset, device)?)),
+        }
+    }
+
+    /// Whether matrix products are computed in bf16.
+    #[must_use]
+    pub fn is_bf16(&self) -> bool {
+        match self {
+            Self::Dqn(config) => config.precision == Precision::Bf16,
+        }
+    }
+
+    /// The largest number of positions in the streams of which the learner keeps embeddings; 0 if it keeps none.
+    #[must_use]
+    pub fn most_kept_embeddings(&self) -> u64 {
+        match self {
+            Self::Dqn(config) => config.most_kept_embeddings(),
         }
     }
 

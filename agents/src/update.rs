@@ -16,7 +16,6 @@
 //! Dropout draws from libtorch's generator. Each step seeds it from the run's seed and the step's number, so there is
 //! no random state to save, and a step that is tried again draws the same.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 use memsys::ledger::Owner;
@@ -276,27 +275,13 @@ impl UpdateStep {
         UpdateCounters { n_steps: self.n_steps, loss_scale: self.loss_scale.state() }
     }
 
-    /// Goes back to what [`UpdateStep::tensors`] and [`UpdateStep::counters`] gave.
-    ///
-    /// # Errors
-    /// [`Error::MissingTensor`], or where a tensor's size differs.
-    pub fn restore(&mut self, tensors: &BTreeMap<String, Tensor>, counters: UpdateCounters) -> Result<()> {
-        let online = saved_tensor(tensors, "online")?;
-        let moments = [saved_tensor(tensors, "first_moment")?, saved_tensor(tensors, "second_moment")?];
-        tch::no_grad(|| self.online.flat_mut().f_copy_(online))?;
-        self.adam.restore(moments[0], moments[1], counters.n_steps)?;
+    /// Goes on at `counters`, which [`UpdateStep::counters`] gave, from the numbers that now stand in
+    /// [`UpdateStep::tensors`].
+    pub fn go_on(&mut self, counters: UpdateCounters) {
+        self.adam.go_on(counters.n_steps);
         self.loss_scale = LossScale::of_state(counters.loss_scale);
         self.n_steps = counters.n_steps;
-        Ok(())
     }
-}
-
-/// A tensor of a checkpoint.
-///
-/// # Errors
-/// [`Error::MissingTensor`] where the checkpoint has none of that name.
-pub fn saved_tensor<'a>(tensors: &'a BTreeMap<String, Tensor>, name: &'static str) -> Result<&'a Tensor> {
-    tensors.get(name).ok_or(Error::MissingTensor { name })
 }
 
 /// The gradients of one batch, ready to be applied.

@@ -8,7 +8,9 @@
 #include <torch/csrc/autograd/engine.h>
 
 #include <algorithm>
+#include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "border.h"
@@ -17,16 +19,25 @@
 
 namespace {
 
+// The activation modes of all stages are one word: two bits a stage, as `step/stage_modes.rs` packs them.
+constexpr uint32_t kStages = 32;
+constexpr uint64_t kSpill = 2;
+// The stage of all that lies in no stage.
+constexpr uint32_t kRest = kStages - 1;
+
+uint64_t mode_of(uint64_t modes, uint32_t stage) { return modes >> (2 * std::min(stage, kRest)) & 3; }
+
 struct Scope {
   uint64_t id;
-  uint64_t n_segments;                        // 0 if the scope does not recompute
-  std::shared_ptr<memsys::SpillStore> store;  // null if the scope does not spill
+  uint64_t modes;
+  std::shared_ptr<memsys::SpillStore> store;  // null if no stage spills
 };
 
 // The innermost scope is the last one.
 thread_local std::vector<Scope> scopes;
 thread_local uint64_t next_scope = 0;
 thread_local memsys::Recording* recording = nullptr;
+thread_local uint32_t current_stage = kRest;
 
 class HookingEngine final : public torch::autograd::Engine {
  public:
@@ -36,8 +47,9 @@ class HookingEngine final : public torch::autograd::Engine {
   std::unique_ptr<torch::autograd::SavedVariableHooks> get_default_saved_variable_hooks() override {
     if (memsys::is_replaying()) return memsys::replaying_hooks();
     if (recording != nullptr) return memsys::recording_hooks(recording->shared_from_this());
-    if (!scopes.empty() && scopes.back().store) return memsys::spill_hooks(scopes.back().store);
-    return nullptr;
+    if (scopes.empty() || !scopes.back().store) return nullptr;
+    const auto& scope = scopes.back();
+    return mode_of(scope.modes, current_stage) == kSpill ? memsys::spill_hooks(scope.store) : nullptr;
   }
 };
 
@@ -68,13 +80,12 @@ char* memsys_release_failed_backward() {
   });
 }
 
-// Enters a scope on this thread. Takes over `spill_file`, which is -1 if the scope does not spill.
-char* memsys_enter_scope(uint64_t n_segments, int spill_file, const char* folder, uint64_t threshold_bytes,
-                         uint64_t* id) {
+// Enters a scope on this thread. Takes over `spill_file`, which is -1 if no stage spills.
+char* memsys_enter_scope(uint64_t modes, int spill_file, const char* folder, uint64_t threshold_bytes, uint64_t* id) {
   return memsys::guarded([&] {
     std::shared_ptr<memsys::SpillStore> store;
     if (spill_file >= 0) store = std::make_shared<memsys::SpillStore>(spill_file, folder, threshold_bytes);
-    scopes.push_back({next_scope, n_segments, std::move(store)});
+    scopes.push_back({next_scope, modes, std::move(store)});
     *id = next_scope++;
   });
 }
@@ -84,15 +95,31 @@ void memsys_leave_scope(uint64_t id) {
   scopes.erase(std::remove_if(scopes.begin(), scopes.end(), is_it), scopes.end());
 }
 
-// Writes the number of groups into which to cut a chain of stages that begins at `input`, or 0 to run it without
-// recomputation.
-char* memsys_begin_chain(const at::Tensor* input, uint64_t* n_segments) {
+// Whether this thread records a graph whose stages have modes of their own, and those modes. Within a stage of another
+// chain and without gradients it does not.
+char* memsys_begin_chain(const at::Tensor* input, uint64_t* modes, bool* applies) {
   return memsys::guarded([&] {
-    *n_segments = 0;
-    if (scopes.empty() || recording != nullptr || memsys::is_replaying() || !at::GradMode::is_enabled()) return;
+    *applies = false;
+    *modes = 0;
+    if (recording != nullptr || memsys::is_replaying() || !at::GradMode::is_enabled()) return;
+    *applies = true;
+    if (scopes.empty()) return;
     const auto& scope = scopes.back();
-    *n_segments = scope.n_segments;
+    *modes = scope.modes;
     if (scope.store && input->is_leaf()) scope.store->exempt(*input);
+  });
+}
+
+// Makes `stage` the one that this thread is in, and returns the one before.
+uint32_t memsys_enter_stage(uint32_t stage) { return std::exchange(current_stage, stage); }
+
+// Calls `call` when backward has the gradient of `output` and goes on to what made it. `drop` is called once, when nothing
+// can call any more.
+char* memsys_on_backward(const at::Tensor* output, void* context, void (*call)(const void*), void (*drop)(void*)) {
+  const std::shared_ptr<void> owned(context, drop);
+  return memsys::guarded([&] {
+    if (!output->requires_grad()) return;
+    output->register_hook([owned, call](const at::Tensor&) { call(owned.get()); });
   });
 }
 
@@ -118,4 +145,6 @@ void memsys_spilled_bytes(uint64_t* live_bytes, uint64_t* file_bytes) {
   *live_bytes = memsys::spill_totals().live_bytes;
   *file_bytes = memsys::spill_totals().file_bytes;
 }
+
+uint64_t memsys_failed_spills() { return memsys::spill_totals().n_failed; }
 }

@@ -8,18 +8,49 @@
 #include <c10/core/CPUAllocator.h>
 #include <c10/util/Exception.h>
 
+#include <string>
+
 #include "border.h"
+
+namespace memsys {
+
+// `Refusal` in Rust.
+struct Refusal {
+  uint16_t owner;
+  uint8_t by;  // 0: the memory limit, 1: the system
+  uint64_t wanted_bytes, left_bytes, limit_bytes;
+};
+static_assert(sizeof(Refusal) == 32);
+
+}  // namespace memsys
 
 extern "C" {
 // In Rust. Whether a tensor made now is counted; asked before each.
 bool memsys_tensors_are_counted();
-// A block of `bytes` aligned to 64, or null where it is refused.
-void* memsys_tensor_allocate(size_t bytes);
+// A block of `bytes` aligned to 64, or null and a refusal.
+void* memsys_tensor_allocate(size_t bytes, memsys::Refusal* refusal);
+// Notes that a call of this thread fails because of the refusal.
+void memsys_refusal_reached(const memsys::Refusal* refusal);
 // Takes a block back, or says false where it is none of those above.
 bool memsys_tensor_free(void* data);
 }
 
 namespace {
+
+// libtorch hands an exception of one of its own threads on to the thread whose call needed that thread. Whoever turns it
+// into an error of that call asks for its text, on the thread that called: so the refusal is that thread's, and no
+// other's.
+struct Refused final : c10::OutOfMemoryError {
+  Refused(const memsys::Refusal& refusal, std::string message)
+      : c10::OutOfMemoryError(std::move(message)), refusal(refusal) {}
+
+  const char* what() const noexcept override {
+    memsys_refusal_reached(&refusal);
+    return c10::OutOfMemoryError::what();
+  }
+
+  memsys::Refusal refusal;
+};
 
 // Gives what is not counted, and takes it back.
 c10::Allocator* before = nullptr;
@@ -39,8 +70,12 @@ struct CountingAllocator final : c10::Allocator {
       void* data = before->raw_allocate(bytes);
       return {data, data, &take_back, c10::Device(c10::DeviceType::CPU)};
     }
-    void* data = memsys_tensor_allocate(bytes);
-    TORCH_CHECK_WITH(OutOfMemoryError, data != nullptr, "the memory budget refuses ", bytes, " bytes");
+    memsys::Refusal refusal;
+    void* data = memsys_tensor_allocate(bytes, &refusal);
+    if (data == nullptr) {
+      const char* who = refusal.by == 0 ? "the memory limit has no room for " : "the system gives no memory for ";
+      throw Refused(refusal, who + std::to_string(bytes) + " bytes");
+    }
     return {data, data, &take_back, c10::Device(c10::DeviceType::CPU)};
   }
 

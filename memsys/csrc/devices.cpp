@@ -8,22 +8,25 @@
 
 extern "C" {
 
-// Writes seven numbers: bytes of live tensors, bytes taken from the device, the peaks of both, the number of
-// out-of-memory errors so far, and the free and total bytes of the device.
+// Writes five numbers: bytes of live tensors, bytes taken from the device, the peaks of both, and the number of
+// out-of-memory errors so far.
 char* memsys_device_statistics(int index, int64_t* numbers) {
   return memsys::guarded([&] {
     auto* allocator = c10::getDeviceAllocator(c10::DeviceType::CUDA);
-    const auto device = static_cast<c10::DeviceIndex>(index);
-    const auto statistics = allocator->getDeviceStats(device);
+    const auto statistics = allocator->getDeviceStats(static_cast<c10::DeviceIndex>(index));
     const auto all = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
     numbers[0] = statistics.allocated_bytes[all].current;
     numbers[1] = statistics.reserved_bytes[all].current;
     numbers[2] = statistics.allocated_bytes[all].peak;
     numbers[3] = statistics.reserved_bytes[all].peak;
     numbers[4] = statistics.num_ooms;
-    const auto memory = allocator->getMemoryInfo(device);
-    numbers[5] = static_cast<int64_t>(memory.first);
-    numbers[6] = static_cast<int64_t>(memory.second);
+  });
+}
+
+// Restarts the peaks of a device's statistics at what is held now.
+char* memsys_device_restart_peaks(int index) {
+  return memsys::guarded([&] {
+    c10::getDeviceAllocator(c10::DeviceType::CUDA)->resetPeakStats(static_cast<c10::DeviceIndex>(index));
   });
 }
 

@@ -14,11 +14,12 @@ class AddToHost final : public torch::autograd::PostAccumulateGradHook {
   explicit AddToHost(at::Tensor host) : host_(std::move(host)) {}
 
   void operator()(const at::Tensor& parameter) override {
-    auto& gradient = parameter.mutable_grad();
+    // It leaves the parameter first. If the sum is refused, the next attempt must not find it there and add it again.
+    const at::Tensor gradient = std::move(parameter.mutable_grad());
+    parameter.mutable_grad().reset();
     if (!gradient.defined()) return;
     at::NoGradGuard no_grad;
     host_.add_(gradient.to(host_.device()));
-    gradient.reset();
   }
 
  private:

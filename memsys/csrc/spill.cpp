@@ -20,6 +20,7 @@ constexpr int kReadAhead = 2;
 uint64_t whole_pages(uint64_t n_bytes) { return (n_bytes + kPage - 1) / kPage * kPage; }
 
 [[noreturn]] void fail(const char* verb, uint64_t n_bytes, const std::string& folder, const char* why) {
+  ++spill_totals().n_failed;
   throw std::runtime_error(std::string("cannot ") + verb + " " + std::to_string(n_bytes) +
                            " bytes of activations: the spill folder " + folder + " says: " + why);
 }

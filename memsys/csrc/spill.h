@@ -17,10 +17,12 @@
 
 namespace memsys {
 
-// The live bytes in all spill files of the process, and the total length of those files.
+// The live bytes in all spill files of the process, the total length of those files, and how often a file could not be
+// written or read.
 struct SpillTotals {
   std::atomic<uint64_t> live_bytes{0};
   std::atomic<uint64_t> file_bytes{0};
+  std::atomic<uint64_t> n_failed{0};
 };
 SpillTotals& spill_totals();
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::ledger::refusal::Refusal;
+use crate::limit::Readable;
 
 /// An error of the memory system.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +36,29 @@ pub enum Error {
     /// The memory limit has no room for an allocation.
     #[error("out of memory: {0}")]
     Refused(Refusal),
+    /// A GPU has no room for an allocation.
+    #[error(
+        "out of memory on {device}: {} of the device limit of {} are allocated; give a higher memory.device_limit, or free \
+         the GPU of other processes",
+        Readable(*allocated_bytes),
+        Readable(*limit_bytes)
+    )]
+    RefusedByDevice {
+        /// The device's name, such as `cuda:0`.
+        device: &'static str,
+        /// Bytes of live tensors there.
+        allocated_bytes: u64,
+        /// The most bytes that the process may take there.
+        limit_bytes: u64,
+    },
+    /// A GPU cannot be asked for its memory.
+    #[error("cuda:{index}: {problem}")]
+    Gpu {
+        /// The GPU's number.
+        index: usize,
+        /// What is wrong.
+        problem: String,
+    },
     /// The operating system does not tell a quantity.
     #[error("cannot read {what} from {}", path.display())]
     Probe {
@@ -70,6 +94,13 @@ pub enum Error {
         folder: PathBuf,
         /// What the operating system said.
         source: std::io::Error,
+    },
+    /// The folder for spilled activations is in a file system whose files lie in memory.
+    #[cfg(feature = "libtorch")]
+    #[error("{} lies in memory (tmpfs): activations spilled there would still take memory", folder.display())]
+    SpillFolderInMemory {
+        /// The folder.
+        folder: PathBuf,
     },
     /// Autocast does not cast to this kind of number on this device.
     #[cfg(feature = "libtorch")]

@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Read the modules in this order. The crate uses no other crate of the project, and it knows neither agents nor
-//! environments. Without the feature `libtorch`, which is on by default, `libtorch/`, `nn/` and `step::retry` are left
-//! out and the crate needs no libtorch.
+//! environments. Without the feature `libtorch`, which is on by default, `libtorch/`, `nn/`, `step::room` and
+//! `step::retry` are left out and the crate needs no libtorch.
 
 #![cfg_attr(
     not(feature = "libtorch"),

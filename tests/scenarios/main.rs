@@ -3,7 +3,10 @@
 
 mod a_bench_leaves_nothing_behind;
 mod a_mapped_run_keeps_to_its_memory_limit;
+mod a_plan_in_a_small_group_is_answered;
 mod a_replay_file_outlives_its_process;
+mod a_run_goes_on_at_its_own_limit;
+mod a_spill_folder_that_fails_costs_nothing;
 mod any_number_of_signals_is_one_request;
 mod arrows_point_down;
 mod bad_input_is_refused_in_one_line;

@@ -5,7 +5,7 @@
 use std::io::Write;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use crate::error::Error;
+use crate::error::{Error, without_frames};
 
 /// How much the user wants to be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
@@ -57,5 +57,5 @@ pub(crate) fn say_always(line: &str) {
 
 /// Prints an error in one line.
 pub(crate) fn complain(error: &Error) {
-    say_always(&format!("plimsoll: {error}"));
+    say_always(&format!("plimsoll: {}", without_frames(&error.to_string())));
 }

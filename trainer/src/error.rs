@@ -1,6 +1,9 @@
 //! What can go wrong, and how the program says so.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use memsys::ledger::refusal::{Refusal, RefusedBy};
+use memsys::limit::MemoryLimit;
 
 use crate::format;
 
@@ -47,7 +50,7 @@ pub enum Error {
         "memory.limit: a memory limit of {} cannot hold this run; the smallest that can is {} (--memory {}){}{table}",
         format::bytes(*limit_bytes),
         format::bytes(*smallest_limit_bytes),
-        memsys::limit::MemoryLimit::Bytes(*smallest_limit_bytes),
+        MemoryLimit::Bytes(*smallest_limit_bytes),
         if table.is_empty() { "" } else { ":\n" }
     )]
     LimitTooLow {
@@ -70,6 +73,27 @@ pub enum Error {
         /// Bytes that the program and the replay's sum tree need.
         least_bytes: u64,
     },
+    /// The memory limit did not hold in `bench limit`.
+    #[error(
+        "the memory limit did not hold in {n_passed} of {n_runs} runs, and {n_plans_failed} plans failed: the table says \
+         where"
+    )]
+    LimitPassed {
+        /// Runs that were killed, failed, or passed the limit.
+        n_passed: usize,
+        /// All runs.
+        n_runs: usize,
+        /// Configurations whose plan failed.
+        n_plans_failed: usize,
+    },
+    /// The memory limit refused an allocation, also after caches were given back and in the smallest blocks.
+    #[error("out of memory: {refusal}; {way_out}")]
+    OutOfRoom {
+        /// What was refused.
+        refusal: Refusal,
+        /// What is saved, and what to do.
+        way_out: String,
+    },
     /// The agent failed.
     #[error(transparent)]
     Agent(#[from] agents::Error),
@@ -87,7 +111,55 @@ pub enum Error {
     ActorLost,
 }
 
+/// The smallest step in which a larger memory limit is recommended.
+const LIMIT_STEP_BYTES: u64 = 1 << 20;
+
 impl Error {
+    /// The refused allocation, where the memory limit is what failed.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Refusal> {
+        let memory = match self {
+            Error::OutOfRoom { refusal, .. } => return Some(*refusal),
+            Error::Memory(error)
+            | Error::Replay(buffers::Error::Memsys(error))
+            | Error::Agent(agents::Error::Memory(error))
+            | Error::Agent(agents::Error::Embedder(embedders::Error::Memory(error)))
+            | Error::Agent(agents::Error::Replay(buffers::Error::Memsys(error))) => error,
+            _ => return None,
+        };
+        if let memsys::Error::Refused(refusal) = memory { Some(*refusal) } else { None }
+    }
+
+    /// Adds to a refusal what is saved and what to do; other errors stay as they are. `saved` is the folder of the run that
+    /// can go on.
+    #[must_use]
+    pub fn with_way_out(self, saved: Option<&Path>) -> Self {
+        let Some(refusal) = self.refusal().filter(|_| !matches!(self, Error::OutOfRoom { .. })) else {
+            return self;
+        };
+        if refusal.by == RefusedBy::System {
+            let way_out = match saved {
+                Some(folder) => format!(
+                    "the run is saved; once other programs have freed memory go on with: plimsoll train --resume {}",
+                    folder.display()
+                ),
+                None => "end other programs that hold memory, and start again".to_owned(),
+            };
+            return Error::OutOfRoom { refusal, way_out };
+        }
+        let missing = refusal.wanted_bytes.saturating_sub(refusal.left_bytes);
+        let needed = refusal.limit_bytes.saturating_add(missing).saturating_add(1);
+        let limit = MemoryLimit::Bytes(needed.checked_next_multiple_of(LIMIT_STEP_BYTES).unwrap_or(needed));
+        let way_out = match saved {
+            Some(folder) => format!(
+                "the run is saved, go on with: plimsoll train --resume {} --memory {limit}",
+                folder.display()
+            ),
+            None => format!("give --memory {limit} or more"),
+        };
+        Error::OutOfRoom { refusal, way_out }
+    }
+
     /// True where the user's input or configuration is at fault: exit status 2. A path that may not be read or
     /// written was the user's to give.
     #[must_use]
@@ -133,3 +205,56 @@ fn is_users_path(source: &std::io::Error) -> bool {
 
 /// A result of the trainer.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// A message of libtorch without the list of C++ frames that stands below it.
+#[must_use]
+pub fn without_frames(message: &str) -> &str {
+    let ends = ["\nException raised from", "\nframe #"].map(|mark| message.find(mark));
+    message[..ends.into_iter().flatten().min().unwrap_or(message.len())].trim_end()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_of_libtorch_is_told_without_its_frames() {
+        let said = "a refused allocation\nException raised from allocate at a.cpp:1\nframe #0: c10::Error";
+        assert_eq!(without_frames(said), "a refused allocation");
+        assert_eq!(without_frames("one line"), "one line");
+        assert_eq!(without_frames("a table:\n  of two lines"), "a table:\n  of two lines");
+    }
+
+    #[test]
+    fn a_refusal_anywhere_names_a_limit_that_would_do_and_the_way_to_go_on() {
+        let refusal = Refusal {
+            owner: memsys::ledger::Owner::named("run/actor"),
+            by: RefusedBy::Limit,
+            wanted_bytes: 12 << 20,
+            left_bytes: 3 << 20,
+            limit_bytes: 300 << 20,
+        };
+        let refused = || memsys::Error::Refused(refusal);
+        for error in [
+            Error::Memory(refused()),
+            Error::Replay(refused().into()),
+            Error::Agent(agents::Error::Memory(refused())),
+            Error::Agent(agents::Error::Replay(refused().into())),
+            Error::Agent(agents::Error::Embedder(refused().into())),
+        ] {
+            let said = error.with_way_out(Some(Path::new("runs/x"))).to_string();
+            assert!(said.starts_with("out of memory: run/actor asked for 12.0 MiB"), "{said}");
+            assert!(said.ends_with("go on with: plimsoll train --resume runs/x --memory 310MiB"), "{said}");
+            assert_eq!(said.lines().count(), 1);
+        }
+        let by_system = Error::Memory(memsys::Error::Refused(Refusal { by: RefusedBy::System, ..refusal }));
+        let said = by_system.with_way_out(Some(Path::new("runs/x"))).to_string();
+        assert!(said.contains("the system gave no memory"), "{said}");
+        assert!(
+            said.ends_with("freed memory go on with: plimsoll train --resume runs/x"),
+            "a limit helps not: {said}"
+        );
+        let other = Error::ActorLost.with_way_out(None);
+        assert!(matches!(other, Error::ActorLost) && other.refusal().is_none());
+    }
+}

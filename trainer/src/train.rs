@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use buffers::frames::Dataset;
 use memsys::libtorch::Runtime;
+use memsys::step::room::with_room;
 
 use crate::config::Config;
 use crate::console::say_always;
@@ -17,10 +18,11 @@ use crate::envs::observation::plain_views;
 use crate::error::{Error, Result};
 use crate::format;
 use crate::market::dataset::{Market, prepare};
-use crate::memory;
+use crate::memory::{self, Applied};
 use crate::report::summary;
-use crate::resolve::{Parts, resolve, seed_of};
+use crate::resolve::{Parts, leave_out_unusable_spill, resolve, seed_of};
 use crate::run::build::{Setting, build};
+use crate::run::checkpoint;
 use crate::run::config::EnvironmentKind;
 use crate::run::evaluation::Evaluator;
 use crate::run::folder::RunFolder;
@@ -44,18 +46,41 @@ pub struct TrainRequest {
 /// Trains, and writes the run's folder. `say` prints progress messages.
 ///
 /// # Errors
-/// If the configuration or the data cannot be used, or the run fails.
+/// If the configuration or the data cannot be used, or the run fails. [`Error::OutOfRoom`] if the memory limit refused
+/// something for good: it says whether the run is saved, and what to do.
 pub fn train(request: TrainRequest, say: &(dyn Fn(&str) + Sync)) -> Result<Ended> {
     let began = Instant::now();
-    let parts = resolve(&request.config, &request.runtime)?;
+    let mut parts = resolve(&request.config, &request.runtime)?;
+    if let Some(folder) = &request.resume {
+        keep_micro_batch(&mut parts, folder)?;
+    }
+    leave_out_unusable_spill(&mut parts.memory, say)?;
     memsys::libtorch::set_threads_once(parts.threads)?;
     let applied = memory::apply(parts.memory.limit, &parts)?;
     let folder = open_folder(&parts, request.resume.as_deref())?;
+    if request.config.memory.spill_folder.is_none() {
+        parts.memory.activations.spill_folder = folder.root().to_path_buf();
+    }
+    let (root, checkpoint) = (folder.root().to_path_buf(), folder.checkpoint());
+    train_in(folder, parts, applied, began, request, say).map_err(|error| {
+        let is_saved = checkpoint::find(&checkpoint).is_ok();
+        error.with_way_out(is_saved.then_some(&*root))
+    })
+}
+
+fn train_in(
+    folder: RunFolder,
+    parts: Parts,
+    applied: Option<Applied>,
+    began: Instant,
+    request: TrainRequest,
+    say: &(dyn Fn(&str) + Sync),
+) -> Result<Ended> {
     say(&format!("output in {}", folder.root().display()));
     say(&format!("device {:?}, {} thread(s), seed {}", parts.device, parts.threads, parts.run.seed));
     match parts.run.environment {
         EnvironmentKind::Market => {
-            let market = load_market(&parts, &folder, say)?;
+            let market = with_room(|| load_market(&parts, &folder, say))?;
             let environment = MarketEnvironment::new(
                 Arc::clone(&market.price_series),
                 market.ranges(|split| split.train.clone()),
@@ -110,6 +135,15 @@ fn load_market(parts: &Parts, folder: &RunFolder, say: &(dyn Fn(&str) + Sync)) -
     store.file = Some(folder.streams());
     dataset.enforce_budget(&store)?;
     Ok(market)
+}
+
+/// Keeps to the micro-batch of the run that is resumed: another one would give other bits.
+fn keep_micro_batch(parts: &mut Parts, folder: &Path) -> Result<()> {
+    let Ok(saved) = checkpoint::find(&RunFolder::open(folder)?.checkpoint()) else { return Ok(()) };
+    let saved = checkpoint::load_counters(&saved)?;
+    parts.memory.largest_micro_batch = saved.micro_batch;
+    parts.memory.smallest_micro_batch = parts.memory.smallest_micro_batch.min(saved.micro_batch);
+    Ok(())
 }
 
 fn open_folder(parts: &Parts, resume: Option<&Path>) -> Result<RunFolder> {

@@ -280,6 +280,19 @@ pub struct DqnConfig {
 }
 
 impl DqnConfig {
+    /// The largest number of positions in the streams of which the learner keeps the target network's embeddings. A block
+    /// of positions is embedded when the first of them is sampled, so a target interval must sample twice as many
+    /// transitions as there are positions. A soft update changes the weights at every step and leaves nothing to keep.
+    #[must_use]
+    pub fn most_kept_embeddings(&self) -> u64 {
+        match (self.target_update, self.body) {
+            (TargetUpdate::Periodic { interval }, Body::Market { .. }) => {
+                interval.saturating_mul(self.batch as u64).saturating_sub(1) / 2
+            }
+            _ => 0,
+        }
+    }
+
     /// The options of the update step.
     #[must_use]
     pub fn update_options(&self) -> UpdateOptions {

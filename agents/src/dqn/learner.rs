@@ -1,7 +1,6 @@
 //! The learner of a DQN, in the order of CleanRL's `dqn.py`: sample, target, loss, optimise, update the target network.
 //! The caller samples, and [`crate::update`] optimises.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use buffers::frames::Dataset;
@@ -17,7 +16,7 @@ use crate::dqn::loss::{td_target, weighted_huber};
 use crate::dqn::network::Network;
 use crate::dqn::target::TargetNetwork;
 use crate::error::Result;
-use crate::update::{MicroBatch, UpdateCounters, UpdateStep, saved_tensor};
+use crate::update::{MicroBatch, UpdateCounters, UpdateStep};
 
 /// A DQN that learns.
 #[derive(Debug)]
@@ -84,9 +83,9 @@ impl Agent for Learner {
         self.update.counters()
     }
 
-    fn restore(&mut self, tensors: &BTreeMap<String, Tensor>, counters: UpdateCounters) -> Result<()> {
-        self.update.restore(tensors, counters)?;
-        self.td.target.restore(saved_tensor(tensors, "target")?)
+    fn go_on(&mut self, counters: UpdateCounters) {
+        self.update.go_on(counters);
+        self.td.target.forget_embeddings();
     }
 }
 

@@ -8,7 +8,7 @@ use memsys::ledger::Owner;
 use memsys::nn::parameters::Weights;
 use tch::{Device, Tensor};
 
-use crate::dqn::config::{Body, DqnConfig, TargetUpdate};
+use crate::dqn::config::{DqnConfig, TargetUpdate};
 use crate::dqn::network::Network;
 use crate::embedding_cache::EmbeddingCache;
 use crate::error::Result;
@@ -33,7 +33,7 @@ impl TargetNetwork {
         let _owner = Owner::named("run/learner/target").enter();
         let mut weights = Weights::zeros(online.layout(), device)?;
         weights.copy_from(online)?;
-        let embeddings = cache_pays(config, &dataset).then(EmbeddingCache::default);
+        let embeddings = cache_pays(config, &dataset).then(EmbeddingCache::new);
         Ok(Self { update: config.target_update, weights, dataset, embeddings })
     }
 
@@ -80,26 +80,17 @@ impl TargetNetwork {
         &self.weights
     }
 
-    /// Goes back to saved flat weights.
-    pub(super) fn restore(&mut self, flat: &Tensor) -> Result<()> {
-        tch::no_grad(|| self.weights.flat_mut().f_copy_(flat))?;
-        self.forget_embeddings();
-        Ok(())
-    }
-
-    fn forget_embeddings(&mut self) {
+    /// Forgets what the weights before gave.
+    pub(super) fn forget_embeddings(&mut self) {
         if let Some(cache) = &mut self.embeddings {
             cache.clear();
         }
     }
 }
 
-/// Whether the embedding cache saves work. It embeds a whole block of positions when the first of them is sampled, so
-/// a target interval must sample well more transitions than there are positions. A soft update changes the weights at
-/// every step and leaves nothing to cache.
+/// Whether the embedding cache saves work; see [`DqnConfig::most_kept_embeddings`].
 fn cache_pays(config: &DqnConfig, dataset: &Dataset) -> bool {
-    let TargetUpdate::Periodic { interval } = config.target_update else { return false };
     let n_positions: usize =
         (0..dataset.n_instruments() as u16).map(|instrument| dataset.n_steps(instrument)).sum();
-    config.body != Body::Plain && interval.saturating_mul(config.batch as u64) > 2 * n_positions as u64
+    n_positions as u64 <= config.most_kept_embeddings()
 }

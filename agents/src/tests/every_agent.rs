@@ -9,7 +9,6 @@ use tch::{Kind, Tensor};
 
 use crate::agent::{Agent, Policy};
 use crate::dqn::{Actor, Network};
-use crate::error::Error;
 use crate::tests::fixture::{config, dataset, learner_and_batches};
 use crate::tests::random_agent::{RandomAgent, RandomPolicy};
 use crate::tests::rng_lock;
@@ -27,15 +26,16 @@ fn check_agent(make: impl Fn() -> Box<dyn Agent>, batches: &[TensorBatch]) {
         agent.tensors().into_iter().map(|(name, tensor)| (name.to_owned(), tensor.detach().copy())).collect();
     assert!(saved["online"] == agent.online().flat().detach());
     let mut resumed = make();
-    resumed.restore(&saved, agent.counters()).unwrap();
+    for (name, tensor) in resumed.tensors() {
+        tch::no_grad(|| tensor.shallow_clone().copy_(&saved[name]));
+    }
+    resumed.go_on(agent.counters());
     for batch in &batches[3..] {
         assert_eq!(agent.step(batch, 8).unwrap(), resumed.step(batch, 8).unwrap());
     }
     for ((name, a), (_, b)) in agent.tensors().into_iter().zip(resumed.tensors()) {
         assert!(*a == *b, "{name}");
     }
-    let missing = make().restore(&BTreeMap::new(), agent.counters());
-    assert!(matches!(missing, Err(Error::MissingTensor { .. })));
 }
 
 #[test]

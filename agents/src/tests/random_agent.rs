@@ -1,6 +1,5 @@
 //! An agent that acts at random and learns one number: the mean reward.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
@@ -126,7 +125,7 @@ impl Agent for RandomAgent {
         self.update.counters()
     }
 
-    fn restore(&mut self, tensors: &BTreeMap<String, Tensor>, counters: UpdateCounters) -> Result<()> {
-        self.update.restore(tensors, counters)
+    fn go_on(&mut self, counters: UpdateCounters) {
+        self.update.go_on(counters);
     }
 }

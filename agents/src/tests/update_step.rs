@@ -33,7 +33,8 @@ fn stepped(config: DqnConfig, micro_batch: usize, mode: Option<ActivationMode>) 
     let _lock = rng_lock::lock();
     let (mut learner, batches) = learner_and_batches(config, 1, 128);
     let _activations = mode.map(|mode| {
-        activations::enter(&activations::Options { mode, ..activations::Options::default() }).unwrap()
+        let modes = mode.into();
+        activations::enter(&activations::Options { modes, ..activations::Options::default() }).unwrap()
     });
     let outcome = learner.step(&batches[0], micro_batch).unwrap();
     (outcome, learner)

@@ -200,6 +200,10 @@ impl Dataset {
             }
             held = held - before + stream.bytes();
         }
+        drop(streams);
+        // What the chunks held stays resident in freed blocks of the heap until the heap is trimmed. It would be taken for
+        // bytes that nobody counts, and the memory limit would set it aside for good.
+        memsys::os::trim_heap();
         writer.map_or(Ok(()), |mut writer| {
             writer.file().limit_window(options.window_bytes);
             writer.commit(Durability::Process)

@@ -37,7 +37,6 @@ pub use prioritized::{Draws, Replay, ReplayOptions, Rows};
 pub use shared::{SharedReplay, SharedSampler, Writer};
 #[cfg(feature = "tensors")]
 pub use tensor_batch::TensorBatch;
-pub use tiers::ReplayBuffer;
 pub use transitions::Slot;
 
 pub use crate::frames::TierBytes;

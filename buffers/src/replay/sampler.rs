@@ -11,7 +11,6 @@ use crate::error::{Error, Result};
 use crate::frames::ObservationRef;
 use crate::replay::Transition;
 use crate::replay::priorities::Priorities;
-use crate::replay::sum_tree::SumTree;
 use crate::replay::transitions::{Slot, Transitions};
 
 /// Transitions and their priorities.
@@ -96,12 +95,6 @@ impl Sampler {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.transitions.bytes() + self.priorities_bytes()
-    }
-
-    /// Bytes of a prioritized sampler over a ring of `capacity` transitions.
-    #[must_use]
-    pub fn planned_bytes(capacity: usize) -> u64 {
-        Transitions::planned_bytes(capacity) + SumTree::planned_bytes(capacity)
     }
 
     /// Inserts a transition with the largest priority seen so far. Returns its index and the transition that it overwrote.

@@ -91,6 +91,20 @@ impl Batch for TensorBatch {
     }
 
     fn put_columns(&mut self, mut drawn: Drawn) -> Result<()> {
+        if let Err(error) = self.copy_columns(&drawn) {
+            self.drawn = drawn;
+            return Err(error);
+        }
+        self.slots = std::mem::take(&mut drawn.slots);
+        self.observation_refs = std::mem::take(&mut drawn.observation_refs);
+        self.next_observation_refs = std::mem::take(&mut drawn.next_observation_refs);
+        self.drawn = drawn;
+        Ok(())
+    }
+}
+
+impl TensorBatch {
+    fn copy_columns(&mut self, drawn: &Drawn) -> Result<()> {
         // The old view is dropped first, or it would count as another holder of the storage.
         self.actions = Tensor::new();
         let n_halves = 2 * drawn.actions.len() as i64;
@@ -104,10 +118,6 @@ impl Batch for TensorBatch {
         ] {
             put(tensor, &[column.len() as i64], column)?;
         }
-        self.slots = std::mem::take(&mut drawn.slots);
-        self.observation_refs = std::mem::take(&mut drawn.observation_refs);
-        self.next_observation_refs = std::mem::take(&mut drawn.next_observation_refs);
-        self.drawn = drawn;
         Ok(())
     }
 }

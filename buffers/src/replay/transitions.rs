@@ -38,6 +38,10 @@ impl Slot {
 /// Bytes of a transition in the ring.
 const RING_BYTES: usize = 27;
 
+/// A ring takes room for this many more transitions at a time, 1.7 MiB. The C library moves so large a block by mapping its
+/// pages elsewhere, so growth copies nothing.
+const GROWTH: usize = 1 << 16;
+
 /// A transition's bytes in the ring, as in the picture above.
 type RingBytes = [u8; RING_BYTES];
 
@@ -82,7 +86,7 @@ impl Transitions {
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         assert!(capacity > 0, "a ring holds at least one transition");
-        Self { capacity, storage: Storage::Ring(Ring(Vec::with_capacity(capacity))), n_inserted: 0, next: 0 }
+        Self { capacity, storage: Storage::Ring(Ring(Vec::new())), n_inserted: 0, next: 0 }
     }
 
     /// Empty, in a stream that [`transition_stream`] made.
@@ -128,10 +132,21 @@ impl Transitions {
         }
     }
 
-    /// Bytes of a ring of `capacity` transitions.
+    /// The most bytes of a ring of `capacity` after `n_inserted` transitions. It grows as it fills.
     #[must_use]
-    pub fn planned_bytes(capacity: usize) -> u64 {
-        (capacity * RING_BYTES) as u64
+    pub fn planned_bytes(capacity: usize, n_inserted: u64) -> u64 {
+        let filled = usize::try_from(n_inserted).unwrap_or(usize::MAX).min(capacity);
+        (filled.saturating_add(1).next_multiple_of(GROWTH).min(capacity) * RING_BYTES) as u64
+    }
+
+    /// Bytes by which a ring grows with one of its next `n` transitions; 0 for a stream.
+    pub(super) fn growth_bytes(&self, n: usize) -> u64 {
+        match &self.storage {
+            Storage::Ring(Ring(rows)) if rows.len() + n > rows.capacity() => {
+                (GROWTH.min(self.capacity - rows.capacity()) * RING_BYTES) as u64
+            }
+            _ => 0,
+        }
     }
 
     /// The stream, if the transitions lie in one.
@@ -162,8 +177,9 @@ impl Transitions {
                 Some(of_bytes(&std::mem::replace(&mut rows[index], to_bytes(&transition))))
             }
             Storage::Ring(Ring(rows)) => {
-                // A restored ring has capacity for its transitions alone; growth by doubling would pass the capacity.
-                rows.reserve_exact(self.capacity - rows.len());
+                if rows.len() == rows.capacity() {
+                    rows.reserve_exact(GROWTH.min(self.capacity - rows.len()));
+                }
                 rows.push(to_bytes(&transition));
                 None
             }

@@ -8,12 +8,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
 use memsys::ledger::Owner;
+use memsys::ledger::reclaimable::{self, Generation, Reclaimable, Registration};
 use memsys::ledger::reservation::Reservation;
 
 use crate::error::Result;
 
 /// The number of least recently read chunks that an eviction compares.
 const COMPARED: usize = 32;
+
+/// The heap is trimmed when the memory limit takes back at least this many bytes.
+const TRIM_BYTES: u64 = 1 << 20;
 
 /// The member whose chunk it is, and the chunk's number.
 type Key = (u64, u64);
@@ -32,14 +36,57 @@ struct Held {
     n_reads: u64,
     n_hits: u64,
     n_members: u64,
+    /// Collections of the process before the last read.
+    last_used: u64,
     reservation: Reservation,
 }
 
-/// A bounded cache of decompressed chunks.
+/// A bounded cache of decompressed chunks. It reserves before it keeps, and gives back what the memory limit asks for.
 #[derive(Debug)]
 pub struct ChunkCache {
     limit_bytes: u64,
-    held: Mutex<Held>,
+    held: Arc<Shared>,
+    _registration: Registration,
+}
+
+#[derive(Debug)]
+struct Shared(Mutex<Held>);
+
+impl Reclaimable for Shared {
+    fn name(&self) -> &'static str {
+        "decompressed chunks"
+    }
+
+    fn generation(&self) -> Generation {
+        Generation::Caches
+    }
+
+    fn bytes(&self) -> u64 {
+        self.0.try_lock().map_or(0, |held| held.bytes)
+    }
+
+    fn restore_nanos_per_byte(&self) -> f64 {
+        1.0
+    }
+
+    fn last_used(&self) -> u64 {
+        self.0.try_lock().map_or(u64::MAX, |held| held.last_used)
+    }
+
+    fn give_back(&self, bytes: u64) -> u64 {
+        let Ok(mut held) = self.0.try_lock() else { return 0 };
+        let before = held.bytes;
+        while before - held.bytes < bytes && held.bytes > 0 {
+            let victim = held.victim();
+            held.remove(victim);
+        }
+        let given = before - held.bytes;
+        if given >= TRIM_BYTES {
+            // The chunks stay resident in freed blocks of the heap until it is trimmed.
+            memsys::os::trim_heap();
+        }
+        given
+    }
 }
 
 impl ChunkCache {
@@ -53,9 +100,11 @@ impl ChunkCache {
             n_reads: 0,
             n_hits: 0,
             n_members: 0,
+            last_used: 0,
             reservation,
         };
-        Self { limit_bytes, held: Mutex::new(held) }
+        let held = Arc::new(Shared(Mutex::new(held)));
+        Self { limit_bytes, _registration: reclaimable::register(held.clone()), held }
     }
 
     /// Bytes of the cached chunks.
@@ -90,6 +139,7 @@ impl ChunkCache {
         {
             let mut held = self.held();
             held.n_reads += 1;
+            held.last_used = reclaimable::n_collections();
             let read_at = held.n_reads;
             if let Some(kept) = held.chunks.get_mut(&key) {
                 kept.frequency += 1;
@@ -109,24 +159,16 @@ impl ChunkCache {
                 held.remove(victim);
             }
             let held_then = held.bytes + bytes;
-            if held.reservation.try_set(held_then).is_err() {
+            if !held.reservation.set_if_room(held_then) {
                 // The memory limit has no room for the chunk, so it is read and not kept.
                 return Ok(rows);
             }
+            held.reservation.set(held_then);
             let read_at = held.n_reads;
             held.bytes += bytes;
             held.chunks.put(key, Kept { rows: Arc::clone(&rows), frequency: 1, read_at });
         }
         Ok(rows)
-    }
-
-    /// Frees all chunks and returns their bytes, or 0 if another thread holds the cache's lock.
-    pub fn clear(&self) -> u64 {
-        let Ok(mut held) = self.held.try_lock() else { return 0 };
-        held.chunks.clear();
-        let bytes = std::mem::take(&mut held.bytes);
-        held.reservation.set(0);
-        bytes
     }
 
     /// Frees a chunk that will not be read again.
@@ -138,7 +180,7 @@ impl ChunkCache {
 
     fn held(&self) -> MutexGuard<'_, Held> {
         // A panic leaves no half-made change behind, because the count of bytes changes together with the chunks.
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -207,6 +249,20 @@ mod tests {
                 prop_assert!(cache.bytes() <= limit);
             }
         }
+    }
+
+    #[test]
+    fn a_cache_that_is_asked_gives_chunks_back_until_it_gave_enough() {
+        let cache = ChunkCache::new(1000);
+        assert!((0..10).all(|number| !read(&cache, number, 100)));
+        assert_eq!(Reclaimable::bytes(&*cache.held), 1000);
+        assert_eq!((cache.held.give_back(250), cache.bytes()), (300, 700));
+        assert!(!read(&cache, 0, 100) && read(&cache, 9, 100), "the oldest went");
+        let reading = cache.held();
+        assert_eq!(cache.held.give_back(1), 0, "the thread that asks may hold the lock itself");
+        drop(reading);
+        assert_eq!((cache.held.give_back(u64::MAX), cache.bytes()), (800, 0));
+        assert_eq!(cache.held().reservation.bytes(), 0);
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! The embedder of the market's regime: an LSTM over the last 20 half hours.
 
 use memsys::libtorch::ScalarOps as _;
+use memsys::nn::activations::{Stage, sequential};
 use memsys::nn::parameters::{Init, Layout, ParameterId, Weights};
 use tch::Tensor;
 
 use crate::blocks::{Direction, Linear, Lstm, spread};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::market::preset::Widths;
+use crate::market::stages::REGIME;
 use crate::{Embedding, Mode, require_shape};
 
 /// Half hours in a regime window.
@@ -79,6 +81,17 @@ impl Regime {
     /// Where `x` has another shape, or libtorch refuses the memory.
     pub fn forward(&self, weights: &Weights, x: &Tensor, _mode: Mode) -> Result<Embedding> {
         require_shape("regime", x, &[REGIME_TIMES, REGIME_FEATURES])?;
+        let (network, shared) = (self.clone(), weights.share());
+        let stages: Vec<Stage<Error>> = vec![Box::new(move |x| network.pooled(&shared, x))];
+        let pooled = sequential(REGIME, stages, x)?;
+        Ok(Embedding {
+            mean: self.mean.forward(weights, &pooled)?,
+            spread: spread(&self.spread.forward(weights, &pooled)?)?,
+        })
+    }
+
+    /// B × 20 × 8 → the LSTM's last row and its assignment to the prototypes, B × (width + 16).
+    fn pooled(&self, weights: &Weights, x: &Tensor) -> Result<Tensor> {
         // libtorch's LSTM reads time first.
         let x = x.f_transpose(0, 1)?;
         let current = self.importance.forward(weights, &x)?.f_sigmoid()?.f_mul(&x)?;
@@ -90,11 +103,7 @@ impl Regime {
         let change = last.forward(weights, &change)?;
         let h = self.lstm.forward(weights, &Tensor::f_cat(&[&current, &change], -1)?)?;
         let h = h.f_select(0, REGIME_TIMES - 1)?;
-        let pooled = Tensor::f_cat(&[&h, &self.assign(weights, &h)?], -1)?;
-        Ok(Embedding {
-            mean: self.mean.forward(weights, &pooled)?,
-            spread: spread(&self.spread.forward(weights, &pooled)?)?,
-        })
+        Ok(Tensor::f_cat(&[&h, &self.assign(weights, &h)?], -1)?)
     }
 
     /// Soft assignment of each row to the prototypes, B × 16: softmax(−‖h − p‖² / √width). ‖h‖² is equal for all

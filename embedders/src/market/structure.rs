@@ -9,6 +9,7 @@ use tch::Tensor;
 use crate::blocks::{Activation, Dropout, GaussianHead, LayerNorm, Linear, SelfAttention, TimePooling};
 use crate::error::{Error, Result};
 use crate::market::preset::Widths;
+use crate::market::stages::STRUCTURE;
 use crate::{Embedding, Mode, require_shape};
 
 /// Half hours in a structure window.
@@ -71,7 +72,7 @@ impl Structure {
     /// Where `x` has another shape, or libtorch refuses the memory.
     pub fn forward(&self, weights: &Weights, x: &Tensor, mode: Mode) -> Result<Embedding> {
         require_shape("structure", x, &[STRUCTURE_TIMES, STRUCTURE_FEATURES])?;
-        let pooled = sequential(self.stages(weights, mode), x)?;
+        let pooled = sequential(STRUCTURE, self.stages(weights, mode), x)?;
         self.head.forward(weights, &pooled)
     }
 

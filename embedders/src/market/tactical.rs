@@ -10,6 +10,7 @@ use crate::blocks::{
 };
 use crate::error::{Error, Result};
 use crate::market::preset::Widths;
+use crate::market::stages;
 use crate::{Embedding, Mode, require_shape};
 
 /// Bars in a tactical window.
@@ -82,15 +83,23 @@ impl Tactical {
     /// Where `x` has another shape, or libtorch refuses the memory.
     pub fn forward(&self, weights: &Weights, x: &Tensor, _mode: Mode) -> Result<Embedding> {
         require_shape("tactical", x, &[TACTICAL_TIMES, TACTICAL_FEATURES])?;
-        let pooled = sequential(self.stages(weights), x)?;
+        // From the rows to the scales tensors are T × B × width.
+        let layered = sequential(stages::TACTICAL, self.layers(weights), x)?;
+        let scaled = self.scales.forward(weights, layered)?;
+        let Self { scales, pool, .. } = *self;
+        let (for_mix, for_pool) = (weights.share(), weights.share());
+        let last: Vec<Stage<Error>> = vec![
+            Box::new(move |scaled| scales.mix(&for_mix, scaled)),
+            Box::new(move |mixed| pool.forward(&for_pool, mixed)),
+        ];
+        let pooled = sequential(stages::MIX, last, &scaled)?;
         self.head.forward(weights, &pooled)
     }
 
-    /// Projected rows, each LSTM layer, the scales, pooling. From the rows to the scales tensors are T × B × width.
-    fn stages(&self, weights: &Weights) -> Vec<Stage<Error>> {
-        let mut stages: Vec<Stage<Error>> = Vec::with_capacity(N_LAYERS + 3);
-        let Self { rows, scales, pool, .. } = *self;
-        let shared = weights.share();
+    /// Projected rows, each LSTM layer.
+    fn layers(&self, weights: &Weights) -> Vec<Stage<Error>> {
+        let mut stages: Vec<Stage<Error>> = Vec::with_capacity(N_LAYERS + 1);
+        let (rows, shared) = (self.rows, weights.share());
         stages.push(Box::new(move |x| rows.forward(&shared, x)));
         for (i, (lstm, norm)) in self.layers.iter().enumerate() {
             let (lstm, norm, shared) = (lstm.clone(), *norm, weights.share());
@@ -99,10 +108,6 @@ impl Tactical {
                 if i == 0 { Ok(y) } else { Ok(y.f_add(h)?) }
             }));
         }
-        let shared = weights.share();
-        stages.push(Box::new(move |h| scales.forward(&shared, h)));
-        let shared = weights.share();
-        stages.push(Box::new(move |mixed| pool.forward(&shared, mixed)));
         stages
     }
 }
@@ -155,7 +160,7 @@ impl Rows {
     }
 }
 
-/// Attention to each scale, then a linear mix of the results.
+/// Attention to each scale, and a linear mix of the results.
 #[derive(Debug, Clone, Copy)]
 struct Scales {
     scales: [ScaleAttention; SCALES.len()],
@@ -175,11 +180,23 @@ impl Scales {
         }
     }
 
-    /// 60 × B × width → B × 60 × width.
-    fn forward(&self, weights: &Weights, h: &Tensor) -> Result<Tensor> {
-        let h = h.f_transpose(0, 1)?.f_contiguous()?;
-        let mixed = self.scales.iter().map(|scale| scale.forward(weights, &h)).collect::<Result<Vec<_>>>()?;
-        let mixed = self.mix.forward(weights, &Tensor::f_cat(&mixed, -1)?)?;
+    /// 60 × B × width → B × 60 × (3 width): the attention to each scale side by side. Each scale is a stage of its own.
+    fn forward(&self, weights: &Weights, layered: Tensor) -> Result<Tensor> {
+        let h = layered.f_transpose(0, 1)?.f_contiguous()?;
+        drop(layered);
+        let scaled = (stages::SCALES..).zip(self.scales).map(|(stage, scale)| {
+            let shared = weights.share();
+            let stages: Vec<Stage<Error>> = vec![Box::new(move |h| scale.forward(&shared, h))];
+            sequential(stage, stages, &h)
+        });
+        let scaled = scaled.collect::<Result<Vec<_>>>()?;
+        drop(h);
+        Ok(Tensor::f_cat(&scaled, -1)?)
+    }
+
+    /// B × 60 × (3 width) → B × 60 × width.
+    fn mix(&self, weights: &Weights, scaled: &Tensor) -> Result<Tensor> {
+        let mixed = self.mix.forward(weights, scaled)?;
         Ok(self.norm.forward(weights, &mixed)?.f_relu()?)
     }
 }

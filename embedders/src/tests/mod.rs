@@ -3,3 +3,4 @@
 mod activation_modes;
 mod pytorch_parity;
 pub(crate) mod rng_lock;
+mod stage_modes;

@@ -7,24 +7,34 @@
 //! pool, base ────────────┘                     runtime/cache                 8 MiB
 //! ```
 //!
+//! **One atomic holds the sum**, and a request that the [`budget`] grants is in it from the moment at which it was checked:
+//! check and count are one compare-and-swap ([`try_count`]), taken back where the system then gives no memory. Rust's heap
+//! cannot be refused, but it is counted in the same atomic, so the next request sees it. What has an owner of its own is
+//! counted a second time, by owner; [`HEAP`] is the sum less all of that, so the owners add up to the counted bytes.
+//!
 //! Owners form a tree by their paths. When a tensor is allocated, it belongs to the owner that its thread has entered,
 //! and it stays with that owner for as long as it lives. Rust's heap is counted as a whole under [`HEAP`]. A
 //! [`Reservation`](crate::ledger::reservation::Reservation) moves the heap bytes of one large structure from [`HEAP`] to
 //! that structure's owner. Reservations also declare what no allocator here sees, such as mapped files and buffers
-//! inside a library. The counted bytes are the sum over all owners; the residual is the resident bytes less the counted
-//! ones.
+//! inside a library, and what is about to be allocated. The counted bytes are the sum over all owners; the residual is
+//! the resident bytes less the counted ones.
 //!
 //! Counters are plain atomics: counting takes a few nanoseconds, allocates nothing and takes no lock, so the allocators
 //! themselves can count. The ledger decides nothing: [`budget`] enforces the memory limit.
 
 pub mod budget;
+pub mod injection;
+pub mod reclaimable;
 pub mod refusal;
 pub mod reservation;
+mod sum;
 
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+
+pub use sum::{WrongSum, verify_sum};
 
 /// The largest number of owners.
 const MOST_OWNERS: usize = 256;
@@ -33,15 +43,19 @@ const MOST_OWNERS: usize = 256;
 pub const OTHER: Owner = Owner(0);
 /// Rust's heap, less what reservations have moved to other owners.
 pub const HEAP: Owner = Owner(1);
-/// Freed blocks of tensors that are kept for reuse, and the bytes of live blocks beyond those of their tensors.
+/// Freed blocks of tensors that are kept for reuse. A collection can give back all of it.
 pub const CACHE: Owner = Owner(2);
 /// What the runtime holds before any work: code, static data and the structures inside libtorch. See [`set_base`].
 pub const BASE: Owner = Owner(3);
+/// The bytes of live blocks beyond those of their tensors: headers, and what the blocks were rounded up by. They are held
+/// for as long as the tensors live.
+pub const ROUNDING: Owner = Owner(4);
 
-const FIRST_NAMES: [&str; 4] = ["run/other", "run/heap", "runtime/cache", "runtime/base"];
+const FIRST_NAMES: [&str; 5] = ["run/other", "run/heap", "runtime/cache", "runtime/base", "runtime/rounding"];
 
 /// A part of the program that holds bytes: an index whose name is a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
 pub struct Owner(u16);
 
 #[derive(Debug)]
@@ -60,14 +74,24 @@ static COUNTERS: [Counters; MOST_OWNERS] = [const {
 }; MOST_OWNERS];
 static NAMES: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
 
-/// Allocated bytes of Rust's heap.
-static HEAP_BYTES: AtomicI64 = AtomicI64::new(0);
-/// The part of [`HEAP_BYTES`] that reservations have moved to other owners.
+/// The counted bytes, on a cache line of their own.
+#[repr(align(64))]
+struct Counted {
+    /// Base, heap, blocks and declared bytes; granted requests that wait for their memory included.
+    bytes: AtomicI64,
+    /// Whether the program's global allocator counts here. The runtime allocates before `main`, so it is true from there.
+    has_heap: AtomicBool,
+}
+
+static COUNTED: Counted = Counted { bytes: AtomicI64::new(0), has_heap: AtomicBool::new(false) };
+/// The part of Rust's heap that reservations have moved to other owners.
 static HEAP_RESERVED_BYTES: AtomicI64 = AtomicI64::new(0);
 /// Bytes of live tensors, as libtorch asked for them.
 static TENSOR_BYTES: AtomicI64 = AtomicI64::new(0);
-/// Bytes of the blocks that hold tensors, cached blocks included.
+/// Bytes of the blocks that hold tensors, kept blocks included.
 static BLOCK_BYTES: AtomicI64 = AtomicI64::new(0);
+/// The part of [`BLOCK_BYTES`] that holds no tensor.
+static KEPT_BYTES: AtomicI64 = AtomicI64::new(0);
 /// Bytes that reservations declare outside of Rust's heap.
 static DECLARED_BYTES: AtomicI64 = AtomicI64::new(0);
 static BASE_BYTES: AtomicI64 = AtomicI64::new(0);
@@ -132,9 +156,10 @@ impl Owner {
     #[must_use]
     pub fn bytes(self) -> u64 {
         unsigned(match self {
-            HEAP => HEAP_BYTES.load(Relaxed) - HEAP_RESERVED_BYTES.load(Relaxed),
-            CACHE => BLOCK_BYTES.load(Relaxed) - TENSOR_BYTES.load(Relaxed),
+            HEAP => heap(),
+            CACHE => KEPT_BYTES.load(Relaxed),
             BASE => BASE_BYTES.load(Relaxed),
+            ROUNDING => rounding(),
             Self(index) => COUNTERS[usize::from(index)].bytes(),
         })
     }
@@ -210,7 +235,7 @@ pub fn largest_owners(n: usize) -> Vec<OwnerBytes> {
 /// Bytes that have an owner: the sum over all owners.
 #[must_use]
 pub fn counted_bytes() -> u64 {
-    unsigned(counted())
+    unsigned(COUNTED.bytes.load(Relaxed))
 }
 
 /// The most bytes that were counted at once since the start or since [`restart_peak`].
@@ -221,7 +246,7 @@ pub fn peak_counted_bytes() -> u64 {
 
 /// Starts [`peak_counted_bytes`] again at what is counted now and returns the peak before.
 pub fn restart_peak() -> u64 {
-    unsigned(PEAK_COUNTED_BYTES.swap(counted(), Relaxed))
+    unsigned(PEAK_COUNTED_BYTES.swap(COUNTED.bytes.load(Relaxed), Relaxed))
 }
 
 /// Raises the peak to `bytes` if it is lower. Give it what [`restart_peak`] returned to restore the peak.
@@ -246,6 +271,12 @@ pub fn restart_tensor_peak() -> u64 {
     unsigned(PEAK_TENSOR_BYTES.swap(TENSOR_BYTES.load(Relaxed), Relaxed))
 }
 
+/// Raises the peak of tensors to `bytes` if it is lower. Give it the greatest of what [`restart_tensor_peak`] returned to
+/// restore the peak.
+pub fn raise_tensor_peak_to(bytes: u64) {
+    PEAK_TENSOR_BYTES.fetch_max(signed(bytes), Relaxed);
+}
+
 /// Number of tensors allocated so far.
 #[must_use]
 pub fn n_allocations() -> u64 {
@@ -254,8 +285,8 @@ pub fn n_allocations() -> u64 {
 
 /// Declares how many bytes the runtime holds before any work, for [`BASE`].
 pub fn set_base(bytes: u64) {
-    BASE_BYTES.store(signed(bytes), Relaxed);
-    raise_peak();
+    let more = signed(bytes) - BASE_BYTES.swap(signed(bytes), Relaxed);
+    PEAK_COUNTED_BYTES.fetch_max(COUNTED.bytes.fetch_add(more, Relaxed) + more, Relaxed);
 }
 
 pub(crate) fn count_tensor(owner: Owner, bytes: u64) {
@@ -272,41 +303,95 @@ pub(crate) fn forget_tensor(owner: Owner, bytes: u64) {
     TENSOR_BYTES.fetch_sub(signed(bytes), Relaxed);
 }
 
-/// Counts a block that was taken from the operating system, or given back where `bytes` is negative.
-pub(crate) fn count_blocks(bytes: i64) {
-    BLOCK_BYTES.fetch_add(bytes, Relaxed);
-    if bytes > 0 {
-        raise_peak();
+/// What requests for bytes are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Blocks for tensors.
+    Blocks,
+    /// What reservations declare.
+    Declared,
+}
+
+impl Part {
+    fn bytes(self) -> &'static AtomicI64 {
+        match self {
+            Self::Blocks => &BLOCK_BYTES,
+            Self::Declared => &DECLARED_BYTES,
+        }
     }
+}
+
+/// Counts `bytes` more, unless more than `most()` bytes would then be counted. Between the check and the count nothing else
+/// is counted.
+pub(crate) fn try_count(part: Part, bytes: u64, most: impl Fn() -> u64) -> bool {
+    let Ok(bytes) = i64::try_from(bytes) else { return false };
+    let mut counted = COUNTED.bytes.load(Relaxed);
+    loop {
+        let Some(then) = counted.checked_add(bytes).filter(|then| *then <= signed(most())) else {
+            return false;
+        };
+        match COUNTED.bytes.compare_exchange_weak(counted, then, Relaxed, Relaxed) {
+            Ok(_) => {
+                part.bytes().fetch_add(bytes, Relaxed);
+                PEAK_COUNTED_BYTES.fetch_max(then, Relaxed);
+                return true;
+            }
+            Err(now) => counted = now,
+        }
+    }
+}
+
+/// Counts a change that nobody checks: what is given back, where `bytes` is negative, or is in use already.
+pub(crate) fn count(part: Part, bytes: i64) {
+    part.bytes().fetch_add(bytes, Relaxed);
+    let counted = COUNTED.bytes.fetch_add(bytes, Relaxed) + bytes;
+    if bytes > 0 {
+        PEAK_COUNTED_BYTES.fetch_max(counted, Relaxed);
+    }
+}
+
+/// Counts blocks that no longer hold a tensor and are kept, or hold one again where `bytes` is negative.
+pub(crate) fn count_kept(bytes: i64) {
+    KEPT_BYTES.fetch_add(bytes, Relaxed);
 }
 
 /// Counts a change of Rust's heap; `bytes` is negative where it shrank.
 pub(crate) fn count_heap(bytes: i64) {
-    HEAP_BYTES.fetch_add(bytes, Relaxed);
+    let counted = COUNTED.bytes.fetch_add(bytes, Relaxed) + bytes;
+    if !COUNTED.has_heap.load(Relaxed) {
+        COUNTED.has_heap.store(true, Relaxed);
+    }
     // Looking for the peak at every small block costs too much: the next tensor or reservation sees those.
     if bytes > 1 << 16 {
-        raise_peak();
+        PEAK_COUNTED_BYTES.fetch_max(counted, Relaxed);
     }
 }
 
-pub(crate) fn reserve(owner: Owner, is_heap: bool, bytes: i64) {
+/// Whether the program's global allocator counts Rust's heap here, as [`CountedHeap`](crate::os::CountedHeap) does.
+#[must_use]
+pub fn counts_heap() -> bool {
+    COUNTED.has_heap.load(Relaxed)
+}
+
+/// Gives bytes that are counted already to an owner, or takes them back where `bytes` is negative.
+pub(crate) fn reserve(owner: Owner, bytes: i64) {
     let counters = &COUNTERS[usize::from(owner.0)];
     counters.reserved_bytes.fetch_add(bytes, Relaxed);
-    let total = if is_heap { &HEAP_RESERVED_BYTES } else { &DECLARED_BYTES };
-    total.fetch_add(bytes, Relaxed);
     counters.raise_peak();
-    raise_peak();
 }
 
-fn counted() -> i64 {
-    BASE_BYTES.load(Relaxed)
-        + HEAP_BYTES.load(Relaxed)
-        + BLOCK_BYTES.load(Relaxed)
-        + DECLARED_BYTES.load(Relaxed)
+/// Moves bytes of Rust's heap from [`HEAP`] to other owners, or back where `bytes` is negative.
+pub(crate) fn move_heap(bytes: i64) {
+    HEAP_RESERVED_BYTES.fetch_add(bytes, Relaxed);
 }
 
-fn raise_peak() {
-    PEAK_COUNTED_BYTES.fetch_max(counted(), Relaxed);
+fn heap() -> i64 {
+    let elsewhere = BASE_BYTES.load(Relaxed) + BLOCK_BYTES.load(Relaxed) + DECLARED_BYTES.load(Relaxed);
+    COUNTED.bytes.load(Relaxed) - elsewhere - HEAP_RESERVED_BYTES.load(Relaxed)
+}
+
+fn rounding() -> i64 {
+    BLOCK_BYTES.load(Relaxed) - KEPT_BYTES.load(Relaxed) - TENSOR_BYTES.load(Relaxed)
 }
 
 fn names() -> std::sync::MutexGuard<'static, Vec<&'static str>> {

@@ -1,60 +1,119 @@
 //! Reservations: bytes that an owner holds for as long as the reservation lives.
 //!
-//! There are two kinds. A *heap* reservation moves the bytes of a large structure from [`ledger::HEAP`], where they are
-//! counted already, to the structure's owner. A *declared* reservation counts what no allocator here sees: mapped
-//! files, buffers inside a library, pinned memory. A holder asks for more before it uses the bytes, and the budget
-//! refuses where the memory limit has no room. A reservation allocates nothing itself.
+//! There are two kinds. A *declared* reservation counts what no allocator here sees: mapped files, buffers inside a
+//! library, pinned memory. A *heap* reservation gives the bytes of a large structure, which Rust's heap counts, to the
+//! structure's owner. It asks before it grows, and until the growth lies in the heap it is declared, so that no other
+//! request takes the room:
+//!
+//! ```text
+//! try_set(bytes) ──granted: counted, as declared──> allocate ──> set(bytes): the heap counts it, it is declared no more
+//! ```
+//!
+//! Where the program's global allocator does not count the heap ([`ledger::counts_heap`]), a heap reservation stays
+//! declared. A reservation allocates nothing itself.
 
 use crate::error::{Error, Result};
 use crate::ledger::budget;
-use crate::ledger::{self, Owner};
+use crate::ledger::reclaimable::Generation;
+use crate::ledger::refusal::RefusedBy;
+use crate::ledger::{self, Owner, Part};
 
 /// Bytes that the ledger counts under an owner until the reservation is dropped.
 #[derive(Debug)]
 pub struct Reservation {
     owner: Owner,
     is_heap: bool,
-    bytes: u64,
+    /// Counted by Rust's heap.
+    heap_bytes: u64,
+    /// Counted for this reservation.
+    declared_bytes: u64,
 }
 
 impl Reservation {
     /// A reservation of 0 bytes of Rust's heap.
     #[must_use]
     pub fn of_heap(owner: Owner) -> Self {
-        Self { owner, is_heap: true, bytes: 0 }
+        Self { owner, is_heap: true, heap_bytes: 0, declared_bytes: 0 }
     }
 
     /// A reservation of 0 bytes that no allocator counts.
     #[must_use]
     pub fn declared(owner: Owner) -> Self {
-        Self { owner, is_heap: false, bytes: 0 }
+        Self { owner, is_heap: false, heap_bytes: 0, declared_bytes: 0 }
     }
 
     /// Bytes held.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.heap_bytes + self.declared_bytes
     }
 
-    /// Changes the reservation to `bytes` in all. Call it before you use the bytes.
+    /// Changes the reservation to `bytes` in all. Call it before you use the bytes. Once they lie in Rust's
+    /// heap call [`set`](Self::set): until then, or until the next call of this, the growth is counted twice.
     ///
     /// # Errors
     /// [`Error::Refused`] where the memory limit has no room for the growth even after caches are collected; the
     /// reservation then stays as it was.
     pub fn try_set(&mut self, bytes: u64) -> Result<()> {
-        if let Some(more) = bytes.checked_sub(self.bytes).filter(|more| *more > 0) {
-            budget::make_room(more).map_err(|refusal| Error::Refused(refusal.of(self.owner)))?;
+        let Some(more) = bytes.checked_sub(self.bytes()).filter(|more| *more > 0) else {
+            self.shrink_to(bytes);
+            return Ok(());
+        };
+        if self.is_granted(more, Generation::Cold) {
+            return Ok(());
         }
-        self.set(bytes);
-        Ok(())
+        let refusal = budget::refuse(RefusedBy::Limit, more).of(self.owner);
+        refusal.reaches_this_thread();
+        Err(Error::Refused(refusal))
+    }
+
+    /// As [`try_set`](Self::try_set), for a cache, which goes without where there is no room: false, and the reservation
+    /// stays as it was. Only what a step leaves behind gives way to it, so no cache drives out another one or is asked for
+    /// its own bytes meanwhile, and it is no refusal that anybody must act on.
+    #[must_use]
+    pub fn set_if_room(&mut self, bytes: u64) -> bool {
+        let Some(more) = bytes.checked_sub(self.bytes()).filter(|more| *more > 0) else {
+            self.shrink_to(bytes);
+            return true;
+        };
+        self.is_granted(more, Generation::Step)
     }
 
     /// Changes the reservation to `bytes` in all without asking the budget, for bytes that are in use already.
     pub fn set(&mut self, bytes: u64) {
-        let difference =
-            i64::try_from(bytes).unwrap_or(i64::MAX) - i64::try_from(self.bytes).unwrap_or(i64::MAX);
-        ledger::reserve(self.owner, self.is_heap, difference);
-        self.bytes = bytes;
+        self.set_with_ahead(bytes, 0);
+    }
+
+    /// As [`set`](Self::set), with `ahead_bytes` more that are to be allocated and not in use yet.
+    pub fn set_with_ahead(&mut self, bytes: u64, ahead_bytes: u64) {
+        let heap_bytes = if self.is_heap && ledger::counts_heap() { bytes } else { 0 };
+        self.change(heap_bytes, bytes - heap_bytes + ahead_bytes);
+    }
+
+    fn is_granted(&mut self, more: u64, oldest: Generation) -> bool {
+        if budget::injection_refuses() || !budget::grant(Part::Declared, more, oldest) {
+            return false;
+        }
+        // Who asks for more has allocated what was granted before.
+        self.set(self.bytes());
+        self.declared_bytes += more;
+        ledger::reserve(self.owner, signed(more));
+        true
+    }
+
+    /// What was declared goes first: it may not be in use yet.
+    fn shrink_to(&mut self, bytes: u64) {
+        let heap_bytes = self.heap_bytes.min(bytes);
+        self.change(heap_bytes, bytes - heap_bytes);
+    }
+
+    fn change(&mut self, heap_bytes: u64, declared_bytes: u64) {
+        let heap_more = signed(heap_bytes) - signed(self.heap_bytes);
+        let declared_more = signed(declared_bytes) - signed(self.declared_bytes);
+        ledger::count(Part::Declared, declared_more);
+        ledger::move_heap(heap_more);
+        ledger::reserve(self.owner, heap_more + declared_more);
+        (self.heap_bytes, self.declared_bytes) = (heap_bytes, declared_bytes);
     }
 }
 
@@ -62,6 +121,10 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         self.set(0);
     }
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -76,6 +139,11 @@ mod tests {
         assert_eq!(owner.bytes(), 5000);
         reservation.set(3000);
         assert_eq!((owner.bytes(), owner.peak_bytes()), (3000, 5000));
+        assert!(reservation.set_if_room(4000));
+        reservation.try_set(2000).unwrap();
+        assert_eq!((owner.bytes(), reservation.bytes()), (2000, 2000));
+        reservation.set_with_ahead(1000, 500);
+        assert_eq!(owner.bytes(), 1500);
         drop(reservation);
         assert_eq!(owner.bytes(), 0);
     }

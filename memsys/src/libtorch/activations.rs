@@ -44,7 +44,7 @@ pub(crate) struct Scope {
 }
 
 impl Scope {
-    pub(crate) fn enter(n_segments: u64, spill: Option<Spill<'_>>) -> Result<Self> {
+    pub(crate) fn enter(modes: u64, spill: Option<Spill<'_>>) -> Result<Self> {
         let mut id = 0;
         let (file, folder, threshold_bytes) = match spill {
             Some(spill) => {
@@ -56,7 +56,7 @@ impl Scope {
         // SAFETY: `folder` is NUL-terminated and outlives the call, which copies it; `id` is ours to be written.
         // The descriptor is open and given away: nothing here closes it.
         checked("enter a scope", unsafe {
-            raw::memsys_enter_scope(n_segments, file, folder.as_ptr(), threshold_bytes, &raw mut id)
+            raw::memsys_enter_scope(modes, file, folder.as_ptr(), threshold_bytes, &raw mut id)
         })?;
         Ok(Self { id, _thread: PhantomData })
     }
@@ -69,14 +69,64 @@ impl Drop for Scope {
     }
 }
 
-/// The number of groups into which to cut a chain of stages that begins at `input`; 0 to run it without recomputation.
-pub(crate) fn begin_chain(input: &Tensor) -> Result<u64> {
-    let mut n_segments = 0;
-    // SAFETY: `input` is a live tch tensor for the length of the call; `n_segments` is ours to be written.
+/// The packed activation modes of the stages of a chain that begins at `input`; `None` where they do not apply: without
+/// gradients and within a stage of another chain.
+pub(crate) fn begin_chain(input: &Tensor) -> Result<Option<u64>> {
+    let (mut modes, mut applies) = (0, false);
+    // SAFETY: `input` is a live tch tensor for the length of the call; `modes` and `applies` are ours to be written.
     checked("begin a chain of stages", unsafe {
-        raw::memsys_begin_chain(shared(input), &raw mut n_segments)
+        raw::memsys_begin_chain(shared(input), &raw mut modes, &raw mut applies)
     })?;
-    Ok(n_segments)
+    Ok(applies.then_some(modes))
+}
+
+/// While it lives, what this thread saves for backward belongs to one stage.
+#[derive(Debug)]
+pub(crate) struct InStage {
+    before: u32,
+    // Makes the guard neither `Send` nor `Sync`: a stage belongs to its thread.
+    _thread: PhantomData<*const ()>,
+}
+
+impl InStage {
+    pub(crate) fn enter(stage: u32) -> Self {
+        // SAFETY: plain numbers, of this thread.
+        Self { before: unsafe { raw::memsys_enter_stage(stage) }, _thread: PhantomData }
+    }
+}
+
+impl Drop for InStage {
+    fn drop(&mut self) {
+        // SAFETY: as in `enter`; the type is neither `Send` nor `Sync`, so this is the thread that entered.
+        unsafe { raw::memsys_enter_stage(self.before) };
+    }
+}
+
+/// Called when backward reaches a tensor. libtorch calls it on the thread that runs backward.
+pub(crate) type Mark = Box<dyn Fn() + Send + Sync>;
+
+/// Calls `mark` each time backward has the gradient of `output` and goes on to what made it. Without a gradient it is
+/// never called.
+pub(crate) fn on_backward(output: &Tensor, mark: Mark) -> Result<()> {
+    let context: *mut Mark = Box::into_raw(Box::new(mark));
+    // SAFETY: `output` is a live tch tensor for the length of the call. `context` is given away; the C++ side hands it to
+    // `call_mark` while it lives (`Mark` is `Sync`) and to `drop_mark` once, also where the call fails.
+    checked("mark a stage", unsafe {
+        raw::memsys_on_backward(shared(output), context.cast(), call_mark, drop_mark)
+    })
+}
+
+unsafe extern "C" fn call_mark(context: *const c_void) {
+    // SAFETY: `context` is the live box that `on_backward` gave away.
+    let mark = unsafe { &*context.cast::<Mark>() };
+    // A panic must not unwind into C++. Marks only measure.
+    let _ = catch_unwind(AssertUnwindSafe(mark));
+}
+
+unsafe extern "C" fn drop_mark(context: *mut c_void) {
+    // SAFETY: `context` came from `Box::into_raw` in `on_backward` and is given back once.
+    let mark = unsafe { Box::from_raw(context.cast::<Mark>()) };
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(mark)));
 }
 
 /// Runs a group of stages again from its input. libtorch calls it on the thread that runs backward.
@@ -154,4 +204,10 @@ pub(crate) fn spilled_bytes() -> (u64, u64) {
     // SAFETY: both are ours to be written.
     unsafe { raw::memsys_spilled_bytes(&raw mut live_bytes, &raw mut file_bytes) };
     (live_bytes, file_bytes)
+}
+
+/// How often a spill file of the process could not be written or read.
+pub(crate) fn n_failed_spills() -> u64 {
+    // SAFETY: no arguments; the C++ side reads an atomic.
+    unsafe { raw::memsys_failed_spills() }
 }

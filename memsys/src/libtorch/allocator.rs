@@ -15,12 +15,18 @@
 
 use std::collections::BTreeMap;
 use std::ffi::c_void;
+use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Mutex, Once};
+use std::sync::{Arc, Mutex, Once};
 
-use crate::ledger::budget::{self, CollectOrder};
-use crate::ledger::{self, Owner};
+use crate::ledger::budget;
+use crate::ledger::reclaimable::{self, Generation, Reclaimable};
+use crate::ledger::refusal::{Refusal, RefusedBy};
+use crate::ledger::{self, CACHE, Owner, Part};
 use crate::libtorch::{block_map, threads};
+
+/// As in `csrc/allocator.cpp`.
+const _: () = assert!(size_of::<Refusal>() == 32);
 
 const HEADER_BYTES: usize = 64;
 const PAGE_BYTES: usize = 4096;
@@ -67,7 +73,7 @@ impl Pool {
         if kept.is_empty() {
             self.kept.remove(&size);
         }
-        self.kept_bytes -= size;
+        self.let_go(size);
         self.add_live(size);
         Some((block.address, size))
     }
@@ -86,6 +92,7 @@ impl Pool {
     fn keep(&mut self, address: usize, bytes: usize) {
         self.live_bytes -= bytes;
         self.kept_bytes += bytes;
+        ledger::count_kept(bytes as i64);
         self.clock += 1;
         let freed_at = self.clock;
         self.kept.entry(bytes).or_default().push(Kept { address, freed_at });
@@ -100,18 +107,50 @@ impl Pool {
         if kept.is_empty() {
             self.kept.remove(&size);
         }
-        self.kept_bytes -= size;
+        self.let_go(size);
         Some((block.address, size))
+    }
+
+    fn let_go(&mut self, bytes: usize) {
+        self.kept_bytes -= bytes;
+        ledger::count_kept(-(bytes as i64));
+    }
+}
+
+/// The kept mappings, to be collected. First to give: a page that was touched before costs a third of a nanosecond per byte.
+struct KeptMappings;
+
+impl Reclaimable for KeptMappings {
+    fn name(&self) -> &'static str {
+        "freed blocks of tensors"
+    }
+
+    fn generation(&self) -> Generation {
+        Generation::Step
+    }
+
+    fn bytes(&self) -> u64 {
+        CACHE.bytes()
+    }
+
+    fn restore_nanos_per_byte(&self) -> f64 {
+        0.3
+    }
+
+    fn give_back(&self, bytes: u64) -> u64 {
+        release(bytes)
+    }
+
+    fn begin_anew(&self) {
+        let mut pool = pool();
+        pool.peak_live_bytes = pool.live_bytes;
     }
 }
 
 /// Registers the kept mappings with the budget, to be collected. Later calls do nothing.
 pub(crate) fn register_cache() {
     static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        budget::add_collector(CollectOrder::TensorBlocks, Box::new(release));
-        budget::add_peaks(Box::new(forget_peak));
-    });
+    ONCE.call_once(|| reclaimable::register(Arc::new(KeptMappings)).for_good());
 }
 
 /// Gives kept mappings back to the kernel until it has given `bytes` or none is left. Returns how many bytes it gave.
@@ -120,7 +159,7 @@ fn release(bytes: u64) -> u64 {
     while given < bytes {
         let Some((address, size)) = pool().take_oldest() else { break };
         unmap(address, size);
-        ledger::count_blocks(-(size as i64));
+        ledger::count(Part::Blocks, -(size as i64));
         given += size as u64;
     }
     given
@@ -148,12 +187,6 @@ pub fn untouched() -> u64 {
     (untouched_pages * PAGE_BYTES) as u64
 }
 
-/// Restarts the peak of live bytes at what lives now.
-fn forget_peak() {
-    let mut pool = pool();
-    pool.peak_live_bytes = pool.live_bytes;
-}
-
 static COUNTS: AtomicBool = AtomicBool::new(false);
 
 /// Counts the tensors that are made from now on.
@@ -169,19 +202,32 @@ extern "C" fn memsys_tensors_are_counted() -> bool {
     COUNTS.load(Relaxed)
 }
 
-/// Returns a block for a tensor of `bytes`, aligned to 64 bytes, or null if the budget refuses it.
+/// Returns a block for a tensor of `bytes`, aligned to 64 bytes; or writes a refusal and returns null.
 #[unsafe(no_mangle)]
-extern "C" fn memsys_tensor_allocate(bytes: usize) -> *mut c_void {
+extern "C" fn memsys_tensor_allocate(bytes: usize, refusal: &mut MaybeUninit<Refusal>) -> *mut c_void {
+    allocate(bytes).unwrap_or_else(|by| {
+        refusal.write(budget::refuse(by, bytes as u64));
+        std::ptr::null_mut()
+    })
+}
+
+/// Notes a refusal that `memsys_tensor_allocate` has written: libtorch has handed its exception to a call of this thread.
+#[unsafe(no_mangle)]
+extern "C" fn memsys_refusal_reached(refusal: &Refusal) {
+    refusal.reaches_this_thread();
+}
+
+fn allocate(bytes: usize) -> Result<*mut c_void, RefusedBy> {
     let owner = Owner::entered();
-    let Some(whole) = bytes.checked_add(HEADER_BYTES) else { return std::ptr::null_mut() };
-    if budget::injected_refusal(bytes as u64) {
-        return std::ptr::null_mut();
+    let whole = bytes.checked_add(HEADER_BYTES).ok_or(RefusedBy::Limit)?;
+    if budget::injection_refuses() {
+        return Err(RefusedBy::Limit);
     }
-    let block = if bytes < MAPPED_FROM_BYTES { heap_block(whole) } else { mapped_block(whole) };
-    let Some((address, mapped_bytes)) = block else { return std::ptr::null_mut() };
+    let (address, mapped_bytes) =
+        if bytes < MAPPED_FROM_BYTES { heap_block(whole)? } else { mapped_block(whole)? };
     if !block_map::insert(address + HEADER_BYTES) {
         give_back(address, mapped_bytes, bytes);
-        return std::ptr::null_mut();
+        return Err(RefusedBy::System);
     }
     ledger::count_tensor(owner, bytes as u64);
     let header = Header { tensor_bytes: bytes, mapped_bytes, owner: owner.index() };
@@ -189,7 +235,7 @@ extern "C" fn memsys_tensor_allocate(bytes: usize) -> *mut c_void {
     // smaller than that.
     unsafe {
         (address as *mut Header).write(header);
-        (address as *mut u8).add(HEADER_BYTES).cast()
+        Ok((address as *mut u8).add(HEADER_BYTES).cast())
     }
 }
 
@@ -213,38 +259,45 @@ fn give_back(address: usize, mapped_bytes: usize, tensor_bytes: usize) {
     if mapped_bytes > 0 {
         pool().keep(address, mapped_bytes);
     } else {
-        ledger::count_blocks(-((tensor_bytes + HEADER_BYTES) as i64));
+        ledger::count(Part::Blocks, -((tensor_bytes + HEADER_BYTES) as i64));
         // SAFETY: a block without a mapping came from `posix_memalign`, and nobody has it any more.
         unsafe { libc::free(address as *mut c_void) };
     }
 }
 
-fn heap_block(bytes: usize) -> Option<(usize, usize)> {
-    budget::make_room(bytes as u64).ok()?;
-    let mut block = std::ptr::null_mut();
-    // SAFETY: `block` is room for a pointer; 64 is a power of two and a multiple of a pointer's size.
-    let status = unsafe { libc::posix_memalign(&raw mut block, 64, bytes) };
-    if status != 0 {
-        return None;
-    }
-    ledger::count_blocks(bytes as i64);
-    Some((block as usize, 0))
+fn heap_block(bytes: usize) -> Result<(usize, usize), RefusedBy> {
+    let take = || {
+        let mut block = std::ptr::null_mut();
+        // SAFETY: `block` is room for a pointer; 64 is a power of two and a multiple of a pointer's size.
+        let status = unsafe { libc::posix_memalign(&raw mut block, 64, bytes) };
+        (status == 0).then_some((block as usize, 0))
+    };
+    granted(bytes, take)
 }
 
-fn mapped_block(bytes: usize) -> Option<(usize, usize)> {
-    let bytes = bytes.next_multiple_of(PAGE_BYTES);
+fn mapped_block(bytes: usize) -> Result<(usize, usize), RefusedBy> {
+    let bytes = bytes.checked_next_multiple_of(PAGE_BYTES).ok_or(RefusedBy::Limit)?;
     // The lock's guard ends with this statement: no lock is held while mappings are made and given back.
     let kept = pool().take(bytes);
-    if kept.is_some() {
-        return kept;
+    if let Some(kept) = kept {
+        return Ok(kept);
     }
     let surplus = pool().surplus(bytes);
     release(surplus as u64);
-    budget::make_room(bytes as u64).ok()?;
-    let address = map(bytes)?;
+    let address = granted(bytes, || map(bytes))?;
     pool().add_live(bytes);
-    ledger::count_blocks(bytes as i64);
-    Some((address, bytes))
+    Ok((address, bytes))
+}
+
+/// Counts `bytes` and takes them from the system. What the system does not give is counted no more.
+fn granted<T>(bytes: usize, take: impl FnOnce() -> Option<T>) -> Result<T, RefusedBy> {
+    if !budget::grant(Part::Blocks, bytes as u64, Generation::Cold) {
+        return Err(RefusedBy::Limit);
+    }
+    take().ok_or_else(|| {
+        ledger::count(Part::Blocks, -(bytes as i64));
+        RefusedBy::System
+    })
 }
 
 fn map(bytes: usize) -> Option<usize> {

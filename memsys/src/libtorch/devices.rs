@@ -1,16 +1,19 @@
 //! GPUs: statistics and settings of libtorch's caching allocator.
+//!
+//! A run uses one GPU. It is named by its index everywhere, because any question about another one would make the driver
+//! open a context there, which takes hundreds of MiB.
 
 use std::ffi::CString;
-use std::sync::Once;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::error::{Error, Result};
-use crate::ledger::budget::{self, CollectOrder};
 use crate::libtorch::raw;
 use crate::libtorch::status::checked;
+use crate::os::probe::DeviceBytes;
 
-/// Whether a GPU is in use. Until then nothing is asked of CUDA, because a question may start it.
-static IN_USE: AtomicBool = AtomicBool::new(false);
+/// The GPU in use. Until there is one, nothing is asked of CUDA, because a question may start it.
+static IN_USE: RwLock<Option<Arc<dyn DeviceMemory>>> = RwLock::new(None);
 
 /// Statistics of a GPU's caching allocator, under libtorch's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -19,85 +22,123 @@ pub struct DeviceStatistics {
     pub allocated_bytes: u64,
     /// Bytes taken from the device, free cached blocks included.
     pub reserved_bytes: u64,
-    /// The most bytes of live tensors at once so far.
+    /// The most bytes of live tensors at once since the peaks were restarted.
     pub peak_allocated_bytes: u64,
-    /// The most bytes taken from the device at once so far.
+    /// The most bytes taken from the device at once since the peaks were restarted.
     pub peak_reserved_bytes: u64,
     /// Number of allocations that failed even after the cache was emptied.
     pub n_refused: u64,
-    /// Bytes of the device that no process has taken.
-    pub free_bytes: u64,
-    /// Bytes of the device in all.
-    pub total_bytes: u64,
 }
 
-/// Begins to use GPUs. The process takes at most `fraction` (above 0, up to 1) of each device, blocks grow in place if the
-/// driver supports it (`expandable_segments`), and collections of the budget also empty the devices' caches. Call it
-/// before the first tensor on a GPU.
+/// The memory of a device: what its allocator tells, and its cache. The one that [`use_gpu`] gives asks libtorch.
+pub trait DeviceMemory: fmt::Debug + Send + Sync {
+    /// The device's name, such as `cuda:0`.
+    fn name(&self) -> &'static str;
+
+    /// The most bytes that the process may take from the device.
+    fn limit_bytes(&self) -> u64;
+
+    /// The statistics now.
+    ///
+    /// # Errors
+    /// If libtorch does not tell them.
+    fn statistics(&self) -> Result<DeviceStatistics>;
+
+    /// Restarts the peaks of the statistics at what is held now.
+    fn restart_peaks(&self);
+
+    /// Gives the cached blocks of the device back to its driver.
+    fn empty_cache(&self);
+
+    /// What the process holds on the device; 0 bytes if libtorch does not tell.
+    fn bytes(&self) -> DeviceBytes {
+        let statistics = self.statistics().unwrap_or_default();
+        DeviceBytes {
+            name: self.name(),
+            allocated_bytes: statistics.allocated_bytes,
+            reserved_bytes: statistics.reserved_bytes,
+            limit_bytes: self.limit_bytes(),
+        }
+    }
+}
+
+/// A GPU with a limit on the bytes that this process takes from it.
+#[derive(Debug)]
+struct Gpu {
+    index: i32,
+    name: &'static str,
+    limit_bytes: u64,
+}
+
+/// Begins to use GPU `index`, of which the process takes at most `limit_bytes` of its `total_bytes`. libtorch refuses
+/// allocations beyond, and blocks grow in place if the driver supports it (`expandable_segments`). Call it before the
+/// first tensor on a GPU, because the settings apply to what starts afterwards.
 ///
 /// # Errors
 /// If libtorch does not accept a setting.
-pub fn use_devices(fraction: f64) -> Result<()> {
-    static ONCE: Once = Once::new();
-    IN_USE.store(true, Relaxed);
-    ONCE.call_once(|| {
-        let collect = |_| {
-            empty_device_caches();
-            // A device's bytes are not the process's: they do not count as given.
-            0
-        };
-        budget::add_collector(CollectOrder::DeviceCaches, Box::new(collect));
-    });
+pub fn use_gpu(index: usize, limit_bytes: u64, total_bytes: u64) -> Result<Arc<dyn DeviceMemory>> {
+    let fraction = fraction_of(limit_bytes, total_bytes);
     let settings = format!("expandable_segments:True,per_process_memory_fraction:{fraction}");
     let settings = CString::new(settings).map_err(|_| Error::Libtorch {
-        what: "set up the devices",
+        what: "set up the device",
         message: "a setting with a zero byte".to_owned(),
     })?;
     // SAFETY: `settings` is NUL-terminated and outlives the call, which copies it.
-    checked("set up the devices", unsafe { raw::memsys_device_settings(settings.as_ptr()) })
+    checked("set up the device", unsafe { raw::memsys_device_settings(settings.as_ptr()) })?;
+    // A run uses one device, so one name is leaked.
+    let name = Box::leak(format!("cuda:{index}").into_boxed_str());
+    let gpu: Arc<dyn DeviceMemory> = Arc::new(Gpu { index: index as i32, name, limit_bytes });
+    *IN_USE.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&gpu));
+    Ok(gpu)
 }
 
-/// Reads the statistics of GPU `index`.
-///
-/// # Errors
-/// If there is no such device.
-pub fn device_statistics(index: usize) -> Result<DeviceStatistics> {
-    let mut numbers = [0i64; 7];
-    // SAFETY: `numbers` is room for the seven numbers that are written, and outlives the call.
-    checked("read a device's statistics", unsafe {
-        raw::memsys_device_statistics(index as i32, numbers.as_mut_ptr())
-    })?;
-    let [allocated, reserved, peak_allocated, peak_reserved, refused, free, total] =
-        numbers.map(|number| u64::try_from(number).unwrap_or(0));
-    Ok(DeviceStatistics {
-        allocated_bytes: allocated,
-        reserved_bytes: reserved,
-        peak_allocated_bytes: peak_allocated,
-        peak_reserved_bytes: peak_reserved,
-        n_refused: refused,
-        free_bytes: free,
-        total_bytes: total,
-    })
+/// The GPU that [`use_gpu`] began to use.
+#[must_use]
+pub fn gpu_in_use() -> Option<Arc<dyn DeviceMemory>> {
+    IN_USE.read().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-/// Number of allocations that GPU 0 refused so far; 0 if no GPU is in use. If it rises during a call, an error of that
-/// call means out of memory.
-pub(crate) fn n_refused_by_devices() -> u64 {
-    if IN_USE.load(Relaxed) { device_statistics(0).map_or(0, |statistics| statistics.n_refused) } else { 0 }
+/// The share of a device that libtorch may take, above 0 and at most 1.
+fn fraction_of(limit_bytes: u64, total_bytes: u64) -> f64 {
+    (limit_bytes as f64 / total_bytes.max(1) as f64).clamp(f64::MIN_POSITIVE, 1.0)
 }
 
-/// Gives the cached blocks of every GPU back and returns how many bytes of GPU 0 that freed; 0 if no GPU is in use.
-fn empty_device_caches() -> u64 {
-    if !IN_USE.load(Relaxed) {
-        return 0;
+impl DeviceMemory for Gpu {
+    fn name(&self) -> &'static str {
+        self.name
     }
-    let reserved = || device_statistics(0).map_or(0, |statistics| statistics.reserved_bytes);
-    let before = reserved();
-    // SAFETY: takes no pointers.
-    if checked("empty the devices' caches", unsafe { raw::memsys_device_empty_cache() }).is_err() {
-        return 0;
+
+    fn limit_bytes(&self) -> u64 {
+        self.limit_bytes
     }
-    before.saturating_sub(reserved())
+
+    fn statistics(&self) -> Result<DeviceStatistics> {
+        let mut numbers = [0i64; 5];
+        // SAFETY: `numbers` is room for the five numbers that are written, and outlives the call.
+        checked("read a device's statistics", unsafe {
+            raw::memsys_device_statistics(self.index, numbers.as_mut_ptr())
+        })?;
+        let [allocated_bytes, reserved_bytes, peak_allocated_bytes, peak_reserved_bytes, n_refused] =
+            numbers.map(|number| u64::try_from(number).unwrap_or(0));
+        Ok(DeviceStatistics {
+            allocated_bytes,
+            reserved_bytes,
+            peak_allocated_bytes,
+            peak_reserved_bytes,
+            n_refused,
+        })
+    }
+
+    fn restart_peaks(&self) {
+        // SAFETY: takes no pointers. A peak that does not restart stays too high, which is the careful side.
+        let _ = checked("restart a device's peaks", unsafe { raw::memsys_device_restart_peaks(self.index) });
+    }
+
+    fn empty_cache(&self) {
+        // SAFETY: takes no pointers. Of the devices only this one holds blocks of the process. libtorch empties the cache
+        // itself before it refuses, so a failure loses nothing.
+        let _ = checked("empty a device's cache", unsafe { raw::memsys_device_empty_cache() });
+    }
 }
 
 #[cfg(test)]
@@ -105,10 +146,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_a_device_in_use_nothing_is_asked_and_asking_is_an_error() {
-        assert_eq!((n_refused_by_devices(), empty_device_caches()), (0, 0));
+    fn without_a_device_nothing_is_in_use_and_asking_is_an_error() {
+        assert!(gpu_in_use().is_none());
         if !tch::Cuda::is_available() {
-            assert!(matches!(device_statistics(0), Err(Error::Libtorch { .. })));
+            let gpu = Gpu { index: 1, name: "cuda:1", limit_bytes: 7 };
+            assert!(matches!(gpu.statistics(), Err(Error::Libtorch { .. })));
+            gpu.restart_peaks();
+            gpu.empty_cache();
+            let nothing =
+                DeviceBytes { name: "cuda:1", allocated_bytes: 0, reserved_bytes: 0, limit_bytes: 7 };
+            assert_eq!(gpu.bytes(), nothing);
         }
+    }
+
+    #[test]
+    fn the_limit_is_a_share_of_the_device() {
+        assert!((fraction_of(6 << 30, 24 << 30) - 0.25).abs() < 1e-12);
+        assert!(fraction_of(25 << 30, 24 << 30) <= 1.0);
+        assert!(fraction_of(0, 24 << 30) > 0.0);
     }
 }

@@ -19,12 +19,12 @@ mod tensor_data;
 mod threads;
 
 pub(crate) use activations::{
-    Recording, Scope, Spill, begin_chain, install_engine, release_failed_backward, spilled_bytes,
+    InStage, Recording, Scope, Spill, begin_chain, install_engine, n_failed_spills, on_backward,
+    release_failed_backward, spilled_bytes,
 };
 pub use allocator::untouched as untouched_bytes;
 pub(crate) use autocast::Autocast;
-pub(crate) use devices::n_refused_by_devices;
-pub use devices::{DeviceStatistics, device_statistics, use_devices};
+pub use devices::{DeviceMemory, DeviceStatistics, gpu_in_use, use_gpu};
 pub use runtime::{LIBTORCH_VERSION, Runtime, open, resident_libtorch};
 pub use scalar_ops::ScalarOps;
 pub(crate) use shared_tensors::SharedTensors;

@@ -6,6 +6,7 @@ use std::ffi::{c_char, c_int, c_void};
 
 /// Runs stages again from an input that it takes over. Returns null, or a message that the caller frees.
 pub(super) type RunStages = unsafe extern "C" fn(stages: *const c_void, input: *mut c_void) -> *mut c_char;
+pub(super) type CallMark = unsafe extern "C" fn(context: *const c_void);
 pub(super) type DropStages = unsafe extern "C" fn(stages: *mut c_void);
 
 unsafe extern "C" {
@@ -14,6 +15,7 @@ unsafe extern "C" {
     pub(super) fn memsys_threads(n_threads: *mut c_int) -> *mut c_char;
     pub(super) fn memsys_attend_plainly();
     pub(super) fn memsys_device_statistics(index: i32, numbers: *mut i64) -> *mut c_char;
+    pub(super) fn memsys_device_restart_peaks(index: i32) -> *mut c_char;
     pub(super) fn memsys_device_empty_cache() -> *mut c_char;
     pub(super) fn memsys_device_settings(settings: *const c_char) -> *mut c_char;
     pub(super) fn memsys_exclusive_tensor_data(
@@ -38,14 +40,25 @@ unsafe extern "C" {
     pub(super) fn memsys_install_engine() -> *mut c_char;
     pub(super) fn memsys_release_failed_backward() -> *mut c_char;
     pub(super) fn memsys_enter_scope(
-        n_segments: u64,
+        modes: u64,
         spill_file: c_int,
         folder: *const c_char,
         threshold_bytes: u64,
         id: *mut u64,
     ) -> *mut c_char;
     pub(super) fn memsys_leave_scope(id: u64);
-    pub(super) fn memsys_begin_chain(input: *const c_void, n_segments: *mut u64) -> *mut c_char;
+    pub(super) fn memsys_begin_chain(
+        input: *const c_void,
+        modes: *mut u64,
+        applies: *mut bool,
+    ) -> *mut c_char;
+    pub(super) fn memsys_enter_stage(stage: u32) -> u32;
+    pub(super) fn memsys_on_backward(
+        output: *const c_void,
+        context: *mut c_void,
+        call: CallMark,
+        drop: DropStages,
+    ) -> *mut c_char;
     pub(super) fn memsys_begin_recording(input: *const c_void, out: *mut *mut c_void) -> *mut c_char;
     pub(super) fn memsys_end_recording(
         recording: *mut c_void,
@@ -54,6 +67,7 @@ unsafe extern "C" {
         drop: DropStages,
     ) -> *mut c_char;
     pub(super) fn memsys_spilled_bytes(live_bytes: *mut u64, file_bytes: *mut u64);
+    pub(super) fn memsys_failed_spills() -> u64;
 
     pub(super) fn memsys_offload_gradient(parameter: *const c_void, host: *const c_void) -> *mut c_char;
     pub(super) fn memsys_stop_offload(parameter: *const c_void) -> *mut c_char;

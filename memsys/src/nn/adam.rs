@@ -63,15 +63,9 @@ impl Adam {
         (&self.first_moment, &self.second_moment, self.n_steps)
     }
 
-    /// Restores a state that [`Adam::state`] returned.
-    ///
-    /// # Errors
-    /// If the sizes differ.
-    pub fn restore(&mut self, first_moment: &Tensor, second_moment: &Tensor, n_steps: u64) -> Result<()> {
-        self.first_moment.f_copy_(first_moment)?;
-        self.second_moment.f_copy_(second_moment)?;
+    /// Goes on after step `n_steps`, from the moments that now stand in the tensors of [`Adam::state`].
+    pub fn go_on(&mut self, n_steps: u64) {
         self.n_steps = n_steps;
-        Ok(())
     }
 }
 

@@ -154,14 +154,14 @@ impl Weights {
     /// If the memory is refused.
     pub fn initial(layout: &Layout, seed: u64, device: Device) -> Result<Self> {
         let mut rng = Pcg64Mcg::seed_from_u64(seed);
-        let mut flat = vec![0f32; layout.end as usize];
+        let mut flat = Tensor::f_zeros([layout.end], (Kind::Float, Device::Cpu))?;
+        let numbers = libtorch::exclusive_tensor_data(&mut flat, &[layout.end])?;
+        let numbers = numbers.expect("a fresh tensor is held once");
         for entry in &layout.entries {
             let start = entry.offset as usize;
-            entry.init.draw(&mut flat[start..start + entry.n_numbers() as usize], &mut rng);
+            entry.init.draw(&mut numbers[start..start + entry.n_numbers() as usize], &mut rng);
         }
-        let mut weights = Self::zeros(layout, device)?;
-        weights.flat.f_copy_(&Tensor::from_slice(&flat))?;
-        Ok(weights)
+        Self::over(layout, flat.f_to_device(device)?)
     }
 
     /// Weights that are all zero.
@@ -169,7 +169,10 @@ impl Weights {
     /// # Errors
     /// If the memory is refused.
     pub fn zeros(layout: &Layout, device: Device) -> Result<Self> {
-        let flat = Tensor::f_zeros([layout.end], (Kind::Float, device))?;
+        Self::over(layout, Tensor::f_zeros([layout.end], (Kind::Float, device))?)
+    }
+
+    fn over(layout: &Layout, flat: Tensor) -> Result<Self> {
         let views = layout.views(&flat)?;
         Ok(Self { layout: Arc::new(layout.clone()), flat, views: views.into() })
     }

@@ -2,8 +2,9 @@
 
 use std::fs::File;
 use std::io::Result;
+use std::ops::Range;
 
-use memmap2::{Advice, Mmap, MmapOptions};
+use memmap2::{Advice, Mmap, MmapOptions, UncheckedAdvice};
 
 /// How mapped bytes will be read, as advice to the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +51,19 @@ impl Map {
             Access::Sequential => Advice::Sequential,
         })
     }
+
+    /// Makes the pages of a range of bytes no longer resident. They can still be read: the kernel then takes them from the
+    /// file again. Whoever reads a large file once calls this behind its position, so that it never holds the whole file.
+    ///
+    /// # Errors
+    /// The kernel's error if it refuses the advice.
+    pub fn forget(&self, range: Range<usize>) -> Result<()> {
+        let end = range.end.min(self.0.len());
+        let Some(n_bytes) = end.checked_sub(range.start).filter(|n| *n > 0) else { return Ok(()) };
+        // SAFETY: the mapping is read-only and shared, so its pages hold nothing that the file does not hold, and a read
+        // after this gives the same bytes as before.
+        unsafe { self.0.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, n_bytes) }
+    }
 }
 
 #[cfg(test)]
@@ -67,5 +81,27 @@ mod tests {
             map.advise(access).unwrap();
             assert_eq!(map.bytes(), &bytes[4096..19_096]);
         }
+    }
+
+    #[test]
+    fn forgotten_bytes_are_not_resident_and_read_the_same() {
+        let mut file = tempfile::tempfile().unwrap();
+        let bytes: Vec<u8> = (0..8_000_000u32).map(|i| (i % 251) as u8).collect();
+        file.write_all(&bytes).unwrap();
+        let map = Map::of(&file, 0, bytes.len()).unwrap();
+        let resident_bytes = || {
+            let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+            let address = format!("{:x}-", map.bytes().as_ptr() as usize);
+            let of_map = smaps.lines().skip_while(|line| !line.starts_with(&address));
+            let line = of_map.into_iter().find(|line| line.starts_with("Rss:")).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
+        };
+        assert_eq!(map.bytes(), bytes);
+        assert!(resident_bytes() >= bytes.len());
+        map.forget(0..4_000_000).unwrap();
+        assert!(resident_bytes() <= bytes.len() - 3_900_000);
+        map.forget(4_000_000..usize::MAX).unwrap();
+        assert_eq!(resident_bytes(), 0);
+        assert_eq!(map.bytes(), bytes);
     }
 }

@@ -1,8 +1,13 @@
-//! The operating system: readings of memory, the global allocator, mapped files, the page cache, thread stacks.
+//! The operating system: readings of memory, control groups and children, the global allocator, mapped files, the page
+//! cache, thread stacks.
 //!
 //! These are thin, safe wrappers around the C library and `/proc`. They decide nothing and need no libtorch.
 #![allow(unsafe_code, reason = "the border to the C library; every block states why it is sound")]
 
+mod child;
+mod control_group;
+pub mod cuda_driver;
+mod file_system;
 mod global_allocator;
 mod malloc;
 mod mapped_file;
@@ -12,8 +17,11 @@ pub mod probe;
 mod processor_time;
 mod thread_stack;
 
+pub use child::{ChildEnd, MeasuredChild};
+pub use control_group::ControlGroup;
+pub use file_system::lies_in_memory;
 pub use global_allocator::CountedHeap;
-pub use malloc::{trim_heap, tune_malloc};
+pub use malloc::{n_heap_trims, trim_heap, tune_malloc};
 pub use mapped_file::{Access, Map};
 pub use page_cache::{bytes_read_by_this_thread, forget_cached, read_randomly, will_need};
 pub use prefetch::{prefetch, prefetch_value};

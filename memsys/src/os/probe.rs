@@ -85,7 +85,7 @@ fn narrowest_group(machine_bytes: u64) -> Option<(String, u64)> {
 
 /// The files that may hold a limit, given the contents of `/proc/self/cgroup`: one for the group itself and one for
 /// every group above it. Inside a container the group's path is often not visible, and the root holds the limit.
-fn group_limit_files(groups: &str) -> Vec<String> {
+pub(super) fn group_limit_files(groups: &str) -> Vec<String> {
     let mut files = Vec::new();
     for line in groups.lines() {
         let mut fields = line.splitn(3, ':');

@@ -1,48 +1,53 @@
-//! The assessment of a series of readings: the level, the trend, and the directives that follow.
+//! The assessment of a series of readings: the level, and the directives that follow.
 //!
 //! It remembers what the [`policy`] must know beside one snapshot. It has no thread, reads no clock
 //! and does no I/O, so a test can replay a run from plain snapshots.
 
-use crate::step::ceiling::StepConfigRange;
 use crate::system::directive::Directive;
 use crate::system::level::{Level, Levels, Thresholds};
 use crate::system::policy;
 use crate::system::policy::Condition;
 use crate::system::snapshot::Snapshot;
-use crate::system::trend::Readings;
+
+/// What the holders of bytes say at a reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Holders {
+    /// Bytes that holders of data could give back.
+    pub reclaimable_bytes: u64,
+    /// Whether the learner has a step configuration of fewer bytes with the same results.
+    pub can_use_fewer_bytes: bool,
+    /// Refused allocations that the learner has answered itself so far.
+    pub n_answered: u64,
+}
 
 /// What is remembered from one reading to the next.
 #[derive(Debug)]
 pub struct Assessment {
     thresholds: Thresholds,
     levels: Levels,
-    readings: Readings,
-    /// Refusals at the latest reading. `None` before the first one: earlier refusals lower no step configuration.
-    n_denied: Option<u64>,
-    calm_since_millis: u64,
+    /// Refusals at the latest reading that the learner had not answered. `None` before the first one: earlier refusals
+    /// lower no step configuration.
+    n_unanswered: Option<u64>,
     relieved_at_millis: Option<u64>,
     trimmed_at_millis: Option<u64>,
+    lowered_at_millis: Option<u64>,
+    /// The lowest residual since the latest trim.
+    untrimmable_bytes: Option<u64>,
 }
 
 impl Assessment {
-    /// An assessment without a reading yet, whose trend covers the latest `n_readings`.
+    /// An assessment without a reading yet.
     #[must_use]
-    pub fn new(thresholds: Thresholds, n_readings: usize) -> Self {
+    pub fn new(thresholds: Thresholds) -> Self {
         Self {
             thresholds,
             levels: Levels::default(),
-            readings: Readings::new(n_readings),
-            n_denied: None,
-            calm_since_millis: 0,
+            n_unanswered: None,
             relieved_at_millis: None,
             trimmed_at_millis: None,
+            lowered_at_millis: None,
+            untrimmable_bytes: None,
         }
-    }
-
-    /// The latest readings.
-    #[must_use]
-    pub fn readings(&self) -> &Readings {
-        &self.readings
     }
 
     /// The level of the latest reading.
@@ -51,36 +56,38 @@ impl Assessment {
         self.levels.level()
     }
 
-    /// Assesses the next reading. `reclaimable_bytes` is what holders could give back, and `step_configs` those of the
-    /// learner. Writes the directives that follow into `directives` (cleared first) and assumes that they are carried
-    /// out. Returns the level if it is to be announced now.
+    /// Assesses the next reading. Writes the directives that follow into `directives` (cleared first) and assumes that they
+    /// are carried out. Returns the level if it is to be announced now.
     pub fn observe(
         &mut self,
         snapshot: &Snapshot,
-        reclaimable_bytes: u64,
-        step_configs: Option<StepConfigRange>,
+        holders: Holders,
         directives: &mut Vec<Directive>,
     ) -> Option<Level> {
         let now_millis = snapshot.at_millis;
         let since = |at_millis: Option<u64>| at_millis.map(|at| now_millis.saturating_sub(at));
-        self.readings.push(snapshot);
         let level_before = self.levels.level();
         let announced = self.levels.step(snapshot.held_fraction(), now_millis, &self.thresholds);
         let level = self.levels.level();
-        let n_newly_denied = snapshot.n_denied.saturating_sub(self.n_denied.unwrap_or(snapshot.n_denied));
-        self.n_denied = Some(snapshot.n_denied);
-        if n_newly_denied > 0 || level > Level::Normal {
-            self.calm_since_millis = now_millis;
+        // The two counts are read apart, so the learner's may be ahead for one reading.
+        let n_unanswered = snapshot.n_denied.saturating_sub(holders.n_answered);
+        let n_newly_denied = n_unanswered.saturating_sub(self.n_unanswered.unwrap_or(n_unanswered));
+        self.n_unanswered = Some(n_unanswered.max(self.n_unanswered.unwrap_or(0)));
+        let residual_bytes = u64::try_from(snapshot.residual_bytes).unwrap_or(0);
+        if self.trimmed_at_millis.is_some() {
+            let lowest_bytes = self.untrimmable_bytes.unwrap_or(u64::MAX).min(residual_bytes);
+            self.untrimmable_bytes = Some(lowest_bytes);
         }
         let condition = Condition {
             level,
             has_risen: level > level_before,
             since_relief_millis: since(self.relieved_at_millis),
             since_trim_millis: since(self.trimmed_at_millis),
-            calm_millis: now_millis.saturating_sub(self.calm_since_millis),
+            untrimmable_bytes: self.untrimmable_bytes.unwrap_or(0),
+            since_lower_millis: since(self.lowered_at_millis),
             n_newly_denied,
-            reclaimable_bytes,
-            step_configs,
+            reclaimable_bytes: holders.reclaimable_bytes,
+            can_use_fewer_bytes: holders.can_use_fewer_bytes,
         };
         policy::decide(snapshot, &condition, &self.thresholds, directives);
         for directive in &*directives {
@@ -88,10 +95,11 @@ impl Assessment {
                 Directive::Collect { .. } | Directive::Shrink { .. } => {
                     self.relieved_at_millis = Some(now_millis);
                 }
-                Directive::TrimHeap { .. } => self.trimmed_at_millis = Some(now_millis),
-                Directive::LowerStepConfig { .. } | Directive::RaiseStepConfig { .. } => {
-                    self.calm_since_millis = now_millis;
+                Directive::TrimHeap { .. } => {
+                    self.trimmed_at_millis = Some(now_millis);
+                    self.untrimmable_bytes = None;
                 }
+                Directive::LowerStepConfig { .. } => self.lowered_at_millis = Some(now_millis),
             }
         }
         announced
@@ -103,8 +111,6 @@ mod tests {
     use super::*;
 
     const MIB: u64 = 1 << 20;
-    const STEP_CONFIGS: Option<StepConfigRange> =
-        Some(StepConfigRange { highest: 3, ceiling: 1, raise_bytes: 10 * MIB });
 
     fn snapshot(at_seconds: u64, held_bytes: u64, n_denied: u64) -> Snapshot {
         Snapshot {
@@ -123,58 +129,77 @@ mod tests {
             Directive::TrimHeap { .. } => "trim",
             Directive::Shrink { .. } => "shrink",
             Directive::LowerStepConfig { .. } => "lower",
-            Directive::RaiseStepConfig { .. } => "raise",
         };
         directives.iter().map(word).collect()
     }
 
     #[test]
-    fn a_run_through_a_tight_place_is_relieved_at_once_and_recovers_slowly() {
-        let mut assessment = Assessment::new(Thresholds::default(), 10);
+    fn a_run_through_a_tight_place_is_relieved_at_once_and_a_cool_down_apart() {
+        let mut assessment = Assessment::new(Thresholds::default());
         let mut directives = Vec::new();
         let mut seen = Vec::new();
-        for (at_seconds, held_mib, n_denied) in [
-            (0, 500, 0),
-            (5, 950, 0),
-            (10, 950, 0),
-            (35, 950, 0),
-            (40, 600, 0),
-            (45, 600, 2),
-            (100, 600, 2),
-            (105, 600, 2),
+        for (at_seconds, held_mib, n_denied, n_answered) in [
+            (0, 500, 0, 0),
+            (5, 950, 0, 0),
+            (10, 950, 0, 0),
+            (35, 950, 0, 0),
+            (40, 600, 0, 0),
+            (45, 600, 2, 0),
+            (50, 600, 5, 3),
+            (55, 600, 6, 3),
+            (60, 600, 6, 3),
         ] {
+            let holders = Holders { reclaimable_bytes: 70 * MIB, can_use_fewer_bytes: true, n_answered };
             let snapshot = snapshot(at_seconds, held_mib * MIB, n_denied);
-            let announced = assessment.observe(&snapshot, 70 * MIB, STEP_CONFIGS, &mut directives);
+            let announced = assessment.observe(&snapshot, holders, &mut directives);
             seen.push((at_seconds, announced, words(&directives)));
         }
-        let all = vec!["collect", "shrink"];
         assert_eq!(
             seen,
             [
                 (0, None, vec![]),
-                (5, Some(Level::Critical), all.clone()),
+                (5, Some(Level::Critical), vec!["shrink"]),
                 (10, None, vec![]),
-                (35, None, all),
+                (35, None, vec!["shrink"]),
                 (40, None, vec![]),
                 (45, None, vec!["lower"]),
-                (100, None, vec![]),
-                (105, None, vec!["raise"]),
+                (50, None, vec![]),
+                (55, None, vec!["lower"]),
+                (60, None, vec![]),
             ]
         );
-        assert_eq!(assessment.readings().iter().count(), 8);
     }
 
     #[test]
-    fn what_was_raised_waits_for_another_calm() {
-        let mut assessment = Assessment::new(Thresholds::default(), 10);
+    fn ten_hours_at_a_critical_level_order_nothing_that_is_in_vain() {
+        let mut assessment = Assessment::new(Thresholds::default());
         let mut directives = Vec::new();
-        let mut raised_at = Vec::new();
-        for at_seconds in (0..200).step_by(5) {
-            assessment.observe(&snapshot(at_seconds, 500 * MIB, 0), 0, STEP_CONFIGS, &mut directives);
-            if words(&directives) == ["raise"] {
-                raised_at.push(at_seconds);
-            }
+        let mut seen = Vec::new();
+        for at_seconds in (0..36_000).step_by(5) {
+            // Full caches that come back after every step, and scratch memory that no trim gives back.
+            let full = Snapshot {
+                collectable_bytes: 40 * MIB,
+                residual_bytes: (60 * MIB).cast_signed(),
+                ..snapshot(at_seconds, 1000 * MIB, 0)
+            };
+            assessment.observe(&full, Holders::default(), &mut directives);
+            seen.extend(words(&directives));
         }
-        assert_eq!(raised_at, [60, 120, 180]);
+        assert_eq!(assessment.level(), Level::Critical);
+        assert_eq!(seen, ["trim"]);
+    }
+
+    #[test]
+    fn ten_hours_at_four_fifths_after_one_refusal_ask_the_learner_for_nothing_more() {
+        let mut assessment = Assessment::new(Thresholds::default());
+        let mut directives = Vec::new();
+        let mut n_lowered = 0;
+        for at_seconds in (0..36_000).step_by(5) {
+            let n_denied = u64::from(at_seconds >= 100);
+            let holders = Holders { can_use_fewer_bytes: true, n_answered: n_denied, ..Holders::default() };
+            assessment.observe(&snapshot(at_seconds, 800 * MIB, n_denied), holders, &mut directives);
+            n_lowered += directives.len();
+        }
+        assert_eq!(n_lowered, 0, "the learner has answered its own refusal");
     }
 }

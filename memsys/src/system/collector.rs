@@ -1,40 +1,23 @@
-//! Collections of caches, by generation.
+//! Collections by generation, with the free pages of the C library's heap.
 //!
-//! As in a garbage collector, an older generation takes longer to collect: what a step leaves behind, what caches hold,
-//! and free pages within the C library's heap. A cache registers itself with [`budget::add_collector`]. Live data is not
-//! collected here: that is [`Reclaimable`](crate::system::reclaimable::Reclaimable)'s part.
-
-use std::fmt;
+//! Holders of bytes register as [`Reclaimable`](crate::ledger::reclaimable::Reclaimable), which the budget asks too. Only
+//! the free pages of the heap are collected here: they are resident and not counted, so they make no room under the
+//! memory limit before they are trimmed.
 
 use crate::error::Result;
-use crate::ledger::budget;
+use crate::ledger::reclaimable;
 use crate::os::probe;
 
-/// How much a collection covers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Generation {
-    /// 0: what a step leaves behind.
-    Step,
-    /// 1: caches.
-    Caches,
-    /// 2: caches and the free pages within the C library's heap.
-    Cold,
-}
+pub use crate::ledger::reclaimable::Generation;
 
-impl fmt::Display for Generation {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "generation {}", *self as u8)
-    }
-}
-
-/// Collects up to `bytes` and returns how many bytes were given back. The two young generations both ask the budget's
-/// collectors; [`Generation::Cold`] also trims the C library's heap, which takes milliseconds.
+/// Collects up to `bytes` from the generations up to `oldest` and returns how many bytes were given back.
+/// [`Generation::Cold`] also trims the C library's heap, which takes milliseconds.
 ///
 /// # Errors
 /// The error of [`trim`], for [`Generation::Cold`] only.
-pub fn collect(generation: Generation, bytes: u64) -> Result<u64> {
-    let given = budget::collect(bytes);
-    if generation < Generation::Cold {
+pub fn collect(oldest: Generation, bytes: u64) -> Result<u64> {
+    let given = reclaimable::collect(Generation::Step, oldest, bytes);
+    if oldest < Generation::Cold {
         return Ok(given);
     }
     Ok(given + trim()?)
@@ -53,26 +36,47 @@ pub fn trim() -> Result<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::ledger::budget::CollectOrder;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-    #[test]
-    fn every_generation_asks_the_collectors() {
-        // Registers the tensors' cache now: a registration beside the collections below would make them skip.
-        #[cfg(feature = "libtorch")]
-        crate::libtorch::count_tensors().unwrap();
-        // No other test asks for this many bytes, and the tensors of other tests are far smaller.
-        const WANTED_BYTES: u64 = 1 << 60;
-        let gives = |wanted| if (WANTED_BYTES / 2..=WANTED_BYTES).contains(&wanted) { 5000 } else { 0 };
-        budget::add_collector(CollectOrder::OtherCaches, Box::new(gives));
-        for generation in [Generation::Step, Generation::Caches, Generation::Cold] {
-            assert!(collect(generation, WANTED_BYTES).unwrap() >= 5000, "{generation}");
+    use super::*;
+    use crate::ledger::reclaimable::{Reclaimable, register, tests::turn};
+
+    /// A holder that counts how often this test asks it: no other one asks for as many bytes.
+    struct Endless(Generation, AtomicU64);
+
+    impl Reclaimable for Endless {
+        fn name(&self) -> &'static str {
+            "endless"
+        }
+
+        fn generation(&self) -> Generation {
+            self.0
+        }
+
+        fn bytes(&self) -> u64 {
+            1 << 60
+        }
+
+        fn restore_nanos_per_byte(&self) -> f64 {
+            1.0
+        }
+
+        fn give_back(&self, bytes: u64) -> u64 {
+            self.1.fetch_add(u64::from((1 << 59..=1 << 60).contains(&bytes)), SeqCst);
+            0
         }
     }
 
     #[test]
-    fn generations_are_numbered_from_the_youngest() {
-        assert_eq!(Generation::Step.to_string(), "generation 0");
-        assert_eq!(Generation::Cold.to_string(), "generation 2");
+    fn a_collection_asks_its_generation_and_the_younger_ones() {
+        let _turn = turn();
+        let generations = [Generation::Step, Generation::Caches, Generation::Cold];
+        let holders = generations.map(|generation| Arc::new(Endless(generation, AtomicU64::new(0))));
+        let _registered = holders.each_ref().map(|holder| register(holder.clone()));
+        for (oldest, n_asked) in generations.into_iter().zip([[1, 0, 0], [2, 1, 0], [3, 2, 1]]) {
+            collect(oldest, 1 << 60).unwrap();
+            assert_eq!(holders.each_ref().map(|holder| holder.1.load(SeqCst)), n_asked, "{oldest}");
+        }
     }
 }

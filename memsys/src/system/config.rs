@@ -13,7 +13,7 @@ use crate::step::activation_mode::ActivationMode;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ActivationChoice {
-    /// The fastest mode that fits.
+    /// For each stage one of the three: the fastest that fit.
     Auto,
     /// Only [`ActivationMode::Keep`].
     Keep,
@@ -43,6 +43,9 @@ pub struct MemorySettings {
     /// The memory limit: a size such as `2GiB` or `1.5GB`, a number of bytes, or a share of what the machine or its
     /// control group allows, such as `60%`.
     pub limit: MemoryLimit,
+    /// The device limit, for a run on a GPU: what the process may take from the GPU's memory. A size, or a share of what is
+    /// free there at the start, such as `90%`.
+    pub device_limit: MemoryLimit,
     /// `true`: every byte is counted, the memory limit is enforced, and a learner step that does not fit is repeated in
     /// fewer bytes. `false`: a baseline for comparisons: the replay copies whole observations, a batch goes through the
     /// network at once, attention is the plain product, and nothing is refused.
@@ -51,10 +54,9 @@ pub struct MemorySettings {
     /// cost of counting.
     pub counted: bool,
     /// The activation mode, for activations between forward and backward: `keep`, `recompute`, `spill` (write them to
-    /// a file and read them back), or `auto` (the fastest mode that fits). All modes give the same results to the bit.
+    /// a file and read them back), or `auto` (for each stage of the network one of the three: the fastest that fit).
+    /// All modes give the same results to the bit.
     pub activations: ActivationChoice,
-    /// Number of parts in which mode `recompute` computes a network again.
-    pub checkpoint_segments: usize,
     /// Mode `spill` keeps tensors smaller than this in memory.
     #[serde(with = "size")]
     pub spill_threshold: u64,
@@ -66,14 +68,16 @@ pub struct MemorySettings {
     pub offload_gradients: bool,
     /// The fewest transitions that go through the network at once; at most `agent.micro_batch`.
     pub smallest_micro_batch: usize,
-    /// Share of the memory limit at which the run prints a warning and frees caches.
+    /// Share of the memory limit at which the run prints a warning. Caches do not count: they are freed where the limit
+    /// needs the room.
     pub memory_warning_threshold: f64,
-    /// Share of the memory limit at which memory is critical and learner steps use fewer bytes. At least
+    /// Share of the memory limit at which memory is critical and the replay gives bytes back. At least
     /// `memory_warning_threshold`.
     pub memory_critical_threshold: f64,
     /// Time between two readings of memory.
     pub monitoring_interval: f64,
-    /// For tests: every n-th allocation of a learner step is refused as if it did not fit. 0 refuses none.
+    /// For tests: every n-th allocation of each thread, in every phase of a run but the profile, is refused as if it did
+    /// not fit. 0 refuses none.
     pub refuse_every: u64,
 }
 
@@ -81,10 +85,10 @@ impl Default for MemorySettings {
     fn default() -> Self {
         Self {
             limit: MemoryLimit::Percent(80.0),
+            device_limit: MemoryLimit::Percent(90.0),
             managed: true,
             counted: true,
             activations: ActivationChoice::Auto,
-            checkpoint_segments: 4,
             spill_threshold: 64 << 10,
             spill_folder: None,
             offload_gradients: false,
@@ -100,7 +104,6 @@ impl Default for MemorySettings {
 impl Settings for MemorySettings {
     fn check(&self, check: &mut Check) {
         let share = "share of the memory limit";
-        check.range("checkpoint_segments", self.checkpoint_segments, 1..=64, "parts of an embedder");
         check.range("spill_threshold", self.spill_threshold, 0.., "bytes");
         check.range("smallest_micro_batch", self.smallest_micro_batch, 1..=65_536, "transitions");
         let (warning, critical) = (self.memory_warning_threshold, self.memory_critical_threshold);

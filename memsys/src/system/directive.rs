@@ -32,13 +32,8 @@ pub enum Directive {
         /// The numbers that it rests on.
         reason: Reason,
     },
-    /// Use a step configuration with fewer bytes from the next learner step on.
+    /// Ask the learner for a step configuration with fewer bytes from its next step on.
     LowerStepConfig {
-        /// The numbers that it rests on.
-        reason: Reason,
-    },
-    /// Allow a faster step configuration, which uses more bytes.
-    RaiseStepConfig {
         /// The numbers that it rests on.
         reason: Reason,
     },
@@ -66,19 +61,10 @@ pub enum Reason {
         /// The residual's budget.
         budget_bytes: u64,
     },
-    /// Allocations were refused.
+    /// Allocations were refused outside of learner steps.
     Denied {
         /// How many were refused since the last reading.
         n_denied: u64,
-    },
-    /// Memory has been calm for long enough.
-    Calm {
-        /// How long it has been calm, in milliseconds.
-        calm_millis: u64,
-        /// The bytes between what is held and the warning level.
-        room_bytes: u64,
-        /// The additional bytes that the next step configuration needs.
-        wanted_bytes: u64,
     },
 }
 
@@ -101,8 +87,7 @@ impl Directive {
             Self::Collect { reason, .. }
             | Self::TrimHeap { reason }
             | Self::Shrink { reason, .. }
-            | Self::LowerStepConfig { reason }
-            | Self::RaiseStepConfig { reason } => reason,
+            | Self::LowerStepConfig { reason } => reason,
         }
     }
 }
@@ -116,7 +101,6 @@ impl fmt::Display for Directive {
             Self::TrimHeap { .. } => formatter.write_str("trim the heap")?,
             Self::Shrink { bytes, .. } => write!(formatter, "shrink buffers by {}", Readable(bytes))?,
             Self::LowerStepConfig { .. } => formatter.write_str("lower the step configuration")?,
-            Self::RaiseStepConfig { .. } => formatter.write_str("raise the step configuration")?,
         }
         write!(formatter, ": {}", self.reason())
     }
@@ -137,14 +121,9 @@ impl fmt::Display for Reason {
                 let (residual, budget) = (Readable(residual_bytes), Readable(budget_bytes));
                 write!(formatter, "{residual} are resident and not counted, {budget} would be as usual")
             }
-            Self::Denied { n_denied } => write!(formatter, "{n_denied} allocations were refused"),
-            Self::Calm { calm_millis, room_bytes, wanted_bytes } => write!(
-                formatter,
-                "calm for {} s, {} of room where {} are needed",
-                calm_millis / 1000,
-                Readable(room_bytes),
-                Readable(wanted_bytes)
-            ),
+            Self::Denied { n_denied } => {
+                write!(formatter, "{n_denied} allocations were refused outside of learner steps")
+            }
         }
     }
 }

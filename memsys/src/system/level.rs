@@ -44,18 +44,21 @@ pub struct Thresholds {
     pub critical_fraction: f64,
     /// A level ends when the held fraction is this much below the level's threshold.
     pub hysteresis_fraction: f64,
-    /// The shortest time between two alerts of one level, and between two reliefs, in milliseconds.
+    /// The shortest time between two alerts of one level, between two reliefs, and between two requests to the learner
+    /// because of pressure, in milliseconds.
     pub cooldown_millis: u64,
     /// The pressure from which caches are collected, in percent of the last ten seconds.
     pub pressure_percent: f64,
+    /// The pressure from which the learner is asked to use fewer bytes, in percent of the last ten seconds.
+    pub critical_pressure_percent: f64,
     /// The residual's budget as a fraction of the resident bytes.
     pub residual_fraction: f64,
     /// The lowest budget of the residual, in bytes.
     pub residual_floor_bytes: u64,
+    /// The heap is trimmed again only where the residual has grown by this many bytes beyond what the last trim left.
+    pub trim_gain_bytes: u64,
     /// The shortest time between two trims of the heap, in milliseconds.
     pub trim_interval_millis: u64,
-    /// How long it must be calm before the step configuration is raised, in milliseconds.
-    pub calm_millis: u64,
 }
 
 impl Default for Thresholds {
@@ -66,10 +69,11 @@ impl Default for Thresholds {
             hysteresis_fraction: 0.05,
             cooldown_millis: 30_000,
             pressure_percent: 10.0,
+            critical_pressure_percent: 40.0,
             residual_fraction: 0.05,
             residual_floor_bytes: 32 << 20,
+            trim_gain_bytes: 4 << 20,
             trim_interval_millis: 60_000,
-            calm_millis: 60_000,
         }
     }
 }

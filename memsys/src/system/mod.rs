@@ -2,13 +2,13 @@
 //!
 //! ```text
 //! ledger ─┐                                    ┌─> alerts ──> callbacks (on a separate thread)
-//! probe ──┼─> snapshot ─> assessment (pure) ───┼─> directives ─> collector, reclaimable holders, step ceiling
-//! budget ─┘   monitor's thread, every 5 s      └─> trend
+//! probe ──┼─> snapshot ─> assessment (pure) ───┴─> directives ─> collector, the learner
+//! budget ─┘   monitor's thread, every 5 s
 //! step marks ─────────────────────────────────────> leaks
 //! ```
 //!
-//! It collects caches on the monitor's thread and asks holders of data to give bytes back; the learner reads its ceiling
-//! before each step. It never touches another component's data, and it refuses no allocation.
+//! It asks holders of bytes to give some back, on the monitor's thread, and asks the learner for a step configuration of
+//! fewer bytes. It never touches another component's data, and it refuses no allocation.
 //! The [`budget`] enforces the memory limit at every allocation, with or without this system.
 //!
 //! Ledger and memory limit belong to the process: a second memory system in one process sees the same bytes.
@@ -22,10 +22,9 @@ pub mod leaks;
 pub mod level;
 pub mod monitor;
 pub mod policy;
-pub mod reclaimable;
 pub mod recommend;
+mod residual;
 pub mod snapshot;
-pub mod trend;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -35,24 +34,22 @@ use std::time::{Duration, Instant};
 
 use crate::error::Result;
 use crate::ledger::budget;
+use crate::ledger::reclaimable::{self, Generation};
 use crate::ledger::{self, OwnerBytes};
 use crate::limit::MemoryLimit;
 use crate::os::probe;
 use crate::os::probe::{DeviceBytes, Probe, ReadDevice};
-use crate::step::ceiling::StepCeiling;
+use crate::step::advice::StepAdvice;
 use crate::system::alerts::{Alert, AlertCounts, Callbacks, OnAlert};
-use crate::system::assessment::Assessment;
+use crate::system::assessment::{Assessment, Holders};
 use crate::system::directive::{Directive, DirectiveRecord};
 use crate::system::leaks::step_boundaries::{FEWEST_MARKS, Leak, StepMarks};
 use crate::system::level::{Level, Thresholds};
 use crate::system::monitor::{Monitor, MonitorHealth};
-use crate::system::reclaimable::Reclaimable;
 use crate::system::recommend::{Recommendation, RunSettings, recommend};
+use crate::system::residual::Residuals;
 use crate::system::snapshot::Snapshot;
-use crate::system::trend::Trend;
 
-/// Number of readings that the trend covers: ten minutes at the default interval.
-const N_READINGS: usize = 120;
 /// Number of the latest directives that are remembered.
 const N_DIRECTIVE_RECORDS: usize = 64;
 
@@ -87,7 +84,6 @@ pub struct Builder {
     is_watching_only: bool,
     n_step_marks: usize,
     callbacks: Vec<Box<OnAlert>>,
-    reclaimables: Vec<Arc<dyn Reclaimable>>,
     devices: Vec<Box<ReadDevice>>,
 }
 
@@ -104,6 +100,8 @@ pub struct Health {
     pub n_failed_readings: u64,
     /// Number of directives that failed.
     pub n_failed_directives: u64,
+    /// The holders of bytes that panicked when they were asked for some, by name. They are not asked again.
+    pub panicked_holders: Vec<&'static str>,
     /// The message of the latest failure.
     pub last_failure: Option<String>,
 }
@@ -117,8 +115,7 @@ struct Shared {
     /// The reading of the current turn. It is apart from `state` so that a slow reading blocks other turns only.
     reading: Mutex<Snapshot>,
     marks: Mutex<StepMarks>,
-    reclaimables: Mutex<Vec<Arc<dyn Reclaimable>>>,
-    step_configs: Arc<StepCeiling>,
+    step_advice: Arc<StepAdvice>,
     callbacks: Option<Callbacks>,
     peak_loaded_bytes: AtomicU64,
 }
@@ -126,6 +123,7 @@ struct Shared {
 struct State {
     latest: Snapshot,
     assessment: Assessment,
+    residuals: Residuals,
     records: VecDeque<DirectiveRecord>,
     n_failed_readings: u64,
     n_failed_directives: u64,
@@ -143,7 +141,6 @@ impl MemoryOptimizationSystem {
             is_watching_only: false,
             n_step_marks: FEWEST_MARKS,
             callbacks: Vec::new(),
-            reclaimables: Vec::new(),
             devices: Vec::new(),
         }
     }
@@ -208,12 +205,6 @@ impl MemoryOptimizationSystem {
         ledger::largest_owners(n)
     }
 
-    /// The trend of the resident bytes; `None` before there are three readings.
-    #[must_use]
-    pub fn trend(&self) -> Option<Trend> {
-        self.shared.state().assessment.readings().trend(budget::limit_bytes())
-    }
-
     /// Marks the boundary of a learner step, for [`leaks`](Self::leaks).
     pub fn mark_step(&self) {
         self.shared.marks().mark();
@@ -225,15 +216,10 @@ impl MemoryOptimizationSystem {
         self.shared.marks().leaks()
     }
 
-    /// The ceiling that the learner reads before a step.
+    /// What the learner reads before a step.
     #[must_use]
-    pub fn step_configs(&self) -> Arc<StepCeiling> {
-        Arc::clone(&self.shared.step_configs)
-    }
-
-    /// Adds a holder of data that can give bytes back. Holders are asked in the order in which they were added.
-    pub fn add_reclaimable(&self, holder: Arc<dyn Reclaimable>) {
-        self.shared.reclaimables().push(holder);
+    pub fn step_advice(&self) -> Arc<StepAdvice> {
+        Arc::clone(&self.shared.step_advice)
     }
 
     /// The health of the memory system itself.
@@ -246,6 +232,7 @@ impl MemoryOptimizationSystem {
             alerts: self.shared.callbacks.as_ref().map(Callbacks::counts).unwrap_or_default(),
             n_failed_readings: state.n_failed_readings,
             n_failed_directives: state.n_failed_directives,
+            panicked_holders: reclaimable::panicked(),
             last_failure: state.last_failure.clone(),
         }
     }
@@ -294,13 +281,6 @@ impl Builder {
         self
     }
 
-    /// Adds a holder of data that can give bytes back. Holders are asked in the order in which they were added.
-    #[must_use]
-    pub fn reclaimable(mut self, holder: Arc<dyn Reclaimable>) -> Self {
-        self.reclaimables.push(holder);
-        self
-    }
-
     /// Adds a device to every reading.
     #[must_use]
     pub fn device(mut self, read: impl Fn() -> DeviceBytes + Send + Sync + 'static) -> Self {
@@ -322,7 +302,8 @@ impl Builder {
             if self.callbacks.is_empty() { None } else { Some(Callbacks::start(self.callbacks)?) };
         let state = State {
             latest: Snapshot::default(),
-            assessment: Assessment::new(self.thresholds, N_READINGS),
+            assessment: Assessment::new(self.thresholds),
+            residuals: Residuals::default(),
             records: VecDeque::with_capacity(N_DIRECTIVE_RECORDS),
             n_failed_readings: 0,
             n_failed_directives: 0,
@@ -335,8 +316,7 @@ impl Builder {
             state: Mutex::new(state),
             reading: Mutex::new(Snapshot::default()),
             marks: Mutex::new(StepMarks::new(self.n_step_marks)),
-            reclaimables: Mutex::new(self.reclaimables),
-            step_configs: Arc::new(StepCeiling::default()),
+            step_advice: Arc::default(),
             callbacks,
             peak_loaded_bytes: AtomicU64::new(0),
         });
@@ -353,10 +333,6 @@ impl Shared {
 
     fn marks(&self) -> MutexGuard<'_, StepMarks> {
         self.marks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn reclaimables(&self) -> MutexGuard<'_, Vec<Arc<dyn Reclaimable>>> {
-        self.reclaimables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read(&self, event: Option<&'static str>, out: &mut Snapshot) -> Result<()> {
@@ -378,7 +354,7 @@ impl Shared {
             state.last_failure = Some(failure.to_string());
             return;
         }
-        self.allow_residual(&reading);
+        self.allow_residual(&mut reading);
         let at_millis = reading.at_millis;
         self.assess(&mut reading, &mut directives);
         drop(reading);
@@ -391,22 +367,35 @@ impl Shared {
     /// Assesses a reading: queues an alert if one is due and writes the directives that follow. The reading becomes the
     /// latest one; `reading` receives the one before, so that its vectors are used again.
     fn assess(&self, reading: &mut Snapshot, directives: &mut Vec<Directive>) {
-        let reclaimable_bytes = self.reclaimables().iter().map(|holder| holder.bytes()).sum();
+        let holders = Holders {
+            reclaimable_bytes: reclaimable::reclaimable_bytes(Generation::Cold, Generation::Cold),
+            can_use_fewer_bytes: self.step_advice.can_use_fewer_bytes(),
+            n_answered: self.step_advice.n_answered(),
+        };
         let mut state = self.state();
-        let announced =
-            state.assessment.observe(reading, reclaimable_bytes, self.step_configs.range(), directives);
+        let announced = state.assessment.observe(reading, holders, directives);
         if let (Some(level), Some(callbacks)) = (announced, &self.callbacks) {
             callbacks.tell(Alert { level, snapshot: reading.clone() });
         }
         std::mem::swap(&mut state.latest, reading);
     }
 
-    /// Raises the allowance for the residual to the highest residual so far, so that the memory limit covers it too.
-    fn allow_residual(&self, snapshot: &Snapshot) {
-        let residual_bytes = u64::try_from(snapshot.residual_bytes).unwrap_or(0);
-        if !self.is_watching_only && residual_bytes > snapshot.residual_allowance_bytes {
-            budget::allow_residual(residual_bytes);
+    /// Sets room under the memory limit aside for the residual of the latest readings. Before the room grows, the heap is
+    /// trimmed and memory read again: freed memory that the C library keeps is not residual.
+    fn allow_residual(&self, reading: &mut Snapshot) {
+        if self.is_watching_only {
+            return;
         }
+        if residual_bytes(reading) > reading.residual_allowance_bytes {
+            crate::os::trim_heap();
+            if let Err(failure) = snapshot::read(&self.probe, reading) {
+                self.state().last_failure = Some(failure.to_string());
+                return;
+            }
+        }
+        let aside = self.state().residuals.observe(residual_bytes(reading), crate::os::n_heap_trims());
+        budget::observe_residual(aside);
+        reading.residual_allowance_bytes = budget::residual_allowance_bytes();
     }
 
     /// Carries a directive out and returns the bytes given back, if that is known at once.
@@ -414,28 +403,14 @@ impl Shared {
         match *directive {
             Directive::Collect { generation, bytes, .. } => collector::collect(generation, bytes).map(Some),
             Directive::TrimHeap { .. } => collector::trim().map(Some),
-            Directive::Shrink { bytes, .. } => Ok(Some(self.shrink(bytes))),
+            Directive::Shrink { bytes, .. } => {
+                Ok(Some(reclaimable::collect(Generation::Cold, Generation::Cold, bytes)))
+            }
             Directive::LowerStepConfig { .. } => {
-                self.step_configs.lower();
-                Ok(None)
-            }
-            Directive::RaiseStepConfig { .. } => {
-                self.step_configs.raise();
+                self.step_advice.ask_for_fewer_bytes();
                 Ok(None)
             }
         }
-    }
-
-    fn shrink(&self, bytes: u64) -> u64 {
-        // A copy, so that no lock is held while a holder calls the memory system.
-        let holders = self.reclaimables().clone();
-        let mut given = 0;
-        for holder in holders {
-            if given < bytes {
-                given += holder.give_back(bytes - given);
-            }
-        }
-        given
     }
 
     fn record(&self, record: DirectiveRecord, given: Result<Option<u64>>) {
@@ -450,6 +425,10 @@ impl Shared {
         }
         state.records.push_back(DirectiveRecord { given_bytes, ..record });
     }
+}
+
+fn residual_bytes(snapshot: &Snapshot) -> u64 {
+    u64::try_from(snapshot.residual_bytes).unwrap_or(0)
 }
 
 impl fmt::Debug for Builder {
@@ -468,13 +447,13 @@ impl fmt::Debug for Builder {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { started, probe, is_watching_only, step_configs, callbacks, .. } = self;
+        let Self { started, probe, is_watching_only, step_advice, callbacks, .. } = self;
         formatter
             .debug_struct("Shared")
             .field("started", started)
             .field("probe", probe)
             .field("is_watching_only", is_watching_only)
-            .field("step_configs", step_configs)
+            .field("step_advice", step_advice)
             .field("callbacks", callbacks)
             .finish_non_exhaustive()
     }

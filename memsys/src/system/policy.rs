@@ -1,22 +1,22 @@
 //! Policies: what to do about memory, as pure functions of a snapshot.
 //!
 //! They read no clock, touch no device and hold no state: equal snapshots give equal directives. What a policy needs
-//! beside the snapshot (the level with its hysteresis, how long it has been calm, what holders of data could give back)
+//! beside the snapshot (the level with its hysteresis, what the last measures left, what holders of data could give back)
 //! is a [`Condition`]. Policies do not carry anything out.
 //!
 //! | condition | directive |
 //! |---|---|
-//! | the process reaches the warning level | collect caches, down to the warning level |
-//! | the process reaches the critical level, and again after every cool-down while it stays there | collect caches and the free pages of the heap, shrink holders of data |
-//! | tasks wait for memory, and again after every cool-down while they do | collect caches |
-//! | the residual exceeds its budget, at most once a minute | trim the heap |
-//! | allocations were refused since the last reading | lower the step configuration |
-//! | it has been calm for a minute and the next step configuration fits below the warning level | raise the step configuration |
+//! | the critical level is reached, and again after every cool-down while it lasts | shrink holders of data |
+//! | the residual exceeds its budget or the level is critical, and it has grown since the last trim, at most once a minute | trim the heap |
+//! | tasks wait for memory and caches hold some, and again after every cool-down | collect caches |
+//! | allocations were refused outside of learner steps since the last reading | ask the learner for fewer bytes |
+//! | tasks wait for memory most of the time, or more is resident than the memory limit, and again after every cool-down | ask the learner for fewer bytes |
 //!
-//! A level alone does not lower the step configuration: a run that is planned to fill its memory limit stays near it, and
-//! its step configuration is measured to fit.
+//! A level orders no collection. It is measured on what no collection can change ([`Snapshot::held_bytes`]), and the
+//! budget takes what caches hold as soon as an allocation needs it. A level does not lower the step configuration either:
+//! a run that is planned to fill its memory limit stays near it, and its step configuration is measured to fit. The learner
+//! raises its step configuration itself.
 
-use crate::step::ceiling::StepConfigRange;
 use crate::system::collector::Generation;
 use crate::system::directive::{Directive, Reason};
 use crate::system::level::{Level, Thresholds};
@@ -33,15 +33,16 @@ pub struct Condition {
     pub since_relief_millis: Option<u64>,
     /// Milliseconds since the last trim of the heap; `None` if there was none.
     pub since_trim_millis: Option<u64>,
-    /// Milliseconds since the latest of these: a refusal, a reading above [`Level::Normal`], a change of the step
-    /// configuration.
-    pub calm_millis: u64,
-    /// Allocations refused since the last reading.
+    /// The lowest residual since the last trim of the heap, in bytes; 0 if there was none.
+    pub untrimmable_bytes: u64,
+    /// Milliseconds since the learner was last asked for fewer bytes; `None` if it was not.
+    pub since_lower_millis: Option<u64>,
+    /// Allocations refused since the last reading that the learner has not answered itself.
     pub n_newly_denied: u64,
     /// Bytes that holders of data could give back.
     pub reclaimable_bytes: u64,
-    /// The learner's step configurations, if a learner has declared any.
-    pub step_configs: Option<StepConfigRange>,
+    /// Whether the learner has a step configuration of fewer bytes with the same results.
+    pub can_use_fewer_bytes: bool,
 }
 
 /// Writes what the policies want done into `out` (cleared first), the mildest directive first.
@@ -50,67 +51,64 @@ pub fn decide(snapshot: &Snapshot, condition: &Condition, thresholds: &Threshold
     out.extend(trim(snapshot, condition, thresholds));
     out.extend(collect(snapshot, condition, thresholds));
     out.extend(shrink(snapshot, condition, thresholds));
-    out.extend(change_step_config(snapshot, condition, thresholds));
+    out.extend(lower_step_config(snapshot, condition, thresholds));
 }
 
 fn trim(snapshot: &Snapshot, condition: &Condition, thresholds: &Thresholds) -> Option<Directive> {
     let residual_bytes = u64::try_from(snapshot.residual_bytes).unwrap_or(0);
     let budget_bytes = thresholds.residual_budget_bytes(snapshot.resident_bytes);
+    let is_wanted = residual_bytes > budget_bytes || condition.level == Level::Critical;
     let is_due = condition.since_trim_millis.is_none_or(|since| since >= thresholds.trim_interval_millis);
+    // What a trim has left once, the next one leaves too.
+    let has_grown = residual_bytes >= condition.untrimmable_bytes + thresholds.trim_gain_bytes;
     let reason = Reason::Residual { residual_bytes, budget_bytes };
-    (residual_bytes > budget_bytes && is_due).then_some(Directive::TrimHeap { reason })
+    (is_wanted && is_due && has_grown).then_some(Directive::TrimHeap { reason })
 }
 
 fn collect(snapshot: &Snapshot, condition: &Condition, thresholds: &Thresholds) -> Option<Directive> {
-    let is_cooled_down = is_cooled_down(condition, thresholds);
-    let (bytes, reason) = (excess_bytes(snapshot, thresholds), held(snapshot));
-    match condition.level {
-        Level::Critical if condition.has_risen || is_cooled_down => {
-            return Some(Directive::Collect { generation: Generation::Cold, bytes, reason });
-        }
-        Level::Warning if condition.has_risen => {
-            return Some(Directive::Collect { generation: Generation::Caches, bytes, reason });
-        }
-        _ => {}
-    }
-    let percent = snapshot.pressure_percent.filter(|percent| *percent >= thresholds.pressure_percent)?;
-    // Other processes need memory: give all kept blocks, and at least try for a twentieth of what is resident.
-    let bytes = snapshot.cached_bytes.max(snapshot.resident_bytes / 20);
-    let reason = Reason::Pressure { percent };
-    is_cooled_down.then_some(Directive::Collect { generation: Generation::Caches, bytes, reason })
+    // Other processes need memory: give them everything that is only cached.
+    let percent = pressure(snapshot, thresholds.pressure_percent)?;
+    let is_due = has_cooled_down(condition.since_relief_millis, thresholds);
+    let (bytes, reason) = (snapshot.collectable_bytes, Reason::Pressure { percent });
+    (is_due && bytes > 0).then_some(Directive::Collect { generation: Generation::Caches, bytes, reason })
 }
 
 fn shrink(snapshot: &Snapshot, condition: &Condition, thresholds: &Thresholds) -> Option<Directive> {
+    let is_due = condition.has_risen || has_cooled_down(condition.since_relief_millis, thresholds);
     let bytes = excess_bytes(snapshot, thresholds).min(condition.reclaimable_bytes);
-    (must_shrink(condition, thresholds) && bytes > 0)
+    (condition.level == Level::Critical && is_due && bytes > 0)
         .then_some(Directive::Shrink { bytes, reason: held(snapshot) })
 }
 
-fn change_step_config(
+fn lower_step_config(
     snapshot: &Snapshot,
     condition: &Condition,
     thresholds: &Thresholds,
 ) -> Option<Directive> {
-    let StepConfigRange { highest, ceiling, raise_bytes } = condition.step_configs?;
+    if !condition.can_use_fewer_bytes {
+        return None;
+    }
     if condition.n_newly_denied > 0 {
         let reason = Reason::Denied { n_denied: condition.n_newly_denied };
-        return (ceiling > 0).then_some(Directive::LowerStepConfig { reason });
+        return Some(Directive::LowerStepConfig { reason });
     }
-    let warning_bytes = limit_bytes(snapshot, thresholds.warning_fraction);
-    let room_bytes = warning_bytes.saturating_sub(snapshot.held_bytes());
-    let is_calm = condition.level == Level::Normal && condition.calm_millis >= thresholds.calm_millis;
-    let reason = Reason::Calm { calm_millis: condition.calm_millis, room_bytes, wanted_bytes: raise_bytes };
-    (is_calm && ceiling < highest && raise_bytes <= room_bytes)
-        .then_some(Directive::RaiseStepConfig { reason })
+    let Snapshot { resident_bytes, limit_bytes, .. } = *snapshot;
+    let passes_limit = snapshot.has_limit() && resident_bytes > limit_bytes;
+    let reason = if passes_limit {
+        Reason::Held { held_bytes: resident_bytes, limit_bytes }
+    } else {
+        Reason::Pressure { percent: pressure(snapshot, thresholds.critical_pressure_percent)? }
+    };
+    has_cooled_down(condition.since_lower_millis, thresholds).then_some(Directive::LowerStepConfig { reason })
 }
 
-/// Whether the memory limit is so near that holders must give up data now.
-fn must_shrink(condition: &Condition, thresholds: &Thresholds) -> bool {
-    condition.level == Level::Critical && (condition.has_risen || is_cooled_down(condition, thresholds))
+/// The pressure in percent, if it is at least `threshold_percent`.
+fn pressure(snapshot: &Snapshot, threshold_percent: f64) -> Option<f64> {
+    snapshot.pressure_percent.filter(|percent| *percent >= threshold_percent)
 }
 
-fn is_cooled_down(condition: &Condition, thresholds: &Thresholds) -> bool {
-    condition.since_relief_millis.is_none_or(|since| since >= thresholds.cooldown_millis)
+fn has_cooled_down(since_millis: Option<u64>, thresholds: &Thresholds) -> bool {
+    since_millis.is_none_or(|since| since >= thresholds.cooldown_millis)
 }
 
 fn held(snapshot: &Snapshot) -> Reason {
@@ -147,10 +145,11 @@ mod tests {
             has_risen: false,
             since_relief_millis: Some(0),
             since_trim_millis: None,
-            calm_millis: 0,
+            untrimmable_bytes: 0,
+            since_lower_millis: None,
             n_newly_denied: 0,
             reclaimable_bytes: 0,
-            step_configs: Some(StepConfigRange { highest: 4, ceiling: 2, raise_bytes: 100 * MIB }),
+            can_use_fewer_bytes: true,
         }
     }
 
@@ -166,36 +165,31 @@ mod tests {
     }
 
     #[test]
-    fn the_warning_level_collects_caches_once() {
-        let snapshot = snapshot(800 * MIB);
-        let risen = Condition { has_risen: true, ..condition(Level::Warning) };
-        let reason = Reason::Held { held_bytes: 800 * MIB, limit_bytes: 1000 * MIB };
-        let collect = Directive::Collect { generation: Generation::Caches, bytes: 50 * MIB, reason };
-        check(&snapshot, &risen, &[collect]);
-        check(&snapshot, &condition(Level::Warning), &[]);
-        let later = Condition { since_relief_millis: Some(1 << 40), ..condition(Level::Warning) };
-        check(&snapshot, &later, &[]);
-    }
-
-    #[test]
-    fn the_critical_level_takes_all_measures_and_repeats_them_after_the_cool_down() {
+    fn the_critical_level_shrinks_holders_and_repeats_it_after_the_cool_down() {
         let snapshot = snapshot(950 * MIB);
         let reason = Reason::Held { held_bytes: 950 * MIB, limit_bytes: 1000 * MIB };
-        let measures = [
-            Directive::Collect { generation: Generation::Cold, bytes: 200 * MIB, reason },
-            Directive::Shrink { bytes: 70 * MIB, reason },
-        ];
+        let shrink = [Directive::Shrink { bytes: 70 * MIB, reason }];
         let critical = Condition { reclaimable_bytes: 70 * MIB, ..condition(Level::Critical) };
-        check(&snapshot, &Condition { has_risen: true, ..critical }, &measures);
+        check(&snapshot, &Condition { has_risen: true, ..critical }, &shrink);
         check(&snapshot, &Condition { since_relief_millis: Some(29_999), ..critical }, &[]);
-        check(&snapshot, &Condition { since_relief_millis: Some(30_000), ..critical }, &measures);
+        check(&snapshot, &Condition { since_relief_millis: Some(30_000), ..critical }, &shrink);
     }
 
     #[test]
-    fn pressure_from_outside_takes_the_caches() {
+    fn a_level_that_no_collection_can_change_orders_none() {
+        let full =
+            Snapshot { counted_bytes: 1000 * MIB, collectable_bytes: 50 * MIB, ..snapshot(1000 * MIB) };
+        for level in [Level::Warning, Level::Critical] {
+            let since_relief_millis = Some(1 << 40);
+            check(&full, &Condition { has_risen: true, since_relief_millis, ..condition(level) }, &[]);
+        }
+    }
+
+    #[test]
+    fn pressure_from_outside_takes_the_caches_and_nothing_where_there_are_none() {
         let snapshot = Snapshot {
             pressure_percent: Some(12.5),
-            cached_bytes: 64 * MIB,
+            collectable_bytes: 64 * MIB,
             counted_bytes: 464 * MIB,
             ..snapshot(464 * MIB)
         };
@@ -207,50 +201,55 @@ mod tests {
         };
         check(&snapshot, &waited, &[collect]);
         check(&snapshot, &condition(Level::Normal), &[]);
-        check(&Snapshot { pressure_percent: Some(9.9), ..snapshot }, &waited, &[]);
+        check(&Snapshot { pressure_percent: Some(9.9), ..snapshot.clone() }, &waited, &[]);
+        check(&Snapshot { collectable_bytes: 0, ..snapshot }, &waited, &[]);
     }
 
     #[test]
-    fn a_residual_over_its_budget_trims_the_heap_a_minute_apart() {
+    fn a_residual_over_its_budget_trims_the_heap_a_minute_apart_while_it_grows() {
         // 5 % of 500 MiB are less than the floor of 32 MiB.
-        let usual = Snapshot { residual_bytes: 32 << 20, ..snapshot(500 * MIB) };
-        let grown = Snapshot { residual_bytes: 33 << 20, ..snapshot(500 * MIB) };
-        let reason = Reason::Residual { residual_bytes: 33 * MIB, budget_bytes: 32 * MIB };
-        check(&usual, &condition(Level::Normal), &[]);
-        check(&grown, &condition(Level::Normal), &[Directive::TrimHeap { reason }]);
+        let residual = |mib: i64| Snapshot { residual_bytes: mib << 20, ..snapshot(500 * MIB) };
+        let trim = |mib: u64| {
+            let reason = Reason::Residual { residual_bytes: mib * MIB, budget_bytes: 32 * MIB };
+            [Directive::TrimHeap { reason }]
+        };
+        check(&residual(32), &condition(Level::Normal), &[]);
+        check(&residual(33), &condition(Level::Normal), &trim(33));
+        check(&residual(20), &condition(Level::Critical), &trim(20));
+        check(&residual(-1 << 20), &condition(Level::Critical), &[]);
         let trimmed = Condition { since_trim_millis: Some(59_999), ..condition(Level::Normal) };
-        check(&grown, &trimmed, &[]);
-        check(&Snapshot { residual_bytes: -(1 << 40), ..usual }, &condition(Level::Normal), &[]);
+        check(&residual(33), &trimmed, &[]);
+        // A trim left 40 MiB: it is not tried in vain for ever.
+        let left = Condition { untrimmable_bytes: 40 * MIB, ..condition(Level::Critical) };
+        check(&residual(43), &left, &[]);
+        check(&residual(44), &left, &trim(44));
         assert_eq!(Thresholds::default().residual_budget_bytes(1000 * MIB), 50 * MIB);
     }
 
     #[test]
-    fn a_refusal_lowers_the_step_config_unless_it_is_the_lowest() {
+    fn refusals_outside_of_learner_steps_ask_the_learner_for_fewer_bytes() {
         let denied = Condition { n_newly_denied: 3, ..condition(Level::Normal) };
         let lower = Directive::LowerStepConfig { reason: Reason::Denied { n_denied: 3 } };
         check(&snapshot(500 * MIB), &denied, &[lower]);
-        let lowest = StepConfigRange { highest: 4, ceiling: 0, raise_bytes: 0 };
-        check(&snapshot(500 * MIB), &Condition { step_configs: Some(lowest), ..denied }, &[]);
-        check(&snapshot(500 * MIB), &Condition { step_configs: None, ..denied }, &[]);
+        check(&snapshot(500 * MIB), &Condition { can_use_fewer_bytes: false, ..denied }, &[]);
     }
 
     #[test]
-    fn the_step_config_rises_after_a_calm_where_the_next_one_fits_below_the_warning_level() {
-        let calm = Condition { calm_millis: 60_000, ..condition(Level::Normal) };
-        let reason = Reason::Calm { calm_millis: 60_000, room_bytes: 100 * MIB, wanted_bytes: 100 * MIB };
-        check(&snapshot(650 * MIB), &calm, &[Directive::RaiseStepConfig { reason }]);
-        check(&snapshot(651 * MIB), &calm, &[]);
-        check(&snapshot(650 * MIB), &Condition { calm_millis: 59_999, ..calm }, &[]);
-        let highest = StepConfigRange { highest: 4, ceiling: 4, raise_bytes: 0 };
-        check(&snapshot(650 * MIB), &Condition { step_configs: Some(highest), ..calm }, &[]);
-    }
-
-    #[test]
-    fn without_a_limit_the_step_config_may_rise() {
-        let free = Snapshot { limit_bytes: u64::MAX, ..snapshot(500 * MIB) };
-        let calm = Condition { calm_millis: 60_000, ..condition(Level::Normal) };
-        let mut directives = Vec::new();
-        decide(&free, &calm, &Thresholds::default(), &mut directives);
-        assert!(matches!(directives[..], [Directive::RaiseStepConfig { .. }]), "{directives:?}");
+    fn critical_pressure_and_a_passed_limit_ask_the_learner_a_cool_down_apart() {
+        let pressed = Snapshot { pressure_percent: Some(40.0), ..snapshot(500 * MIB) };
+        let lower = Directive::LowerStepConfig { reason: Reason::Pressure { percent: 40.0 } };
+        let passed = snapshot(1001 * MIB);
+        let reason = Reason::Held { held_bytes: 1001 * MIB, limit_bytes: 1000 * MIB };
+        let lower_passed = Directive::LowerStepConfig { reason };
+        for (snapshot, level, lower) in
+            [(&pressed, Level::Normal, lower), (&passed, Level::Critical, lower_passed)]
+        {
+            let at = |millis| Condition { since_lower_millis: millis, ..condition(level) };
+            check(snapshot, &at(None), &[lower]);
+            check(snapshot, &at(Some(29_999)), &[]);
+            check(snapshot, &at(Some(30_000)), &[lower]);
+        }
+        check(&Snapshot { pressure_percent: Some(39.0), ..pressed }, &condition(Level::Normal), &[]);
+        check(&snapshot(999 * MIB), &condition(Level::Critical), &[]);
     }
 }

@@ -3,7 +3,7 @@
 //! These are pure functions of a snapshot and the run's settings. Each recommendation states the number that it rests on
 //! and the setting to write. Nothing is recommended that the numbers do not show, and no setting is changed here.
 //!
-//! Owners are recognized by the beginnings of their paths: [`REPLAY`], [`ACTIVATIONS`], [`ENVIRONMENTS`], [`NETWORKS`].
+//! Owners are recognized by the beginnings of their paths: [`REPLAY`], [`ACTIVATIONS`], [`ENVIRONMENTS`].
 
 use std::fmt;
 
@@ -18,9 +18,6 @@ pub const REPLAY: &str = "run/replay";
 pub const ACTIVATIONS: &str = "run/learner/activations";
 /// The beginning of the owners of environments and their actors.
 pub const ENVIRONMENTS: &str = "run/actor";
-/// The beginnings of the owners of networks and optimizer.
-pub const NETWORKS: [&str; 4] =
-    ["run/learner/parameters", "run/learner/target", "run/learner/gradients", "run/learner/optimizer"];
 
 /// A peak below this fraction of the memory limit suggests a lower limit.
 const UNUSED_BELOW_FRACTION: f64 = 0.5;
@@ -42,8 +39,6 @@ pub struct RunSettings {
     pub micro_batch: u64,
     /// `memory.activations`; `None` for `auto`.
     pub activations: Option<ActivationMode>,
-    /// Bytes that networks and optimizer would hold with `embedders.preset = compact`, if another preset is set.
-    pub compact_preset_bytes: Option<u64>,
 }
 
 /// A number with what it measures.
@@ -81,7 +76,6 @@ pub fn recommend(snapshot: &Snapshot, settings: &RunSettings) -> Vec<Recommendat
         large_replay(snapshot, settings),
         large_activations(snapshot, settings),
         many_environments(snapshot, settings),
-        large_networks(snapshot, settings),
         lower_limit(snapshot),
     ];
     rules.into_iter().flatten().collect()
@@ -138,13 +132,13 @@ fn lower_limit(snapshot: &Snapshot) -> Option<Recommendation> {
 }
 
 fn large_replay(snapshot: &Snapshot, settings: &RunSettings) -> Option<Recommendation> {
-    let large = Large::of(snapshot, &[REPLAY], false)?;
+    let large = Large::of(snapshot, REPLAY, false)?;
     let capacity = settings.replay_capacity_transitions / 2;
     (capacity > 0).then(|| large.halved("the replay holds", format!("replay.capacity = {capacity}")))
 }
 
 fn large_activations(snapshot: &Snapshot, settings: &RunSettings) -> Option<Recommendation> {
-    let large = Large::of(snapshot, &[ACTIVATIONS], true)?;
+    let large = Large::of(snapshot, ACTIVATIONS, true)?;
     let kept = "the activations of a learner step take up to";
     match settings.micro_batch {
         2.. => Some(large.halved(kept, format!("agent.micro_batch = {}", settings.micro_batch / 2))),
@@ -163,20 +157,9 @@ fn large_activations(snapshot: &Snapshot, settings: &RunSettings) -> Option<Reco
 }
 
 fn many_environments(snapshot: &Snapshot, settings: &RunSettings) -> Option<Recommendation> {
-    let large = Large::of(snapshot, &[ENVIRONMENTS], false)?;
+    let large = Large::of(snapshot, ENVIRONMENTS, false)?;
     let fewer = settings.n_environments / 2;
     (fewer > 0).then(|| large.halved("the environments hold", format!("run.n_environments = {fewer}")))
-}
-
-fn large_networks(snapshot: &Snapshot, settings: &RunSettings) -> Option<Recommendation> {
-    let large = Large::of(snapshot, &NETWORKS, false)?;
-    let freed_bytes = large.bytes.checked_sub(settings.compact_preset_bytes?).filter(|bytes| *bytes > 0)?;
-    let text = format!(
-        "networks and optimizer hold {:.0} % of the counted bytes: embedders.preset = compact would free {}",
-        large.percent,
-        Readable(freed_bytes)
-    );
-    Some(Recommendation { text, rests_on: large.number(), setting: "embedders.preset = compact".into() })
 }
 
 /// A group of owners that holds most of the counted bytes.
@@ -187,12 +170,11 @@ struct Large {
 }
 
 impl Large {
-    /// The owners whose paths begin with one of `beginnings`; `None` if they hold too little. `at_peak` takes the most that
+    /// The owners whose paths begin with `beginning`; `None` if they hold too little. `at_peak` takes the most that
     /// they ever held, for bytes that come and go within a step.
-    fn of(snapshot: &Snapshot, beginnings: &[&str], at_peak: bool) -> Option<Self> {
+    fn of(snapshot: &Snapshot, beginning: &str, at_peak: bool) -> Option<Self> {
         let is_below = |path: &str| {
-            let mut rests = beginnings.iter().filter_map(|beginning| path.strip_prefix(beginning));
-            rests.any(|rest| rest.is_empty() || rest.starts_with('/'))
+            path.strip_prefix(beginning).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
         let owners = snapshot.owners.iter().filter(|owner| is_below(owner.path));
         let (bytes, now_bytes) = owners.fold((0, 0), |(bytes, now_bytes), owner| {
@@ -248,7 +230,6 @@ mod tests {
             n_environments: 8,
             micro_batch: 32,
             activations: None,
-            compact_preset_bytes: None,
         }
     }
 
@@ -310,18 +291,11 @@ mod tests {
     }
 
     #[test]
-    fn environments_and_networks_are_named_with_their_settings() {
+    fn environments_are_named_with_their_setting() {
         let owners = vec![owner("run/actor/windows", 1000 * MIB, 1000 * MIB)];
         let text =
             "the environments hold 71 % of the counted bytes: run.n_environments = 4 would free 500.0 MiB";
         check(&Snapshot { owners, ..snapshot() }, &settings(), &[(text, "run.n_environments = 4")]);
-        let owners = vec![
-            owner("run/learner/parameters", 200 * MIB, 200 * MIB),
-            owner("run/learner/optimizer", 600 * MIB, 600 * MIB),
-        ];
-        let text = "networks and optimizer hold 57 % of the counted bytes: embedders.preset = compact would free 780.0 MiB";
-        let settings = RunSettings { compact_preset_bytes: Some(20 * MIB), ..settings() };
-        check(&Snapshot { owners, ..snapshot() }, &settings, &[(text, "embedders.preset = compact")]);
     }
 
     #[test]

@@ -27,9 +27,9 @@ pub struct Snapshot {
     pub residual_allowance_bytes: u64,
     /// Bytes of live tensors.
     pub tensor_bytes: u64,
-    /// Bytes of free blocks of tensors that are kept for reuse. They are given back as soon as the memory limit needs the
-    /// room.
-    pub cached_bytes: u64,
+    /// Counted bytes that a collection would give back, such as free blocks of tensors that are kept for reuse. They are
+    /// given back as soon as the memory limit needs the room.
+    pub collectable_bytes: u64,
     /// Bytes that can be allocated before a collection is needed.
     pub headroom_bytes: u64,
     /// The highest [`loaded_bytes`](Self::loaded_bytes) so far. Between readings only counted bytes are tracked.
@@ -58,11 +58,11 @@ impl Snapshot {
         self.resident_bytes.max(self.counted_bytes.saturating_add(self.residual_allowance_bytes))
     }
 
-    /// [`loaded_bytes`](Self::loaded_bytes) less [`cached_bytes`](Self::cached_bytes). Cached blocks are given back as soon
-    /// as the memory limit needs the room, so a full cache must not raise an alarm.
+    /// [`loaded_bytes`](Self::loaded_bytes) less [`collectable_bytes`](Self::collectable_bytes): what no collection can
+    /// change. Caches are given back as soon as the memory limit needs the room, so a full one must not raise an alarm.
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
-        self.loaded_bytes().saturating_sub(self.cached_bytes)
+        self.loaded_bytes().saturating_sub(self.collectable_bytes)
     }
 
     /// Whether a memory limit is set.
@@ -91,7 +91,7 @@ pub fn read(probe: &Probe, out: &mut Snapshot) -> Result<()> {
     out.residual_allowance_bytes = budget::residual_allowance_bytes();
     out.limit_bytes = budget::limit_bytes();
     out.tensor_bytes = ledger::tensor_bytes();
-    out.cached_bytes = CACHE.bytes();
+    out.collectable_bytes = CACHE.bytes();
     out.headroom_bytes = budget::headroom_bytes();
     let peak_counted_bytes = ledger::peak_counted_bytes() + out.residual_allowance_bytes;
     out.peak_loaded_bytes = out.peak_loaded_bytes.max(peak_counted_bytes).max(out.loaded_bytes());
@@ -115,7 +115,7 @@ mod tests {
             limit_bytes: 1000,
             resident_bytes: 900,
             counted_bytes: 800,
-            cached_bytes: 400,
+            collectable_bytes: 400,
             ..Snapshot::default()
         };
         assert_eq!((snapshot.loaded_bytes(), snapshot.held_bytes()), (900, 500));

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc::channel;
 
 use super::*;
+use crate::ledger::reclaimable::Reclaimable;
 
 const MIB: u64 = 1 << 20;
 const NEVER: Duration = Duration::from_secs(1 << 20);
@@ -38,8 +39,16 @@ impl Reclaimable for Toy {
         "toy"
     }
 
+    fn generation(&self) -> Generation {
+        Generation::Cold
+    }
+
     fn bytes(&self) -> u64 {
         self.bytes.load(SeqCst)
+    }
+
+    fn restore_nanos_per_byte(&self) -> f64 {
+        1.0
     }
 
     fn give_back(&self, bytes: u64) -> u64 {
@@ -75,9 +84,10 @@ fn alerts_come_once_per_crossing_and_not_once_per_reading() {
 
 #[test]
 fn holders_give_until_the_request_is_met() {
+    let _turn = reclaimable::tests::turn();
     let toys = [300 * MIB, 100 * MIB].map(|bytes| Arc::new(Toy { bytes: AtomicU64::new(bytes) }));
-    let system = quiet(MemoryOptimizationSystem::builder().reclaimable(toys[0].clone()));
-    system.add_reclaimable(toys[1].clone());
+    let _registered = toys.each_ref().map(|toy| reclaimable::register(toy.clone()));
+    let system = quiet(MemoryOptimizationSystem::builder());
     let directives = system.shared.feed(reading(0, 950 * MIB, 0));
     let shrink = directives.iter().find(|directive| matches!(directive, Directive::Shrink { .. })).unwrap();
     assert!(matches!(shrink, Directive::Shrink { bytes, .. } if *bytes == 200 * MIB), "{shrink}");
@@ -86,15 +96,19 @@ fn holders_give_until_the_request_is_met() {
 }
 
 #[test]
-fn the_learner_sees_the_ceiling_move() {
+fn refusals_that_the_learner_has_not_answered_reach_it_as_requests() {
     let system = quiet(MemoryOptimizationSystem::builder());
-    let step_configs = system.step_configs();
-    step_configs.declare(3);
-    for (n_denied, ceiling) in [(0, 2), (5, 1), (6, 0), (7, 0)] {
-        for directive in system.shared.feed(reading(n_denied * 5000, 500 * MIB, n_denied)) {
+    let advice = system.step_advice();
+    advice.set_can_use_fewer_bytes(true);
+    // More than the other tests of this process are refused.
+    let first = 1 << 40;
+    system.shared.feed(reading(0, 500 * MIB, first));
+    for (n_denied, n_answered, is_asked) in [(0, 0, false), (5, 0, true), (6, 1, false), (7, 0, true)] {
+        advice.count_answered(n_answered);
+        for directive in system.shared.feed(reading(n_denied * 5000, 500 * MIB, first + n_denied)) {
             system.shared.carry_out(&directive).unwrap();
         }
-        assert_eq!(step_configs.ceiling(), ceiling);
+        assert_eq!(advice.take_request(), is_asked, "{n_denied} refused");
     }
 }
 
@@ -123,6 +137,7 @@ fn a_system_that_only_watches_notes_what_it_would_do() {
         pressure_percent: -1.0,
         residual_floor_bytes: 0,
         residual_fraction: 0.0,
+        trim_gain_bytes: 0,
         ..Thresholds::default()
     }));
     system.turn("a test");

@@ -14,9 +14,9 @@ use crate::memory;
 use crate::report::conclusion::spread;
 use crate::report::summary::test_json;
 use crate::resolve::resolve;
-use crate::run::checkpoint::{self, BEST, ONLINE};
+use crate::run::checkpoint;
 use crate::run::config::EnvironmentKind;
-use crate::run::evaluation::{Evaluator, TestResult, weights_of};
+use crate::run::evaluation::{Evaluator, TestResult};
 use crate::run::folder::RunFolder;
 
 /// Evaluate a run's agent against the baselines, on bars that it did not learn from.
@@ -35,6 +35,10 @@ pub(super) struct EvaluateArgs {
     /// The memory limit of the process, such as 2GiB or 60% [default: the run's own memory.limit].
     #[arg(long, value_name = "SIZE|PCT", allow_hyphen_values = true)]
     memory: Option<String>,
+    /// The most that the process takes from its GPU's memory, such as 20GiB or 90% of what is free [default: the run's own
+    /// memory.device_limit].
+    #[arg(long, value_name = "SIZE|PCT", allow_hyphen_values = true)]
+    device_memory: Option<String>,
     /// Also writes the numbers to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -44,7 +48,9 @@ pub(super) struct EvaluateArgs {
 pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
     atomic_file::expect_folder(args.json.as_deref())?;
     let folder = RunFolder::open(&args.run)?;
-    let sets: Vec<String> = args.memory.iter().map(|limit| format!("memory.limit={limit}")).collect();
+    let limits = [("memory.limit", &args.memory), ("memory.device_limit", &args.device_memory)];
+    let sets: Vec<String> =
+        limits.iter().filter_map(|(key, limit)| Some(format!("{key}={}", limit.as_ref()?))).collect();
     let mut config = Config::load(Some(&folder.config()), &sets)?;
     if !args.data.is_empty() {
         if config.run.environment != EnvironmentKind::Market {
@@ -55,10 +61,10 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
     }
     let parts = resolve(&config, &memsys::libtorch::open()?)?;
     memsys::libtorch::set_threads_once(parts.threads)?;
+    memory::device::begin(&parts)?;
     memory::hold(parts.memory.limit)?;
     let saved = checkpoint::find(&folder.checkpoint())?;
     let counters = checkpoint::load_counters(&saved)?;
-    let tensors = checkpoint::load_tensors(&saved)?;
     let evaluator = match parts.run.environment {
         EnvironmentKind::Cartpole => Evaluator::CartPole { seed: parts.run.seed },
         EnvironmentKind::Market => {
@@ -75,11 +81,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
         }
     };
     let policy = parts.agent.policy();
-    let flat = tensors.get(BEST).or_else(|| tensors.get(ONLINE)).ok_or_else(|| Error::File {
-        path: saved,
-        problem: "the checkpoint is damaged: it holds no weights".to_owned(),
-    })?;
-    let weights = weights_of(&*policy, flat, parts.device)?;
+    let weights = checkpoint::load_weights(&saved, &*policy, parts.device)?;
     let test = evaluator.test(&*policy, &weights, parts.run.seed)?;
     print(&table(&test));
     atomic_file::write_json(args.json.as_deref(), &test_json(&test))

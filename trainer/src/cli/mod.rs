@@ -22,7 +22,7 @@ use crate::run::train_loop::Ended;
 
 /// Exit status of bad usage, configuration or input.
 const USAGE: u8 = 2;
-/// Exit status if the memory limit cannot hold the run.
+/// Exit status if the memory limit cannot hold the run, before it begins or after it was saved.
 const LIMIT_TOO_LOW: u8 = 3;
 /// Exit status of a run that was interrupted and can be resumed.
 const INTERRUPTED: u8 = 130;
@@ -70,6 +70,7 @@ enum Command {
 enum BenchCommand {
     Train(crate::bench::BenchTrainArgs),
     Memory(crate::bench::BenchMemoryArgs),
+    Limit(crate::bench::BenchLimitArgs),
     Replay(crate::bench::BenchReplayArgs),
 }
 
@@ -103,6 +104,7 @@ pub fn main() -> ExitCode {
         }),
         Command::Bench(BenchCommand::Train(args)) => crate::bench::train::run(&args).map(|()| Ended::Done),
         Command::Bench(BenchCommand::Memory(args)) => crate::bench::memory::run(&args).map(|()| Ended::Done),
+        Command::Bench(BenchCommand::Limit(args)) => crate::bench::limit::run(&args).map(|()| Ended::Done),
         Command::Bench(BenchCommand::Replay(args)) => crate::bench::replay::run(&args).map(|()| Ended::Done),
         Command::Completions(args) => {
             completions::run(&args, Cli::command());
@@ -114,6 +116,7 @@ pub fn main() -> ExitCode {
         Ok(Ended::Done) => ExitCode::SUCCESS,
         Ok(Ended::Interrupted) => ExitCode::from(INTERRUPTED),
         Err(error) => {
+            let error = error.with_way_out(None);
             complain(&error);
             ExitCode::from(status_of(&error))
         }
@@ -123,7 +126,7 @@ pub fn main() -> ExitCode {
 fn status_of(error: &Error) -> u8 {
     match error {
         Error::LimitTooLow { .. } | Error::ReplayLimitTooLow { .. } => LIMIT_TOO_LOW,
-        Error::Memory(memsys::Error::Refused(_)) => LIMIT_TOO_LOW,
+        error if error.refusal().is_some() => LIMIT_TOO_LOW,
         error if error.is_usage() => USAGE,
         _ => 1,
     }

@@ -2,26 +2,21 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
-use memsys::ledger::{self, budget};
-use memsys::os::probe;
-
 use crate::atomic_file;
 use crate::cli::settings::SettingsArgs;
 use crate::cli::train::find_data;
 use crate::console::{print, say};
 use crate::error::{Error, Result};
-use crate::market::dataset::prepare;
-use crate::memory::plan::{DataBytes, MemoryPlan};
-use crate::memory::{self, Applied};
-use crate::resolve::{Parts, resolve};
+use crate::memory;
+use crate::resolve::{leave_out_unusable_spill, resolve};
+use clap::{Args, ValueEnum};
 
 /// How the plan is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Mode {
     /// Estimates from the widths of the networks and the sizes of the files. Nothing is run.
     Static,
-    /// Measures the networks in a dry run and loads the data. No run is started.
+    /// Measures the networks in a dry run, as a run does before it loads anything.
     Measured,
 }
 
@@ -51,7 +46,8 @@ pub(super) fn run(args: &PlanArgs) -> Result<()> {
     }
     find_data(&config)?;
     atomic_file::expect_folder(args.json.as_deref())?;
-    let parts = resolve(&config, &memsys::libtorch::open()?)?;
+    let mut parts = resolve(&config, &memsys::libtorch::open()?)?;
+    leave_out_unusable_spill(&mut parts.memory, &say)?;
     memsys::libtorch::set_threads_once(parts.threads)?;
     let limit = parts.memory.limit;
     let plan = match args.mode {
@@ -59,7 +55,6 @@ pub(super) fn run(args: &PlanArgs) -> Result<()> {
         Mode::Measured => {
             say("running the networks");
             match memory::measure(limit, &parts)? {
-                Some(measured) if measured.plan.fits() => loaded(&parts, measured)?,
                 Some(measured) => measured.plan,
                 None => memory::plan_statically(limit, &parts)?,
             }
@@ -69,24 +64,4 @@ pub(super) fn run(args: &PlanArgs) -> Result<()> {
     print(&format!("\n# recommended\n{}", plan.recommended()));
     atomic_file::write_json(args.json.as_deref(), &plan.to_json())?;
     if plan.fits() { Ok(()) } else { Err(plan.too_low_in_short()) }
-}
-
-/// The plan with the measured bytes of the data, which this loads. The smallest limit stays the estimated one, because
-/// a run is refused below that before any data is loaded.
-fn loaded(parts: &Parts, measured: Applied) -> Result<MemoryPlan> {
-    if !parts.work.is_market {
-        return Ok(measured.plan);
-    }
-    budget::begin_anew();
-    let before = ledger::counted_bytes();
-    let resident = probe::resident_bytes()?;
-    ledger::restart_peak();
-    let market = prepare(&parts.market, &say)?;
-    let n_instruments = market.dataset.n_instruments() as u16;
-    let n_bars: u64 = (0..n_instruments).map(|instrument| market.dataset.n_steps(instrument) as u64).sum();
-    let loading =
-        (ledger::peak_counted_bytes() - before).max(probe::resident_bytes()?.saturating_sub(resident));
-    let data = DataBytes { n_bars, stays: ledger::counted_bytes() - before, loading };
-    let plan = MemoryPlan::new(parts, &measured.profile, data, measured.plan.limit_bytes);
-    Ok(MemoryPlan { smallest_limit_bytes: measured.plan.smallest_limit_bytes, ..plan })
 }

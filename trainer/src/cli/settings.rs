@@ -24,6 +24,9 @@ pub(super) struct SettingsArgs {
     /// The memory limit of the process, such as 2GiB or 60% [memory.limit].
     #[arg(long, value_name = "SIZE|PCT", allow_hyphen_values = true)]
     pub(super) memory: Option<String>,
+    /// The most that a run takes from its GPU's memory, such as 20GiB or 90% of what is free [memory.device_limit].
+    #[arg(long, value_name = "SIZE|PCT", allow_hyphen_values = true)]
+    pub(super) device_memory: Option<String>,
     /// Environment steps of the run [run.environment_steps].
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub(super) steps: Option<String>,
@@ -74,6 +77,7 @@ impl SettingsArgs {
         sets.extend(data_sets(&self.data));
         let words = [
             ("memory.limit", &self.memory),
+            ("memory.device_limit", &self.device_memory),
             ("run.environment_steps", &self.steps),
             ("run.threads", &self.threads),
             ("run.device", &self.device),

@@ -25,6 +25,9 @@ use crate::train::{TrainRequest, train};
 ///
 /// Any number of SIGINT (Ctrl-C), SIGTERM, SIGUSR1 and SIGHUP make it save and stop, with exit status 130. A second
 /// SIGINT more than a second after the first ends it at once, without saving.
+///
+/// The exit status is 3 if the memory limit cannot hold the run. Refused before it began it leaves nothing; refused later it
+/// is saved first, and the message says how to go on.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  plimsoll train\n  plimsoll train --data btc_1m.csv --set data.label=end --steps \

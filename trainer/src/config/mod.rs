@@ -40,7 +40,7 @@ pub use did_you_mean::near;
 
 /// Keys that may change when a run is resumed: its length, what it writes, and what it runs on. Every other key
 /// defines the run.
-const MAY_CHANGE_ON_RESUME: [&str; 7] = [
+const MAY_CHANGE_ON_RESUME: [&str; 9] = [
     "run.environment_steps",
     "run.threads",
     "run.device",
@@ -48,6 +48,8 @@ const MAY_CHANGE_ON_RESUME: [&str; 7] = [
     "run.evaluation_interval_steps",
     "run.out",
     "memory.limit",
+    "memory.refuse_every",
+    "memory.device_limit",
 ];
 
 /// The first comment of every printed configuration.

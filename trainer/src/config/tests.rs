@@ -441,10 +441,10 @@ const SECOND_VALUES: &[&[&str]] = &[
     &["replay.local_rows=f16"],
     &["replay.prefetch=ahead"],
     &["memory.limit=5GiB"],
+    &["memory.device_limit=5GiB"],
     &["memory.managed=false"],
     &["memory.counted=false"],
     &["memory.activations=keep"],
-    &["memory.checkpoint_segments=5"],
     &["memory.spill_threshold=5"],
     &["memory.spill_folder=elsewhere"],
     &["memory.offload_gradients=true"],
@@ -486,6 +486,7 @@ fn only_how_long_where_and_on_what_may_change_on_resume() {
         "run.evaluation_interval_steps=5",
         "run.out=elsewhere",
         "memory.limit=2GiB",
+        "memory.device_limit=2GiB",
     ] {
         assert_eq!(run.differs_on_resume(&load(&[set]).unwrap()), None, "{set}");
     }

@@ -1,8 +1,9 @@
 //! What an agent observes: a reference into the frame streams, an environment's local row, and their tensors.
 
 use buffers::frames::{Clock, Dataset, View};
+use memsys::libtorch::exclusive_tensor_data;
 use serde::{Deserialize, Serialize};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::envs::Environment;
 use crate::error::Result;
@@ -32,7 +33,10 @@ pub fn observation_of<E: Environment>(environment: &E) -> Observation {
 pub fn observe(dataset: &Dataset, observations: &[Observation], device: Device) -> Result<Vec<Tensor>> {
     let mut tensors = Vec::with_capacity(dataset.views().len());
     for (index, view) in dataset.views().iter().enumerate() {
-        let mut numbers = vec![0f32; observations.len() * view.n_numbers()];
+        let size = [observations.len() as i64, view.length as i64, view.width as i64];
+        // The numbers are written in place, so that the ledger counts all of them.
+        let mut tensor = Tensor::f_empty(size, (Kind::Float, Device::Cpu))?;
+        let numbers = exclusive_tensor_data(&mut tensor, &size)?.expect("a fresh tensor is held once");
         for (observation, out) in observations.iter().zip(numbers.chunks_exact_mut(view.n_numbers())) {
             match view.clock {
                 Clock::Local => out.copy_from_slice(&observation.local),
@@ -41,8 +45,7 @@ pub fn observe(dataset: &Dataset, observations: &[Observation], device: Device) 
                 }
             }
         }
-        let size = [observations.len() as i64, view.length as i64, view.width as i64];
-        tensors.push(Tensor::f_from_slice(&numbers)?.f_view(size)?.f_to_device(device)?);
+        tensors.push(tensor.f_to_device(device)?);
     }
     Ok(tensors)
 }

@@ -2,24 +2,20 @@
 
 use memsys::ledger::budget;
 use memsys::limit::MemoryLimit;
-use memsys::os::probe::DeviceBytes;
+use memsys::nn::activations;
 use memsys::os::{probe, tune_malloc};
-use memsys::step::cost::StepCosts;
 use memsys::step::retry::StepRunner;
 use memsys::system::MemoryOptimizationSystem;
 use memsys::{ledger, libtorch};
-use tch::Device;
 
 use crate::console::say;
 use crate::error::{Error, Result};
 use crate::format;
+use crate::memory::device;
 use crate::memory::options::MemoryOptions;
 use crate::memory::plan::{DataBytes, MemoryPlan, SLACK_BYTES};
-use crate::memory::profile::{MemoryProfile, estimate, profile};
+use crate::memory::profile::{MemoryProfile, Profiler, estimate};
 use crate::resolve::Parts;
-
-/// The most of each GPU's memory that the process takes if the limit is given in bytes, which apply to the host only.
-const DEVICE_FRACTION: f64 = 0.8;
 
 /// Converts a memory limit to bytes.
 ///
@@ -47,6 +43,8 @@ pub struct Applied {
     pub profile: MemoryProfile,
     /// The bytes of the whole run.
     pub plan: MemoryPlan,
+    /// Bytes that are resident and not counted before the run begins.
+    pub base_bytes: u64,
 }
 
 /// Applies a memory limit to the process: counts every tensor from here on, measures the networks of `parts`, plans
@@ -61,7 +59,7 @@ pub fn apply(limit: MemoryLimit, parts: &Parts) -> Result<Option<Applied>> {
         return Err(applied.plan.too_low());
     }
     budget::begin_anew();
-    ledger::set_base(applied.profile.base_bytes);
+    ledger::set_base(applied.base_bytes);
     ledger::restart_peak();
     budget::allow_residual(applied.profile.scratch_bytes + SLACK_BYTES);
     budget::inject_refusals(parts.memory.refuse_every);
@@ -80,35 +78,49 @@ pub fn measure(limit: MemoryLimit, parts: &Parts) -> Result<Option<Applied>> {
         libtorch::attend_plainly();
         return Ok(None);
     }
-    if parts.device.is_cuda() {
-        let share = match limit {
-            MemoryLimit::Percent(percent) => percent / 100.0,
-            MemoryLimit::Bytes(_) => DEVICE_FRACTION,
-        };
-        libtorch::use_devices(share)?;
-    }
+    device::begin(parts)?;
     if !memory.is_counted {
         return Ok(None);
     }
     count()?;
     let data = DataBytes::estimated(parts)?;
-    let planned = |profile: MemoryProfile| {
-        let plan = MemoryPlan::new(parts, &profile, data, limit_bytes);
-        Applied { profile, plan }
-    };
     // The networks are measured under the memory limit, so the bytes that are already resident must count.
     ledger::set_base(probe::resident_bytes()?.saturating_sub(ledger::counted_bytes()));
-    let estimated = planned(estimate(parts)?);
+    let profile = estimate(parts)?;
+    let plan = MemoryPlan::new(parts, &profile, data, limit_bytes);
+    let estimated = Applied { base_bytes: profile.base_bytes, profile, plan };
     // The limit is so far below what the run needs that measuring would not fit either.
     if estimated.plan.smallest_limit_bytes * 3 / 4 > limit_bytes {
         return Ok(Some(estimated));
     }
     budget::set_limit(limit_bytes);
-    match profile(parts, limit_bytes) {
-        Ok(profile) => Ok(Some(planned(profile))),
+    match measure_networks(parts, data, limit_bytes) {
+        Ok(applied) => Ok(Some(applied)),
         Err(_) if budget::n_denied() > 0 => Ok(Some(estimated)),
         Err(error) => Err(error),
     }
+}
+
+/// Measures the networks and plans with what was found. The plan's step configuration has been run with the shapes that
+/// the run will have; where it took more than was planned, the plan chose again.
+fn measure_networks(parts: &Parts, data: DataBytes, limit_bytes: u64) -> Result<Applied> {
+    let mut profiler = Profiler::start(parts)?;
+    let plan = loop {
+        let plan = MemoryPlan::new(parts, profiler.profile(), data, limit_bytes);
+        let Some(chosen) = plan.step_config.filter(|_| plan.fits()) else { break plan };
+        if profiler.profile().costs.is_measured(chosen) {
+            break plan;
+        }
+        let n_failed = || budget::n_denied() + activations::n_failed_spills();
+        let before = n_failed();
+        match profiler.rehearse(chosen) {
+            // The memory limit or a full disk refused it, so that it counts as one that does not fit.
+            Err(_) if n_failed() > before => {}
+            outcome => outcome?,
+        }
+    };
+    let (profile, base_bytes) = profiler.finish()?;
+    Ok(Applied { profile, plan, base_bytes })
 }
 
 /// The plan of a run, with its networks estimated from their widths. No network is run.
@@ -144,26 +156,17 @@ pub fn count() -> Result<()> {
     Ok(())
 }
 
-/// The runner of the learner steps. Its step configuration fits the bytes that are free now, minus `growth_bytes`,
-/// which the run allocates later. `resumed` is the largest micro-batch of a resumed run, which keeps it.
+/// The runner of the learner steps, in the step configuration that was planned.
 ///
 /// # Errors
 /// [`Error::LimitTooLow`] if no step configuration fits.
-pub fn steps(
-    memory: &MemoryOptions,
-    applied: Option<&Applied>,
-    growth_bytes: u64,
-    resumed: Option<usize>,
-) -> Result<StepRunner> {
-    let Some(Applied { profile, plan }) = applied else {
+pub fn steps(memory: &MemoryOptions, applied: Option<&Applied>) -> Result<StepRunner> {
+    let Some(Applied { profile, plan, .. }) = applied else {
         let is_cut = memory.is_managed;
         return Ok(StepRunner::fixed(if is_cut { memory.largest_micro_batch } else { memory.batch }));
     };
-    let free = budget::headroom_bytes() + ledger::CACHE.bytes();
-    let largest = resumed.unwrap_or(memory.largest_micro_batch);
-    let costs = StepCosts { largest, ..profile.costs.clone() };
-    match costs.choose(free.saturating_sub(growth_bytes)) {
-        Some(step_config) => Ok(StepRunner::new(costs, step_config)),
+    match plan.step_config {
+        Some(step_config) => Ok(StepRunner::new(profile.costs.clone(), step_config)),
         None => Err(plan.too_low()),
     }
 }
@@ -172,11 +175,7 @@ pub fn steps(
 ///
 /// # Errors
 /// If the kernel's memory figures cannot be read, or the thread cannot be started.
-pub fn watch(
-    memory: &MemoryOptions,
-    device: Device,
-    steps: &mut StepRunner,
-) -> Result<Option<MemoryOptimizationSystem>> {
+pub fn watch(memory: &MemoryOptions, steps: &mut StepRunner) -> Result<Option<MemoryOptimizationSystem>> {
     if !memory.is_managed || !memory.is_counted {
         return Ok(None);
     }
@@ -184,20 +183,10 @@ pub fn watch(
         .thresholds(memory.thresholds)
         .interval(memory.interval)
         .on_alert(|alert| say(&alert.to_string()));
-    if let Device::Cuda(index) = device {
-        builder = builder.device(move || device_bytes(index));
+    if let Some(gpu) = libtorch::gpu_in_use() {
+        builder = builder.device(move || gpu.bytes());
     }
     let system = builder.start()?;
-    steps.follow(system.step_configs());
+    steps.follow(system.step_advice());
     Ok(Some(system))
-}
-
-fn device_bytes(index: usize) -> DeviceBytes {
-    let statistics = libtorch::device_statistics(index).unwrap_or_default();
-    DeviceBytes {
-        name: "cuda",
-        allocated_bytes: statistics.allocated_bytes,
-        reserved_bytes: statistics.reserved_bytes,
-        limit_bytes: statistics.total_bytes,
-    }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use memsys::limit::MemoryLimit;
-use memsys::nn::activations::{self, ActivationMode};
+use memsys::nn::activations::{self, ActivationMode, StageModes};
 use memsys::system::level::Thresholds;
 
 /// The memory limit of a run, and the means to stay below it.
@@ -11,6 +11,8 @@ use memsys::system::level::Thresholds;
 pub struct MemoryOptions {
     /// The limit as the user wrote it.
     pub limit: MemoryLimit,
+    /// The limit of the run's GPU as the user wrote it. A share is of what is free there at the start.
+    pub device_limit: MemoryLimit,
     /// If false, nothing is planned, counted or refused. This is the baseline for comparisons.
     pub is_managed: bool,
     /// If false, nothing is counted or refused. This measures the cost of counting.
@@ -29,15 +31,15 @@ pub struct MemoryOptions {
     pub thresholds: Thresholds,
     /// Time between two readings of memory.
     pub interval: Duration,
-    /// For tests: every n-th allocation of a learner step is refused. 0 refuses none.
+    /// For tests: every n-th allocation of each thread is refused. 0 refuses none.
     pub refuse_every: u64,
 }
 
 impl MemoryOptions {
-    /// The options of the activations under a mode.
+    /// The options of the activations under one mode for all stages, or one for each.
     #[must_use]
-    pub fn activations(&self, mode: ActivationMode) -> activations::Options {
-        activations::Options { mode, ..self.activations.clone() }
+    pub fn activations(&self, modes: impl Into<StageModes>) -> activations::Options {
+        activations::Options { modes: modes.into(), ..self.activations.clone() }
     }
 }
 
@@ -54,4 +56,16 @@ pub struct PlannedWork {
     pub is_synchronous: bool,
     /// The larger of the validation and test parts, as a fraction of all bars.
     pub largest_evaluated_fraction: f64,
+    /// The training part, as a fraction of all bars.
+    pub trained_fraction: f64,
+    /// The largest number of positions of which the learner keeps the target network's embeddings.
+    pub most_kept_embeddings: u64,
+}
+
+impl PlannedWork {
+    /// Positions of a market of `n_bars` whose embeddings by the target network the learner keeps, if memory allows.
+    #[must_use]
+    pub fn kept_embeddings(&self, n_bars: u64) -> u64 {
+        if n_bars > self.most_kept_embeddings { 0 } else { (n_bars as f64 * self.trained_fraction) as u64 }
+    }
 }

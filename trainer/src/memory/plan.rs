@@ -6,14 +6,20 @@
 //! ```
 //!
 //! A static plan runs nothing: it estimates networks from their widths and data from the sizes of the files. A
-//! measured plan uses dry runs of the networks ([`crate::memory::profile`]), and the data itself if it is loaded.
+//! measured plan uses dry runs of the networks ([`crate::memory::profile`]).
+//!
+//! **The step configuration is chosen by planned bytes, never by a reading,** so that one seed and one memory limit give
+//! one result. All bytes of the plan but the runtime's follow from shapes and are the same in every run. The runtime is
+//! measured and varies by a few hundred KiB, so the choice and the smallest limit count it in coarse steps
+//! ([`in_coarse_steps`]).
+//!
+//! What is only cached, kept target embeddings, is no part of the smallest limit: it gets what the rest leaves.
 
 use std::fmt;
 
-use buffers::replay::Replay;
-use buffers::replay::sum_tree::SumTree;
+use buffers::replay::{Prefetch, Replay};
 use memsys::limit::MemoryLimit;
-use memsys::nn::activations::ActivationMode;
+use memsys::step::activation_mode::ActivationMode;
 use memsys::step::cost::StepConfig;
 
 use crate::error::{Error, Result};
@@ -27,15 +33,22 @@ use crate::resolve::Parts;
 pub const SLACK_BYTES: u64 = 8 << 20;
 /// Heap bytes of tables, metrics and the report.
 const REPORT_BYTES: u64 = 2 << 20;
-/// The smallest memory limit rounds the runtime up to a multiple of this. The runtime's measured bytes vary a little
-/// between runs, and every run must refuse below the same limit that the plan states.
-const RUNTIME_STEP_BYTES: u64 = 16 << 20;
 /// The smallest memory limit is rounded up to a multiple of this.
 const LIMIT_STEP_BYTES: u64 = 1 << 20;
 /// Copies of the weights with the best validation score.
 const BEST_COPIES: u64 = 1;
-/// Bytes of one bar's embedding. An evaluation holds the embeddings of a whole part.
+/// Bytes of one bar's embedding in the cache of the target network's embeddings.
 const EMBEDDING_BYTES: u64 = embedders::EMBEDDING_WIDTH as u64 * 4;
+/// Bytes that wait to be written while a run is saved.
+const SAVING_BYTES: u64 = 2 << 20;
+/// Bytes per evaluated bar of one backtest: time, equity, price, position, and a trade at every fourth bar.
+const BACKTEST_BYTES: u64 = 25 + 88 / 4;
+/// Backtests of the test: the agent, four baselines and the oracle.
+const N_TEST_BACKTESTS: u64 = 6;
+/// Bytes per environment: its account, its episode, and the transitions that its n-step returns wait for.
+const ENVIRONMENT_BYTES: u64 = 2 << 10;
+/// Bytes per environment of a step on its way from the actor to the learner, without local rows.
+const TIME_STEP_BYTES: u64 = 192;
 
 /// The bytes of the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,6 +120,8 @@ pub struct MemoryPlan {
     pub loading_bytes: u64,
     /// The chosen step configuration. `None` if none fits the memory limit.
     pub step_config: Option<StepConfig>,
+    /// Bytes of the target network's embeddings that the learner keeps; 0 where they have no room.
+    pub kept_embeddings_bytes: u64,
     /// The run's peak with that step configuration, or with the one of fewest bytes if none fits.
     pub peak_bytes: u64,
     /// The smallest memory limit that can hold the run.
@@ -121,77 +136,64 @@ impl MemoryPlan {
     /// Adds up the items and chooses the step configuration.
     #[must_use]
     pub fn new(parts: &Parts, profile: &MemoryProfile, data: DataBytes, limit_bytes: u64) -> Self {
-        let flat = profile.flat_bytes;
-        let replay = replay_bytes(parts);
-        let mut steady = vec![
-            part(
-                "runtime",
-                "runtime: code, libtorch, its scratch memory",
-                profile.base_bytes + profile.scratch_bytes,
-            ),
-            part("streams", "market: streams and price series", data.stays),
-            part("parameters", "parameters", flat),
-            part("gradients", "gradients", flat),
-            part("optimizer", "optimizer: two moments", 2 * flat),
-            part("target", "target network", flat),
-            part("best", "weights of the best validation", BEST_COPIES * flat),
-            part("replay", "replay, full", replay),
-            part("report", "metrics, report", REPORT_BYTES),
-        ];
-        if !parts.work.is_synchronous {
-            // The actor's copy of the weights, a copy on its way to the actor, and the bytes of acting, which overlaps
-            // with learning.
-            steady.push(part("actor", "the actor's weights and acting", 2 * flat + profile.acting_bytes));
-        }
+        let runtime_bytes = profile.base_bytes + profile.scratch_bytes;
+        let mut steady = steady(parts, profile, data);
         let held: u64 = steady.iter().map(|part| part.bytes).sum();
-        let evaluated_bars = (data.n_bars as f64 * parts.work.largest_evaluated_fraction) as u64;
-        let judging = profile.evaluation_bytes + evaluated_bars * EMBEDDING_BYTES;
-        let mut moments = vec![
-            part("acting", "acting", profile.acting_bytes),
-            part("evaluating", "evaluating", judging),
-            part("testing", "the test: evaluating, with weights of its own", judging + flat),
-            part("saving", "saving: a copy of one set of numbers", flat),
-        ];
-        let loading_bytes = profile.base_bytes + data.loading;
+        let mut moments = moments(parts, profile, data);
         let others = moments.iter().map(|part| part.bytes).max().unwrap_or(0);
         // The batch is part of learning's bytes, but stays allocated between learner steps.
-        let run_peak = |learning: u64| loading_bytes.max(held + learning.max(others + profile.batch_bytes));
-        let step_configs: Vec<(StepConfig, u64)> = profile
-            .costs
-            .step_configs()
-            .into_iter()
-            .map(|(step_config, bytes)| (step_config, run_peak(bytes)))
-            .collect();
-        let room = limit_bytes.saturating_sub(SLACK_BYTES);
-        let step_config = profile.costs.choose(room.saturating_sub(held)).filter(|_| run_peak(0) <= room);
-        let (leanest, learning) = step_config
+        let peak =
+            |learning: u64, others: u64| data.loading.max(held + learning.max(others + profile.batch_bytes));
+        let run_peak = |learning: u64| peak(learning, others);
+        let configs = profile.costs.step_configs();
+        let room =
+            |runtime_bytes: u64| limit_bytes.saturating_sub(in_coarse_steps(runtime_bytes) + SLACK_BYTES);
+        let step_config = profile.costs.choose_where(|step_config, learning| {
+            let is_met = profile.costs.is_size_measured(step_config.micro_batch);
+            let new_shape = if is_met { 0 } else { profile.shape_bytes };
+            run_peak(learning) <= room(runtime_bytes + new_shape)
+        });
+        let least_learning = configs.iter().map(|(_, bytes)| *bytes).min().unwrap_or(0);
+        let (shown, learning) = step_config
             .and_then(|step_config| Some((step_config, profile.costs.peak_bytes(step_config)?)))
             .or_else(|| profile.costs.leanest())
             .map_or((None, 0), |(step_config, bytes)| (Some(step_config), bytes));
-        let of_activations =
-            leanest.map_or_else(String::new, |step_config| format!("learning: {step_config}"));
+        let kept = parts.work.kept_embeddings(data.n_bars) * EMBEDDING_BYTES;
+        // All or none: where a part is kept, the rest costs whole blocks.
+        let kept_embeddings_bytes = if run_peak(learning) + kept <= room(runtime_bytes) { kept } else { 0 };
+        let of_activations = shown.map_or_else(String::new, |step_config| format!("learning: {step_config}"));
         moments.insert(0, part("learning", &of_activations, learning));
-        let keeps = leanest.is_some_and(|step_config| step_config.mode == ActivationMode::Keep);
+        let keeps = shown.is_some_and(StepConfig::keeps);
         let untouched = if keeps { (learning as f64 * profile.untouched_fraction) as u64 } else { 0 };
         if untouched > 0 {
             moments.insert(1, part("untouched", "of which counted and never touched", untouched));
         }
-        let runtime = profile.base_bytes + profile.scratch_bytes;
-        let stepped = runtime.next_multiple_of(RUNTIME_STEP_BYTES);
-        let least =
-            step_configs.iter().map(|(_, peak)| *peak).min().unwrap_or(0) - runtime.min(loading_bytes);
-        let least = stepped + least.max(profile.own_bytes);
+        let least = run_peak(least_learning).max(profile.own_bytes);
+        steady.insert(0, part("runtime", "runtime: code, libtorch, its scratch memory", runtime_bytes));
+        if kept_embeddings_bytes > 0 {
+            steady.push(part("kept_embeddings", "the target network's embeddings", kept_embeddings_bytes));
+        }
+        // What is allocated and never written to is counted by the memory limit and takes no memory.
+        let touched = peak(
+            learning - untouched.min(learning),
+            others.saturating_sub(profile.evaluation_untouched_bytes),
+        );
         Self {
             is_measured: profile.is_measured,
             limit_bytes,
             limit_as_written: parts.memory.limit,
             steady,
             moments,
-            loading_bytes,
+            loading_bytes: runtime_bytes + data.loading,
             step_config,
-            peak_bytes: run_peak(learning - untouched.min(learning)),
-            smallest_limit_bytes: (least + SLACK_BYTES).next_multiple_of(LIMIT_STEP_BYTES),
-            step_configs,
+            kept_embeddings_bytes,
+            peak_bytes: runtime_bytes + kept_embeddings_bytes + touched,
+            smallest_limit_bytes: (in_coarse_steps(profile.least_runtime_bytes) + least + SLACK_BYTES)
+                .next_multiple_of(LIMIT_STEP_BYTES),
+            step_configs: configs
+                .iter()
+                .map(|(at, learning)| (*at, runtime_bytes + run_peak(*learning)))
+                .collect(),
             micros_per_sample: profile
                 .costs
                 .costs
@@ -243,7 +245,7 @@ impl MemoryPlan {
         if let Some(step_config) = step_config {
             text.push_str(&format!(
                 "activations = \"{}\"\n\n[agent]\nmicro_batch = {}\n",
-                step_config.mode.word(),
+                step_config.modes.uniform().map_or("auto", ActivationMode::word),
                 step_config.micro_batch
             ));
         }
@@ -256,7 +258,7 @@ impl MemoryPlan {
         let parts = |parts: &[PlanItem]| -> serde_json::Value {
             parts.iter().map(|part| (part.key.to_owned(), serde_json::json!(part.bytes))).collect()
         };
-        let step_config = |step_config: &StepConfig| serde_json::json!({"micro_batch": step_config.micro_batch, "activations": step_config.mode.word()});
+        let step_config = |step_config: &StepConfig| serde_json::json!({"micro_batch": step_config.micro_batch, "activations": step_config.modes.to_string()});
         serde_json::json!({
             "mode": if self.is_measured { "measured" } else { "static" },
             "limit_bytes": self.limit_bytes,
@@ -264,6 +266,7 @@ impl MemoryPlan {
             "peak_bytes": self.peak_bytes,
             "smallest_limit_bytes": self.smallest_limit_bytes,
             "slack_bytes": SLACK_BYTES,
+            "kept_embeddings_bytes": self.kept_embeddings_bytes,
             "loading_bytes": self.loading_bytes,
             "steady": parts(&self.steady),
             "moments": parts(&self.moments),
@@ -278,16 +281,69 @@ impl MemoryPlan {
     }
 }
 
+/// Items that are held for the whole run, without the runtime and without what is only cached.
+fn steady(parts: &Parts, profile: &MemoryProfile, data: DataBytes) -> Vec<PlanItem> {
+    let flat = profile.flat_bytes;
+    let n_environments = parts.work.n_environments as u64;
+    let mut steady = vec![
+        part("streams", "market: streams and price series", data.stays),
+        part("parameters", "parameters", flat),
+        part("gradients", "gradients", flat),
+        part("optimizer", "optimizer: two moments", 2 * flat),
+        part("target", "target network", flat),
+        part("best", "weights of the best validation", BEST_COPIES * flat),
+        part("replay", "replay, full", replay_bytes(parts)),
+        part("environments", "environments", n_environments * ENVIRONMENT_BYTES),
+        part("report", "metrics, report", REPORT_BYTES),
+    ];
+    if parts.learning.prefetch != Prefetch::Off {
+        steady.push(part("next_batch", "the batch of the next learner step", profile.batch_bytes));
+    }
+    if !parts.work.is_synchronous {
+        // The actor's copy of the weights, a copy on its way to the actor, the steps on their way to the learner, and the
+        // bytes of acting, which overlaps with learning.
+        let local_bytes = 2 * parts.learning.replay.local_width as u64 * 4;
+        let steps = (parts.run.queue_batches as u64 + 2) * n_environments * (TIME_STEP_BYTES + local_bytes);
+        let bytes = 2 * flat + steps + profile.acting_bytes;
+        steady.push(part("actor", "the actor's weights, its steps, and acting", bytes));
+    }
+    steady
+}
+
+/// Items that are held for a time, without learning.
+fn moments(parts: &Parts, profile: &MemoryProfile, data: DataBytes) -> Vec<PlanItem> {
+    let flat = profile.flat_bytes;
+    let bars = (data.n_bars as f64 * parts.work.largest_evaluated_fraction) as u64;
+    let embedded = profile.evaluation_bytes;
+    vec![
+        part("acting", "acting", profile.acting_bytes),
+        part("evaluating", "evaluating", embedded + bars * BACKTEST_BYTES),
+        part(
+            "testing",
+            "the test: evaluating, with weights and baselines",
+            embedded + flat + bars * N_TEST_BACKTESTS * BACKTEST_BYTES,
+        ),
+        part("saving", "saving: a part of the numbers at a time", SAVING_BYTES),
+    ]
+}
+
+/// A reading of the runtime's bytes, rounded up to eight steps per power of two: 16 MiB from 128 MiB on, 32 MiB from
+/// 256 MiB on. Readings differ between runs by far less than a step.
+fn in_coarse_steps(runtime_bytes: u64) -> u64 {
+    let step_bytes = (runtime_bytes.max(64 << 20) + 1).next_power_of_two() / 16;
+    runtime_bytes.next_multiple_of(step_bytes)
+}
+
 /// Bytes of memory of the replay when it is as full as it gets in this run.
-#[must_use]
-pub fn replay_bytes(parts: &Parts) -> u64 {
-    // Rows that no transition fills are never touched, so they are not resident. The sum tree is touched as a whole.
+fn replay_bytes(parts: &Parts) -> u64 {
     let (n_steps, replay) = (parts.work.environment_steps, &parts.learning.replay);
-    let capacity = replay.capacity_transitions;
-    let filled = capacity.min(usize::try_from(n_steps).unwrap_or(usize::MAX));
-    let tree = |capacity| SumTree::planned_bytes(capacity);
-    Replay::planned_tier_bytes(&replay.store, filled, n_steps, replay.local_width, replay.n_environments)
-        + tree(capacity).saturating_sub(tree(filled))
+    Replay::planned_bytes(
+        &replay.store,
+        replay.capacity_transitions,
+        n_steps,
+        replay.local_width,
+        replay.n_environments,
+    )
 }
 
 fn part(key: &'static str, name: &str, bytes: u64) -> PlanItem {

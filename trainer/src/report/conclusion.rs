@@ -18,8 +18,8 @@ use crate::market::backtest::performance::{EquityCurve, Performance};
 use crate::market::dataset::hex;
 use crate::report::html::Role;
 use crate::resolve::Parts;
-use crate::run::checkpoint::bytes_of;
 use crate::run::evaluation::{MarketTest, TestResult};
+use crate::run::tensor_file::in_parts;
 use crate::run::train_loop::RunState;
 
 /// The key of the agent among the rows of the test.
@@ -138,7 +138,10 @@ fn weights_sha256(state: &RunState) -> Result<String> {
     let mut hash = Sha256::new();
     for (name, tensor) in state.learner.agent().online().named() {
         hash.update(name.as_bytes());
-        hash.update(bytes_of(tensor)?);
+        in_parts(tensor, |part| {
+            hash.update(part);
+            Ok(())
+        })?;
     }
     Ok(hex(&hash.finalize()))
 }

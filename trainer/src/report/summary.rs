@@ -53,7 +53,7 @@ fn summary(state: &RunState, conclusion: &Conclusion) -> Value {
         "steps_retried": account.map(|account| account.steps_retried),
         "collections": account.map(|account| account.collections),
         "step_config": account.map(|account| json!({
-            "micro_batch": account.step_config.micro_batch, "activations": account.step_config.mode.word(),
+            "micro_batch": account.step_config.micro_batch, "activations": account.step_config.modes.to_string(),
         })),
         "owners": account.map(|account| {
             let owner = |owner: &OwnerBytes| (owner.path.to_owned(), json!({

@@ -22,7 +22,7 @@ use crate::run::config::RunSettings;
 use crate::run::learner_loop::LearningOptions;
 
 pub use market::{market_options, sources};
-pub use memory::memory_options;
+pub use memory::{leave_out_unusable_spill, memory_options};
 pub use run::{device, seed_of, threads};
 
 /// The options of each part of a run.
@@ -74,7 +74,7 @@ pub fn resolve_on(device: Device, config: &Config) -> Result<Parts> {
         exploration: agent::exploration_plan(config),
         learning: replay::learning_options(config),
         memory: memory::memory_options(config),
-        work: memory::planned_work(config),
+        work: memory::planned_work(config, &agent),
         settings: memory::run_settings(config),
         network_name: agent::network_name(config, &agent),
         agent,

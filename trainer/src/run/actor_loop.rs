@@ -7,6 +7,7 @@ use agents::exploration::{Exploration, ExplorationPlan};
 use buffers::frames::Dataset;
 use buffers::replay::n_step::Ending;
 use memsys::nn::parameters::Weights;
+use memsys::step::room::with_room;
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,7 @@ use tch::Device;
 
 use crate::envs::Environment;
 use crate::envs::observation::{Observation, observation_of, observe};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// One step of one environment.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,6 +54,30 @@ pub struct ActorState<E: Environment> {
     exploration: Exploration,
     rng: Pcg64Mcg,
     environment_steps: u64,
+}
+
+/// The most environments that act in one batch. The rounding of a batch follows its size, so the size is part of the result
+/// and does not depend on memory.
+pub const MOST_AT_ONCE: usize = 64;
+
+/// The greedy action of each observation. Where the memory limit refuses the bytes, it collects caches and tries the same
+/// batch again.
+///
+/// # Errors
+/// If libtorch refuses a call.
+pub fn greedy_actions(
+    policy: &dyn Policy,
+    weights: &Weights,
+    dataset: &Dataset,
+    observations: &[Observation],
+    device: Device,
+) -> Result<Vec<u8>> {
+    let mut actions = Vec::with_capacity(observations.len());
+    for block in observations.chunks(MOST_AT_ONCE) {
+        let act = || Ok::<_, Error>(policy.greedy(weights, &observe(dataset, block, device)?)?);
+        actions.extend(with_room(act)?);
+    }
+    Ok(actions)
 }
 
 /// Acts in all environments at once.
@@ -114,15 +139,14 @@ impl<E: Environment> ActorLoop<E> {
     /// Steps every environment once, by the greedy actions of `weights` or by random ones.
     ///
     /// # Errors
-    /// If libtorch refuses a call.
+    /// If libtorch refuses a call. Nothing has changed then.
     pub fn advance(&mut self, weights: &Weights) -> Result<VectorStep> {
         let is_random = self.environment_steps < self.plan.random_environment_steps;
         let epsilon = if is_random { 1.0 } else { self.plan.epsilon.at(self.environment_steps) };
         let mut actions = if is_random {
             vec![0; self.environments.len()]
         } else {
-            let observations = observe(&self.dataset, &self.observations(), self.device)?;
-            self.policy.greedy(weights, &observations)?
+            greedy_actions(&*self.policy, weights, &self.dataset, &self.observations(), self.device)?
         };
         let n_actions = self.environments[0].n_actions();
         self.exploration.explore(&mut actions, n_actions, epsilon, &mut self.rng);

@@ -6,13 +6,13 @@ use std::time::Instant;
 
 use buffers::frames::Dataset;
 use memsys::nn::activations::ActivationMode;
+use memsys::step::room::with_room;
 
 use crate::atomic_file::write_aside;
 use crate::console::{Verbosity, tells};
 use crate::envs::Environment;
 use crate::error::Result;
 use crate::memory::limit::{self, Applied};
-use crate::memory::plan::replay_bytes;
 use crate::resolve::Parts;
 use crate::run::actor_loop::ActorLoop;
 use crate::run::checkpoint::{self, Counters};
@@ -69,20 +69,23 @@ where
         parts.device,
         parts.exploration,
     );
-    let mut agent = parts.agent.agent(Arc::clone(&dataset), parts.device)?;
-    if !parts.memory.is_managed {
-        // Embeddings are cached by position in the streams, and a copied observation has none.
+    let mut agent = with_room(|| parts.agent.agent(Arc::clone(&dataset), parts.device))?;
+    let saved = if is_resumed { checkpoint::find(&folder.checkpoint()).ok() } else { None };
+    let saved_counters = saved.as_deref().map(checkpoint::load_counters).transpose()?;
+    let keeps_embeddings = match (&saved_counters, &applied) {
+        // What is embedded for itself and what is embedded in blocks differ by rounding.
+        (Some(saved), _) => saved.keeps_embeddings,
+        (None, Some(applied)) => applied.plan.kept_embeddings_bytes > 0,
+        // Embeddings are kept by position in the streams, and a copied observation has none.
+        (None, None) => parts.memory.is_managed,
+    };
+    if !keeps_embeddings {
         agent.disable_caches();
     }
     let layout = policy.layout();
     say(&format!("{} parameters", layout.n_parameters()));
-    // Still to be allocated: the best weights, the weights under test, and the replay.
-    let growth_bytes = 2 * layout.flat_bytes() + replay_bytes(&parts);
-    let saved = if is_resumed { checkpoint::find(&folder.checkpoint()).ok() } else { None };
-    let micro_batch =
-        saved.as_deref().map(checkpoint::load_counters).transpose()?.map(|saved| saved.micro_batch);
-    let mut steps = limit::steps(&parts.memory, applied.as_ref(), growth_bytes, micro_batch)?;
-    let system = limit::watch(&parts.memory, parts.device, &mut steps)?;
+    let mut steps = limit::steps(&parts.memory, applied.as_ref())?;
+    let system = limit::watch(&parts.memory, &mut steps)?;
     say(&format!("learner steps: {}", steps.step_config()));
     let mut options = parts.learning.clone();
     options.replay.store.file = Some(folder.replay());
@@ -90,7 +93,7 @@ where
     let mut learner =
         LearnerLoop::new(options, agent, steps, activations, Arc::clone(&dataset), &actor.observations())?;
 
-    let mut counters = Counters { data_identity: identity, ..Counters::default() };
+    let mut counters = Counters { data_identity: identity, keeps_embeddings, ..Counters::default() };
     let mut best = None;
     let (metrics, events);
     if let Some(path) = &saved {
@@ -104,9 +107,6 @@ where
         }
         metrics = MetricsWriter::create(&folder.metrics())?;
         events = EventWriter::create(folder.root())?;
-    }
-    if let Some(system) = &system {
-        system.add_reclaimable(learner.buffer());
     }
     // The configuration is written last: from here on nothing that the user gave can be refused.
     write_aside(&folder.config(), config_toml.as_bytes())?;

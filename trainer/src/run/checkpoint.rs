@@ -11,22 +11,25 @@
 //! If the process is killed between the two renames, the last checkpoint is in `checkpoint.old`, and [`find`]
 //! returns that folder.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use safetensors::Dtype;
-use safetensors::tensor::SafeTensors;
+use agents::Policy;
+use memsys::ledger::budget;
+use memsys::nn::parameters::Weights;
+use memsys::step::room::with_room;
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 use crate::envs::Environment;
 use crate::error::{Error, Result};
 use crate::run::actor_loop::ActorState;
 use crate::run::learner_loop::{LearnerLoop, LearnerState};
+use crate::run::state_file;
+use crate::run::tensor_file::{self, TensorFile};
 
 /// The version of the checkpoint format. Other versions are refused.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// The counters of a checkpoint (`counters.json`).
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -50,10 +53,24 @@ pub struct Counters {
     /// The largest micro-batch of the run's learner steps. A resumed run uses the same size, so that its results are
     /// equal to the bit.
     pub micro_batch: usize,
+    /// Whether the learner keeps the target network's embeddings. A resumed run does what the run did, so that its results
+    /// are equal to the bit.
+    pub keeps_embeddings: bool,
     /// Identifies the data that the agent learned from.
     pub data_identity: String,
     /// The best validation score so far. `None` before the first validation.
     pub best: Option<BestScore>,
+    /// The part of the last vector step that is still to be done, where the memory limit refused it.
+    pub unfinished: Option<Unfinished>,
+}
+
+/// A vector step that is in the replay, and whose learner steps, metrics row or evaluation are not all done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unfinished {
+    /// Environment steps before it.
+    pub since: u64,
+    /// Whether the learner steps are taken and the metrics row is written.
+    pub has_row: bool,
 }
 
 /// The best validation score so far.
@@ -73,8 +90,6 @@ pub struct Checkpoint<E: Environment> {
     pub actor: ActorState<E>,
     /// The learner's state.
     pub learner: LearnerState,
-    /// Flat tensors by name.
-    pub tensors: Tensors,
 }
 
 /// The name of the flat weights with the best validation score.
@@ -82,14 +97,22 @@ pub const BEST: &str = "best";
 /// The name of the flat online weights among the agent's tensors.
 pub const ONLINE: &str = "online";
 
-/// The flat tensors of a checkpoint, by name.
-pub type Tensors = BTreeMap<String, Tensor>;
-
-/// Saves a run into `folder`, the run's `checkpoint/`.
+/// Saves a run into `folder`, the run's `checkpoint/`. It takes a few mebibytes, however large the run is, and the memory
+/// limit keeps room for them: no allocation of a save is refused.
 ///
 /// # Errors
 /// If a file cannot be written. The last checkpoint is then still there.
 pub fn save<E: Environment>(
+    folder: &Path,
+    counters: &Counters,
+    actor: &ActorState<E>,
+    learner: &mut LearnerLoop,
+    best: Option<&Tensor>,
+) -> Result<()> {
+    budget::commit(|| save_all(folder, counters, actor, learner, best))
+}
+
+fn save_all<E: Environment>(
     folder: &Path,
     counters: &Counters,
     actor: &ActorState<E>,
@@ -102,11 +125,12 @@ pub fn save<E: Environment>(
     remove(&part)?;
     // Not `create_dir_all`: a run whose folder was removed must not create it again.
     fs::create_dir(&part).map_err(Error::io(&part))?;
-    save_weights(&part.join("weights.safetensors"), learner)?;
+    let named: Vec<(&str, &Tensor)> = learner.agent().online().named().collect();
+    tensor_file::write(&part.join("weights.safetensors"), &named)?;
     let mut tensors = learner.agent().tensors();
     tensors.extend(best.map(|best| (BEST, best)));
-    save_tensors(&part.join("learner.safetensors"), &tensors)?;
-    save_loops(&part.join("loops.postcard"), &(actor, learner.state()))?;
+    tensor_file::write(&part.join("learner.safetensors"), &tensors)?;
+    state_file::write(&part.join("loops.postcard"), &(actor, learner.state()))?;
     let loss_scale = learner.agent().counters().loss_scale;
     let micro_batch = learner.steps().first().micro_batch;
     let counters = Counters { version: VERSION, loss_scale, micro_batch, ..counters.clone() };
@@ -149,93 +173,33 @@ pub fn load_counters(folder: &Path) -> Result<Counters> {
     Ok(counters)
 }
 
-/// Reads a checkpoint back.
+/// Reads the loops' state of a checkpoint back.
 ///
 /// # Errors
 /// [`Error::File`] if a part is damaged.
 pub fn load<E: Environment>(folder: &Path) -> Result<Checkpoint<E>> {
     let counters = load_counters(folder)?;
-    let path = folder.join("loops.postcard");
-    let (actor, learner) = postcard::from_bytes(&read(&path)?).map_err(|error| unreadable(&path, &error))?;
-    Ok(Checkpoint { counters, actor, learner, tensors: load_tensors(folder)? })
+    let (actor, learner) = state_file::read(&folder.join("loops.postcard"))?;
+    Ok(Checkpoint { counters, actor, learner })
 }
 
-/// Reads the flat tensors of a checkpoint.
+/// Opens the flat tensors of a checkpoint.
 ///
 /// # Errors
-/// [`Error::File`] if they are damaged.
-pub fn load_tensors(folder: &Path) -> Result<Tensors> {
-    let path = folder.join("learner.safetensors");
-    let bytes = read(&path)?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| unreadable(&path, &error))?;
-    let tensor = |name: &str| -> Result<(String, Tensor)> {
-        let view = file.tensor(name).map_err(|error| unreadable(&path, &error))?;
-        let size: Vec<i64> = view.shape().iter().map(|n| *n as i64).collect();
-        Ok((name.to_owned(), Tensor::f_from_data_size(view.data(), &size, Kind::Float)?))
-    };
-    file.names().into_iter().map(tensor).collect()
+/// [`Error::Io`], or [`Error::File`] if they are damaged.
+pub fn open_tensors(folder: &Path) -> Result<TensorFile> {
+    TensorFile::open(&folder.join("learner.safetensors"))
 }
 
-/// Serializes straight into the file, so that no second copy of the replay is held.
-fn save_loops(path: &Path, loops: &impl Serialize) -> Result<()> {
-    let file = fs::File::create(path).map_err(Error::io(path))?;
-    let buffered = postcard::to_io(loops, std::io::BufWriter::with_capacity(1 << 20, file))
-        .map_err(|error| unreadable(path, &error))?;
-    let file = buffered.into_inner().map_err(|error| Error::io(path)(error.into_error()))?;
-    file.sync_all().map_err(Error::io(path))
-}
-
-fn save_weights(path: &Path, learner: &LearnerLoop) -> Result<()> {
-    let named: Vec<(&str, &Tensor)> = learner.agent().online().named().collect();
-    save_tensors(path, &named)
-}
-
-fn save_tensors(path: &Path, tensors: &[(&str, &Tensor)]) -> Result<()> {
-    let views = tensors.iter().map(|(name, tensor)| (*name, Numbers { tensor, size: size_of(tensor) }));
-    safetensors::serialize_to_file(views, None, path).map_err(|error| match error {
-        safetensors::SafeTensorError::IoError(error) => Error::io(path)(error),
-        error => unreadable(path, &error),
-    })?;
-    fs::File::open(path).and_then(|file| file.sync_all()).map_err(Error::io(path))
-}
-
-/// A tensor that is written to a file. Its bytes are copied only when they are written, one tensor at a time.
-struct Numbers<'a> {
-    tensor: &'a Tensor,
-    size: Vec<usize>,
-}
-
-impl safetensors::View for Numbers<'_> {
-    fn dtype(&self) -> Dtype {
-        Dtype::F32
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.size
-    }
-
-    fn data(&self) -> std::borrow::Cow<'_, [u8]> {
-        bytes_of(self.tensor).expect("a live f32 tensor can be copied").into()
-    }
-
-    fn data_len(&self) -> usize {
-        self.tensor.numel() * 4
-    }
-}
-
-fn size_of(tensor: &Tensor) -> Vec<usize> {
-    tensor.size().iter().map(|n| *n as usize).collect()
-}
-
-/// The values of an f32 tensor as little-endian bytes.
+/// The weights of a checkpoint with the best validation score, or the last ones if there was no validation.
 ///
 /// # Errors
-/// If libtorch refuses a call.
-pub fn bytes_of(tensor: &Tensor) -> Result<Vec<u8>> {
-    let tensor = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_contiguous()?;
-    let mut bytes = vec![0u8; tensor.numel() * 4];
-    tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
-    Ok(bytes)
+/// [`Error::Io`], or [`Error::File`] if they are damaged or of another network.
+pub fn load_weights(folder: &Path, policy: &dyn Policy, device: Device) -> Result<Weights> {
+    let tensors = open_tensors(folder)?;
+    let weights = with_room(|| Weights::zeros(policy.layout(), device))?;
+    tensors.copy_into(if tensors.holds(BEST)? { BEST } else { ONLINE }, weights.flat())?;
+    Ok(weights)
 }
 
 fn beside(folder: &Path, suffix: &str) -> PathBuf {

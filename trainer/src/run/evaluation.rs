@@ -3,8 +3,11 @@
 use std::ops::Range;
 
 use agents::Policy;
+use agents::embedding_cache::BLOCK;
 use buffers::frames::Dataset;
+use memsys::ledger::budget;
 use memsys::nn::parameters::Weights;
+use memsys::step::room::with_room;
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 use tch::{Device, Tensor};
@@ -12,7 +15,7 @@ use tch::{Device, Tensor};
 use crate::envs::Environment;
 use crate::envs::cartpole::CartPole;
 use crate::envs::observation::{Observation, observe, plain_views};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::market::account::ACCOUNT_WIDTH;
 use crate::market::backtest::baselines::Baseline;
 use crate::market::backtest::oracle::{expected_profit, oracle};
@@ -121,13 +124,13 @@ pub fn agent_backtests(
     weights: &Weights,
     part: impl Fn(&Split) -> Range<usize>,
 ) -> Result<Vec<Backtest>> {
+    // Backtests lie in Rust's heap, beside which the tensors of the last learner step need not be kept.
+    budget::begin_anew();
     let _no_grad = tch::no_grad_guard();
     let device = weights.flat().device();
     let ranges: Vec<Range<usize>> = market.splits.iter().map(part).collect();
-    let mut embeddings = Vec::with_capacity(ranges.len());
-    for (instrument, range) in (0u16..).zip(&ranges) {
-        embeddings.push(policy.embed_range(weights, &market.dataset, instrument, range.clone())?);
-    }
+    let embedded = |instrument| Embedded { instrument, steps: 0..0, numbers: Vec::new() };
+    let mut embeddings: Vec<Embedded> = (0u16..).take(ranges.len()).map(embedded).collect();
     let mut runners: Vec<BacktestRunner> = market
         .price_series
         .iter()
@@ -142,8 +145,8 @@ pub fn agent_backtests(
         asked.clear();
         for (index, runner) in runners.iter().enumerate() {
             if let Some((t, view)) = runner.next_decision() {
-                let row = t - ranges[index].start;
-                embedding.extend_from_slice(&embeddings[index][row * width..(row + 1) * width]);
+                let steps = t..ranges[index].end;
+                embedding.extend(embeddings[index].at(policy, weights, &market.dataset, steps, width)?);
                 local.extend_from_slice(&view);
                 asked.push(index);
             }
@@ -151,13 +154,46 @@ pub fn agent_backtests(
         if asked.is_empty() {
             return Ok(runners.into_iter().map(BacktestRunner::finish).collect());
         }
-        let size = [asked.len() as i64, -1];
-        let embedding = Tensor::f_from_slice(&embedding)?.f_view(size)?.f_to_device(device)?;
-        let local = Tensor::f_from_slice(&local)?.f_view([asked.len() as i64, ACCOUNT_WIDTH as i64])?;
-        let actions = policy.greedy_of_embedding(weights, &embedding, &local.f_to_device(device)?)?;
+        let actions = with_room(|| {
+            let n = asked.len() as i64;
+            let embedding =
+                Tensor::f_from_slice(&embedding)?.f_view([n, width as i64])?.f_to_device(device)?;
+            let local = Tensor::f_from_slice(&local)?.f_view([n, ACCOUNT_WIDTH as i64])?;
+            let local = local.f_to_device(device)?;
+            Ok::<_, Error>(policy.greedy_of_embedding(weights, &embedding, &local)?)
+        })?;
         for (index, action) in asked.iter().zip(actions) {
             runners[*index].act(action.into());
         }
+    }
+}
+
+/// The embeddings of a block of consecutive positions of an instrument.
+struct Embedded {
+    instrument: u16,
+    steps: Range<usize>,
+    numbers: Vec<f32>,
+}
+
+impl Embedded {
+    /// The embedding at the first of `steps`. Where it is not there yet, the block that it begins is embedded. Blocks end
+    /// where those of the policy end, so an embedding does not depend on the range.
+    fn at(
+        &mut self,
+        policy: &dyn Policy,
+        weights: &Weights,
+        dataset: &Dataset,
+        steps: Range<usize>,
+        width: usize,
+    ) -> Result<impl Iterator<Item = f32>> {
+        if !self.steps.contains(&steps.start) {
+            let end = (steps.start + 1).next_multiple_of(BLOCK).min(steps.end.max(steps.start + 1));
+            self.steps = steps.start..end;
+            let embed = || policy.embed_range(weights, dataset, self.instrument, self.steps.clone());
+            self.numbers = with_room(embed)?;
+        }
+        let first = (steps.start - self.steps.start) * width;
+        Ok(self.numbers[first..first + width].iter().copied())
     }
 }
 
@@ -200,7 +236,9 @@ fn episodes(policy: &dyn Policy, weights: &Weights, n: usize, seed: u64) -> Resu
                 Observation { instrument: 0, t: 0, local }
             })
             .collect();
-        let actions = policy.greedy(weights, &observe(&dataset, &observations, weights.flat().device())?)?;
+        let device = weights.flat().device();
+        let act = || Ok::<_, Error>(policy.greedy(weights, &observe(&dataset, &observations, device)?)?);
+        let actions = with_room(act)?;
         let mut kept = Vec::with_capacity(running.len());
         for (i, action) in running.iter().zip(actions) {
             let step = environments[*i].step(action.into());
@@ -219,7 +257,7 @@ fn episodes(policy: &dyn Policy, weights: &Weights, n: usize, seed: u64) -> Resu
 /// # Errors
 /// If the sizes differ.
 pub fn weights_of(policy: &dyn Policy, flat: &Tensor, device: Device) -> Result<Weights> {
-    let mut weights = Weights::zeros(policy.layout(), device)?;
+    let mut weights = with_room(|| Weights::zeros(policy.layout(), device))?;
     let _no_grad = tch::no_grad_guard();
     weights.flat_mut().f_copy_(flat)?;
     Ok(weights)

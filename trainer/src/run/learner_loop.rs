@@ -8,11 +8,12 @@ use agents::settings::Pace;
 use agents::{Agent, Outcome};
 use buffers::frames::{Dataset, ObservationRef};
 use buffers::replay::n_step::Accumulator;
-use buffers::replay::{Prefetch, Replay, ReplayBuffer, ReplayOptions, TensorBatch};
+use buffers::replay::{Prefetch, Replay, ReplayOptions, TensorBatch};
 use memsys::ledger::Owner;
-use memsys::nn::activations;
+use memsys::nn::activations::{self, StageModes};
 use memsys::step::cost::StepConfig;
-use memsys::step::retry::{Failure, StepRunner};
+use memsys::step::retry::StepRunner;
+use memsys::step::room::with_room;
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,7 @@ use crate::console::say_always;
 use crate::envs::observation::Observation;
 use crate::error::{Error, Result};
 use crate::run::actor_loop::VectorStep;
+use crate::run::spilling::Spilling;
 
 /// Everything that later learner steps depend on, except weights and moments. A checkpoint stores it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -68,6 +70,7 @@ pub struct LearnerLoop {
     activations: activations::Options,
     batch_owner: Owner,
     activations_owner: Owner,
+    spilling: Spilling,
     /// The batch of the current step. Its tensors are reused from step to step.
     sampled: TensorBatch,
 }
@@ -86,12 +89,13 @@ impl LearnerLoop {
         dataset: Arc<Dataset>,
         observations: &[Observation],
     ) -> Result<Self> {
-        let mut replay = Replay::new(&options.replay, dataset).map_err(refused)?;
+        let make = || Replay::new(&options.replay, Arc::clone(&dataset));
+        let mut replay = with_room(make).map_err(refused)?;
         let standing = (0u16..)
             .zip(observations)
             .map(|(environment, observation)| observation_ref(&mut replay, environment, observation))
             .collect();
-        replay.enforce_budget().map_err(refused)?;
+        with_room(|| replay.enforce_budget()).map_err(refused)?;
         let state = LearnerState {
             replay,
             accumulators: vec![
@@ -110,6 +114,7 @@ impl LearnerLoop {
             activations,
             batch_owner: Owner::named("run/learner/batch"),
             activations_owner: Owner::named("run/learner/activations"),
+            spilling: Spilling::default(),
             sampled: TensorBatch::default(),
         })
     }
@@ -117,7 +122,8 @@ impl LearnerLoop {
     /// Inserts one step of every environment into the replay.
     ///
     /// # Errors
-    /// If the memory limit has no room for the next rows, or the replay's file cannot be written.
+    /// If the memory limit has no room for the next rows, or the replay's file cannot be written. The step is inserted even
+    /// so, and the next one asks for the room again.
     pub fn take(&mut self, vector_step: &VectorStep) -> Result<()> {
         let LearnerState { replay, accumulators, standing, .. } = &mut self.state;
         for (environment, step) in (0u16..).zip(&vector_step.steps) {
@@ -129,7 +135,7 @@ impl LearnerLoop {
                 standing[index] = observation_ref(replay, environment, begins);
             }
         }
-        replay.enforce_budget().map_err(refused)?;
+        with_room(|| replay.enforce_budget()).map_err(refused)?;
         Ok(())
     }
 
@@ -147,19 +153,33 @@ impl LearnerLoop {
     }
 
     /// Takes one learner step. If the memory limit refuses an attempt, the same batch is computed again in fewer
-    /// bytes.
+    /// bytes. A step that fails has changed nothing that a saved state holds, so a resumed run takes the same step.
     ///
     /// # Errors
     /// If no attempt fits the memory limit, or the replay or the agent fails.
     pub fn learn(&mut self, environment_steps: u64) -> Result<Outcome> {
-        let progress = (environment_steps as f64 / self.options.environment_steps as f64).min(1.0);
-        let first = self.options.importance_sampling_exponent;
-        let exponent = first + (1.0 - first) * progress;
-        let Self { agent, state, steps, activations, batch_owner, activations_owner, sampled, .. } = self;
+        let rng = self.state.rng.clone();
+        let drawn = self.state.ahead.take();
+        let was_drawn = drawn.is_some();
+        let n_steps = self.agent.n_steps();
+        let learned = self.learn_from(drawn, environment_steps);
+        if learned.is_err() && self.agent.n_steps() == n_steps {
+            self.state.rng = rng;
+            self.state.ahead = was_drawn.then(|| std::mem::take(&mut self.sampled));
+        }
+        learned
+    }
+
+    /// Learns from the batch that was drawn ahead, or from one that is drawn now.
+    fn learn_from(&mut self, drawn: Option<TensorBatch>, environment_steps: u64) -> Result<Outcome> {
+        let exponent = self.importance_sampling_exponent(environment_steps);
+        let Self {
+            agent, state, steps, activations, batch_owner, activations_owner, sampled, spilling, ..
+        } = self;
         let LearnerState { replay, rng, ahead, .. } = state;
         let (n, prefetch) = (self.options.pace.batch, self.options.prefetch);
         let mut next = None;
-        match ahead.take() {
+        match drawn {
             // The next batch reuses the tensors of the previous one.
             Some(drawn) => next = Some(std::mem::replace(sampled, drawn)),
             None => {
@@ -169,49 +189,62 @@ impl LearnerLoop {
         }
         let mut attempt = |step_config: StepConfig| -> Result<Outcome> {
             let _owner = activations_owner.enter();
-            activations.mode = step_config.mode;
-            let _activations = activations::enter(activations)?;
-            Ok(agent.step(sampled, step_config.micro_batch)?)
+            let mut in_modes = |modes: StageModes| -> Result<Outcome> {
+                activations.modes = modes;
+                let _activations = activations::enter(activations)?;
+                Ok(agent.step(sampled, step_config.micro_batch)?)
+            };
+            spilling.run(step_config.modes, &mut in_modes)
         };
-        let outcome = if prefetch == Prefetch::Off {
-            steps.step(attempt)
+        if prefetch == Prefetch::Off {
+            let outcome = steps.step(attempt)?;
+            replay.update_priorities(&self.sampled.slots, &outcome.td_errors);
+            return Ok(outcome);
+        }
+        let mut next = next.unwrap_or_default();
+        sample_readable(replay, rng, |replay, rng| replay.draw_into(n, exponent, rng, &mut next))?;
+        let gather = |next: &mut TensorBatch| {
+            let _owner = batch_owner.enter();
+            replay.gather_into(next)
+        };
+        let (outcome, gathered) = if prefetch == Prefetch::Synchronous {
+            let gathered = gather(&mut next);
+            (steps.step(&mut attempt), gathered)
         } else {
-            let next = next.get_or_insert_default();
-            sample_readable(replay, rng, |replay, rng| replay.draw_into(n, exponent, rng, next))?;
-            let gather = |next: &mut TensorBatch| {
-                let _owner = batch_owner.enter();
-                replay.gather_into(next)
-            };
-            let (outcome, gathered) = if prefetch == Prefetch::Synchronous {
-                let gathered = gather(next);
-                (steps.step(&mut attempt), gathered)
-            } else {
-                std::thread::scope(|scope| {
-                    let gathering = scope.spawn(|| gather(next));
-                    let outcome = steps.step(&mut attempt);
-                    match gathering.join() {
-                        Ok(gathered) => (outcome, gathered),
-                        Err(panic) => std::panic::resume_unwind(panic),
-                    }
-                })
-            };
-            if gathered.is_err() {
-                // The drawn rows cannot be read, or the memory limit had no room for them during the step.
-                let mut drawn_before = Some(gathered);
-                sample_readable(replay, rng, |replay, rng| match drawn_before.take() {
-                    Some(failed @ Err(buffers::Error::Damaged { .. })) => failed,
-                    _ => replay.sample_into(n, exponent, rng, next),
-                })?;
-            }
-            outcome
+            std::thread::scope(|scope| {
+                let gathering = scope.spawn(|| gather(&mut next));
+                let outcome = steps.step(&mut attempt);
+                match gathering.join() {
+                    Ok(gathered) => (outcome, gathered),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            })
         };
-        let outcome = outcome.map_err(|failure| match failure {
-            Failure::Refused(refusal) => Error::Memory(memsys::Error::Refused(refusal)),
-            Failure::Other(error) => error,
-        })?;
-        *ahead = next;
-        self.state.replay.update_priorities(&self.sampled.slots, &outcome.td_errors);
+        let outcome = outcome?;
+        // The memory limit may have had no room for the gathered rows during the step. What was drawn stays drawn.
+        let mut gathered = match gathered {
+            Err(error) if !matches!(error, buffers::Error::Damaged { .. }) => {
+                Some(with_room(|| gather(&mut next)))
+            }
+            gathered => Some(gathered),
+        };
+        let readable = sample_readable(replay, rng, |replay, rng| match gathered.take() {
+            Some(gathered) => gathered,
+            // A drawn row cannot be read, and the transitions that need it were excluded.
+            None => replay.sample_into(n, exponent, rng, &mut next),
+        });
+        // The step is taken, whatever became of the next batch.
+        replay.update_priorities(&self.sampled.slots, &outcome.td_errors);
+        readable?;
+        *ahead = Some(next);
         Ok(outcome)
+    }
+
+    /// β at an environment step: from its first value to 1 by the end of the run.
+    fn importance_sampling_exponent(&self, environment_steps: u64) -> f64 {
+        let progress = (environment_steps as f64 / self.options.environment_steps as f64).min(1.0);
+        let first = self.options.importance_sampling_exponent;
+        first + (1.0 - first) * progress
     }
 
     /// The runner of the learner steps, with its step configuration and its count of refusals.
@@ -243,12 +276,6 @@ impl LearnerLoop {
         self.options.pace.batch
     }
 
-    /// The handle through which the memory system asks the replay to free bytes.
-    #[must_use]
-    pub fn buffer(&self) -> Arc<ReplayBuffer> {
-        self.state.replay.buffer()
-    }
-
     /// Writes the replay's new rows to its file, if it has one. A state that is saved afterwards refers to that file.
     ///
     /// # Errors
@@ -269,7 +296,7 @@ impl LearnerLoop {
     /// If the memory limit has no room for an empty replay.
     pub fn let_replay_go(&mut self) -> Result<()> {
         let least = ReplayOptions { capacity_transitions: 1, ..self.options.replay.clone() };
-        self.state.replay = Replay::new(&least, Arc::default()).map_err(refused)?;
+        self.state.replay = with_room(|| Replay::new(&least, Arc::default())).map_err(refused)?;
         Ok(())
     }
 
@@ -280,7 +307,9 @@ impl LearnerLoop {
     pub fn restore(&mut self, state: LearnerState, dataset: Arc<Dataset>) -> Result<()> {
         // This frees the first replay before the saved one reads its rows.
         self.state = state;
-        let opened = self.state.replay.reattach(&self.options.replay, dataset).map_err(refused)?;
+        let replay = &mut self.state.replay;
+        let opened = replay.reattach(&self.options.replay, dataset).map_err(refused)?;
+        with_room(|| replay.enforce_budget()).map_err(refused)?;
         if opened.torn_bytes > 0 || !opened.damages.is_empty() {
             say_always(&format!("the replay's file: {opened}"));
         }
@@ -288,14 +317,21 @@ impl LearnerLoop {
     }
 }
 
-/// Samples. If a chunk of the replay's file is damaged, excludes the transitions that need it and samples again.
+/// Samples. If the memory limit has no room, samples the same again. If a chunk of the replay's file is damaged, excludes
+/// the transitions that need it and samples others.
 fn sample_readable(
     replay: &mut Replay,
     rng: &mut Pcg64Mcg,
     mut sample: impl FnMut(&Replay, &mut Pcg64Mcg) -> buffers::Result<()>,
 ) -> Result<()> {
     loop {
-        match sample(replay, rng) {
+        let sampled = with_room(|| {
+            let mut drawn = rng.clone();
+            sample(replay, &mut drawn)?;
+            *rng = drawn;
+            Ok(())
+        });
+        match sampled {
             Err(buffers::Error::Damaged { path, damage }) => {
                 let n_excluded = replay.exclude(&damage);
                 let error = buffers::Error::Damaged { path, damage };

@@ -11,4 +11,7 @@ pub mod evaluation;
 pub mod folder;
 pub mod learner_loop;
 pub mod restore;
+mod spilling;
+mod state_file;
+pub mod tensor_file;
 pub mod train_loop;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use agents::update::UpdateCounters;
 use buffers::frames::Dataset;
+use memsys::step::room::with_room;
 use tch::Tensor;
 
 use crate::envs::Environment;
@@ -27,7 +28,7 @@ pub fn restore<E: Environment>(
 ) -> Result<Option<Tensor>> {
     // Free the empty replay first, so that there is room to read the saved one.
     learner.let_replay_go()?;
-    let saved = checkpoint::load::<E>(path)?;
+    let saved = with_room(|| checkpoint::load::<E>(path))?;
     if saved.counters.data_identity != counters.data_identity {
         let problem = "was saved by a run over other bars; give the files of that run".to_owned();
         return Err(Error::File { path: path.to_owned(), problem });
@@ -35,8 +36,18 @@ pub fn restore<E: Environment>(
     *counters = saved.counters;
     actor.restore(saved.actor);
     learner.restore(saved.learner, Arc::clone(dataset))?;
-    let device = learner.agent().online().flat().device();
+    let tensors = checkpoint::open_tensors(path)?;
+    for (name, tensor) in learner.agent().tensors() {
+        with_room(|| tensors.copy_into(name, tensor))?;
+    }
     let update = UpdateCounters { n_steps: counters.learner_steps, loss_scale: counters.loss_scale };
-    learner.agent_mut().restore(&saved.tensors, update)?;
-    Ok(saved.tensors.get(BEST).map(|best| best.to_device(device)))
+    learner.agent_mut().go_on(update);
+    if !tensors.holds(BEST)? {
+        return Ok(None);
+    }
+    with_room(|| {
+        let best = learner.agent().online().flat().f_zeros_like()?;
+        tensors.copy_into(BEST, &best)?;
+        Ok(Some(best))
+    })
 }

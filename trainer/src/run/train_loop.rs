@@ -10,8 +10,8 @@
 //! at most the queue's length, with older weights. The actor's state goes through the same queue as its steps, so
 //! both halves of a checkpoint belong to the same moment.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use agents::{Outcome, Policy};
@@ -20,6 +20,7 @@ use memsys::ledger::{self, Owner};
 use memsys::nn::parameters::Weights;
 use memsys::os::probe;
 use memsys::os::processor_seconds;
+use memsys::step::room::with_room;
 use memsys::system::MemoryOptimizationSystem;
 use tch::Tensor;
 
@@ -29,7 +30,7 @@ use crate::error::{Error, Result};
 use crate::format;
 use crate::resolve::Parts;
 use crate::run::actor_loop::{ActorLoop, ActorState, VectorStep};
-use crate::run::checkpoint::{self, BestScore, Counters};
+use crate::run::checkpoint::{self, BestScore, Counters, Unfinished};
 use crate::run::evaluation::{Evaluator, weights_of};
 use crate::run::folder::RunFolder;
 use crate::run::learner_loop::LearnerLoop;
@@ -158,28 +159,41 @@ where
     /// Runs to the end, or until it is asked to stop. In both cases it saves the last state.
     ///
     /// # Errors
-    /// If learning or saving fails.
+    /// If learning or saving fails. If the memory limit refused something for good, the state was saved first, and a run
+    /// that is resumed from it begins with what was refused.
     pub fn run(&mut self) -> Result<Ended> {
         let ended =
-            if self.state.parts.run.synchronous { self.run_in_turns()? } else { self.run_concurrently()? };
+            if self.state.parts.run.synchronous { self.run_in_turns() } else { self.run_concurrently() };
         self.state.progress.finish();
-        Ok(ended)
+        ended
     }
 
     fn run_in_turns(&mut self) -> Result<Ended> {
+        let ended = self.take_turns();
+        if ended.as_ref().is_err_and(|error| error.refusal().is_some()) {
+            self.state.save(&self.actor.state())?;
+        }
+        ended
+    }
+
+    fn take_turns(&mut self) -> Result<Ended> {
         let n_steps = self.state.parts.run.environment_steps;
-        while self.actor.environment_steps() < n_steps {
-            let vector_step = {
-                let _owner = Owner::named("run/actor").enter();
-                self.actor.advance(self.state.learner.agent().online())?
-            };
-            let due = self.state.take(&vector_step)?;
+        let mut due = self.state.finish_vector_step()?;
+        loop {
             if due.save || due.stop {
                 self.state.save(&self.actor.state())?;
             }
             if due.stop {
                 return Ok(Ended::Interrupted);
             }
+            if self.actor.environment_steps() >= n_steps {
+                break;
+            }
+            let vector_step = {
+                let _owner = Owner::named("run/actor").enter();
+                self.actor.advance(self.state.learner.agent().online())?
+            };
+            due = self.state.take(&vector_step)?;
         }
         self.state.save(&self.actor.state())?;
         Ok(Ended::Done)
@@ -187,16 +201,21 @@ where
 
     fn run_concurrently(&mut self) -> Result<Ended> {
         let TrainLoop { actor, state } = self;
-        let online = state.learner.agent().online().flat();
-        let weights = weights_of(&*state.policy, online, online.device())?;
+        let copy_of_online = || {
+            let _owner = Owner::named("run/actor").enter();
+            let online = state.learner.agent().online().flat();
+            weights_of(&*state.policy, online, online.device())
+        };
+        let weights = copy_of_online()?;
+        let published = Mutex::new(Published { weights: copy_of_online()?, is_new: false });
         let (to_learner, from_actor) = bounded(state.parts.run.queue_batches);
-        let (publish, published) = bounded(1);
         let (request, requested) = bounded(1);
         let n_steps = state.parts.run.environment_steps;
+        let published = &published;
         std::thread::scope(|scope| {
             let acting =
-                scope.spawn(move || act(actor, weights, n_steps, &to_learner, &published, &requested));
-            let learned = state.learn_from(&from_actor, &publish, &request);
+                scope.spawn(move || act(actor, weights, n_steps, &to_learner, published, &requested));
+            let learned = state.learn_from(&from_actor, published, &request);
             // The actor stops when its queue has no reader.
             drop(from_actor);
             let acted = acting.join().unwrap_or(Err(Error::ActorLost));
@@ -211,26 +230,43 @@ enum FromActor<E: Environment> {
     State(ActorState<E>),
 }
 
+/// The weights on their way from the learner to the actor. The two exchange what they hold, so publishing allocates nothing
+/// and the memory limit cannot refuse it.
+struct Published {
+    weights: Weights,
+    /// Whether the actor has not taken them yet.
+    is_new: bool,
+}
+
 fn act<E: Environment>(
     actor: &mut ActorLoop<E>,
     mut weights: Weights,
     n_steps: u64,
     to_learner: &Sender<FromActor<E>>,
-    published: &Receiver<Tensor>,
+    published: &Mutex<Published>,
     requested: &Receiver<()>,
 ) -> Result<()> {
     memsys::libtorch::adopt_threads()?;
     let _stack = memsys::os::count_stack();
     let _owner = Owner::named("run/actor").enter();
     while actor.environment_steps() < n_steps {
-        if let Ok(flat) = published.try_recv() {
-            let _no_grad = tch::no_grad_guard();
-            weights.flat_mut().f_copy_(&flat)?;
+        {
+            let mut published = published.lock().unwrap_or_else(PoisonError::into_inner);
+            if std::mem::take(&mut published.is_new) {
+                std::mem::swap(&mut weights, &mut published.weights);
+            }
         }
         if requested.try_recv().is_ok() && to_learner.send(FromActor::State(actor.state())).is_err() {
             return Ok(());
         }
-        let vector_step = actor.advance(&weights)?;
+        let vector_step = match actor.advance(&weights) {
+            Ok(vector_step) => vector_step,
+            Err(error) => {
+                // The actor stands before the step that was refused, and the learner saves it there.
+                let _ = to_learner.send(FromActor::State(actor.state()));
+                return Err(error);
+            }
+        };
         if to_learner.send(FromActor::VectorStep(vector_step)).is_err() {
             return Ok(());
         }
@@ -244,26 +280,36 @@ impl RunState {
     fn learn_from<E: Environment>(
         &mut self,
         from_actor: &Receiver<FromActor<E>>,
-        publish: &Sender<Tensor>,
+        published: &Mutex<Published>,
         request: &Sender<()>,
     ) -> Result<Ended> {
-        let mut stop = false;
+        let (mut stop, mut refused) = (false, None);
+        let resumed = self.finish_vector_step();
+        self.heed(resumed, &mut stop, &mut refused, request)?;
         for message in from_actor {
             match message {
+                // After a refusal the actor's steps up to its state are kept for the run that is resumed.
+                FromActor::VectorStep(vector_step) if refused.is_some() => match self.insert(&vector_step) {
+                    Err(error) if error.refusal().is_none() => return Err(error),
+                    _ => {}
+                },
                 FromActor::VectorStep(vector_step) => {
                     let n_before = self.learner.agent().n_steps();
-                    let due = self.take(&vector_step)?;
-                    stop |= due.stop;
-                    if due.save || due.stop {
-                        // If a request is still waiting, that one is enough.
-                        let _ = request.try_send(());
-                    }
-                    if self.learner.agent().n_steps() > n_before && publish.is_empty() {
-                        let _ = publish.try_send(self.learner.agent().online().snapshot()?);
+                    let taken = self.take(&vector_step);
+                    self.heed(taken, &mut stop, &mut refused, request)?;
+                    if self.learner.agent().n_steps() > n_before {
+                        let mut published = published.lock().unwrap_or_else(PoisonError::into_inner);
+                        if !published.is_new {
+                            published.weights.copy_from(self.learner.agent().online())?;
+                            published.is_new = true;
+                        }
                     }
                 }
                 FromActor::State(state) => {
                     self.save(&state)?;
+                    if let Some(error) = refused {
+                        return Err(error);
+                    }
                     if stop {
                         return Ok(Ended::Interrupted);
                     }
@@ -273,12 +319,54 @@ impl RunState {
         Ok(Ended::Done)
     }
 
+    /// Asks the actor for its state where the run is to be saved: because it is due, or because the memory limit refused
+    /// something for good.
+    fn heed(
+        &self,
+        taken: Result<Due>,
+        stop: &mut bool,
+        refused: &mut Option<Error>,
+        request: &Sender<()>,
+    ) -> Result<()> {
+        let save = match taken {
+            Ok(due) => {
+                *stop |= due.stop;
+                due.save || due.stop
+            }
+            Err(error) if error.refusal().is_some() => {
+                *refused = Some(error);
+                true
+            }
+            Err(error) => return Err(error),
+        };
+        if save {
+            // If a request is still waiting, that one is enough.
+            let _ = request.try_send(());
+        }
+        Ok(())
+    }
+
     /// Inserts a vector step, then takes the learner steps, evaluations and metrics rows that are due.
     fn take(&mut self, vector_step: &VectorStep) -> Result<Due> {
-        let before = self.counters.environment_steps;
-        let now = vector_step.environment_steps;
-        self.learner.take(vector_step)?;
+        self.insert(vector_step)?;
+        self.finish_vector_step()
+    }
+
+    fn insert(&mut self, vector_step: &VectorStep) -> Result<()> {
+        let since = self.counters.environment_steps;
+        self.counters.unfinished.get_or_insert(Unfinished { since, has_row: false });
+        self.counters.environment_steps = vector_step.environment_steps;
         self.window.add_vector_step(vector_step);
+        self.learner.take(vector_step)
+    }
+
+    /// Takes the learner steps, evaluations and metrics rows that are due since the last vector step was inserted. Where it
+    /// is refused, a later call goes on where this one ended, also in a run that is resumed.
+    fn finish_vector_step(&mut self) -> Result<Due> {
+        let Some(Unfinished { since, has_row }) = self.counters.unfinished else {
+            return Ok(Due { save: false, stop: false });
+        };
+        let now = self.counters.environment_steps;
         let (learning, processor) = (Instant::now(), processor_seconds());
         for _ in 0..self.learner.n_due() {
             let outcome = self.learner.learn(now)?;
@@ -289,21 +377,22 @@ impl RunState {
         }
         self.counters.learner_seconds += learning.elapsed().as_secs_f64();
         self.counters.learner_processor_seconds += processor_seconds() - processor;
-        self.counters.environment_steps = now;
         self.counters.learner_steps = self.learner.agent().n_steps();
 
         let run = &self.parts.run;
-        let crosses = |interval: u64| before / interval != now / interval;
+        let crosses = |interval: u64| since / interval != now / interval;
         let is_last = now >= run.environment_steps;
         let (save, evaluate) =
             (crosses(run.checkpoint_interval_steps), crosses(run.evaluation_interval_steps));
         let row = crosses((run.environment_steps / N_ROWS).max(1));
-        if row || is_last {
+        if (row || is_last) && !has_row {
             self.write_row()?;
         }
+        self.counters.unfinished = Some(Unfinished { since, has_row: true });
         if (evaluate || is_last) && self.counters.learner_steps > 0 {
             self.evaluate()?;
         }
+        self.counters.unfinished = None;
         Ok(Due { save, stop: self.stop.load(Ordering::Relaxed) && !is_last })
     }
 
@@ -351,9 +440,12 @@ impl RunState {
         let Some(score) = self.evaluator.validate(&*self.policy, agent.online())? else { return Ok(()) };
         // Among equal scores the latest wins, because it has learned from more.
         if self.counters.best.is_none_or(|best| score >= best.score) {
+            match &mut self.best {
+                Some(best) => tch::no_grad(|| best.f_copy_(agent.online().flat()))?,
+                none => *none = Some(with_room(|| agent.online().snapshot())?),
+            }
             self.counters.best =
                 Some(BestScore { score, environment_steps: self.counters.environment_steps });
-            self.best = Some(agent.online().snapshot()?);
         }
         let is_market = matches!(self.evaluator, Evaluator::Market(_));
         let metrics = Metrics {
@@ -382,6 +474,7 @@ impl RunState {
 
     /// Writes the checkpoint.
     fn save<E: Environment>(&mut self, actor: &ActorState<E>) -> Result<()> {
+        self.counters.learner_steps = self.learner.agent().n_steps();
         self.counters.wall_seconds = self.seconds_before + self.began.elapsed().as_secs_f64();
         self.counters.peak_resident_bytes =
             self.counters.peak_resident_bytes.max(probe::peak_resident_bytes()?);

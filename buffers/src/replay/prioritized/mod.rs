@@ -16,7 +16,10 @@ use crate::replay::Transition;
 use crate::replay::batch::Batch;
 use crate::replay::copied_observations::CopiedObservations;
 use crate::replay::sampler::Sampler;
-use crate::replay::tiers::{self, ReplayBuffer, Tiers, evict_local};
+use crate::replay::sum_tree::SumTree;
+#[cfg(test)]
+use crate::replay::tiers::ReplayBuffer;
+use crate::replay::tiers::{self, Tiers, evict_local};
 use crate::replay::transitions::{Slot, Transitions};
 use crate::store::file::writer::Opened;
 use crate::store::{Damage, StoreOptions, Tier};
@@ -72,8 +75,8 @@ impl Replay {
         let mut tiers = Tiers::new(options.store.clone(), options.n_environments, dataset.local_reach());
         let (capacity, exponent) = (options.capacity_transitions, options.priority_exponent);
         let is_streamed = options.store.tier != Tier::Hot && !options.copies_observations;
-        let ring_bytes = if is_streamed { 0 } else { Transitions::planned_bytes(capacity) };
-        tiers.begin(Sampler::planned_bytes(capacity) - Transitions::planned_bytes(capacity) + ring_bytes)?;
+        let ring_bytes = if is_streamed { 0 } else { Transitions::planned_bytes(capacity, 0) };
+        tiers.begin(SumTree::planned_bytes(capacity) + ring_bytes)?;
         let transitions = match is_streamed {
             true => Transitions::streamed(capacity, tiers.transition_stream()),
             false => Transitions::new(capacity),
@@ -86,11 +89,11 @@ impl Replay {
     }
 
     /// Gives a restored replay what is not saved with it: the dataset, and the rows that its file keeps. Returns what was
-    /// found on opening the file.
+    /// found on opening the file. [`Self::enforce_budget`] is due next.
     ///
     /// # Errors
     /// [`Error::Mismatch`] if a run of another size or tier saved the replay; if the file cannot be opened or lacks what
-    /// was committed; [`memsys::Error::Refused`].
+    /// was committed.
     pub fn reattach(&mut self, options: &ReplayOptions, dataset: Arc<Dataset>) -> Result<Opened> {
         let differs = |what, found, wanted| {
             if found == wanted { Ok(()) } else { Err(Error::Mismatch { what, found, wanted }) }
@@ -114,7 +117,6 @@ impl Replay {
         for index in 0..self.len() {
             self.copy(index);
         }
-        self.enforce_budget()?;
         Ok(opened)
     }
 
@@ -142,38 +144,35 @@ impl Replay {
         self.sampler.bytes() + self.local_bytes() + self.copies.as_ref().map_or(0, CopiedObservations::bytes)
     }
 
-    /// The most bytes of memory of a replay of `capacity` after `n_inserted` transitions, with all rows hot and local rows
-    /// of `local_width` numbers.
+    /// The most bytes of memory of a replay in the tiers of `store` after `n_inserted` transitions, with the rows that it
+    /// reserves ahead. It assumes that rows compress to 0.6 of their bytes.
     #[must_use]
-    pub fn planned_bytes(capacity: usize, n_inserted: u64, local_width: usize) -> u64 {
-        let n_rows = n_inserted.min(capacity as u64);
-        Sampler::planned_bytes(capacity) + n_rows * local_width as u64 * 4
-    }
-
-    /// The most bytes of memory of a replay in the tiers of `store`; as [`Self::planned_bytes`] if all rows stay hot. It
-    /// assumes that rows compress to 0.6 of their bytes.
-    #[must_use]
-    pub fn planned_tier_bytes(
+    pub fn planned_bytes(
         store: &StoreOptions,
         capacity: usize,
         n_inserted: u64,
         local_width: usize,
         n_environments: usize,
     ) -> u64 {
-        let local_row_bytes = (local_width * store.local_kind.number_bytes()) as u64;
-        let hot = Sampler::planned_bytes(capacity) + n_inserted.min(capacity as u64) * local_row_bytes;
-        let fixed = Sampler::planned_bytes(capacity);
-        let tree = fixed - Transitions::planned_bytes(capacity);
+        let local_row_bytes = local_width * store.local_kind.number_bytes();
+        let filled = usize::try_from(n_inserted).unwrap_or(usize::MAX).min(capacity);
+        let tree = SumTree::planned_bytes(capacity);
+        let ring = Transitions::planned_bytes(capacity, n_inserted);
+        let rows = ring + (filled * local_row_bytes) as u64;
         match store.tier {
-            Tier::Hot => hot,
+            Tier::Hot => {
+                let chunk_rows = tiers::hot_chunk_rows(store.local_kind, local_width, n_environments);
+                // Of each environment, the unfinished chunk and the one ahead; and where the ring has wrapped, the oldest
+                // chunk, of which some rows are needed no more.
+                let ahead = 3 * n_environments * chunk_rows * local_row_bytes;
+                tree + rows + ahead as u64
+            }
             Tier::Compressed => {
-                let rows = hot - tree;
                 let packed = (rows as f64 * PLANNED_SHARE) as u64;
                 tree + packed.max(store.begin_bytes()).min(rows)
                     + tiers::overhead_bytes(n_environments, local_width)
             }
             Tier::Mapped => {
-                let rows = hot - tree;
                 let filed = (rows as f64 * PLANNED_SHARE) as u64;
                 let kept = rows.min(store.budget_bytes) + tiers::overhead_bytes(n_environments, local_width);
                 tree + kept + rows / tiers::ROW_BYTES_PER_MAPPED_BYTE + filed.min(store.window_bytes)
@@ -222,9 +221,8 @@ impl Replay {
         self.tiers.keep_no_garbage();
     }
 
-    /// The handle by which another thread can ask the replay for bytes.
-    #[must_use]
-    pub fn buffer(&self) -> Arc<ReplayBuffer> {
+    #[cfg(test)]
+    pub(super) fn buffer(&self) -> Arc<ReplayBuffer> {
         self.tiers.buffer()
     }
 

@@ -18,7 +18,7 @@ use crate::replay::batch::Batch;
 use crate::replay::copied_observations::CopiedObservations;
 use crate::replay::gather::{gather, will_need};
 use crate::replay::prioritized::Replay;
-use crate::replay::sampler::Sampler;
+use crate::replay::sampler::{Drawn, Sampler};
 use crate::replay::transitions::Slot;
 use crate::store::Tier;
 
@@ -70,6 +70,14 @@ impl Rows<'_> {
     /// As [`Replay::gather_into`].
     pub fn gather_into(&self, batch: &mut impl Batch) -> Result<()> {
         let drawn = batch.take_drawn();
+        if let Err(error) = self.gather_windows(&drawn, batch) {
+            batch.keep_drawn(drawn);
+            return Err(error);
+        }
+        batch.put_columns(drawn)
+    }
+
+    fn gather_windows(&self, drawn: &Drawn, batch: &mut impl Batch) -> Result<()> {
         let before = self.bytes_read();
         let observation_refs = [&drawn.observation_refs[..], &drawn.next_observation_refs];
         if drawn.reads_ahead || self.is_cold.load(Relaxed) {
@@ -85,7 +93,7 @@ impl Rows<'_> {
         if self.bytes_read() > before {
             self.is_cold.store(true, Relaxed);
         }
-        batch.put_columns(drawn)
+        Ok(())
     }
 
     fn draw(
@@ -148,7 +156,8 @@ impl Replay {
     /// thread during a learner step.
     ///
     /// # Errors
-    /// If rows cannot be read from a file, or libtorch refuses the memory. The batch must not be used then.
+    /// If rows cannot be read from a file, or libtorch refuses the memory. The batch must not be used then. What was drawn
+    /// stays drawn, so the same batch can be gathered again.
     pub fn gather_into(&self, batch: &mut impl Batch) -> Result<()> {
         self.rows().gather_into(batch)
     }

@@ -73,6 +73,33 @@ fn inserting_many_at_once_equals_inserting_one_by_one() {
 }
 
 #[test]
+fn hot_rows_of_any_number_of_environments_take_what_is_planned_and_little_more_than_they_are() {
+    for n_environments in [1, 16, 64, 100, 1024, 4096] {
+        let n_inserted = 16_384;
+        let options =
+            ReplayOptions { n_environments, capacity_transitions: 1 << 15, local_width: 8, ..OPTIONS };
+        let views = vec![View { name: "local", length: 1, width: 8, stride: 1, clock: Clock::Local }];
+        let mut replay = Replay::new(&options, Arc::new(Dataset::new(views, Vec::new()))).unwrap();
+        for _ in 0..n_inserted / n_environments as u64 {
+            for environment in 0..n_environments as u16 {
+                let to_local = replay.append_local(environment, &[0.5; 8]);
+                let from =
+                    ObservationRef { environment, local: to_local.max(1) - 1, ..ObservationRef::default() };
+                replay.insert(Transition { from, to_t: 0, to_local, action: 1, reward: 0.0, discount: 0.9 });
+            }
+        }
+        replay.enforce_budget().unwrap();
+        let planned = Replay::planned_bytes(&options.store, 1 << 15, n_inserted, 8, n_environments);
+        // The chunk ahead of each environment is reserved, and is no part of its bytes yet.
+        let ahead = replay.local.iter().map(|rows| rows.chunk_rows() as u64 * 32).sum::<u64>();
+        let (held, rows) = (replay.bytes() + ahead, n_inserted * 32);
+        assert!(held <= planned, "{n_environments} environments: {held} held, {planned} planned");
+        let most = held + rows / 2 + 40 * n_environments as u64 * 32;
+        assert!(planned <= most, "{n_environments} environments: {planned} planned, {held} held");
+    }
+}
+
+#[test]
 fn a_restored_replay_goes_on_as_the_saved_one() {
     let mut one = replay(130);
     let slots: Vec<Slot> = (0..50).map(|index| one.slot(index)).collect();
@@ -160,7 +187,8 @@ fn copies_are_what_the_streams_hold() {
 #[test]
 fn bytes_are_as_planned() {
     let replay = replay(5000);
-    assert_eq!(replay.bytes() - replay.local_bytes(), Replay::planned_bytes(50, 5000, 0));
+    let planned = Replay::planned_bytes(&StoreOptions::default(), 50, 5000, 0, 1);
+    assert_eq!(replay.bytes() - replay.local_bytes(), planned);
 }
 
 #[test]

@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use memsys::ledger::Owner;
+use memsys::ledger::reclaimable::{self, Generation, Reclaimable, Registration};
 use memsys::ledger::reservation::Reservation;
-use memsys::system::reclaimable::Reclaimable;
 
 use crate::error::{Error, Result};
 use crate::frames::{FrameStream, TierBytes};
@@ -24,7 +24,7 @@ use crate::replay::Transition;
 use crate::replay::sampler::Sampler;
 use crate::replay::transitions::transition_stream;
 use crate::store::file::writer::Opened;
-use crate::store::{ChunkFile, ChunkWriter, Durability, Encoder, StoreOptions, Tier, copy_readable};
+use crate::store::{ChunkFile, ChunkWriter, Durability, Encoder, RowKind, StoreOptions, Tier, copy_readable};
 
 /// Bytes of memory that a mapped chunk still takes: its entries in the stream and in the file's index, and its columns.
 const MAPPED_CHUNK_BYTES: u64 = 512;
@@ -34,6 +34,8 @@ const TRANSITIONS: u32 = 0;
 const UNFINISHED_ROWS: usize = 16_384;
 /// Rows per chunk. Smaller chunks have more overhead, larger ones have columns of wider ranges.
 const CHUNK_ROWS: std::ops::RangeInclusive<usize> = 64..=1024;
+/// Rows per chunk that stays hot, at least: a chunk has some 50 bytes besides its rows.
+const FEWEST_HOT_ROWS: usize = 32;
 /// The most bytes of a chunk.
 const CHUNK_BYTES: usize = 512 << 10;
 /// A chunk has `1 << TRANSITIONS_SHIFT` transitions.
@@ -43,6 +45,10 @@ const TRIM_BYTES: u64 = 16 << 20;
 /// The file is compacted when its garbage exceeds both this and the bytes of the chunks in use.
 const LEAST_GARBAGE_BYTES: u64 = 64 << 20;
 
+/// Transitions that an environment inserts between two enforcements of the budget, at most: those of an n-step return that
+/// its episode's end cuts short.
+const MOST_INSERTED: usize = 16;
+
 /// Bytes of rows in the file per byte that they take in memory: 512 bytes for a chunk of at least 12 KiB.
 pub(super) const ROW_BYTES_PER_MAPPED_BYTE: u64 = 24;
 
@@ -50,6 +56,13 @@ pub(super) const ROW_BYTES_PER_MAPPED_BYTE: u64 = 24;
 pub(super) fn overhead_bytes(n_environments: usize, local_width: usize) -> u64 {
     let unfinished = UNFINISHED_ROWS.max(64 * n_environments) as u64 * (local_width as u64 * 4);
     2 * unfinished + (64 << 10)
+}
+
+/// Rows per chunk of the local rows that stay hot. Each of many environments has an unfinished chunk, so that theirs are
+/// small.
+pub(super) fn hot_chunk_rows(kind: RowKind, width: usize, n_environments: usize) -> usize {
+    let usual = FrameStream::typed(kind, width).chunk_rows();
+    usual.min((UNFINISHED_ROWS / n_environments.max(1)).max(FEWEST_HOT_ROWS))
 }
 
 /// Moves a replay's chunks and holds the reservations of their bytes.
@@ -70,15 +83,16 @@ pub(super) struct Tiers {
     compressed: Reservation,
     mapped: Reservation,
     buffer: Arc<ReplayBuffer>,
+    _registration: Registration,
     /// See [`LEAST_GARBAGE_BYTES`].
     least_garbage_bytes: u64,
 }
 
-/// Asks a replay for bytes from another thread. A request frees the mapped pages of the file at once. It records the rest,
+/// What the memory limit asks for bytes of a replay, on any thread. A request frees the mapped pages of the file at once. It records the rest,
 /// which the replay frees, as far as its tier allows, when it next enforces its budget; the answer to the request does
 /// not include those bytes.
 #[derive(Debug, Default)]
-pub struct ReplayBuffer {
+pub(super) struct ReplayBuffer {
     requested_bytes: AtomicU64,
     movable_bytes: AtomicU64,
     file: Mutex<Option<Arc<ChunkFile>>>,
@@ -89,6 +103,15 @@ impl Reclaimable for ReplayBuffer {
         "replay"
     }
 
+    fn generation(&self) -> Generation {
+        Generation::Cold
+    }
+
+    /// A row that was packed is unpacked in a few nanoseconds per byte at each read.
+    fn restore_nanos_per_byte(&self) -> f64 {
+        2.0
+    }
+
     /// The bytes of the file's window, plus the bytes that moving every full chunk down would free, as of the last
     /// enforcement of the budget. For hot chunks it is an estimate from the chunks that are already compressed.
     fn bytes(&self) -> u64 {
@@ -96,15 +119,16 @@ impl Reclaimable for ReplayBuffer {
     }
 
     fn give_back(&self, bytes: u64) -> u64 {
-        let given = self.file().map_or(0, |file| file.clear_window());
+        let given = self.file().map_or(0, |file| file.try_clear_window());
         self.requested_bytes.fetch_max(bytes.saturating_sub(given), Relaxed);
         given
     }
 }
 
 impl ReplayBuffer {
+    /// None while another thread looks at it.
     fn file(&self) -> Option<Arc<ChunkFile>> {
-        self.file.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.file.try_lock().ok()?.clone()
     }
 
     fn of(&self, file: &Arc<ChunkFile>) {
@@ -120,7 +144,10 @@ impl Default for Tiers {
 
 impl Tiers {
     pub(super) fn new(options: StoreOptions, n_environments: usize, local_reach: usize) -> Self {
+        let buffer = Arc::<ReplayBuffer>::default();
         Self {
+            _registration: reclaimable::register(buffer.clone()),
+            buffer,
             options,
             local_reach,
             encoder: None,
@@ -131,7 +158,6 @@ impl Tiers {
             most_hot: 0,
             compressed: Reservation::of_heap(Owner::named("run/replay/compressed")),
             mapped: Reservation::of_heap(Owner::named("run/replay/mapped")),
-            buffer: Arc::default(),
             least_garbage_bytes: LEAST_GARBAGE_BYTES,
         }
     }
@@ -150,6 +176,7 @@ impl Tiers {
         stream.checked_sub(TRANSITIONS + 1).map(|environment| environment as usize)
     }
 
+    #[cfg(test)]
     pub(super) fn buffer(&self) -> Arc<ReplayBuffer> {
         Arc::clone(&self.buffer)
     }
@@ -159,16 +186,19 @@ impl Tiers {
         if self.options.tier == Tier::Mapped && self.options.file.is_none() {
             return Err(Error::NoFile);
         }
-        Ok(self.hot.try_set(bytes)?)
+        self.hot.try_set(bytes)?;
+        // The replay is made already.
+        self.hot.set(bytes);
+        Ok(())
     }
 
     /// An empty stream for the local rows of one environment.
     pub(super) fn local_stream(&self, width: usize) -> FrameStream {
         let kind = self.options.local_kind;
-        if self.options.tier == Tier::Hot {
-            return FrameStream::typed(kind, width);
-        }
         let n_environments = self.n_given.len() - 1;
+        if self.options.tier == Tier::Hot {
+            return FrameStream::by_row(kind, width, hot_chunk_rows(kind, width, n_environments).ilog2());
+        }
         let rows = (UNFINISHED_ROWS / n_environments.max(1)).clamp(*CHUNK_ROWS.start(), *CHUNK_ROWS.end());
         let rows = rows.min(CHUNK_BYTES / (width * kind.number_bytes()).max(1)).max(2);
         self.kept(FrameStream::by_row(kind, width, rows.ilog2()))
@@ -397,7 +427,10 @@ impl Tiers {
     fn held(&self, sampler: &mut Sampler, local: &mut [FrameStream], n_ahead: u64) -> [u64; 3] {
         let fixed = match sampler.transitions().stream() {
             Some(_) => sampler.priorities_bytes(),
-            None => sampler.bytes(),
+            None => {
+                sampler.bytes()
+                    + n_ahead * sampler.transitions().growth_bytes(MOST_INSERTED * self.n_given.len())
+            }
         };
         let waiting = self.encoder.as_ref().map_or(0, Encoder::waiting_bytes);
         let mut held = [fixed + waiting, 0, 0];
@@ -412,10 +445,16 @@ impl Tiers {
 
     /// Reserves the bytes in memory and those of one more chunk of each stream.
     fn hold(&mut self, sampler: &mut Sampler, local: &mut [FrameStream]) -> Result<()> {
-        let [hot, compressed, mapped] = self.held(sampler, local, 1);
+        let [hot, compressed, mapped] = self.held(sampler, local, 0);
+        let [with_ahead, ..] = self.held(sampler, local, 1);
         self.compressed.try_set(compressed)?;
         self.mapped.try_set(mapped)?;
-        Ok(self.hot.try_set(hot)?)
+        self.hot.try_set(with_ahead)?;
+        // All but the next chunks is in the heap, which counts it.
+        self.compressed.set(compressed);
+        self.mapped.set(mapped);
+        self.hot.set_with_ahead(hot, with_ahead - hot);
+        Ok(())
     }
 
     /// Bytes of memory that moving every full chunk down would free.

@@ -137,7 +137,7 @@ fn every_tier_gives_the_same_batches_over_eviction_and_wrap_around() {
             Tier::Compressed => assert!(bytes.compressed > 0 && bytes.mapped == 0, "{bytes:?}"),
             Tier::Mapped => assert!(bytes.mapped > 0, "{bytes:?}"),
         }
-        let transitions = crate::replay::transitions::Transitions::planned_bytes(CAPACITY);
+        let transitions = crate::replay::transitions::Transitions::planned_bytes(CAPACITY, u64::MAX);
         let hot_local = bytes.hot - if of_rows.tier == Tier::Hot { transitions } else { 0 };
         if of_rows.budget_bytes == 0 {
             assert!(hot_local <= 4 * 1024 * 32, "only unfinished chunks are hot: {hot_local}");

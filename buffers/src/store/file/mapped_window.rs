@@ -71,7 +71,15 @@ impl Window {
 
     /// Unmaps all pages and returns the most bytes that they can have had.
     pub(super) fn clear(&self) -> u64 {
-        let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
+        self.clear_segments(&mut self.segments.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// As [`Self::clear`], or nothing while a thread reads. The thread that asks may be that one.
+    pub(super) fn try_clear(&self) -> Option<u64> {
+        Some(self.clear_segments(&mut *self.segments.try_write().ok()?))
+    }
+
+    fn clear_segments(&self, segments: &mut Vec<Option<Segment>>) -> u64 {
         segments.clear();
         self.n_misses.store(0, Relaxed);
         let bytes = self.n_grains.swap(0, Relaxed) * GRAIN_BYTES;
@@ -167,7 +175,7 @@ impl Window {
 
     fn reserve(&self, bytes: u64) -> bool {
         let mut reservation = self.reservation.lock().unwrap_or_else(PoisonError::into_inner);
-        bytes <= reservation.bytes() || reservation.try_set(bytes.next_multiple_of(STEP_BYTES)).is_ok()
+        bytes <= reservation.bytes() || reservation.set_if_room(bytes.next_multiple_of(STEP_BYTES))
     }
 
     /// Maps a segment and replaces a shorter mapping of it.
@@ -217,7 +225,10 @@ mod tests {
         assert!(read(2 * SEGMENT_BYTES, 1) && !read(2 * SEGMENT_BYTES + GRAIN_BYTES, 1));
         assert_eq!(window.bytes(), 4 * GRAIN_BYTES);
         assert!(read(0, 1), "what is in the window stays");
-        assert_eq!((window.clear(), window.bytes()), (4 * GRAIN_BYTES, 0));
+        let reading = window.segments.read().unwrap();
+        assert_eq!(window.try_clear(), None, "a thread that reads may itself ask for memory");
+        drop(reading);
+        assert_eq!((window.try_clear(), window.bytes()), (Some(4 * GRAIN_BYTES), 0));
         let n_in = (0..2000).filter(|i| read(i * 7919 % (3 * SEGMENT_BYTES - 64), 64)).count();
         assert!(n_in > 0 && window.bytes() <= 4 * GRAIN_BYTES);
         window.clear();

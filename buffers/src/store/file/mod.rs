@@ -152,9 +152,9 @@ impl ChunkFile {
         self.window.limit_to(bytes);
     }
 
-    /// Frees all pages of the window and returns the most bytes that they can have had.
-    pub fn clear_window(&self) -> u64 {
-        self.window.clear()
+    /// Frees all pages of the window and returns the most bytes that they can have had; 0 while a thread reads through it.
+    pub fn try_clear_window(&self) -> u64 {
+        self.window.try_clear().unwrap_or(0)
     }
 
     /// Bytes of the file that may be resident through mappings.

@@ -1,5 +1,6 @@
 //! Tests of every activation mode on a chain of eight stages with dropout, and of what must fail.
 
+use std::path::Path;
 use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
 
 use tch::{Device, Kind, Tensor};
@@ -9,10 +10,13 @@ use crate::ledger::Owner;
 use crate::ledger::budget;
 use crate::libtorch;
 use crate::nn::activations::{
-    ActivationMode, Options, Scope, Stage, enter, release_failed_backward, sequential, spilled_bytes,
+    ActivationMode, Options, Scope, Stage, StageModes, check_spill_folder, enter, n_failed_spills,
+    release_failed_backward, sequential, spilled_bytes,
 };
 
 const N_STAGES: usize = 8;
+/// The number of the chain's first stage.
+const FIRST_STAGE: usize = 2;
 const ROWS: i64 = 200;
 const WIDTH: i64 = 24;
 
@@ -23,11 +27,7 @@ fn turn() -> MutexGuard<'static, ()> {
 }
 
 fn scope(mode: ActivationMode, threshold_bytes: u64) -> Scope {
-    enter(&Options { mode, threshold_bytes, ..Options::default() }).unwrap()
-}
-
-fn recompute(segments: usize) -> Scope {
-    enter(&Options { mode: ActivationMode::Recompute, segments, ..Options::default() }).unwrap()
+    enter(&Options { modes: mode.into(), threshold_bytes, ..Options::default() }).unwrap()
 }
 
 /// Runs `work` under a new owner. Returns its output, the most bytes of tensors that it held, and those that it left.
@@ -73,7 +73,7 @@ impl Chain {
 
     fn try_step(&self) -> Result<()> {
         tch::manual_seed(11);
-        let y = sequential(self.stages(), &self.x)?;
+        let y = sequential(FIRST_STAGE, self.stages(), &self.x)?;
         y.f_square()?.f_mean(Kind::Float)?.f_backward()?;
         Ok(())
     }
@@ -101,21 +101,56 @@ fn every_activation_mode_gives_the_same_gradients_to_the_bit() {
     let chain = Chain::new(ROWS, WIDTH);
     let plain = chain.step();
     assert!(plain.0.iter().all(|gradient| gradient.abs().max().double_value(&[]) > 0.0));
-    for segments in [1, 2, 3, 4, 8, 100] {
-        let _scope = recompute(segments);
-        for round in 0..2 {
-            assert_eq!(chain.step(), plain, "{segments} segments, round {round}");
-        }
-    }
-    for (mode, threshold_bytes) in
-        [(ActivationMode::Keep, 0), (ActivationMode::Spill, 0), (ActivationMode::Spill, 64 << 10)]
-    {
+    for (mode, threshold_bytes) in [
+        (ActivationMode::Keep, 0),
+        (ActivationMode::Recompute, 0),
+        (ActivationMode::Spill, 0),
+        (ActivationMode::Spill, 64 << 10),
+    ] {
         let _scope = scope(mode, threshold_bytes);
         for round in 0..2 {
             assert_eq!(chain.step(), plain, "{mode:?}, {threshold_bytes} bytes, round {round}");
         }
     }
     assert_eq!(spilled_bytes().file_bytes, 0);
+}
+
+#[test]
+fn any_mode_of_each_stage_gives_the_same_gradients_to_the_bit() {
+    let _turn = turn();
+    let chain = Chain::new(ROWS, WIDTH);
+    let plain = chain.step();
+    let all = [ActivationMode::Keep, ActivationMode::Recompute, ActivationMode::Spill];
+    // Base 3: every pair of neighbours has every pair of modes.
+    for number in (0..3usize.pow(N_STAGES as u32)).step_by(97) {
+        let mode = |stage: u32| all[number / 3usize.pow(stage) % 3];
+        let modes = (0..N_STAGES as u32).fold(StageModes::default(), |modes, stage| {
+            modes.with(FIRST_STAGE + stage as usize, mode(stage))
+        });
+        let _scope = enter(&Options { modes, threshold_bytes: 0, ..Options::default() }).unwrap();
+        assert_eq!(chain.step(), plain, "{modes:?}");
+    }
+    assert_eq!(spilled_bytes().file_bytes, 0);
+}
+
+#[test]
+fn only_the_stage_that_spills_writes_to_the_file() {
+    let _turn = turn();
+    let chain = Chain::new(ROWS, WIDTH);
+    let spilled = |modes: StageModes| {
+        let _scope = enter(&Options { modes, threshold_bytes: 0, ..Options::default() }).unwrap();
+        let y = sequential(FIRST_STAGE, chain.stages(), &chain.x).unwrap();
+        let live_bytes = spilled_bytes().live_bytes;
+        drop(y);
+        live_bytes
+    };
+    let one = spilled(StageModes::default().with(FIRST_STAGE + 3, ActivationMode::Spill));
+    assert!(one > 0);
+    let all =
+        (0..N_STAGES).map(|i| spilled(StageModes::default().with(FIRST_STAGE + i, ActivationMode::Spill)));
+    let all = all.collect::<Vec<_>>();
+    assert!(all[1..].iter().all(|bytes| *bytes == one), "{all:?}");
+    assert_eq!(spilled(StageModes::default().with(FIRST_STAGE + N_STAGES, ActivationMode::Spill)), 0);
 }
 
 #[test]
@@ -151,7 +186,7 @@ fn check_spoiled(mode: ActivationMode, spoil: fn(&Tensor, &Tensor), wanted: &str
         Ok(y)
     });
     let x = chirp(&[3, 4], 1.0);
-    let y = sequential(vec![stage], &x).unwrap();
+    let y = sequential(FIRST_STAGE, vec![stage], &x).unwrap();
     let h = inner.lock().unwrap().take().unwrap();
     tch::no_grad(|| spoil(&x, &h));
     let error = y.sum(Kind::Float).f_backward().unwrap_err().to_string();
@@ -182,7 +217,7 @@ fn check_fault(fault: fn(&Tensor) -> Result<Tensor>, wanted: &'static str) {
     let _turn = turn();
     let chain = Chain::new(ROWS, WIDTH);
     let plain = chain.step();
-    let _scope = recompute(4);
+    let _scope = scope(ActivationMode::Recompute, 0);
     let mut stages = chain.stages();
     let third = stages.remove(2);
     let n_runs = Mutex::new(0);
@@ -199,7 +234,7 @@ fn check_fault(fault: fn(&Tensor) -> Result<Tensor>, wanted: &'static str) {
     );
     tch::manual_seed(11);
     let failing_step = || {
-        let y = sequential(stages, &chain.x).unwrap();
+        let y = sequential(FIRST_STAGE, stages, &chain.x).unwrap();
         let error = y.square().mean(Kind::Float).f_backward().unwrap_err().to_string();
         drop(y);
         release_failed_backward().unwrap();
@@ -236,10 +271,10 @@ fn a_refusal_anywhere_in_a_step_leaves_nothing_and_the_next_step_as_it_was() {
         let _scope = scope(mode, 0);
         let mut n_refused = 0;
         for every in (1..400).step_by(9) {
-            budget::inject_refusals(every);
-            let attempt = || budget::with_injected_refusals(0, || chain.try_step()).is_err();
+            crate::ledger::injection::inject_refusals_here(every);
+            let attempt = || budget::attempt(0, || chain.try_step()).is_err();
             let (is_refused, _, _) = counted_bytes(owner, attempt);
-            budget::inject_refusals(0);
+            crate::ledger::injection::inject_refusals_here(0);
             release_failed_backward().unwrap();
             assert_eq!(Owner::named(owner).tensor_bytes(), 0, "{mode:?}, allocation {every}");
             n_refused += u32::from(is_refused);
@@ -266,7 +301,7 @@ fn a_recomputation_that_saves_less_is_an_error_of_backward() {
 #[test]
 fn a_recomputation_that_saves_more_is_an_error_of_backward() {
     let _turn = turn();
-    let _scope = recompute(1);
+    let _scope = scope(ActivationMode::Recompute, 0);
     let n_runs = Mutex::new(0);
     let stage: Stage<Error> = Box::new(move |x| {
         let mut n_runs = n_runs.lock().unwrap();
@@ -274,7 +309,7 @@ fn a_recomputation_that_saves_more_is_an_error_of_backward() {
         (0..*n_runs).try_fold(x.shallow_clone(), |x, _| Ok(x.f_square()?))
     });
     let x = chirp(&[3], 1.0).set_requires_grad(true);
-    let y = sequential(vec![stage], &(&x * 2.0)).unwrap();
+    let y = sequential(FIRST_STAGE, vec![stage], &(&x * 2.0)).unwrap();
     let error = y.sum(Kind::Float).f_backward().unwrap_err().to_string();
     assert!(error.contains("saves more tensors"), "{error}");
 }
@@ -284,16 +319,16 @@ fn a_failed_first_run_ends_the_recording() {
     let _turn = turn();
     let chain = Chain::new(ROWS, WIDTH);
     let plain = chain.step();
-    let _scope = recompute(4);
+    let _scope = scope(ActivationMode::Recompute, 0);
     let failing = |fault: fn() -> Error| {
         let mut stages = chain.stages();
         stages.insert(1, Box::new(move |_| Err(fault())));
         stages
     };
     let error = || Error::Libtorch { what: "run", message: String::new() };
-    assert!(sequential(failing(error), &chain.x).is_err());
+    assert!(sequential(FIRST_STAGE, failing(error), &chain.x).is_err());
     let panicking = failing(|| panic!("a stage of this test"));
-    let run = std::panic::AssertUnwindSafe(|| sequential(panicking, &chain.x));
+    let run = std::panic::AssertUnwindSafe(|| sequential(FIRST_STAGE, panicking, &chain.x));
     assert!(std::panic::catch_unwind(run).is_err());
     assert_eq!(chain.step(), plain);
 }
@@ -301,7 +336,7 @@ fn a_failed_first_run_ends_the_recording() {
 #[test]
 fn another_threads_draws_are_an_error_and_never_other_masks() {
     let _turn = turn();
-    let _scope = recompute(4);
+    let _scope = scope(ActivationMode::Recompute, 0);
     let chain = Chain::new(ROWS, WIDTH);
     let mut stages = chain.stages();
     let second = stages.remove(1);
@@ -319,7 +354,7 @@ fn another_threads_draws_are_an_error_and_never_other_masks() {
             second(x)
         }),
     );
-    let y = sequential(stages, &chain.x).unwrap();
+    let y = sequential(FIRST_STAGE, stages, &chain.x).unwrap();
     let error = y.square().mean(Kind::Float).f_backward().unwrap_err().to_string();
     assert!(error.contains("other random numbers"), "{error}");
 }
@@ -352,7 +387,7 @@ fn chain_without_dropout() -> Tensor {
         let weight = weight.shallow_clone();
         Box::new(move |x| Ok(x.f_matmul(&weight)?.f_tanh()?))
     });
-    let y = sequential(stages.collect(), &chirp(&[ROWS, WIDTH], 0.1)).unwrap();
+    let y = sequential(FIRST_STAGE, stages.collect(), &chirp(&[ROWS, WIDTH], 0.1)).unwrap();
     y.square().mean(Kind::Float).backward();
     weight.grad()
 }
@@ -407,7 +442,7 @@ fn parameters_and_the_input_of_a_chain_are_not_spilled() {
     let weight = chirp(&[WIDTH, WIDTH], 0.0).set_requires_grad(true);
     let shared = weight.shallow_clone();
     let stage: Stage<Error> = Box::new(move |x| Ok(x.f_matmul(&shared.f_transpose(0, 1)?)?));
-    let y = sequential(vec![stage], &chirp(&[ROWS, WIDTH], 1.0)).unwrap();
+    let y = sequential(FIRST_STAGE, vec![stage], &chirp(&[ROWS, WIDTH], 1.0)).unwrap();
     assert_eq!(spilled_bytes().live_bytes, 0);
     let y = y.square();
     assert_eq!(spilled_bytes().live_bytes, 4 * (ROWS * WIDTH) as u64);
@@ -433,7 +468,7 @@ fn the_spill_file_does_not_grow_from_step_to_step() {
     let _scope = scope(ActivationMode::Spill, 0);
     let chain = Chain::new(ROWS, WIDTH);
     let file_bytes = || {
-        let y = sequential(chain.stages(), &chain.x).unwrap();
+        let y = sequential(FIRST_STAGE, chain.stages(), &chain.x).unwrap();
         let file_bytes = spilled_bytes().file_bytes;
         y.square().mean(Kind::Float).backward();
         assert_eq!(spilled_bytes().live_bytes, 0);
@@ -451,9 +486,39 @@ fn a_spill_folder_that_cannot_hold_a_file_is_refused_by_name() {
     let there = tempfile::tempdir().unwrap();
     let nowhere = there.path().join("nowhere").display().to_string();
     for folder in [nowhere.as_str(), "/proc/version"] {
-        let options =
-            Options { mode: ActivationMode::Spill, spill_folder: folder.into(), ..Options::default() };
+        let options = Options {
+            modes: ActivationMode::Spill.into(),
+            spill_folder: folder.into(),
+            ..Options::default()
+        };
         let error = enter(&options).unwrap_err();
         assert!(matches!(error, Error::SpillFolder { .. }) && error.to_string().contains(folder), "{error}");
     }
+}
+
+#[test]
+fn a_folder_in_memory_and_one_that_is_missing_are_no_spill_folders() {
+    let on_disk = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    check_spill_folder(on_disk.path()).unwrap();
+    assert_eq!(std::fs::read_dir(on_disk.path()).unwrap().count(), 0, "the check leaves nothing");
+    let in_memory = check_spill_folder(Path::new("/dev/shm"));
+    assert!(matches!(in_memory, Err(Error::SpillFolderInMemory { .. })));
+    let missing = check_spill_folder(&on_disk.path().join("missing"));
+    assert!(matches!(missing, Err(Error::SpillFolder { .. })));
+}
+
+#[test]
+fn a_spill_folder_that_was_removed_is_counted_as_a_failed_spill() {
+    let _turn = turn();
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options {
+        modes: ActivationMode::Spill.into(),
+        spill_folder: folder.path().into(),
+        ..Options::default()
+    };
+    drop(enter(&options).unwrap());
+    let before = n_failed_spills();
+    folder.close().unwrap();
+    assert!(enter(&options).is_err());
+    assert!(n_failed_spills() > before);
 }
