@@ -164,7 +164,7 @@ fn write_parquet(path: &Path, bars: &[Bar]) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::market::import::{self, import};
+    use crate::market::import::{self, SourceOptions};
 
     #[test]
     fn every_source_has_files_that_the_program_imports_as_minute_bars() {
@@ -173,8 +173,8 @@ mod tests {
             let files = source.files(folder.path(), true).unwrap();
             assert_eq!(files, source.files(folder.path(), true).unwrap(), "written once");
             for file in files {
-                let spelled = import::Source { path: file.clone(), options: Default::default() };
-                let series = import(&spelled).unwrap().remove(0).bars;
+                let source = import::Source { path: file.clone(), options: SourceOptions::default() };
+                let series = import::import(&source).unwrap().remove(0).bars;
                 assert_eq!(series.width_millis, MINUTE_MILLIS, "{}", file.display());
                 assert!(series.bars.len() > 10_000, "{}", file.display());
             }

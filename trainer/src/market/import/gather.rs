@@ -44,7 +44,8 @@ pub(super) fn gather(path: &Path, table: &BarTable, survey: Survey) -> Result<Ve
     // The bars keep their bytes; the reservation names their owner while they are loaded, and asks for them beforehand.
     let mut reservation = loading();
     let n_rows: usize = symbols.iter().map(|(_, n)| n).sum();
-    reservation.try_set((n_rows * size_of::<Bar>()) as u64)?;
+    let bytes = (n_rows * size_of::<Bar>()) as u64;
+    reservation.try_set(bytes)?;
     let mut instruments: Vec<Gathered> = symbols
         .into_iter()
         .map(|(symbol, n)| Gathered {
@@ -56,6 +57,7 @@ pub(super) fn gather(path: &Path, table: &BarTable, survey: Survey) -> Result<Ve
             n_widened: 0,
         })
         .collect();
+    reservation.set(bytes);
     let nameless = instruments.iter().position(|instrument| instrument.symbol.is_none());
     let mut reader = RowReader {
         joined: String::new(),

@@ -257,6 +257,7 @@ impl Texts {
             let bytes = Self::BLOCK_BYTES.max(text.len() + 1);
             self.reservation.try_set(self.reservation.bytes() + bytes as u64)?;
             self.blocks.push(String::with_capacity(bytes));
+            self.reservation.set(self.reservation.bytes());
         }
         if let Some(block) = self.blocks.last_mut() {
             // No stamp holds a line feed: a text that does is cut, and refused as a stamp.
