@@ -124,6 +124,12 @@ impl Kept {
     }
 }
 
+impl Default for EmbeddingCache {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl EmbeddingCache {
     /// An empty cache, which the memory limit may empty at any time.
     #[must_use]

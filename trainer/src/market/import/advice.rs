@@ -70,7 +70,7 @@ pub(super) fn advise<'a>(stamps: impl Iterator<Item = &'a str> + Clone, told_zon
         readings.retain(|reading| reading.is_ordered);
     }
     let day_first =
-        readings.iter().position(|reading| reading.dotted && reading.order == Some(Order::DayFirst));
+        readings.iter().position(|reading| reading.dotted && reading.order == Some(Order::DayMonthYear));
     if let Some(at) = day_first {
         readings = vec![readings.swap_remove(at)];
     }

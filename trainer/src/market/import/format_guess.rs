@@ -17,23 +17,23 @@ use crate::market::import::time_formats::TimeFormat;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
     /// `4/3/2024` is in March.
-    DayFirst,
+    DayMonthYear,
     /// `4/3/2024` is in April.
-    MonthFirst,
+    MonthDayYear,
     /// `04/03/05` is in March of 2004.
-    YearFirst,
+    YearMonthDay,
 }
 
 impl Order {
     /// All of them, the likelier first.
-    pub(super) const ALL: [Order; 3] = [Order::MonthFirst, Order::DayFirst, Order::YearFirst];
+    pub(super) const ALL: [Order; 3] = [Order::MonthDayYear, Order::DayMonthYear, Order::YearMonthDay];
 
     /// In words that follow "read".
     pub(super) fn words(self) -> &'static str {
         match self {
-            Order::DayFirst => "day first",
-            Order::MonthFirst => "month first",
-            Order::YearFirst => "year first",
+            Order::DayMonthYear => "day first",
+            Order::MonthDayYear => "month first",
+            Order::YearMonthDay => "year first",
         }
     }
 }
@@ -213,14 +213,14 @@ fn in_day_and_month_order(
     [one, two]: [&str; 2],
 ) -> Vec<(Option<Order>, String)> {
     vec![
-        (Some(Order::DayFirst), format!("{day}{one}{month}{two}{year}")),
-        (Some(Order::MonthFirst), format!("{month}{one}{day}{two}{year}")),
+        (Some(Order::DayMonthYear), format!("{day}{one}{month}{two}{year}")),
+        (Some(Order::MonthDayYear), format!("{month}{one}{day}{two}{year}")),
     ]
 }
 
 fn in_every_order([day, month, year]: [&str; 3], [one, two]: [&str; 2]) -> Vec<(Option<Order>, String)> {
     let mut formats = in_day_and_month_order([day, month, year], [one, two]);
-    formats.push((Some(Order::YearFirst), format!("{year}{one}{month}{two}{day}")));
+    formats.push((Some(Order::YearMonthDay), format!("{year}{one}{month}{two}{day}")));
     formats
 }
 

@@ -189,7 +189,7 @@ fn files_that_hold_no_bars_are_refused() {
     check_refused(
         rows(&GOOD).replace("low", "Llow"),
         "bars.csv: no column for `low`; `Llow` looks near",
-        "rename",
+        "columns=low:Llow",
     );
     check_refused(
         "2020-01-01,1,1,1,1,1\n",
