@@ -35,6 +35,8 @@ use crate::resolve::Parts;
 pub const SLACK_BYTES: u64 = 8 << 20;
 /// Heap bytes of tables, metrics and the report.
 const REPORT_BYTES: u64 = 2 << 20;
+/// Bytes by which readings of the runtime differ between processes.
+const READING_BYTES: u64 = 2 << 20;
 /// The smallest memory limit is rounded up to a multiple of this.
 const LIMIT_STEP_BYTES: u64 = 1 << 20;
 /// Copies of the weights with the best validation score.
@@ -126,7 +128,9 @@ pub struct MemoryPlan {
     pub kept_embeddings_bytes: u64,
     /// The run's peak with that step configuration, or with the one of fewest bytes if none fits.
     pub peak_bytes: u64,
-    /// The smallest memory limit that can hold the run.
+    /// The smallest memory limit that this process accepts.
+    needed_bytes: u64,
+    /// The smallest memory limit that can hold the run. Every process accepts it, whatever its reading of the runtime.
     pub smallest_limit_bytes: u64,
     /// Every step configuration with the run's peak bytes under it.
     pub step_configs: Vec<(StepConfig, u64)>,
@@ -186,6 +190,7 @@ impl MemoryPlan {
             moments.insert(1, part("untouched", "of which counted and never touched", untouched));
         }
         let least = run_peak(least_learning).max(profile.own_bytes);
+        let needed = |runtime_bytes: u64| in_coarse_steps(runtime_bytes) + least + SLACK_BYTES;
         steady.insert(0, part("runtime", "runtime: code, libtorch, its scratch memory", runtime_bytes));
         if kept_embeddings_bytes > 0 {
             steady.push(part("kept_embeddings", "the target network's embeddings", kept_embeddings_bytes));
@@ -205,7 +210,8 @@ impl MemoryPlan {
             step_config,
             kept_embeddings_bytes,
             peak_bytes: runtime_bytes + kept_embeddings_bytes + touched,
-            smallest_limit_bytes: (in_coarse_steps(profile.least_runtime_bytes) + least + SLACK_BYTES)
+            needed_bytes: needed(profile.least_runtime_bytes),
+            smallest_limit_bytes: needed(profile.least_runtime_bytes + READING_BYTES)
                 .next_multiple_of(LIMIT_STEP_BYTES),
             step_configs: configs
                 .iter()
@@ -225,7 +231,7 @@ impl MemoryPlan {
     /// Whether the memory limit can hold the run.
     #[must_use]
     pub fn fits(&self) -> bool {
-        self.step_config.is_some() && self.smallest_limit_bytes <= self.limit_bytes
+        self.step_config.is_some() && self.needed_bytes <= self.limit_bytes
     }
 
     /// The error for a limit that cannot hold the run, with the table of the plan.
@@ -352,8 +358,10 @@ fn moments(parts: &Parts, profile: &MemoryProfile, data: DataBytes) -> Vec<PlanI
     let tested = if parts.device.is_cuda() { 0 } else { flat };
     let bars = (data.n_bars as f64 * parts.work.largest_evaluated_fraction) as u64;
     let embedded = profile.evaluation_bytes;
+    // An actor that overlaps with learning acts the whole time.
+    let acting = if parts.work.is_synchronous { profile.acting_bytes } else { 0 };
     vec![
-        part("acting", "acting", profile.acting_bytes),
+        part("acting", "acting", acting),
         part("evaluating", "evaluating", embedded + bars * BACKTEST_BYTES),
         part(
             "testing",
