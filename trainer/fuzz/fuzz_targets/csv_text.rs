@@ -20,7 +20,8 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let read = import_bytes(content, &source.options);
     check(content, &source.options, &read);
     // A quoted field may hold a line end, which stays as it is; and in files that are no text a line feed is a byte.
-    let is_text = std::str::from_utf8(content).is_ok() && !BINARY.iter().any(|mark| content.starts_with(mark));
+    let is_text =
+        std::str::from_utf8(content).is_ok() && !BINARY.iter().any(|mark| content.starts_with(mark));
     if !is_text || content.iter().any(|byte| b"\r\"[{".contains(byte)) {
         return;
     }
