@@ -101,7 +101,8 @@ fn bars() -> Vec<Bar> {
 
 fn columns(bars: &[Bar]) -> Vec<(&'static str, ArrayRef)> {
     let stamps = TimestampMillisecondArray::from_iter_values(bars.iter().map(|b| b.open_millis));
-    let numbers = |of: fn(&Bar) -> f64| Arc::new(Float64Array::from_iter_values(bars.iter().map(of))) as ArrayRef;
+    let numbers =
+        |of: fn(&Bar) -> f64| Arc::new(Float64Array::from_iter_values(bars.iter().map(of))) as ArrayRef;
     let texts = StringArray::from_iter_values(bars.iter().map(|b| b.close.to_string()));
     vec![
         ("date", Arc::new(stamps.with_timezone("UTC")) as ArrayRef),

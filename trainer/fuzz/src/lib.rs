@@ -136,7 +136,7 @@ pub fn vendors_files(bars: &[Bar]) -> Vec<Seed> {
         let read = import_bytes(&file.bytes, &told.options).expect("a vendor's file is read");
         assert_eq!(read[0].symbol.as_deref(), file.symbol, "{}", file.name);
         assert_eq!(read[0].bars.bars.iter().any(|bar| bar.volume > 0.0), file.has_volume, "{}", file.name);
-        Seed { name: format!("{}-{}", file.vendor, file.name), told: file.told, content: file.bytes }
+        Seed { name: format!("{}-{}", file.vendor, file.name.replace([' ', ','], "")), told: file.told, content: file.bytes }
     };
     market::market_files::market_files(bars).into_iter().map(seed).collect()
 }

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::market::import::arrow_rows::{check_types, text_numbers, visit_batch};
 use crate::market::import::cell::Visit;
 use crate::market::import::columns::Columns;
+use crate::market::import::feather_bounds::check_bounds;
 use crate::market::import::source::{file_error, open};
 
 /// A Feather file.
@@ -26,6 +27,7 @@ pub(super) struct FeatherFile {
 impl FeatherFile {
     /// Reads the names and types of the columns.
     pub(super) fn open(path: &Path) -> Result<FeatherFile> {
+        check_bounds(open(path)?).map_err(|problem| damaged(path, problem))?;
         let schema = reader(path, None)?.schema();
         Ok(FeatherFile { path: path.to_path_buf(), schema })
     }

@@ -23,6 +23,7 @@ mod dialect;
 mod dirty;
 pub mod extent;
 mod feather;
+mod feather_bounds;
 mod format_guess;
 mod gather;
 mod json_rows;
@@ -205,6 +206,9 @@ pub fn require_decision_clock(path: &Path, instrument: &BarSeries) -> Result<()>
     Ok(())
 }
 
+#[cfg(test)]
+#[path = "tests/damaged_files.rs"]
+mod damaged_files;
 #[cfg(test)]
 #[path = "tests/market_files.rs"]
 mod market_files;
