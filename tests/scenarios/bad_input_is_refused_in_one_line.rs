@@ -33,7 +33,8 @@ fn bad_files_are_named_with_their_line() {
     write("header.csv", HEADER);
     write("column.csv", "timestamp,open,high,Llow,close,volume\n2024-01-01 00:00:00,1,1,1,1,1\n");
     write("text.csv", &format!("{HEADER}2024-01-01 00:00:00,1,1,1,1,1\n2024-01-01 00:01:00,1,dear,1,1,1\n"));
-    write("back.csv", &format!("{HEADER}2024-01-01 00:01:00,1,1,1,1,1\n2024-01-01 00:00:00,1,1,1,1,1\n"));
+    let minutes = [1, 0, 2].map(|minute| format!("2024-01-01 00:0{minute}:00,1,1,1,1,1\n")).concat();
+    write("back.csv", &format!("{HEADER}{minutes}"));
     write("few.csv", &bars(3000));
     write("cut.parquet", "PAR1 and then nothing");
     std::fs::create_dir(folder.path().join("folder.csv")).unwrap();

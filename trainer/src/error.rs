@@ -135,11 +135,13 @@ impl Error {
     pub fn refusal(&self) -> Option<Refusal> {
         let memory = match self {
             Error::OutOfRoom { refusal, .. } => return Some(*refusal),
-            Error::Memory(error)
-            | Error::Replay(buffers::Error::Memsys(error))
-            | Error::Agent(agents::Error::Memory(error))
-            | Error::Agent(agents::Error::Embedder(embedders::Error::Memory(error)))
-            | Error::Agent(agents::Error::Replay(buffers::Error::Memsys(error))) => error,
+            Error::Memory(error) | Error::Replay(buffers::Error::Memsys(error)) => error,
+            #[cfg(feature = "libtorch")]
+            Error::Agent(
+                agents::Error::Memory(error)
+                | agents::Error::Embedder(embedders::Error::Memory(error))
+                | agents::Error::Replay(buffers::Error::Memsys(error)),
+            ) => error,
             _ => return None,
         };
         if let memsys::Error::Refused(refusal) = memory { Some(*refusal) } else { None }

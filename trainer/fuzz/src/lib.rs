@@ -7,12 +7,11 @@ pub mod error;
 pub mod format;
 
 /// The market, as far as importing needs it.
+#[path = "../../src/market"]
 pub mod market {
-    #[path = "../../../src/market/bar.rs"]
     pub mod bar;
-    #[path = "../../../src/market/import/mod.rs"]
     pub mod import;
-    #[path = "../../../src/market/import/tests/market_files.rs"]
+    #[path = "import/tests/market_files.rs"]
     pub(crate) mod market_files;
 }
 
