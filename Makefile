@@ -39,7 +39,7 @@ lint: setup
 	cargo test --release --workspace --no-run
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	cargo clippy --release --manifest-path buffers/fuzz/Cargo.toml --all-targets --target-dir target/fuzz -- -D warnings
-	cargo clippy --release --manifest-path trainer/fuzz/Cargo.toml --all-targets --target-dir target/fuzz -- -D warnings
+	cargo clippy --release --manifest-path trainer/fuzz/Cargo.toml --lib --bins --examples --target-dir target/fuzz -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --lib --bins --examples
 
 check: lint test
