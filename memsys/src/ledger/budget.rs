@@ -12,7 +12,7 @@
 //!
 //! `residual` is an allowance for bytes that are resident and not counted: code pages touched since the start, scratch
 //! memory inside libraries, fragments of the C library's heap. It is the larger of what is planned ([`allow_residual`])
-//! and what the memory system observes ([`observe_residual`]). A refused allocation of a tensor throws in libtorch and
+//! and what the memory system observes (`observe_residual`). A refused allocation of a tensor throws in libtorch and
 //! reaches Rust as an error; [`take_refusal`] tells it from other errors.
 //!
 //! The budget knows no cache by name: whoever holds bytes that it can give back registers as

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! **One atomic holds the sum**, and a request that the [`budget`] grants is in it from the moment at which it was checked:
-//! check and count are one compare-and-swap ([`try_count`]), taken back where the system then gives no memory. Rust's heap
+//! check and count are one compare-and-swap (`try_count`), taken back where the system then gives no memory. Rust's heap
 //! cannot be refused, but it is counted in the same atomic, so the next request sees it. What has an owner of its own is
 //! counted a second time, by owner; [`HEAP`] is the sum less all of that, so the owners add up to the counted bytes.
 //!

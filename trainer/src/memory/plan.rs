@@ -11,7 +11,7 @@
 //! **The step configuration is chosen by planned bytes, never by a reading,** so that one seed and one memory limit give
 //! one result. All bytes of the plan but the runtime's follow from shapes and are the same in every run. The runtime is
 //! measured and varies by a few hundred KiB, so the choice and the smallest limit count it in coarse steps
-//! ([`in_coarse_steps`]).
+//! (`in_coarse_steps`).
 //!
 //! What is only cached, kept target embeddings, is no part of the smallest limit: it gets what the rest leaves.
 

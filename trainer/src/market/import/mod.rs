@@ -176,7 +176,7 @@ pub fn extent_note(instrument: &BarSeries) -> String {
 ///
 /// # Errors
 ///
-/// [`Error::File`] that names the width found and what to give instead.
+/// [`crate::Error::File`] that names the width found and what to give instead.
 ///
 /// [`resample`]: crate::market::resample::resample
 pub fn require_decision_clock(path: &Path, instrument: &BarSeries) -> Result<()> {
