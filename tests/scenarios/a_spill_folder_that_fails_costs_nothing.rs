@@ -74,7 +74,7 @@ fn a_folder_that_fails_in_the_middle_of_a_run_changes_no_weight() {
         assert!(Command::new("prlimit").args(limit).status().unwrap().success());
     });
     for (out, said) in [("removed", removed), ("full", full)] {
-        assert_eq!(said.matches("activations are computed again from here on").count(), 1, "{out}: {said}");
+        assert_eq!(said.matches("from now on activations are recomputed").count(), 1, "{out}: {said}");
         assert_eq!(weights_sha256(&folder.join(out)), kept, "{out}");
         assert_eq!(summary(&folder.join(out))["denied_allocations"], 0, "{out}");
     }

@@ -66,7 +66,7 @@ pub enum Error {
         "memory.device_limit: a device limit of {} cannot hold this run; the smallest that can is {} (--device-memory {})",
         format::bytes(*limit_bytes),
         format::bytes(*smallest_limit_bytes),
-        memsys::limit::MemoryLimit::Bytes(*smallest_limit_bytes)
+        MemoryLimit::Bytes(*smallest_limit_bytes)
     )]
     DeviceLimitTooLow {
         /// The device limit.
@@ -99,11 +99,11 @@ pub enum Error {
         /// Configurations whose plan failed.
         n_plans_failed: usize,
     },
-    /// The memory limit refused an allocation, also after caches were given back and in the smallest blocks.
-    #[error("out of memory: {refusal}; {way_out}")]
+    /// The memory limit or the GPU refused an allocation, also after caches were given back and in the smallest blocks.
+    #[error("{cause}; {way_out}")]
     OutOfRoom {
         /// What was refused.
-        refusal: Refusal,
+        cause: String,
         /// What is saved, and what to do.
         way_out: String,
     },
@@ -130,11 +130,17 @@ pub enum Error {
 const LIMIT_STEP_BYTES: u64 = 1 << 20;
 
 impl Error {
-    /// The refused allocation, where the memory limit is what failed.
+    /// Whether the memory limit or the GPU refused an allocation for good.
     #[must_use]
-    pub fn refusal(&self) -> Option<Refusal> {
-        let memory = match self {
-            Error::OutOfRoom { refusal, .. } => return Some(*refusal),
+    pub fn is_out_of_room(&self) -> bool {
+        use memsys::Error::{Refused, RefusedByDevice};
+        matches!(self, Error::OutOfRoom { .. })
+            || matches!(self.of_memory(), Some(Refused(_) | RefusedByDevice { .. }))
+    }
+
+    /// The error of the memory system, through whichever part it came.
+    fn of_memory(&self) -> Option<&memsys::Error> {
+        Some(match self {
             Error::Memory(error) | Error::Replay(buffers::Error::Memsys(error)) => error,
             #[cfg(feature = "libtorch")]
             Error::Agent(
@@ -143,38 +149,33 @@ impl Error {
                 | agents::Error::Replay(buffers::Error::Memsys(error)),
             ) => error,
             _ => return None,
-        };
-        if let memsys::Error::Refused(refusal) = memory { Some(*refusal) } else { None }
+        })
     }
 
     /// Adds to a refusal what is saved and what to do; other errors stay as they are. `saved` is the folder of the run that
     /// can go on.
     #[must_use]
     pub fn with_way_out(self, saved: Option<&Path>) -> Self {
-        let Some(refusal) = self.refusal().filter(|_| !matches!(self, Error::OutOfRoom { .. })) else {
-            return self;
+        use memsys::Error::{Refused, RefusedByDevice};
+        let more = match self.of_memory() {
+            Some(Refused(refusal)) if refusal.by == RefusedBy::Limit => Some(higher_limit(refusal)),
+            // A higher limit does not help where the system or a device has no more.
+            Some(Refused(_) | RefusedByDevice { .. }) => None,
+            _ => return self,
         };
-        if refusal.by == RefusedBy::System {
-            let way_out = match saved {
-                Some(folder) => format!(
-                    "the run is saved; once other programs have freed memory go on with: plimsoll train --resume {}",
-                    folder.display()
-                ),
-                None => "end other programs that hold memory, and start again".to_owned(),
-            };
-            return Error::OutOfRoom { refusal, way_out };
-        }
-        let missing = refusal.wanted_bytes.saturating_sub(refusal.left_bytes);
-        let needed = refusal.limit_bytes.saturating_add(missing).saturating_add(1);
-        let limit = MemoryLimit::Bytes(needed.checked_next_multiple_of(LIMIT_STEP_BYTES).unwrap_or(needed));
-        let way_out = match saved {
-            Some(folder) => format!(
+        let way_out = match (saved, more) {
+            (Some(folder), Some(limit)) => format!(
                 "the run is saved, go on with: plimsoll train --resume {} --memory {limit}",
                 folder.display()
             ),
-            None => format!("give --memory {limit} or more"),
+            (Some(folder), None) => format!(
+                "the run is saved; once other programs have freed memory, go on with: plimsoll train --resume {}",
+                folder.display()
+            ),
+            (None, Some(limit)) => format!("give --memory {limit} or more"),
+            (None, None) => "end other programs that hold memory, and start again".to_owned(),
         };
-        Error::OutOfRoom { refusal, way_out }
+        Error::OutOfRoom { cause: self.to_string(), way_out }
     }
 
     /// True where the user's input or configuration is at fault: exit status 2. A path that may not be read or
@@ -196,6 +197,13 @@ impl Error {
         let path = path.into();
         |source| Error::Io { path, source }
     }
+}
+
+/// A memory limit that would have had room for what was refused.
+fn higher_limit(refusal: &Refusal) -> MemoryLimit {
+    let missing = refusal.wanted_bytes.saturating_sub(refusal.left_bytes);
+    let needed = refusal.limit_bytes.saturating_add(missing).saturating_add(1);
+    MemoryLimit::Bytes(needed.checked_next_multiple_of(LIMIT_STEP_BYTES).unwrap_or(needed))
 }
 
 /// True of a replay file that cannot be used as it is.
@@ -231,7 +239,7 @@ pub fn without_frames(message: &str) -> &str {
     message[..ends.into_iter().flatten().min().unwrap_or(message.len())].trim_end()
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "libtorch"))]
 mod tests {
     use super::*;
 
@@ -269,10 +277,21 @@ mod tests {
         let said = by_system.with_way_out(Some(Path::new("runs/x"))).to_string();
         assert!(said.contains("the system gave no memory"), "{said}");
         assert!(
-            said.ends_with("freed memory go on with: plimsoll train --resume runs/x"),
-            "a limit helps not: {said}"
+            said.ends_with("freed memory, go on with: plimsoll train --resume runs/x"),
+            "a higher limit does not help: {said}"
         );
+        let by_device = || {
+            let (allocated_bytes, limit_bytes) = (7 << 30, 8 << 30);
+            Error::Memory(memsys::Error::RefusedByDevice { device: "cuda:0", allocated_bytes, limit_bytes })
+        };
+        assert!(by_device().is_out_of_room(), "such a run is saved too");
+        let said = by_device().with_way_out(Some(Path::new("runs/x"))).to_string();
+        assert!(
+            said.starts_with("out of memory on cuda:0: 7.0 GiB of the device limit of 8.0 GiB"),
+            "{said}"
+        );
+        assert!(said.ends_with("go on with: plimsoll train --resume runs/x"), "{said}");
         let other = Error::ActorLost.with_way_out(None);
-        assert!(matches!(other, Error::ActorLost) && other.refusal().is_none());
+        assert!(matches!(other, Error::ActorLost) && !other.is_out_of_room());
     }
 }

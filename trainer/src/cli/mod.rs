@@ -129,7 +129,7 @@ fn status_of(error: &Error) -> u8 {
         Error::LimitTooLow { .. } | Error::DeviceLimitTooLow { .. } | Error::ReplayLimitTooLow { .. } => {
             LIMIT_TOO_LOW
         }
-        error if error.refusal().is_some() => LIMIT_TOO_LOW,
+        error if error.is_out_of_room() => LIMIT_TOO_LOW,
         error if error.is_usage() => USAGE,
         _ => 1,
     }

@@ -96,7 +96,8 @@ pub fn measure(limit: MemoryLimit, parts: &Parts) -> Result<Option<Applied>> {
     budget::set_limit(limit_bytes);
     match measure_networks(parts, data, limit_bytes) {
         Ok(applied) => Ok(Some(applied)),
-        Err(_) if budget::n_denied() > 0 => Ok(Some(estimated)),
+        // The memory limit has no room even for measuring.
+        Err(error) if error.is_out_of_room() || budget::take_refusal().is_some() => Ok(Some(estimated)),
         Err(error) => Err(error),
     }
 }
@@ -115,7 +116,10 @@ fn measure_networks(parts: &Parts, data: DataBytes, limit_bytes: u64) -> Result<
         let before = n_failed();
         match profiler.rehearse(chosen) {
             // A memory limit or a full disk refused it, so that it counts as one that does not fit.
-            Err(_) if n_failed() > before => {}
+            Err(_) if n_failed() > before => {
+                activations::release_failed_backward()?;
+                let _ = budget::take_refusal();
+            }
             outcome => outcome?,
         }
     };

@@ -191,6 +191,14 @@ impl MemoryPlan {
         }
         let least = run_peak(least_learning).max(profile.own_bytes);
         let needed = |runtime_bytes: u64| in_coarse_steps(runtime_bytes) + least + SLACK_BYTES;
+        let is_leanest_met = profile.costs.is_size_measured(profile.costs.smallest);
+        let new_shape = if is_leanest_met { 0 } else { profile.shape_bytes };
+        // Where not even the leanest step configuration fits beside what the chosen ones have left in libraries.
+        let least_runtime_bytes = if step_config.is_none() && device.is_none() {
+            profile.least_runtime_bytes.max(runtime_bytes) + new_shape
+        } else {
+            profile.least_runtime_bytes + new_shape
+        };
         steady.insert(0, part("runtime", "runtime: code, libtorch, its scratch memory", runtime_bytes));
         if kept_embeddings_bytes > 0 {
             steady.push(part("kept_embeddings", "the target network's embeddings", kept_embeddings_bytes));
@@ -210,8 +218,8 @@ impl MemoryPlan {
             step_config,
             kept_embeddings_bytes,
             peak_bytes: runtime_bytes + kept_embeddings_bytes + touched,
-            needed_bytes: needed(profile.least_runtime_bytes),
-            smallest_limit_bytes: needed(profile.least_runtime_bytes + READING_BYTES)
+            needed_bytes: needed(least_runtime_bytes),
+            smallest_limit_bytes: needed(least_runtime_bytes + READING_BYTES)
                 .next_multiple_of(LIMIT_STEP_BYTES),
             step_configs: configs
                 .iter()
@@ -248,7 +256,9 @@ impl MemoryPlan {
 
     fn refusal(&self, table: String) -> Error {
         let Self { limit_bytes, smallest_limit_bytes, .. } = *self;
-        if let Some(device) = self.device.as_ref().filter(|_| smallest_limit_bytes <= limit_bytes) {
+        if let Some(device) =
+            self.device.as_ref().filter(|device| device.smallest_limit_bytes() > device.limit_bytes)
+        {
             let (limit_bytes, smallest_limit_bytes) = (device.limit_bytes, device.smallest_limit_bytes());
             return Error::DeviceLimitTooLow { limit_bytes, smallest_limit_bytes };
         }

@@ -42,11 +42,11 @@ const N_STEPS: usize = 448;
 const FIRST_STEP: usize = 320;
 
 /// Bytes that become resident at the first use of the embedders' kernels: code, and the buffers of oneDNN and MKL.
-const FIRST_USE_BYTES: u64 = 58 << 20;
+const FIRST_USE_BYTES: u64 = 50 << 20;
 /// The same for plain layers alone.
-const FIRST_USE_OF_LAYERS_BYTES: u64 = 18 << 20;
+const FIRST_USE_OF_LAYERS_BYTES: u64 = 14 << 20;
 /// The same beyond those in bf16: oneDNN prepares and keeps kernels of its own for every shape.
-const FIRST_USE_IN_BF16_BYTES: u64 = 270 << 20;
+const FIRST_USE_IN_BF16_BYTES: u64 = 260 << 20;
 /// Peak activation bytes in mode recompute with four segments, as a fraction of mode keep.
 const RECOMPUTED_SHARE: f64 = 0.45;
 /// Peak activation bytes in mode spill, as a fraction of mode keep.
@@ -269,7 +269,7 @@ impl<'a> Profiler<'a> {
     /// Runs learner steps in a step configuration, with the shapes that the run's batch will have in it.
     ///
     /// # Errors
-    /// If libtorch refuses a call. The step configuration then counts as one that takes far more than it was reckoned to.
+    /// If libtorch refuses a call. The step configuration then counts as one that takes twice its estimate.
     pub fn rehearse(&mut self, step_config: StepConfig) -> Result<()> {
         let outcome = self.step(step_config.modes, step_config.micro_batch);
         let refused = |bytes: u64| bytes.saturating_mul(2).max(1);

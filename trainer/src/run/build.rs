@@ -90,6 +90,14 @@ where
     let mut steps = limit::steps(&parts.memory, applied.as_ref())?;
     let system = limit::watch(&parts.memory, &mut steps)?;
     say(&format!("learner steps: {}", steps.step_config()));
+    let micro_batch = steps.first().micro_batch;
+    if let Some(saved) = saved_counters.filter(|saved| micro_batch < saved.micro_batch) {
+        say(&format!(
+            "the memory limit has no room for the micro-batch of {} that the run had: with {micro_batch} the results \
+             differ by rounding from those of a run that never stopped",
+            saved.micro_batch
+        ));
+    }
     let mut options = parts.learning.clone();
     options.replay.store.file = Some(folder.replay());
     let activations = parts.memory.activations(ActivationMode::Keep);

@@ -65,8 +65,8 @@ impl RunFolder {
         let unreadable = |problem: String| Error::File { path: path.clone(), problem };
         let text = std::fs::read(&path).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => unreadable(
-                "is missing, and without it nobody knows which bars the run has learned from: copy it from the run's \
-                 first place, or start a new run"
+                "is missing, and it says which bars the run has learned from: copy it from the original folder of the \
+                 run, or start a new run"
                     .to_owned(),
             ),
             _ => Error::Io { path: path.clone(), source: error },

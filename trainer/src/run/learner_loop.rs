@@ -153,7 +153,9 @@ impl LearnerLoop {
     }
 
     /// Takes one learner step. If the memory limit refuses an attempt, the same batch is computed again in fewer
-    /// bytes. A step that fails has changed nothing that a saved state holds, so a resumed run takes the same step.
+    /// bytes. A step that fails has changed nothing that a saved state holds, so a resumed run takes the same step. With one
+    /// exception: where a batch is drawn a step ahead and its rows are refused for good after the step, the step is taken,
+    /// and a resumed run draws that batch anew.
     ///
     /// # Errors
     /// If no attempt fits the memory limit, or the replay or the agent fails.

@@ -30,7 +30,10 @@ pub fn restore<E: Environment>(
     learner.let_replay_go()?;
     let saved = with_room(|| checkpoint::load::<E>(path))?;
     if saved.counters.data_identity != counters.data_identity {
-        let problem = "was saved by a run over other bars: give the bars of that run, with --data FILE... if they were moved".to_owned();
+        let problem =
+            "was saved by a run over other bars than those in data.json beside it: one of the two files \
+                       belongs to another run"
+                .to_owned();
         return Err(Error::File { path: path.to_owned(), problem });
     }
     *counters = saved.counters;

@@ -37,7 +37,7 @@ impl Spilling {
             self.has_failed = true;
             let problem = error.to_string();
             say_always(&format!(
-                "{}: activations are computed again from here on, with the same results",
+                "{}: from now on activations are recomputed, with the same results",
                 without_frames(&problem)
             ));
             activations::release_failed_backward().map_err(Error::from)?;

@@ -170,7 +170,7 @@ where
 
     fn run_in_turns(&mut self) -> Result<Ended> {
         let ended = self.take_turns();
-        if ended.as_ref().is_err_and(|error| error.refusal().is_some()) {
+        if ended.as_ref().is_err_and(Error::is_out_of_room) {
             self.state.save(&self.actor.state())?;
         }
         ended
@@ -290,7 +290,7 @@ impl RunState {
             match message {
                 // After a refusal the actor's steps up to its state are kept for the run that is resumed.
                 FromActor::VectorStep(vector_step) if refused.is_some() => match self.insert(&vector_step) {
-                    Err(error) if error.refusal().is_none() => return Err(error),
+                    Err(error) if !error.is_out_of_room() => return Err(error),
                     _ => {}
                 },
                 FromActor::VectorStep(vector_step) => {
@@ -333,7 +333,7 @@ impl RunState {
                 *stop |= due.stop;
                 due.save || due.stop
             }
-            Err(error) if error.refusal().is_some() => {
+            Err(error) if error.is_out_of_room() => {
                 *refused = Some(error);
                 true
             }
@@ -360,6 +360,17 @@ impl RunState {
         self.learner.take(vector_step)
     }
 
+    fn take_due_steps(&mut self, environment_steps: u64) -> Result<()> {
+        for _ in 0..self.learner.n_due() {
+            let outcome = self.learner.learn(environment_steps)?;
+            self.window.add_outcome(&outcome);
+            if let Some(system) = &self.system {
+                system.mark_step();
+            }
+        }
+        Ok(())
+    }
+
     /// Takes the learner steps, evaluations and metrics rows that are due since the last vector step was inserted. Where it
     /// is refused, a later call goes on where this one ended, also in a run that is resumed.
     fn finish_vector_step(&mut self) -> Result<Due> {
@@ -368,16 +379,12 @@ impl RunState {
         };
         let now = self.counters.environment_steps;
         let (learning, processor) = (Instant::now(), processor_seconds());
-        for _ in 0..self.learner.n_due() {
-            let outcome = self.learner.learn(now)?;
-            self.window.add_outcome(&outcome);
-            if let Some(system) = &self.system {
-                system.mark_step();
-            }
-        }
+        let learned = self.take_due_steps(now);
+        // The steps that were taken count with their time, also where one after them was refused.
         self.counters.learner_seconds += learning.elapsed().as_secs_f64();
         self.counters.learner_processor_seconds += processor_seconds() - processor;
         self.counters.learner_steps = self.learner.agent().n_steps();
+        learned?;
 
         let run = &self.parts.run;
         let crosses = |interval: u64| since / interval != now / interval;

@@ -18,9 +18,10 @@ const POLL: Duration = Duration::from_millis(5);
 const PATIENCE: Duration = Duration::from_secs(900);
 
 /// The children that run now.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Children {
     running: Mutex<Vec<Running>>,
+    are_grouped: bool,
 }
 
 #[derive(Debug)]
@@ -44,16 +45,21 @@ pub(super) struct Ended {
 }
 
 impl Children {
+    /// No children yet. `are_grouped` says whether control groups can be made here.
+    pub(super) fn new(are_grouped: bool) -> Self {
+        Self { running: Mutex::default(), are_grouped }
+    }
+
     /// Keeps any child from being started, and [`stop`](Self::stop) from going on, until the guard is dropped.
     pub(super) fn hold(&self) -> impl Drop + '_ {
         self.lock()
     }
 
-    /// Runs a command to its end, in a control group of its own where `limit_bytes` is given and one can be made. What it
-    /// says goes to `said`. It is interrupted, as by Ctrl-C, as soon as `is_time` says so.
+    /// Runs a command to its end, in a control group of its own where `limit_bytes` is given and groups can be made. What
+    /// it says goes to `said`. It is interrupted, as by Ctrl-C, as soon as `is_time` says so.
     ///
     /// # Errors
-    /// If the command cannot be started.
+    /// If the command cannot be started, or its control group cannot be made.
     pub(super) fn run(
         &self,
         id: usize,
@@ -66,7 +72,10 @@ impl Children {
         {
             let mut running = self.lock();
             let group = limit_bytes
-                .and_then(|limit| ControlGroup::new(&format!("limit-{id}"), limit + BESIDE_BYTES).ok());
+                .filter(|_| self.are_grouped)
+                .map(|limit| ControlGroup::new(&format!("limit-{id}"), limit + BESIDE_BYTES))
+                .transpose()
+                .map_err(Error::io("the memory control group"))?;
             if let Some(group) = &group {
                 command = group.inside(&command);
             }

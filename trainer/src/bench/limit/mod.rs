@@ -70,8 +70,7 @@ pub struct BenchLimitArgs {
 /// [`Error::LimitPassed`] where the limit does not hold; others where nothing could be run.
 pub fn run(args: &BenchLimitArgs) -> Result<()> {
     if let Some(number) = args.only.iter().find(|number| !(1..=args.most).contains(*number)) {
-        let problem =
-            format!("{number} is the number of no configuration: they go from 1 to {} (--most)", args.most);
+        let problem = format!("there is no configuration {number}: they go from 1 to {} (--most)", args.most);
         return Err(Error::Config { key: "--only".to_owned(), problem });
     }
     atomic_file::expect_folder(args.json.as_deref())?;
@@ -79,10 +78,10 @@ pub fn run(args: &BenchLimitArgs) -> Result<()> {
     let mut chosen = configurations(args.seed, args.most);
     chosen.retain(|configuration| args.only.is_empty() || args.only.contains(&configuration.number));
 
-    let children = Arc::new(Children::default());
-    let folder = folder(args, &children)?;
     // A probing group tells at once whether one can be made.
     let grouped = ControlGroup::new("limit-probe", 1 << 30).map(drop);
+    let children = Arc::new(Children::new(grouped.is_ok()));
+    let folder = folder(args, &children)?;
     if let Err(error) = &grouped {
         say_always(&format!(
             "no memory control group can be made here ({error}): it takes root, or a delegated group. Nothing is \

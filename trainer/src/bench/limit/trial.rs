@@ -45,7 +45,7 @@ pub(super) struct LimitedRun {
     pub(super) share: f64,
     /// The limit.
     pub(super) limit_bytes: u64,
-    /// The most bytes that were resident at once, over all its processes.
+    /// The most bytes that were resident at once in any of its processes.
     pub(super) peak_bytes: u64,
     /// The most bytes that the kernel charged to its control group at once, cached file pages included.
     pub(super) group_peak_bytes: Option<u64>,
@@ -113,7 +113,8 @@ pub(super) fn attempt(place: Place<'_>, configuration: &Configuration, files: &[
     (trial.minimum_bytes, trial.plan_problem) = (minimum, problem);
     let Some(minimum) = minimum else { return Ok(trial) };
     let (planned, problem) = work.plan(Some(minimum), "peak_bytes")?;
-    (trial.planned_peak_bytes, trial.plan_problem) = (planned, problem);
+    trial.planned_peak_bytes = planned;
+    trial.plan_problem = trial.plan_problem.or(problem);
     for share in SHARES {
         trial.runs.push(work.run(share, (minimum as f64 * share) as u64)?);
     }
@@ -158,6 +159,8 @@ impl Work<'_> {
     fn run(&self, share: f64, limit_bytes: u64) -> Result<LimitedRun> {
         let out = self.folder.join(format!("run-{:.0}", share * 100.0));
         let said = out.with_extension("txt");
+        // An earlier bench may have kept its runs here.
+        let _ = std::fs::remove_dir_all(&out);
         let mut command = self.program("train");
         command.arg("--out").arg(&out).args(self.arguments);
         command.arg("--memory").arg(limit_bytes.to_string());
@@ -178,7 +181,10 @@ impl Work<'_> {
         let over = peak_bytes.saturating_sub(limit_bytes);
         let over = (over > 0).then(|| format!("the peak passes it by {}", format::bytes(over)));
         let of_resumed = if peaks.len() > 1 { "resumed: " } else { "" };
-        let problem = failure.map(|problem| format!("{of_resumed}{problem}")).or(over);
+        let is_missed = self.configuration.interrupted_after.is_some() && peaks.len() == 1;
+        let missed =
+            is_missed.then(|| "it ended before it was interrupted, so nothing was resumed".to_owned());
+        let problem = failure.map(|problem| format!("{of_resumed}{problem}")).or(over).or(missed);
         // What is kept for a reader is what the run said and its summary, and checkpoints of forty runs take room.
         let _ = std::fs::remove_dir_all(out.join("checkpoint"));
         Ok(LimitedRun {

@@ -55,7 +55,7 @@ impl<'a> Verdict<'a> {
         };
         text.push_str(&format!(
             "{n} configurations of seed {}, {n_runs} runs {in_groups}, {n_resumed} of them interrupted and resumed, in {}\n\
-             killed by the kernel {killed}, ended otherwise than well {failed}, peak above the limit {over}\n\
+             killed by the kernel {killed}, failed {failed}, peak above the limit {over}\n\
              plan against peak at the minimum: within {} in {near} of {n}, under the peak in {under}\n",
             self.seed,
             format::duration(self.seconds),
