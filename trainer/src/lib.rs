@@ -19,6 +19,7 @@ pub mod report;
 pub mod resolve;
 pub mod run;
 mod signals;
+mod table_file;
 pub mod telemetry;
 pub mod train;
 

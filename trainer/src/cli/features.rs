@@ -10,7 +10,6 @@ use memsys::os::probe;
 
 use crate::atomic_file;
 use crate::cli::settings::data_sets;
-use crate::cli::table_file::{Column, TableWriter, write_table};
 use crate::cli::work_progress::WorkProgress;
 use crate::config::Config;
 use crate::console::{say, say_always};
@@ -27,6 +26,7 @@ use crate::market::instruments::{LoadedInstrument, load};
 use crate::market::lookahead_check::{clocks, prove};
 use crate::market::resample::off_grid_millis;
 use crate::resolve::{instrument_patterns, sources};
+use crate::table_file::{Column, TableWriter, write_table};
 
 /// The number of random times that `--check` tests.
 const N_TIMES: usize = 1_000;

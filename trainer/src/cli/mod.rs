@@ -10,7 +10,6 @@ mod man;
 mod plan;
 mod replay;
 mod settings;
-mod table_file;
 mod train;
 mod work_progress;
 

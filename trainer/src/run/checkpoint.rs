@@ -23,6 +23,7 @@ use memsys::step::room::with_room;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
+use crate::atomic_file::write_aside;
 use crate::envs::Environment;
 use crate::error::{Error, Result};
 use crate::export::metadata;
@@ -32,7 +33,7 @@ use crate::run::state_file;
 use crate::run::tensor_file::{self, Metadata, TensorFile};
 
 /// The version of the checkpoint format. Other versions are refused.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 /// The counters of a checkpoint (`counters.json`).
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -63,6 +64,8 @@ pub struct Counters {
     pub data_identity: String,
     /// The best validation score so far. `None` before the first validation.
     pub best: Option<BestScore>,
+    /// Environment steps after which the test was reported, ascending: a run that goes on after them has shown its test.
+    pub reported_at: Vec<u64>,
     /// The part of the last vector step that is still to be done, where the memory limit refused it.
     pub unfinished: Option<Unfinished>,
 }
@@ -203,6 +206,21 @@ pub fn load_counters(folder: &Path) -> Result<Counters> {
     Ok(counters)
 }
 
+/// Notes in the checkpoint that the test was reported after `environment_steps`. Only the run itself may call it: nobody
+/// else knows that no save is under way.
+///
+/// # Errors
+/// If the counters cannot be read or replaced.
+pub fn note_report(folder: &Path, environment_steps: u64) -> Result<()> {
+    let mut counters = load_counters(folder)?;
+    if !counters.reported_at.contains(&environment_steps) {
+        counters.reported_at.push(environment_steps);
+        let text = serde_json::to_vec_pretty(&counters).expect("counters are always JSON");
+        write_aside(&folder.join("counters.json"), &text)?;
+    }
+    Ok(())
+}
+
 /// Reads the loops' state of a checkpoint back.
 ///
 /// # Errors
@@ -227,8 +245,21 @@ pub fn open_tensors(folder: &Path) -> Result<TensorFile> {
 /// [`Error::Io`], or [`Error::File`] if they are damaged or of another network.
 pub fn load_weights(folder: &Path, policy: &dyn Policy, device: Device) -> Result<Weights> {
     let tensors = open_tensors(folder)?;
+    let name = if tensors.holds(BEST)? { BEST } else { ONLINE };
+    weights_named(&tensors, name, policy, device)
+}
+
+/// The last weights of a checkpoint.
+///
+/// # Errors
+/// As [`load_weights`].
+pub fn load_last_weights(folder: &Path, policy: &dyn Policy, device: Device) -> Result<Weights> {
+    weights_named(&open_tensors(folder)?, ONLINE, policy, device)
+}
+
+fn weights_named(tensors: &TensorFile, name: &str, policy: &dyn Policy, device: Device) -> Result<Weights> {
     let weights = with_room(|| Weights::zeros(policy.layout(), device))?;
-    tensors.copy_into(if tensors.holds(BEST)? { BEST } else { ONLINE }, weights.flat())?;
+    tensors.copy_into(name, weights.flat())?;
     Ok(weights)
 }
 

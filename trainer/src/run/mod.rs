@@ -4,12 +4,14 @@
 //! [`evaluation`] measures the agent, [`checkpoint`] saves a run and [`restore`] continues it.
 
 pub mod actor_loop;
+pub mod agent_backtests;
 pub mod build;
 pub mod checkpoint;
 pub mod config;
 pub mod evaluation;
 pub mod folder;
 pub mod learner_loop;
+pub mod market_test;
 pub mod restore;
 mod spilling;
 mod state_file;
