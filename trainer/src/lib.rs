@@ -12,6 +12,7 @@ pub mod envs;
 pub mod error;
 mod exact_f64;
 pub mod format;
+pub mod interrupt;
 pub mod market;
 pub mod memory;
 pub mod report;

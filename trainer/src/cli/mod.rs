@@ -20,6 +20,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::console::{Verbosity, complain, print, set_verbosity};
 use crate::error::Error;
 use crate::run::train_loop::Ended;
+use crate::signals;
 
 /// Exit status of bad usage, configuration or input.
 const USAGE: u8 = 2;
@@ -78,6 +79,7 @@ enum BenchCommand {
 /// Runs the program.
 #[must_use]
 pub fn main() -> ExitCode {
+    signals::survive_file_size_limit();
     let Cli { quiet, verbose, command } = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -116,6 +118,10 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(Ended::Done) => ExitCode::SUCCESS,
         Ok(Ended::Interrupted) => ExitCode::from(INTERRUPTED),
+        Err(Error::Interrupted) => {
+            complain(&Error::Interrupted);
+            ExitCode::from(INTERRUPTED)
+        }
         Err(error) => {
             let error = error.with_way_out(None);
             complain(&error);

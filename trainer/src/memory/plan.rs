@@ -68,12 +68,16 @@ pub struct DataBytes {
     pub loading: u64,
 }
 
-/// Bytes per decision bar that stay, and bytes per decision bar and per file row at the peak of loading. They were
-/// measured on synthetic and real bars; `plan --mode measured` measures any data.
-const STAYS_BYTES_PER_BAR: u64 = 216;
+/// Bytes per decision bar that stay: its prices, its rows in four streams, and the chunks that hold them.
+const STAYS_BYTES_PER_BAR: u64 = 160;
 const STAYS_BYTES: u64 = 1 << 20;
-const LOADING_BYTES_PER_BAR: u64 = 440;
-const LOADING_BYTES_PER_ROW: u64 = 64;
+/// Bytes of a row of a file while it is loaded. All rows are held until the bars of the first instrument are made of them.
+const LOADING_BYTES_PER_ROW: u64 = 56;
+/// Bytes of the bars of both clocks, per decision bar. Those of half an hour are let go when the rows are made.
+const CLOCK_BYTES_PER_BAR: u64 = 66;
+const WIDE_BYTES_PER_BAR: u64 = CLOCK_BYTES_PER_BAR - 56;
+/// Bytes that a reader holds of its file: buffers, and the pages of a Parquet file.
+const READER_BYTES: u64 = 4 << 20;
 
 impl DataBytes {
     /// Estimates the bytes from the configuration and the sizes of the files.
@@ -91,11 +95,16 @@ impl DataBytes {
             n_rows += extent.n_rows;
         }
         if parts.market.sources.is_empty() {
-            // Markets trade on five of seven days, with 288 five-minute bars per day.
+            // Markets trade on five of seven days, with 288 five-minute bars per day. They are made with their expected
+            // returns.
             n_bars = u64::from(parts.market.synthetic.days) * 288 * 5 / 7;
+            n_rows = n_bars * 2;
         }
-        let loading = n_bars * LOADING_BYTES_PER_BAR + n_rows * LOADING_BYTES_PER_ROW;
-        Ok(Self { n_bars, stays: STAYS_BYTES + n_bars * STAYS_BYTES_PER_BAR, loading: loading + STAYS_BYTES })
+        let stays = STAYS_BYTES + n_bars * STAYS_BYTES_PER_BAR;
+        // Several instruments are laid out at the same time, and which files are one is not known yet.
+        let resampling = n_rows * LOADING_BYTES_PER_ROW + n_bars * CLOCK_BYTES_PER_BAR + READER_BYTES;
+        let laying_out = stays + n_bars * WIDE_BYTES_PER_BAR;
+        Ok(Self { n_bars, stays, loading: resampling.max(laying_out) })
     }
 }
 

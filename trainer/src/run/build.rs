@@ -1,7 +1,6 @@
 //! Builds a run from its parts, and restores it if it is resumed.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use buffers::frames::Dataset;
@@ -55,7 +54,6 @@ pub fn build<E>(
     setting: Setting,
     config_toml: String,
     is_resumed: bool,
-    stop: Arc<AtomicBool>,
     environment: E,
     say: &(dyn Fn(&str) + Sync),
 ) -> Result<TrainLoop<E>>
@@ -139,7 +137,6 @@ where
         best,
         metrics,
         events,
-        stop,
         parts,
         config_toml,
     };

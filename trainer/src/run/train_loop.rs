@@ -10,7 +10,6 @@
 //! at most the queue's length, with older weights. The actor's state goes through the same queue as its steps, so
 //! both halves of a checkpoint belong to the same moment.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -28,6 +27,7 @@ use crate::console::{Verbosity, tells};
 use crate::envs::Environment;
 use crate::error::{Error, Result};
 use crate::format;
+use crate::interrupt;
 use crate::resolve::Parts;
 use crate::run::actor_loop::{ActorLoop, ActorState, VectorStep};
 use crate::run::checkpoint::{self, BestScore, Counters, Unfinished};
@@ -86,8 +86,6 @@ pub struct RunState {
     pub events: EventWriter,
     /// The progress line on the terminal.
     pub progress: Progress,
-    /// Set by a signal: the run saves and stops.
-    pub stop: Arc<AtomicBool>,
     /// Sums since the last metrics row.
     pub window: Window,
     /// When this session began. Each resume starts another session.
@@ -169,11 +167,17 @@ where
     }
 
     fn run_in_turns(&mut self) -> Result<Ended> {
-        let ended = self.take_turns();
-        if ended.as_ref().is_err_and(Error::is_out_of_room) {
-            self.state.save(&self.actor.state())?;
+        match self.take_turns() {
+            Err(Error::Interrupted) => {
+                self.state.save(&self.actor.state())?;
+                Ok(Ended::Interrupted)
+            }
+            Err(error) if error.is_out_of_room() => {
+                self.state.save(&self.actor.state())?;
+                Err(error)
+            }
+            ended => ended,
         }
-        ended
     }
 
     fn take_turns(&mut self) -> Result<Ended> {
@@ -288,11 +292,13 @@ impl RunState {
         self.heed(resumed, &mut stop, &mut refused, request)?;
         for message in from_actor {
             match message {
-                // After a refusal the actor's steps up to its state are kept for the run that is resumed.
-                FromActor::VectorStep(vector_step) if refused.is_some() => match self.insert(&vector_step) {
-                    Err(error) if !error.is_out_of_room() => return Err(error),
-                    _ => {}
-                },
+                // After a refusal, or a signal, the actor's steps up to its state are kept for the run that is resumed.
+                FromActor::VectorStep(vector_step) if stop || refused.is_some() => {
+                    match self.insert(&vector_step) {
+                        Err(error) if !error.is_out_of_room() => return Err(error),
+                        _ => {}
+                    }
+                }
                 FromActor::VectorStep(vector_step) => {
                     let n_before = self.learner.agent().n_steps();
                     let taken = self.take(&vector_step);
@@ -319,8 +325,8 @@ impl RunState {
         Ok(Ended::Done)
     }
 
-    /// Asks the actor for its state where the run is to be saved: because it is due, or because the memory limit refused
-    /// something for good.
+    /// Asks the actor for its state where the run is to be saved: because it is due, because a signal asked the run to
+    /// stop, or because the memory limit refused something for good.
     fn heed(
         &self,
         taken: Result<Due>,
@@ -332,6 +338,10 @@ impl RunState {
             Ok(due) => {
                 *stop |= due.stop;
                 due.save || due.stop
+            }
+            Err(Error::Interrupted) => {
+                *stop = true;
+                true
             }
             Err(error) if error.is_out_of_room() => {
                 *refused = Some(error);
@@ -362,6 +372,7 @@ impl RunState {
 
     fn take_due_steps(&mut self, environment_steps: u64) -> Result<()> {
         for _ in 0..self.learner.n_due() {
+            interrupt::check()?;
             let outcome = self.learner.learn(environment_steps)?;
             self.window.add_outcome(&outcome);
             if let Some(system) = &self.system {
@@ -372,7 +383,7 @@ impl RunState {
     }
 
     /// Takes the learner steps, evaluations and metrics rows that are due since the last vector step was inserted. Where it
-    /// is refused, a later call goes on where this one ended, also in a run that is resumed.
+    /// is refused or interrupted, a later call goes on where this one ended, also in a run that is resumed.
     fn finish_vector_step(&mut self) -> Result<Due> {
         let Some(Unfinished { since, has_row }) = self.counters.unfinished else {
             return Ok(Due { save: false, stop: false });
@@ -400,7 +411,7 @@ impl RunState {
             self.evaluate()?;
         }
         self.counters.unfinished = None;
-        Ok(Due { save, stop: self.stop.load(Ordering::Relaxed) && !is_last })
+        Ok(Due { save, stop: interrupt::is_asked() })
     }
 
     fn write_row(&mut self) -> Result<()> {
