@@ -11,6 +11,7 @@ mod console;
 pub mod envs;
 pub mod error;
 mod exact_f64;
+pub mod export;
 pub mod format;
 pub mod interrupt;
 pub mod market;

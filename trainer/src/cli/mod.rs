@@ -3,6 +3,7 @@
 mod completions;
 mod data;
 mod evaluate;
+mod export;
 mod features;
 mod histogram;
 mod man;
@@ -54,6 +55,7 @@ struct Cli {
 enum Command {
     Train(train::TrainArgs),
     Evaluate(evaluate::EvaluateArgs),
+    Export(export::ExportArgs),
     Data(data::DataArgs),
     Features(features::FeaturesArgs),
     Plan(plan::PlanArgs),
@@ -97,6 +99,7 @@ pub fn main() -> ExitCode {
     let outcome = match command {
         Command::Train(args) => train::run(&args),
         Command::Evaluate(args) => evaluate::run(&args).map(|()| Ended::Done),
+        Command::Export(args) => export::run(&args).map(|()| Ended::Done),
         Command::Data(args) => data::run(&args).map(|()| Ended::Done),
         Command::Features(args) => features::run(&args).map(|()| Ended::Done),
         Command::Plan(args) => plan::run(&args).map(|()| Ended::Done),

@@ -11,6 +11,7 @@ use crate::atomic_file::write_aside;
 use crate::console::{Verbosity, tells};
 use crate::envs::Environment;
 use crate::error::Result;
+use crate::export::metadata;
 use crate::market::seen_bars::DataRecord;
 use crate::memory::limit::{self, Applied};
 use crate::resolve::Parts;
@@ -135,6 +136,7 @@ where
         evaluator,
         counters,
         best,
+        weight_facts: metadata::of_run(&parts),
         metrics,
         events,
         parts,

@@ -1,7 +1,9 @@
 //! Checkpoints. Each is written beside the last one and then renamed, so a complete one always exists.
 //!
 //! ```text
-//! checkpoint/weights.safetensors   the online weights by name: what PyTorch loads
+//! checkpoint/weights.safetensors   the weights that are judged, by name: those of the best validation, or the last ones
+//!                                  where there was none. What PyTorch loads (`export/plimsoll_torch.py`)
+//!           /last.safetensors      the online weights by name
 //!           /learner.safetensors   flat online and target weights, Adam's moments, the best weights so far
 //!           /loops.postcard        replay, accumulators, environments, random states; if the replay is in a file,
 //!                                  only its priorities and counts, and the file is committed first
@@ -23,10 +25,11 @@ use tch::{Device, Tensor};
 
 use crate::envs::Environment;
 use crate::error::{Error, Result};
+use crate::export::metadata;
 use crate::run::actor_loop::ActorState;
 use crate::run::learner_loop::{LearnerLoop, LearnerState};
 use crate::run::state_file;
-use crate::run::tensor_file::{self, TensorFile};
+use crate::run::tensor_file::{self, Metadata, TensorFile};
 
 /// The version of the checkpoint format. Other versions are refused.
 const VERSION: u32 = 4;
@@ -92,6 +95,10 @@ pub struct Checkpoint<E: Environment> {
     pub learner: LearnerState,
 }
 
+/// The file of the weights that are judged.
+pub const WEIGHTS_FILE: &str = "weights.safetensors";
+/// The file of the last weights.
+pub const LAST_FILE: &str = "last.safetensors";
 /// The name of the flat weights with the best validation score.
 pub const BEST: &str = "best";
 /// The name of the flat online weights among the agent's tensors.
@@ -108,8 +115,9 @@ pub fn save<E: Environment>(
     actor: &ActorState<E>,
     learner: &mut LearnerLoop,
     best: Option<&Tensor>,
+    facts: &Metadata,
 ) -> Result<()> {
-    budget::commit(|| save_all(folder, counters, actor, learner, best))
+    budget::commit(|| save_all(folder, counters, actor, learner, best, facts))
 }
 
 fn save_all<E: Environment>(
@@ -118,6 +126,7 @@ fn save_all<E: Environment>(
     actor: &ActorState<E>,
     learner: &mut LearnerLoop,
     best: Option<&Tensor>,
+    facts: &Metadata,
 ) -> Result<()> {
     learner.commit()?;
     let learner = &*learner;
@@ -125,11 +134,10 @@ fn save_all<E: Environment>(
     remove(&part)?;
     // Not `create_dir_all`: a run whose folder was removed must not create it again.
     fs::create_dir(&part).map_err(Error::io(&part))?;
-    let named: Vec<(&str, &Tensor)> = learner.agent().online().named().collect();
-    tensor_file::write(&part.join("weights.safetensors"), &named)?;
+    write_weights(&part, counters, learner.agent().online(), best, facts)?;
     let mut tensors = learner.agent().tensors();
     tensors.extend(best.map(|best| (BEST, best)));
-    tensor_file::write(&part.join("learner.safetensors"), &tensors)?;
+    tensor_file::write(&part.join("learner.safetensors"), &tensors, &Metadata::new())?;
     state_file::write(&part.join("loops.postcard"), &(actor, learner.state()))?;
     let loss_scale = learner.agent().counters().loss_scale;
     let micro_batch = learner.steps().first().micro_batch;
@@ -144,6 +152,28 @@ fn save_all<E: Environment>(
     }
     fs::rename(&part, folder).map_err(Error::io(folder))?;
     remove(&old)
+}
+
+/// Writes the weights that are judged and the last ones, by name, each with what it says about itself.
+fn write_weights(
+    part: &Path,
+    counters: &Counters,
+    online: &Weights,
+    best: Option<&Tensor>,
+    facts: &Metadata,
+) -> Result<()> {
+    let write = |file: &str, flat: &Tensor, which: &str, environment_steps: u64| {
+        let named = online.layout().named(flat)?;
+        let named: Vec<(&str, &Tensor)> = named.iter().map(|(name, tensor)| (*name, tensor)).collect();
+        let facts = metadata::of_weights(facts, which, environment_steps);
+        tensor_file::write(&part.join(file), &named, &facts)
+    };
+    let last_steps = counters.environment_steps;
+    write(LAST_FILE, online.flat(), "last", last_steps)?;
+    match (best, counters.best) {
+        (Some(best), Some(score)) => write(WEIGHTS_FILE, best, "best validation", score.environment_steps),
+        _ => write(WEIGHTS_FILE, online.flat(), "last", last_steps),
+    }
 }
 
 /// The complete checkpoint of a run: `folder`, or the older one if a kill fell between the renames.

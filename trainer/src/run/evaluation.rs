@@ -162,7 +162,7 @@ pub fn agent_backtests(
                 Tensor::f_from_slice(&embedding)?.f_view([n, width as i64])?.f_to_device(device)?;
             let local = Tensor::f_from_slice(&local)?.f_view([n, ACCOUNT_WIDTH as i64])?;
             let local = local.f_to_device(device)?;
-            Ok::<_, Error>(policy.greedy_of_embedding(weights, &embedding, &local)?)
+            Ok::<_, Error>(policy.greedy_of_embedding(weights, &embedding, &local)?.actions)
         })?;
         for (index, action) in asked.iter().zip(actions) {
             runners[*index].act(action.into());

@@ -34,6 +34,7 @@ use crate::run::checkpoint::{self, BestScore, Counters, Unfinished};
 use crate::run::evaluation::{Evaluator, weights_of};
 use crate::run::folder::RunFolder;
 use crate::run::learner_loop::LearnerLoop;
+use crate::run::tensor_file::Metadata;
 use crate::telemetry::metrics::{Kind, Metrics, MetricsWriter};
 use crate::telemetry::progress::Progress;
 use crate::telemetry::tensorboard::EventWriter;
@@ -80,6 +81,8 @@ pub struct RunState {
     pub counters: Counters,
     /// The flat weights with the best validation score.
     pub best: Option<Tensor>,
+    /// What the files of weights say about themselves.
+    pub weight_facts: Metadata,
     /// `metrics.jsonl`.
     pub metrics: MetricsWriter,
     /// TensorBoard's event file.
@@ -125,6 +128,11 @@ impl Window {
             epsilon: 1.0,
             since: Instant::now(),
         }
+    }
+
+    /// Measures speed from this environment step and from now on.
+    fn restart_clock(&mut self, environment_steps: u64) {
+        (self.environment_steps, self.since) = (environment_steps, Instant::now());
     }
 
     fn add_vector_step(&mut self, vector_step: &VectorStep) {
@@ -370,8 +378,13 @@ impl RunState {
         self.learner.take(vector_step)
     }
 
-    fn take_due_steps(&mut self, environment_steps: u64) -> Result<()> {
-        for _ in 0..self.learner.n_due() {
+    fn take_due_steps(&mut self, since: u64, environment_steps: u64) -> Result<()> {
+        let n_due = self.learner.n_due();
+        if n_due > 0 && self.learner.agent().n_steps() == 0 {
+            // Steps before learning begins are acting alone, many times as fast.
+            self.window.restart_clock(since);
+        }
+        for _ in 0..n_due {
             interrupt::check()?;
             let outcome = self.learner.learn(environment_steps)?;
             self.window.add_outcome(&outcome);
@@ -390,7 +403,7 @@ impl RunState {
         };
         let now = self.counters.environment_steps;
         let (learning, processor) = (Instant::now(), processor_seconds());
-        let learned = self.take_due_steps(now);
+        let learned = self.take_due_steps(since, now);
         // The steps that were taken count with their time, also where one after them was refused.
         self.counters.learner_seconds += learning.elapsed().as_secs_f64();
         self.counters.learner_processor_seconds += processor_seconds() - processor;
@@ -419,22 +432,30 @@ impl RunState {
         let window = std::mem::replace(&mut self.window, Window::new(self.counters.environment_steps));
         let seconds = window.since.elapsed().as_secs_f64().max(1e-9);
         let n_steps = self.counters.environment_steps - window.environment_steps;
+        let is_market = matches!(self.evaluator, Evaluator::Market(_));
+        let mean_reward = mean(window.reward, window.n_steps);
+        let episode_return = mean(window.returns.iter().sum(), window.returns.len() as u64);
         let metrics = Metrics {
-            mean_reward: mean(window.reward, window.n_steps),
-            episode_return: mean(window.returns.iter().sum(), window.returns.len() as u64),
+            mean_reward: mean_reward.filter(|_| !is_market),
+            mean_reward_bps: mean_reward.filter(|_| is_market),
+            episode_return: episode_return.filter(|_| !is_market),
+            episode_return_bps: episode_return.filter(|_| is_market),
             loss: mean(window.loss, window.n_learned),
             td_error: mean(window.td_error, window.n_learned),
             gradient_norm: mean(window.gradient_norm, window.n_learned),
             epsilon: Some(window.epsilon),
             samples_per_second: Some(window.n_learned as f64 * self.learner.batch() as f64 / seconds),
-            environment_steps_per_second: Some(n_steps as f64 / seconds),
+            environment_steps_per_second: (self.counters.learner_steps > 0)
+                .then_some(n_steps as f64 / seconds),
             replay_transitions: Some(self.learner.replay().len() as u64),
             ..self.row(Kind::Train)?
         };
         self.metrics.write(&metrics)?;
         let scalars = [
             ("train/mean_reward", metrics.mean_reward),
+            ("train/mean_reward_bps", metrics.mean_reward_bps),
             ("train/episode_return", metrics.episode_return),
+            ("train/episode_return_bps", metrics.episode_return_bps),
             ("train/loss", metrics.loss),
             ("train/td_error", metrics.td_error),
             ("train/gradient_norm", metrics.gradient_norm),
@@ -472,7 +493,8 @@ impl RunState {
             ..self.row(Kind::Validation)?
         };
         self.metrics.write(&metrics)?;
-        self.events.scalar("validation/score", metrics.environment_steps, score)?;
+        let tag = if is_market { "eval/log_return" } else { "eval/mean_return" };
+        self.events.scalar(tag, metrics.environment_steps, score)?;
         self.progress.update(&metrics);
         Ok(())
     }
@@ -504,6 +526,7 @@ impl RunState {
             actor,
             &mut self.learner,
             self.best.as_ref(),
+            &self.weight_facts,
         )?;
         if tells(Verbosity::Verbose) {
             let steps = format::count(self.counters.environment_steps);
