@@ -11,6 +11,7 @@ mod any_number_of_signals_is_one_request;
 mod arrows_point_down;
 mod bad_input_is_refused_in_one_line;
 mod every_tier_gives_one_result;
+mod killed_before_any_write_it_goes_on;
 mod market_files_as_people_have_them;
 mod no_bar_is_judged_that_was_learned_from;
 mod of_a_damaged_replay_the_rest_is_served;

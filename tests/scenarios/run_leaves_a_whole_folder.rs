@@ -61,9 +61,12 @@ fn a_market_run_leaves_config_metrics_checkpoint_report_and_summary() {
     assert!(rows.lines().count() > 20);
     let is_events = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with("events.out.tfevents");
     assert!(std::fs::read_dir(&out).unwrap().any(|entry| is_events(&entry.unwrap().file_name())));
-    for name in ["weights.safetensors", "learner.safetensors", "loops.postcard", "counters.json"] {
-        assert!(out.join("checkpoint").join(name).is_file(), "{name}");
+    let sums = tests::read_json(&out.join("checkpoint/counters.json"))["files"].clone();
+    for name in ["weights.safetensors", "learner.safetensors", "loops.postcard", "config.toml"] {
+        let n_bytes = std::fs::metadata(out.join("checkpoint").join(name)).unwrap().len();
+        assert_eq!(sums[name]["n_bytes"], n_bytes, "{name}");
     }
+    assert_eq!(std::fs::read_dir(out.join("checkpoint")).unwrap().count(), 5, "every file has its sum");
 
     // The resolved configuration can be read again, and a folder that holds a run is not written over.
     run_well(folder.path(), &["config", "--config", "out/config.toml"]);
@@ -79,7 +82,7 @@ fn a_market_run_leaves_config_metrics_checkpoint_report_and_summary() {
 
 #[test]
 fn every_help_is_complete_and_has_an_example() {
-    let commands = "train|evaluate|features|config|plan|replay inspect|replay verify|bench replay|bench train|bench memory|completions|man";
+    let commands = "train|evaluate|features|config|plan|verify|replay inspect|bench replay|bench train|bench memory|completions|man";
     for command in commands.split('|') {
         let arguments: Vec<&str> = command.split(' ').chain(["--help"]).collect();
         let output = run_well(std::path::Path::new("."), &arguments);

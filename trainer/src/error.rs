@@ -208,8 +208,12 @@ fn higher_limit(refusal: &Refusal) -> MemoryLimit {
 
 /// True of a replay file that cannot be used as it is.
 fn is_bad_file(error: &buffers::Error) -> bool {
-    use buffers::Error::{Damaged, Io, Locked, NotAReplayFile, Truncated, WrongEndianness, WrongVersion};
+    use buffers::Error::{
+        Damaged, ImpossibleTransition, Io, Locked, MissingFile, NotAReplayFile, OtherHistory,
+    };
+    use buffers::Error::{Truncated, WrongEndianness, WrongVersion};
     match error {
+        ImpossibleTransition { .. } | MissingFile { .. } | OtherHistory { .. } => true,
         Damaged { .. } | Locked { .. } | NotAReplayFile { .. } | Truncated { .. } => true,
         WrongEndianness { .. } | WrongVersion { .. } => true,
         Io { source, .. } => is_users_path(source),

@@ -439,6 +439,7 @@ const SECOND_VALUES: &[&[&str]] = &[
     &["replay.compress_at=0.5"],
     &["replay.mmap_above=5", "replay.tier=mapped"],
     &["replay.mmap_window=5"],
+    &["replay.compact_above=5"],
     &["replay.local_rows=f16"],
     &["replay.prefetch=ahead"],
     &["memory.limit=5GiB"],

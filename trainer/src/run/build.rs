@@ -8,8 +8,7 @@ use buffers::frames::Dataset;
 use memsys::nn::activations::ActivationMode;
 use memsys::step::room::with_room;
 
-use crate::atomic_file::write_aside;
-use crate::console::{Verbosity, tells};
+use crate::console::{Verbosity, say_always, tells};
 use crate::envs::Environment;
 use crate::error::Result;
 use crate::market::seen_bars::DataRecord;
@@ -20,7 +19,7 @@ use crate::run::checkpoint::{self, Counters};
 use crate::run::evaluation::Evaluator;
 use crate::run::folder::RunFolder;
 use crate::run::learner_loop::LearnerLoop;
-use crate::run::restore::restore;
+use crate::run::restore::{require_nothing_lost, restore};
 use crate::run::train_loop::{RunState, TrainLoop, Window};
 use crate::telemetry::metrics::MetricsWriter;
 use crate::telemetry::progress::Progress;
@@ -73,7 +72,10 @@ where
         parts.exploration,
     );
     let mut agent = with_room(|| parts.agent.agent(Arc::clone(&dataset), parts.device))?;
-    let saved = if is_resumed { checkpoint::find(&folder.checkpoint()).ok() } else { None };
+    let saved = if is_resumed { checkpoint::find(&folder.checkpoint())? } else { None };
+    if is_resumed && saved.is_none() {
+        require_nothing_lost(&folder, &parts.run)?;
+    }
     let saved_counters = saved.as_deref().map(checkpoint::load_counters).transpose()?;
     let keeps_embeddings = match (&saved_counters, &applied) {
         // What is embedded for itself and what is embedded in blocks differ by rounding.
@@ -104,12 +106,14 @@ where
     let mut learner =
         LearnerLoop::new(options, agent, steps, activations, Arc::clone(&dataset), &actor.observations())?;
 
-    let mut counters = Counters { data_identity: identity, keeps_embeddings, ..Counters::default() };
+    let run = folder.run_name();
+    let mut counters = Counters { run, data_identity: identity, keeps_embeddings, ..Counters::default() };
     let mut best = None;
     let (metrics, events);
     if let Some(path) = &saved {
         best = restore(path, &mut counters, &mut actor, &mut learner, &dataset)?;
-        metrics = MetricsWriter::resume(&folder.metrics(), counters.environment_steps)?;
+        let (steps, rows) = (counters.environment_steps, counters.metrics.as_ref());
+        metrics = MetricsWriter::resume(&folder.metrics(), steps, rows, say_always)?;
         events = EventWriter::resume(folder.root(), counters.environment_steps)?;
         say(&format!("resumed at environment step {}", counters.environment_steps));
     } else {
@@ -120,11 +124,10 @@ where
         events = EventWriter::create(folder.root())?;
     }
     if let Some(record) = &record {
-        let text = serde_json::to_vec(record).expect("a record is always JSON");
-        write_aside(&folder.data(), &text)?;
+        folder.write_data(record)?;
     }
     // The configuration is written last: from here on nothing that the user gave can be refused.
-    write_aside(&folder.config(), config_toml.as_bytes())?;
+    folder.write_config(&config_toml)?;
     let state = RunState {
         policy: Arc::clone(&policy),
         progress: Progress::new(parts.run.environment_steps, !tells(Verbosity::Usual)),
