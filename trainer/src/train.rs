@@ -67,9 +67,12 @@ pub fn train(request: TrainRequest, say: &(dyn Fn(&str) + Sync)) -> Result<Ended
     if request.config.memory.spill_folder.is_none() {
         parts.memory.activations.spill_folder = folder.root().to_path_buf();
     }
+    let rates = request.config.values().into_iter().filter(|(key, _)| key == "agent.learning_rate");
+    let learning_rate = rates.map(|(_, rate)| rate.to_string()).collect::<String>();
     train_in(folder.clone(), parts, applied, began, request, say).map_err(|error| {
         let is_saved = checkpoint::find(&folder.checkpoint()).is_ok_and(|saved| saved.is_some());
-        let error = error.with_way_out(is_saved.then_some(folder.root()));
+        let saved = is_saved.then_some(folder.root());
+        let error = error.with_way_out(saved).with_divergence(&learning_rate, saved);
         folder.abandon();
         error
     })

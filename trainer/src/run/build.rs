@@ -93,11 +93,21 @@ where
     let system = limit::watch(&parts.memory, &mut steps)?;
     say(&format!("learner steps: {}", steps.step_config()));
     let micro_batch = steps.first().micro_batch;
-    if let Some(saved) = saved_counters.filter(|saved| micro_batch < saved.micro_batch) {
+    if let Some(saved) = saved_counters.as_ref().filter(|saved| micro_batch < saved.micro_batch) {
         say(&format!(
             "the memory limit has no room for the micro-batch of {} that the run had: with {micro_batch} the results \
              differ by rounding from those of a run that never stopped",
             saved.micro_batch
+        ));
+    }
+    if let Some(saved) = saved_counters.as_ref().filter(|saved| computes_otherwise(saved, &parts)) {
+        say(&format!(
+            "on {} with {} thread(s), and the run had {} before on {}: the results may differ by rounding from those of \
+             a run that never stopped",
+            device_name(&parts),
+            parts.threads,
+            saved.threads,
+            saved.device
         ));
     }
     let mut options = parts.learning.clone();
@@ -106,8 +116,7 @@ where
     let mut learner =
         LearnerLoop::new(options, agent, steps, activations, Arc::clone(&dataset), &actor.observations())?;
 
-    let run = folder.run_name();
-    let mut counters = Counters { run, data_identity: identity, keeps_embeddings, ..Counters::default() };
+    let mut counters = Counters { data_identity: identity, keeps_embeddings, ..Counters::default() };
     let mut best = None;
     let (metrics, events);
     if let Some(path) = &saved {
@@ -123,6 +132,8 @@ where
         metrics = MetricsWriter::create(&folder.metrics())?;
         events = EventWriter::create(folder.root())?;
     }
+    counters.run = folder.run_name();
+    (counters.threads, counters.device) = (parts.threads, device_name(&parts));
     if let Some(record) = &record {
         folder.write_data(record)?;
     }
@@ -147,4 +158,12 @@ where
         config_toml,
     };
     Ok(TrainLoop { actor, state })
+}
+
+fn device_name(parts: &Parts) -> String {
+    format!("{:?}", parts.device)
+}
+
+fn computes_otherwise(saved: &Counters, parts: &Parts) -> bool {
+    (saved.threads, &saved.device) != (parts.threads, &device_name(parts))
 }

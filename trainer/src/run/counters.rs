@@ -38,6 +38,10 @@ pub struct Counters {
     /// The largest micro-batch of the run's learner steps. A resumed run uses the same size, so that its results are
     /// equal to the bit.
     pub micro_batch: usize,
+    /// Threads that computed, and the device. Others may round sums differently.
+    pub threads: i32,
+    /// See `threads`.
+    pub device: String,
     /// Whether the learner keeps the target network's embeddings. A resumed run does what the run did, so that its results
     /// are equal to the bit.
     pub keeps_embeddings: bool,
