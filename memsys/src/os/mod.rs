@@ -11,10 +11,12 @@ mod file_system;
 mod global_allocator;
 mod malloc;
 mod mapped_file;
+mod memory_groups;
 mod page_cache;
 mod prefetch;
 pub mod probe;
 mod processor_time;
+mod random;
 mod thread_stack;
 
 pub use child::{ChildEnd, MeasuredChild};
@@ -26,4 +28,5 @@ pub use mapped_file::{Access, Map};
 pub use page_cache::{bytes_read_by_this_thread, forget_cached, read_randomly, will_need};
 pub use prefetch::{prefetch, prefetch_value};
 pub use processor_time::processor_seconds;
+pub use random::random_u64;
 pub use thread_stack::count_stack;

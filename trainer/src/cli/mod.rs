@@ -9,8 +9,10 @@ mod histogram;
 mod man;
 mod plan;
 mod replay;
+mod replay_files;
 mod settings;
 mod train;
+mod verify;
 mod work_progress;
 
 use std::process::ExitCode;
@@ -20,6 +22,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::console::{Verbosity, complain, print, set_verbosity};
 use crate::error::Error;
 use crate::run::train_loop::Ended;
+use crate::signals;
 
 /// Exit status of bad usage, configuration or input.
 const USAGE: u8 = 2;
@@ -57,7 +60,8 @@ enum Command {
     Data(data::DataArgs),
     Features(features::FeaturesArgs),
     Plan(plan::PlanArgs),
-    /// Inspect a replay file, or verify its checksums.
+    Verify(verify::VerifyArgs),
+    /// Look into a replay file.
     #[command(subcommand)]
     Replay(replay::ReplayCommand),
     Config(settings::ConfigArgs),
@@ -79,6 +83,7 @@ enum BenchCommand {
 /// Runs the program.
 #[must_use]
 pub fn main() -> ExitCode {
+    signals::survive_file_size_limit();
     let Cli { quiet, verbose, command } = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -100,6 +105,7 @@ pub fn main() -> ExitCode {
         Command::Data(args) => data::run(&args).map(|()| Ended::Done),
         Command::Features(args) => features::run(&args).map(|()| Ended::Done),
         Command::Plan(args) => plan::run(&args).map(|()| Ended::Done),
+        Command::Verify(args) => verify::run(&args).map(|()| Ended::Done),
         Command::Replay(command) => replay::run(&command).map(|()| Ended::Done),
         Command::Config(args) => args.settings.load().map(|config| {
             print(&config.to_toml());
@@ -118,6 +124,10 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(Ended::Done) => ExitCode::SUCCESS,
         Ok(Ended::Interrupted) => ExitCode::from(INTERRUPTED),
+        Err(Error::Interrupted) => {
+            complain(&Error::Interrupted);
+            ExitCode::from(INTERRUPTED)
+        }
         Err(error) => {
             let error = error.with_way_out(None);
             complain(&error);

@@ -25,11 +25,9 @@ use crate::run::train_loop::RunState;
 /// Where the test or the disk fails.
 pub fn conclude(state: &mut RunState, command_line: &str, say: &(dyn Fn(&str) + Sync)) -> Result<()> {
     let conclusion = Conclusion::of(state)?;
+    state.folder.require_in_place()?;
     // Before anyone has seen it: a run that is killed here and resumed at the same step reports the same test.
-    checkpoint::note_report(
-        &checkpoint::find(&state.folder.checkpoint())?,
-        state.counters.environment_steps,
-    )?;
+    checkpoint::note_report(&state.folder.checkpoint(), state.counters.environment_steps)?;
     let summary = summary(state, &conclusion);
     let text = serde_json::to_vec_pretty(&summary).expect("a JSON value is always JSON");
     if let TestResult::Market(test) = &conclusion.test {

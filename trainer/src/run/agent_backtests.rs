@@ -11,6 +11,7 @@ use memsys::step::room::with_room;
 use tch::Tensor;
 
 use crate::error::{Error, Result};
+use crate::interrupt;
 use crate::market::account::{ACCOUNT_WIDTH, N_ACTIONS};
 use crate::market::backtest::{Backtest, BacktestRunner};
 use crate::market::dataset::Market;
@@ -28,7 +29,7 @@ pub struct Decisions {
 /// Trades one part of every instrument with the greedy policy, with all instruments in one batch.
 ///
 /// # Errors
-/// If libtorch refuses a call.
+/// If libtorch refuses a call, or [`Error::Interrupted`] if the process was asked to stop.
 pub fn agent_backtests(
     market: &Market,
     policy: &dyn Policy,
@@ -41,7 +42,7 @@ pub fn agent_backtests(
 /// As [`agent_backtests`], with what was decided.
 ///
 /// # Errors
-/// If libtorch refuses a call.
+/// If libtorch refuses a call, or [`Error::Interrupted`] if the process was asked to stop.
 pub fn decided_backtests(
     market: &Market,
     policy: &dyn Policy,
@@ -89,6 +90,7 @@ fn trade(
     let width = policy.embedding_width();
     let (mut embedding, mut local, mut asked) = (Vec::new(), Vec::new(), Vec::new());
     loop {
+        interrupt::check()?;
         embedding.clear();
         local.clear();
         asked.clear();
@@ -138,6 +140,8 @@ impl Embedded {
         width: usize,
     ) -> Result<impl Iterator<Item = f32>> {
         if !self.steps.contains(&steps.start) {
+            // One block of a large network can take a second, and every instrument has its own.
+            interrupt::check()?;
             let end = (steps.start + 1).next_multiple_of(BLOCK).min(steps.end.max(steps.start + 1));
             self.steps = steps.start..end;
             let embed = || policy.embed_range(weights, dataset, self.instrument, self.steps.clone());

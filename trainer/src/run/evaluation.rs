@@ -12,6 +12,7 @@ use crate::envs::Environment;
 use crate::envs::cartpole::CartPole;
 use crate::envs::observation::{Observation, observe, plain_views};
 use crate::error::{Error, Result};
+use crate::interrupt;
 use crate::market::backtest::performance::Performance;
 use crate::market::dataset::Market;
 use crate::run::agent_backtests::agent_backtests;
@@ -57,7 +58,7 @@ impl Evaluator {
     /// capital in each instrument), the mean episode return elsewhere. `None` if there is no validation part.
     ///
     /// # Errors
-    /// If libtorch refuses a call.
+    /// If libtorch refuses a call, or [`Error::Interrupted`] if the process was asked to stop.
     pub fn validate(&self, policy: &dyn Policy, weights: &Weights) -> Result<Option<f64>> {
         match self {
             Evaluator::Market(market) => {
@@ -77,7 +78,7 @@ impl Evaluator {
     /// Evaluates the greedy policy with `weights` on the test part, and the baselines on the same part.
     ///
     /// # Errors
-    /// If libtorch refuses a call.
+    /// If libtorch refuses a call, or [`Error::Interrupted`] if the process was asked to stop.
     pub fn test(&self, policy: &dyn Policy, weights: &Weights, seed: u64) -> Result<TestResult> {
         match self {
             Evaluator::Market(market) => {
@@ -122,6 +123,7 @@ fn episodes(policy: &dyn Policy, weights: &Weights, n: usize, seed: u64) -> Resu
     let mut returns = vec![0.0; n];
     let mut running: Vec<usize> = (0..n).collect();
     while !running.is_empty() {
+        interrupt::check()?;
         let observations: Vec<Observation> = running
             .iter()
             .map(|i| {

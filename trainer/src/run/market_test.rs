@@ -4,6 +4,7 @@ use agents::Policy;
 use memsys::nn::parameters::Weights;
 
 use crate::error::Result;
+use crate::interrupt;
 use crate::market::account::{ACCOUNT_WIDTH, AccountRules};
 use crate::market::backtest::baselines::Baseline;
 use crate::market::backtest::costs::{Decided, MULTIPLES, break_even_bps, log_return_at};
@@ -11,6 +12,8 @@ use crate::market::backtest::oracle::{expected_profit, oracle};
 use crate::market::backtest::performance::{EquityCurve, Performance, t_of_difference};
 use crate::market::backtest::{Backtest, backtest};
 use crate::market::dataset::Market;
+use crate::market::price_series::PriceSeries;
+use crate::market::split::Split;
 use crate::run::agent_backtests::{Decisions, decided_backtests};
 
 /// Backtests over the test part of a market, one per instrument in each list.
@@ -54,7 +57,7 @@ impl MarketTest {
     /// Tests the greedy policy with `weights`, and the baselines on the same part.
     ///
     /// # Errors
-    /// If libtorch refuses a call.
+    /// If libtorch refuses a call, or [`Error::Interrupted`] if the process was asked to stop.
     pub fn of(market: &Market, policy: &dyn Policy, weights: &Weights, seed: u64) -> Result<Self> {
         let rules = &market.rules;
         let (agent, decisions) = decided_backtests(market, policy, weights, |split| split.test.clone())?;
@@ -72,6 +75,7 @@ impl MarketTest {
         let at_costs =
             MULTIPLES.map(|multiple| (multiple, log_return_at(&decided, rules, rules.costs.times(multiple))));
         let break_even_bps = break_even_bps(&decided, rules);
+        interrupt::check()?;
         let mut test = Self {
             at_costs: at_costs.into(),
             break_even_bps,
@@ -81,19 +85,20 @@ impl MarketTest {
             decisions,
             ..Self::default()
         };
-        test.add_baselines(market, seed);
+        test.add_baselines(market, seed)?;
         test.oracle = oracle_test(market);
         Ok(test)
     }
 
-    fn add_baselines(&mut self, market: &Market, seed: u64) {
+    fn add_baselines(&mut self, market: &Market, seed: u64) -> Result<()> {
         let agent = EquityCurve::join(&self.agent);
         let without_floor = AccountRules { equity_floor: 0.0, ..market.rules };
         for baseline in Baseline::ALL {
-            let backtests = baseline_backtests(market, baseline, &market.rules, seed);
+            let backtests = baseline_backtests(market, baseline, &market.rules, seed)?;
             let is_stopped = backtests.iter().any(|one| one.terminated_at.is_some());
             // One at a time, so that no more than one list is held for a moment.
-            let free = is_stopped.then(|| baseline_backtests(market, baseline, &without_floor, seed));
+            let free =
+                is_stopped.then(|| baseline_backtests(market, baseline, &without_floor, seed)).transpose()?;
             if let Some(free) = &free {
                 self.without_floor.push((baseline, Performance::with_intervals(free)));
             }
@@ -103,14 +108,21 @@ impl MarketTest {
             }
             self.baselines.push((baseline, backtests));
         }
+        Ok(())
     }
 }
 
-fn baseline_backtests(market: &Market, baseline: Baseline, rules: &AccountRules, seed: u64) -> Vec<Backtest> {
-    let parts = market.price_series.iter().zip(&market.splits).zip(0u64..);
-    parts
-        .map(|((series, split), i)| baseline.run(series, split.test.clone(), rules, seed.wrapping_add(i)))
-        .collect()
+fn baseline_backtests(
+    market: &Market,
+    baseline: Baseline,
+    rules: &AccountRules,
+    seed: u64,
+) -> Result<Vec<Backtest>> {
+    let one = |((series, split), i): ((&PriceSeries, &Split), u64)| {
+        interrupt::check()?;
+        Ok(baseline.run(series, split.test.clone(), rules, seed.wrapping_add(i)))
+    };
+    market.price_series.iter().zip(&market.splits).zip(0..).map(one).collect()
 }
 
 fn oracle_test(market: &Market) -> Option<OracleTest> {

@@ -10,7 +10,6 @@
 //! at most the queue's length, with older weights. The actor's state goes through the same queue as its steps, so
 //! both halves of a checkpoint belong to the same moment.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -28,6 +27,7 @@ use crate::console::{Verbosity, tells};
 use crate::envs::Environment;
 use crate::error::{Error, Result};
 use crate::format;
+use crate::interrupt;
 use crate::resolve::Parts;
 use crate::run::actor_loop::{ActorLoop, ActorState, VectorStep};
 use crate::run::checkpoint::{self, BestScore, Counters, Unfinished};
@@ -89,8 +89,6 @@ pub struct RunState {
     pub events: EventWriter,
     /// The progress line on the terminal.
     pub progress: Progress,
-    /// Set by a signal: the run saves and stops.
-    pub stop: Arc<AtomicBool>,
     /// Sums since the last metrics row.
     pub window: Window,
     /// When this session began. Each resume starts another session.
@@ -177,11 +175,17 @@ where
     }
 
     fn run_in_turns(&mut self) -> Result<Ended> {
-        let ended = self.take_turns();
-        if ended.as_ref().is_err_and(Error::is_out_of_room) {
-            self.state.save(&self.actor.state())?;
+        match self.take_turns() {
+            Err(Error::Interrupted) => {
+                self.state.save(&self.actor.state())?;
+                Ok(Ended::Interrupted)
+            }
+            Err(error) if error.is_out_of_room() => {
+                self.state.save(&self.actor.state())?;
+                Err(error)
+            }
+            ended => ended,
         }
-        ended
     }
 
     fn take_turns(&mut self) -> Result<Ended> {
@@ -296,11 +300,13 @@ impl RunState {
         self.heed(resumed, &mut stop, &mut refused, request)?;
         for message in from_actor {
             match message {
-                // After a refusal the actor's steps up to its state are kept for the run that is resumed.
-                FromActor::VectorStep(vector_step) if refused.is_some() => match self.insert(&vector_step) {
-                    Err(error) if !error.is_out_of_room() => return Err(error),
-                    _ => {}
-                },
+                // After a refusal, or a signal, the actor's steps up to its state are kept for the run that is resumed.
+                FromActor::VectorStep(vector_step) if stop || refused.is_some() => {
+                    match self.insert(&vector_step) {
+                        Err(error) if !error.is_out_of_room() => return Err(error),
+                        _ => {}
+                    }
+                }
                 FromActor::VectorStep(vector_step) => {
                     let n_before = self.learner.agent().n_steps();
                     let taken = self.take(&vector_step);
@@ -327,8 +333,8 @@ impl RunState {
         Ok(Ended::Done)
     }
 
-    /// Asks the actor for its state where the run is to be saved: because it is due, or because the memory limit refused
-    /// something for good.
+    /// Asks the actor for its state where the run is to be saved: because it is due, because a signal asked the run to
+    /// stop, or because the memory limit refused something for good.
     fn heed(
         &self,
         taken: Result<Due>,
@@ -340,6 +346,10 @@ impl RunState {
             Ok(due) => {
                 *stop |= due.stop;
                 due.save || due.stop
+            }
+            Err(Error::Interrupted) => {
+                *stop = true;
+                true
             }
             Err(error) if error.is_out_of_room() => {
                 *refused = Some(error);
@@ -375,6 +385,7 @@ impl RunState {
             self.window.restart_clock(since);
         }
         for _ in 0..n_due {
+            interrupt::check()?;
             let outcome = self.learner.learn(environment_steps)?;
             self.window.add_outcome(&outcome);
             if let Some(system) = &self.system {
@@ -385,7 +396,7 @@ impl RunState {
     }
 
     /// Takes the learner steps, evaluations and metrics rows that are due since the last vector step was inserted. Where it
-    /// is refused, a later call goes on where this one ended, also in a run that is resumed.
+    /// is refused or interrupted, a later call goes on where this one ended, also in a run that is resumed.
     fn finish_vector_step(&mut self) -> Result<Due> {
         let Some(Unfinished { since, has_row }) = self.counters.unfinished else {
             return Ok(Due { save: false, stop: false });
@@ -413,7 +424,7 @@ impl RunState {
             self.evaluate()?;
         }
         self.counters.unfinished = None;
-        Ok(Due { save, stop: self.stop.load(Ordering::Relaxed) && !is_last })
+        Ok(Due { save, stop: interrupt::is_asked() })
     }
 
     fn write_row(&mut self) -> Result<()> {
@@ -507,11 +518,14 @@ impl RunState {
         self.counters.wall_seconds = self.seconds_before + self.began.elapsed().as_secs_f64();
         self.counters.peak_resident_bytes =
             self.counters.peak_resident_bytes.max(probe::peak_resident_bytes()?);
+        self.folder.require_in_place()?;
         self.metrics.sync()?;
         self.events.flush()?;
+        self.counters.metrics = Some(self.metrics.sum());
         checkpoint::save(
             &self.folder.checkpoint(),
             &self.counters,
+            &self.folder.sealed_config(&self.config_toml),
             actor,
             &mut self.learner,
             self.best.as_ref(),

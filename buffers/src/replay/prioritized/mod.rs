@@ -1,6 +1,7 @@
 //! Prioritized replay: draws transitions by priority and gathers their observations into a batch.
 
 mod split;
+mod validate;
 
 pub use split::{Draws, Rows};
 
@@ -22,7 +23,7 @@ use crate::replay::tiers::ReplayBuffer;
 use crate::replay::tiers::{self, Tiers, evict_local};
 use crate::replay::transitions::{Slot, Transitions};
 use crate::store::file::writer::Opened;
-use crate::store::{Damage, StoreOptions, Tier};
+use crate::store::{CommitId, Damage, StoreOptions, Tier};
 
 /// Options of a replay.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,6 +53,8 @@ pub struct Replay {
     dataset: Arc<Dataset>,
     sampler: Sampler,
     local: Vec<FrameStream>,
+    /// The last commit of the file, in the mapped tier.
+    commit: Option<CommitId>,
     /// The most local rows that one observation can show.
     #[serde(skip)]
     local_reach: usize,
@@ -85,15 +88,18 @@ impl Replay {
         let local = (0..options.n_environments).map(|_| tiers.local_stream(options.local_width)).collect();
         let copies = copies(options, &dataset);
         let is_cold = AtomicBool::new(true);
-        Ok(Self { local_reach: dataset.local_reach(), dataset, sampler, local, copies, tiers, is_cold })
+        let local_reach = dataset.local_reach();
+        Ok(Self { local_reach, dataset, sampler, local, commit: None, copies, tiers, is_cold })
     }
 
     /// Gives a restored replay what is not saved with it: the dataset, and the rows that its file keeps. Returns what was
     /// found on opening the file. [`Self::enforce_budget`] is due next.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if a run of another size or tier saved the replay; if the file cannot be opened or lacks what
-    /// was committed.
+    /// [`Error::Mismatch`] if a run of another size or tier saved the replay; [`Error::MissingFile`] and
+    /// [`Error::OtherHistory`] if its file is not there or not the one that it was saved with;
+    /// [`Error::ImpossibleTransition`] if a transition refers to rows that neither the dataset nor the replay has; if the
+    /// file cannot be opened or lacks what was committed.
     pub fn reattach(&mut self, options: &ReplayOptions, dataset: Arc<Dataset>) -> Result<Opened> {
         let differs = |what, found, wanted| {
             if found == wanted { Ok(()) } else { Err(Error::Mismatch { what, found, wanted }) }
@@ -108,12 +114,13 @@ impl Replay {
             options.local_width,
         )?;
         let mut tiers = Tiers::new(options.store.clone(), options.n_environments, dataset.local_reach());
-        let opened = tiers.adopt(&mut self.sampler, &mut self.local)?;
+        let opened = tiers.adopt(&mut self.sampler, &mut self.local, self.commit)?;
         self.tiers = tiers;
         self.is_cold = AtomicBool::new(true);
         self.copies = copies(options, &dataset);
         self.local_reach = dataset.local_reach();
         self.dataset = dataset;
+        self.validate()?;
         for index in 0..self.len() {
             self.copy(index);
         }
@@ -212,13 +219,29 @@ impl Replay {
     /// # Errors
     /// If the file cannot be written. What was committed before stays.
     pub fn commit(&mut self) -> Result<()> {
-        self.tiers.commit(&mut self.sampler, &mut self.local)
+        self.commit = self.tiers.commit(&mut self.sampler, &mut self.local)?;
+        Ok(())
+    }
+
+    /// The last commit of the file, which the saved state refers to; `None` if the rows lie in no file.
+    #[must_use]
+    pub fn commit_id(&self) -> Option<CommitId> {
+        self.commit
     }
 
     /// Compacts the file as soon as half of it is garbage.
     #[cfg(test)]
     pub(super) fn keep_no_garbage(&mut self) {
         self.tiers.keep_no_garbage();
+    }
+
+    /// The saved state but for the random name of the last commit.
+    #[cfg(test)]
+    pub(super) fn state_without_commit(&mut self) -> Vec<u8> {
+        let commit = self.commit.take();
+        let state = postcard::to_stdvec(&*self).expect("a committed replay can be saved");
+        self.commit = commit;
+        state
     }
 
     #[cfg(test)]

@@ -24,7 +24,9 @@ use crate::replay::Transition;
 use crate::replay::sampler::Sampler;
 use crate::replay::transitions::transition_stream;
 use crate::store::file::writer::Opened;
-use crate::store::{ChunkFile, ChunkWriter, Durability, Encoder, RowKind, StoreOptions, Tier, copy_readable};
+use crate::store::{
+    ChunkFile, ChunkWriter, CommitId, Durability, Encoder, RowKind, StoreOptions, Tier, copy_readable,
+};
 
 /// Bytes of memory that a mapped chunk still takes: its entries in the stream and in the file's index, and its columns.
 const MAPPED_CHUNK_BYTES: u64 = 512;
@@ -42,9 +44,6 @@ const CHUNK_BYTES: usize = 512 << 10;
 const TRANSITIONS_SHIFT: u32 = 10;
 /// The heap is trimmed after this many bytes of hot rows have left it.
 const TRIM_BYTES: u64 = 16 << 20;
-/// The file is compacted when its garbage exceeds both this and the bytes of the chunks in use.
-const LEAST_GARBAGE_BYTES: u64 = 64 << 20;
-
 /// Transitions that an environment inserts between two enforcements of the budget, at most: those of an n-step return that
 /// its episode's end cuts short.
 const MOST_INSERTED: usize = 16;
@@ -84,8 +83,6 @@ pub(super) struct Tiers {
     mapped: Reservation,
     buffer: Arc<ReplayBuffer>,
     _registration: Registration,
-    /// See [`LEAST_GARBAGE_BYTES`].
-    least_garbage_bytes: u64,
 }
 
 /// What the memory limit asks for bytes of a replay, on any thread. A request frees the mapped pages of the file at once. It records the rest,
@@ -158,13 +155,12 @@ impl Tiers {
             most_hot: 0,
             compressed: Reservation::of_heap(Owner::named("run/replay/compressed")),
             mapped: Reservation::of_heap(Owner::named("run/replay/mapped")),
-            least_garbage_bytes: LEAST_GARBAGE_BYTES,
         }
     }
 
     #[cfg(test)]
     pub(super) fn keep_no_garbage(&mut self) {
-        self.least_garbage_bytes = 0;
+        self.options.garbage_bytes = 0;
     }
 
     pub(super) fn tier(&self) -> Tier {
@@ -213,16 +209,22 @@ impl Tiers {
         if self.options.tier == Tier::Mapped { stream.filed() } else { stream }
     }
 
-    /// Adopts the streams of a replay that was read back. Filed streams take their rows from the file.
-    pub(super) fn adopt(&mut self, sampler: &mut Sampler, local: &mut [FrameStream]) -> Result<Opened> {
+    /// Adopts the streams of a replay that was read back. Filed streams take their rows from the file, whose commit the
+    /// replay was saved with.
+    pub(super) fn adopt(
+        &mut self,
+        sampler: &mut Sampler,
+        local: &mut [FrameStream],
+        commit: Option<CommitId>,
+    ) -> Result<Opened> {
         let is_filed = streams(sampler, local).iter().any(|(_, rows)| rows.is_filed());
         if is_filed != (self.options.tier == Tier::Mapped) {
             let of = usize::from;
             return Err(Error::Mismatch { what: "files", found: of(is_filed), wanted: of(!is_filed) });
         }
         let mut opened = Opened::default();
-        if is_filed {
-            let (mut writer, found) = ChunkWriter::open(file(&self.options)?)?;
+        if let Some(commit) = commit.filter(|_| is_filed) {
+            let (mut writer, found) = ChunkWriter::open_saved(file(&self.options)?, commit)?;
             opened = found;
             for (number, rows) in streams(sampler, local) {
                 rows.refill(&writer, number)?;
@@ -275,9 +277,14 @@ impl Tiers {
 
     /// Appends all new rows to the file of the mapped tier and commits it. Compacts the file when chunks that neither this
     /// state nor the one saved before needs are most of it.
-    pub(super) fn commit(&mut self, sampler: &mut Sampler, local: &mut [FrameStream]) -> Result<()> {
+    /// Returns the commit of the file, for the state that is saved next.
+    pub(super) fn commit(
+        &mut self,
+        sampler: &mut Sampler,
+        local: &mut [FrameStream],
+    ) -> Result<Option<CommitId>> {
         if self.options.tier != Tier::Mapped {
-            return Ok(());
+            return Ok(None);
         }
         self.evict(sampler, local)?;
         let stamp = now_millis();
@@ -293,19 +300,20 @@ impl Tiers {
         for (number, rows) in streams(sampler, local) {
             self.n_saved_from[number as usize] = first_chunk(rows);
         }
-        Ok(())
+        Ok(self.writer.as_ref().map(ChunkWriter::commit_id))
     }
 
     /// Compacts a file that is mostly garbage: writes the live chunks to a new file beside it, which then replaces it.
     fn compact(&mut self, sampler: &mut Sampler, local: &mut [FrameStream]) -> Result<()> {
         let Some(old) = &self.writer else { return Ok(()) };
         let used_bytes: u64 = old.index().entries().map(|entry| entry.end() - entry.offset).sum();
-        if old.committed_bytes() < used_bytes.max(self.least_garbage_bytes) + used_bytes {
+        if old.committed_bytes() < used_bytes.max(self.options.garbage_bytes) + used_bytes {
             return Ok(());
         }
         let path = file(&self.options)?;
         let aside = path.with_extension("new");
         let mut writer = ChunkWriter::create(&aside)?;
+        writer.inherit(old);
         copy_readable(old.file(), old.index(), &mut writer, Durability::Power)?;
         writer.rename(path)?;
         for (number, rows) in streams(sampler, local) {

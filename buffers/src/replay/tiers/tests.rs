@@ -321,6 +321,7 @@ fn a_file_that_is_mostly_garbage_is_compacted_and_older_states_still_find_their_
         let now = std::fs::metadata(&path).unwrap().len();
         n_compactions += u32::from(now < length);
         longest = longest.max(now);
+        let same = replay.state_without_commit();
         // The process dies before this state is saved: the state before continues from the file as it is now.
         if let Some((saved, then)) = before.replace((postcard::to_stdvec(&replay).unwrap(), run.clone())) {
             let (mut then, mut other): (Run, _) = (then, ArrayBatch::default());
@@ -332,12 +333,94 @@ fn a_file_that_is_mostly_garbage_is_compacted_and_older_states_still_find_their_
                 then.step(&mut older, &mut other);
             });
             older.commit().unwrap();
-            // The same steps again: the same state.
-            assert_eq!(postcard::to_stdvec(&older).unwrap(), before.as_ref().unwrap().0);
+            // The same steps again: the same state, under a commit of another name.
+            let saved = postcard::to_stdvec(&older).unwrap();
+            before = Some((saved, then));
+            assert!(older.state_without_commit() == same, "the same steps gave another state");
             replay = older;
         }
     }
     assert!(n_compactions > 3, "compacted {n_compactions} times");
     assert!(longest < 4 * (CAPACITY as u64 * (32 + LOCAL_WIDTH as u64 * 4)), "{longest}");
     assert!(verify(&path).unwrap().is_clean());
+}
+
+#[test]
+fn a_state_is_resumed_beside_its_own_file_alone_and_never_makes_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows.plr");
+    let options = options(store(Tier::Mapped, 0, path.clone()));
+    let dataset = dataset(&StoreOptions::default());
+    let (mut run, mut batch) = (Run::new(), ArrayBatch::default());
+    let mut replay = Replay::new(&options, Arc::clone(&dataset)).unwrap();
+    // The states of four commits, each with the file as it was then.
+    let saved: Vec<(Vec<u8>, Vec<u8>)> = (0..4)
+        .map(|_| {
+            (0..200).for_each(|_| {
+                run.step(&mut replay, &mut batch);
+            });
+            replay.commit().unwrap();
+            (postcard::to_stdvec(&replay).unwrap(), std::fs::read(&path).unwrap())
+        })
+        .collect();
+    drop(replay);
+    let reattach = |state: usize| {
+        let mut replay: Replay = postcard::from_bytes(&saved[state].0).unwrap();
+        replay.reattach(&options, Arc::clone(&dataset)).map(|_| replay)
+    };
+    for (state, file, word) in [
+        (1, 1, ""),
+        // A process that was killed after the commit and before its state was saved.
+        (1, 2, ""),
+        (1, 3, "went on without the saved state (commit 4, the state was saved with 2)"),
+        (2, 1, "is older than the saved state (commit 2, the state was saved with 3)"),
+    ] {
+        std::fs::write(&path, &saved[file].1).unwrap();
+        match reattach(state) {
+            Ok(_) => assert!(word.is_empty(), "{word}"),
+            Err(error) => assert!(!word.is_empty() && error.to_string().contains(word), "{error}"),
+        }
+    }
+    // Another history of the same file, with as many commits.
+    std::fs::write(&path, &saved[1].1).unwrap();
+    let mut other = reattach(1).unwrap();
+    other.commit().unwrap();
+    drop(other);
+    let error = reattach(2).map(drop).unwrap_err();
+    assert!(matches!(error, Error::OtherHistory { found: Some(3), wanted: 3, .. }), "{error}");
+    // Another file.
+    std::fs::remove_file(&path).unwrap();
+    let (mut run, mut other) = (Run::new(), Replay::new(&options, Arc::clone(&dataset)).unwrap());
+    (0..200).for_each(|_| {
+        run.step(&mut other, &mut batch);
+    });
+    other.commit().unwrap();
+    drop(other);
+    let error = reattach(0).map(drop).unwrap_err();
+    assert!(matches!(error, Error::OtherHistory { found: None, .. }), "{error}");
+    std::fs::remove_file(&path).unwrap();
+    let error = reattach(0).map(drop).unwrap_err();
+    assert!(matches!(error, Error::MissingFile { .. }) && !path.exists(), "{error}");
+}
+
+#[test]
+fn a_saved_replay_over_other_rows_is_refused_before_anything_is_drawn() {
+    for tier in [Tier::Hot, Tier::Compressed] {
+        let folder = tempfile::tempdir().unwrap();
+        let options = options(store(tier, 0, folder.path().join("rows.plr")));
+        let whole = dataset(&StoreOptions::default());
+        let mut replay = Replay::new(&options, Arc::clone(&whole)).unwrap();
+        let (mut run, mut batch) = (Run::new(), ArrayBatch::default());
+        (0..300).for_each(|_| {
+            run.step(&mut replay, &mut batch);
+        });
+        let saved = postcard::to_stdvec(&replay).unwrap();
+        let mut restored: Replay = postcard::from_bytes(&saved).unwrap();
+        restored.reattach(&options, Arc::clone(&whole)).unwrap();
+        let fewer = Arc::new(Dataset::new(whole.views().to_vec(), Vec::new()));
+        let mut restored: Replay = postcard::from_bytes(&saved).unwrap();
+        let error = restored.reattach(&options, fewer).unwrap_err();
+        let word = "of transition 0 the instrument does not exist";
+        assert!(error.to_string().contains(word), "{error}");
+    }
 }

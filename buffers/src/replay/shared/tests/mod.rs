@@ -26,6 +26,7 @@ const OPTIONS: ReplayOptions = ReplayOptions {
         begin_fraction: 0.8,
         file: None,
         window_bytes: 0,
+        garbage_bytes: 0,
         local_kind: crate::store::RowKind::F32,
     },
 };
