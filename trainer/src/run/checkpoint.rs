@@ -34,7 +34,9 @@ use crate::run::tensor_file::{self, Metadata, TensorFile};
 use crate::run::{checkpoint_folder, counters, state_file};
 
 pub use crate::run::checkpoint_folder::{check_whole, find, require, settle};
-pub use crate::run::counters::{BestScore, Counters, FILE as COUNTERS, Unfinished, load_counters};
+pub use crate::run::counters::{
+    BestScore, Counters, FILE as COUNTERS, Unfinished, load_counters, note_report,
+};
 
 const LEARNER: &str = "learner.safetensors";
 const LOOPS: &str = "loops.postcard";
@@ -153,8 +155,21 @@ pub fn open_tensors(folder: &Path) -> Result<TensorFile> {
 /// [`Error::Io`], or [`Error::File`] if they are damaged or of another network.
 pub fn load_weights(folder: &Path, policy: &dyn Policy, device: Device) -> Result<Weights> {
     let tensors = open_tensors(folder)?;
+    let name = if tensors.holds(BEST)? { BEST } else { ONLINE };
+    weights_named(&tensors, name, policy, device)
+}
+
+/// The last weights of a checkpoint.
+///
+/// # Errors
+/// As [`load_weights`].
+pub fn load_last_weights(folder: &Path, policy: &dyn Policy, device: Device) -> Result<Weights> {
+    weights_named(&open_tensors(folder)?, ONLINE, policy, device)
+}
+
+fn weights_named(tensors: &TensorFile, name: &str, policy: &dyn Policy, device: Device) -> Result<Weights> {
     let weights = with_room(|| Weights::zeros(policy.layout(), device))?;
-    tensors.copy_into(if tensors.holds(BEST)? { BEST } else { ONLINE }, weights.flat())?;
+    tensors.copy_into(name, weights.flat())?;
     Ok(weights)
 }
 
