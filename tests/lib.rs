@@ -127,13 +127,15 @@ pub fn summary(run: &Path) -> Value {
     read_json(&run.join("summary.json"))
 }
 
-/// The SHA-256 of the weights that a finished run ended with.
+/// The SHA-256 of the weights that a finished run was judged by, and that of its last ones.
 ///
 /// # Panics
 /// Where its summary names none.
 #[must_use]
-pub fn weights_sha256(run: &Path) -> String {
-    summary(run)["weights_sha256"].as_str().expect("a summary names the weights").to_owned()
+pub fn weights_sha256(run: &Path) -> [String; 2] {
+    let summary = summary(run);
+    ["weights_sha256", "last_weights_sha256"]
+        .map(|key| summary[key].as_str().expect("a summary names the weights").to_owned())
 }
 
 /// The rows of `metrics.jsonl` that a run has written so far, which show how far it has come.

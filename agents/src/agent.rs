@@ -46,14 +46,24 @@ pub trait Policy: Debug + Send + Sync {
         range: Range<usize>,
     ) -> Result<Vec<f32>>;
 
-    /// The greedy action of each of B embeddings (B × embedding width) with its local row (B × local width).
+    /// The greedy action of each of B embeddings (B × embedding width) with its local row (B × local width), and the
+    /// numbers that it was chosen by.
     ///
     /// # Errors
     /// Where libtorch refuses a call.
-    fn greedy_of_embedding(&self, weights: &Weights, embedding: &Tensor, local: &Tensor) -> Result<Vec<u8>>;
+    fn greedy_of_embedding(&self, weights: &Weights, embedding: &Tensor, local: &Tensor) -> Result<Greedy>;
 
     /// Estimated bytes of activations per observation, for a memory plan that runs nothing.
     fn activation_bytes(&self) -> ActivationBytes;
+}
+
+/// Greedy actions, and what they were chosen by.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Greedy {
+    /// One action per observation.
+    pub actions: Vec<u8>,
+    /// The value of every action, one row per observation. Empty where the policy gives actions no values.
+    pub action_values: Vec<f32>,
 }
 
 /// What a learner step did.

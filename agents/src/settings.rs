@@ -57,6 +57,14 @@ impl AgentConfig {
         }
     }
 
+    /// What a program that reads the weights has to know of the network, by name: a file of weights carries it.
+    #[must_use]
+    pub fn network_facts(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::Dqn(config) => config.network_facts(),
+        }
+    }
+
     /// The algorithm's name in a report.
     #[must_use]
     pub fn name(&self) -> &'static str {

@@ -11,7 +11,7 @@
 //!
 //! A network holds parameter ids of a [`memsys::nn::parameters::Layout`] and receives the weights at each call, so
 //! one network serves online and target weights. Parameters have the names of a `torch.nn.Module` of the same shape.
-//! `tests/fixtures/embedders.py` holds that module, and it loads a checkpoint's weights as they are.
+//! `trainer/src/export/plimsoll_torch.py` holds that module, and it loads a checkpoint's weights as they are.
 //!
 //! This crate fits no normalisation to data, computes no action values and trains nothing. The `agents` crate does.
 

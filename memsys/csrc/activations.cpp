@@ -116,8 +116,8 @@ uint32_t memsys_enter_stage(uint32_t stage) { return std::exchange(current_stage
 // Calls `call` when backward has the gradient of `output` and goes on to what made it. `drop` is called once, when nothing
 // can call any more.
 char* memsys_on_backward(const at::Tensor* output, void* context, void (*call)(const void*), void (*drop)(void*)) {
-  const std::shared_ptr<void> owned(context, drop);
   return memsys::guarded([&] {
+    const std::shared_ptr<void> owned(context, drop);
     if (!output->requires_grad()) return;
     output->register_hook([owned, call](const at::Tensor&) { call(owned.get()); });
   });
@@ -125,7 +125,7 @@ char* memsys_on_backward(const at::Tensor* output, void* context, void (*call)(c
 
 char* memsys_begin_recording(const at::Tensor* input, std::shared_ptr<memsys::Recording>** out) {
   return memsys::guarded([&] {
-    TORCH_CHECK(recording == nullptr, "a group of stages is being recorded on this thread");
+    TORCH_CHECK(recording == nullptr, "stages are being recorded on this thread already");
     *out = new std::shared_ptr<memsys::Recording>(std::make_shared<memsys::Recording>(*input));
     recording = (*out)->get();
   });

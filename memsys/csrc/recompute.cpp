@@ -180,7 +180,7 @@ void Recording::release(size_t index) noexcept {
 }
 
 void Recording::run_again() {
-  input_version_.check("the input of a group of stages");
+  input_version_.check("the input of stages");
   if (stages_ == nullptr) throw std::runtime_error("its first run did not end");
   if (replaying != nullptr) throw std::runtime_error("another recomputation is under way on this thread");
   {

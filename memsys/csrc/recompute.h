@@ -39,7 +39,7 @@ struct RandomState {
   bool operator==(const RandomState& other) const;
 };
 
-// A group of stages between its first run and its backward. The hooks of its saved tensors own it together.
+// Stages between their first run and their backward. The hooks of its saved tensors own it together.
 class Recording : public std::enable_shared_from_this<Recording> {
  public:
   explicit Recording(const at::Tensor& input);

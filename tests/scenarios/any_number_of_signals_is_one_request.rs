@@ -55,7 +55,7 @@ fn the_run_saves_and_its_resumption_is_the_run_that_never_stopped() {
     let volleys: [&[&str]; 4] = [
         &["-TERM", "-TERM"],
         &["-HUP", "-HUP"],
-        &["-USR1"],
+        &["-USR1", "-XCPU"],
         &["-INT", "-USR1", "-TERM", "-INT", "-HUP", "-TERM"],
     ];
     let mut n_steps = 0;

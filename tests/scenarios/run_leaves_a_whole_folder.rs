@@ -1,6 +1,6 @@
 //! A finished run leaves the files and the numbers that its users rely on.
 
-use tests::{plimsoll, run, run_well, short_train, summary};
+use tests::{plimsoll, run, run_well, short_train, summary, weights_sha256};
 
 /// The keys of a managed run's summary that hold a number.
 const NUMBERS: [&str; 17] = [
@@ -35,8 +35,9 @@ fn a_market_run_leaves_config_metrics_checkpoint_report_and_summary() {
     for key in ["transitions", "bytes_per_transition"] {
         assert!(summary["replay"][key].as_f64() > Some(0.0), "{key}: {}", summary["replay"][key]);
     }
-    let sha256 = summary["weights_sha256"].as_str().unwrap();
-    assert!(sha256.len() == 64 && sha256.chars().all(|digit| digit.is_ascii_hexdigit()), "{sha256}");
+    for sha256 in weights_sha256(&out) {
+        assert!(sha256.len() == 64 && sha256.chars().all(|digit| digit.is_ascii_hexdigit()), "{sha256}");
+    }
     assert!(
         summary["data_identity"].as_str().is_some_and(|identity| !identity.is_empty()),
         "{}",
@@ -62,11 +63,21 @@ fn a_market_run_leaves_config_metrics_checkpoint_report_and_summary() {
     let is_events = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with("events.out.tfevents");
     assert!(std::fs::read_dir(&out).unwrap().any(|entry| is_events(&entry.unwrap().file_name())));
     let sums = tests::read_json(&out.join("checkpoint/counters.json"))["files"].clone();
-    for name in ["weights.safetensors", "learner.safetensors", "loops.postcard", "config.toml"] {
+    for name in
+        ["weights.safetensors", "last.safetensors", "learner.safetensors", "loops.postcard", "config.toml"]
+    {
         let n_bytes = std::fs::metadata(out.join("checkpoint").join(name)).unwrap().len();
         assert_eq!(sums[name]["n_bytes"], n_bytes, "{name}");
     }
-    assert_eq!(std::fs::read_dir(out.join("checkpoint")).unwrap().count(), 5, "every file has its sum");
+    assert_eq!(std::fs::read_dir(out.join("checkpoint")).unwrap().count(), 6, "every file has its sum");
+
+    let rows: Vec<serde_json::Value> = rows.lines().map(|row| serde_json::from_str(row).unwrap()).collect();
+    let is_training = |row: &&serde_json::Value| row["kind"] == "train";
+    assert!(rows.iter().filter(is_training).all(|row| row["mean_reward_bps"].is_number()), "units are named");
+    let (before, after): (Vec<_>, Vec<_>) =
+        rows.iter().filter(is_training).partition(|row| row["learner_steps"] == 0);
+    assert!(!before.is_empty() && before.iter().all(|row| row["environment_steps_per_second"].is_null()));
+    assert!(after.iter().all(|row| row["environment_steps_per_second"].is_number()));
 
     // The resolved configuration can be read again, and a folder that holds a run is not written over.
     run_well(folder.path(), &["config", "--config", "out/config.toml"]);
@@ -81,8 +92,40 @@ fn a_market_run_leaves_config_metrics_checkpoint_report_and_summary() {
 }
 
 #[test]
+fn what_is_handed_out_is_what_was_judged() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    // The validation after 300 steps is the best: the weights that learn at so high a rate only get worse.
+    let settings = ["run.environment=cartpole", "agent.learning_starts=100", "agent.learning_rate=0.3"];
+    let mut train = vec!["train", "--steps", "900", "--out", "out"];
+    settings.iter().for_each(|set| train.extend(["--set", set]));
+    train.extend(["--set", "run.evaluation_interval_steps=300", "--set", "agent.samples_per_insert=4"]);
+    run_well(at, &train);
+    let best = summary(&at.join("out"))["best_validation"]["environment_steps"].as_u64().unwrap();
+    assert!(best < 900, "the last weights are the best: choose other settings");
+
+    run_well(at, &["export", "--torch", "out", "serve"]);
+    let facts = |name: &str| {
+        let bytes = std::fs::read(at.join("serve").join(name)).unwrap();
+        let n = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + n]).unwrap();
+        (header["__metadata__"].clone(), bytes[8 + n..].to_vec())
+    };
+    let ((judged, judged_numbers), (last, last_numbers)) =
+        (facts("weights.safetensors"), facts("last.safetensors"));
+    assert_eq!((&judged["weights"], &last["weights"]), (&"best validation".into(), &"last".into()));
+    assert_eq!(judged["environment_steps"], best.to_string());
+    assert_eq!(last["environment_steps"], "900");
+    assert_eq!(judged["actions"], "[\"left\",\"right\"]");
+    assert_ne!(judged_numbers, last_numbers);
+    assert!(at.join("serve/plimsoll_torch.py").is_file());
+    let [judged, last] = weights_sha256(&at.join("out"));
+    assert_ne!(judged, last);
+}
+
+#[test]
 fn every_help_is_complete_and_has_an_example() {
-    let commands = "train|evaluate|features|config|plan|verify|replay inspect|bench replay|bench train|bench memory|completions|man";
+    let commands = "train|evaluate|export --torch|features|config|plan|verify|replay inspect|bench replay|bench train|bench memory|completions|man";
     for command in commands.split('|') {
         let arguments: Vec<&str> = command.split(' ').chain(["--help"]).collect();
         let output = run_well(std::path::Path::new("."), &arguments);

@@ -42,6 +42,11 @@ pub fn replace(path: &Path, write: impl FnOnce(&File) -> io::Result<()>) -> io::
     File::open(folder_of(path)).and_then(|folder| folder.sync_all())
 }
 
+/// Removes what a write of `path` that never came to its end left aside. Only a process that ends itself needs it.
+pub fn remove_unfinished(path: &Path) {
+    let _ = fs::remove_file(aside_of(path));
+}
+
 /// Replaces `path`, where there is one, by a file that holds `value` as JSON.
 ///
 /// # Errors

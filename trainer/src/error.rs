@@ -115,6 +115,9 @@ pub enum Error {
         /// What can be done.
         way_out: String,
     },
+    /// The process was asked to stop, and stopped before the work was done.
+    #[error("stopped as asked, before the work was done")]
+    Interrupted,
     /// The agent failed.
     #[cfg(feature = "libtorch")]
     #[error(transparent)]

@@ -1,20 +1,23 @@
 //! Interprets signals: save and stop, or end at once.
 //!
 //! One request to stop often arrives as several signals: SLURM signals every process of a step, torchrun passes signals
-//! on, and a terminal sends SIGINT to every foreground process. So any number of SIGTERM, SIGUSR1 and SIGHUP is one
-//! request. Only a second Ctrl-C, more than [`INSIST_AFTER`] after the first, ends the program at once.
+//! on, a terminal sends SIGINT to every foreground process, and the kernel sends SIGXCPU every second once a limit of
+//! processor time is passed. So any number of SIGTERM, SIGUSR1, SIGXCPU and SIGHUP is one request. Only a second Ctrl-C, more than [`INSIST_AFTER`] after the first, ends the program at once.
 //!
 //! ```text
 //! signal, time ──> decide (pure) ──> Request ──> what the command does about it
 //! ```
 //!
-//! A child program starts with the default handlers: `exec` resets every caught signal, and this module neither ignores
-//! nor blocks any.
+//! SIGXFSZ asks for nothing: it is caught so that the write which passed a limit of file sizes fails with an error, which
+//! names the file. A child program starts with the default handlers: `exec` resets every caught signal, and this module
+//! neither ignores nor blocks any.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXCPU, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 /// A second SIGINT later than this is intended. An earlier one may be a copy of the first.
@@ -55,7 +58,7 @@ fn decide(past: Past, signal: i32, at: Duration) -> (Past, Request) {
 #[derive(Debug)]
 pub(crate) struct Caught(Signals);
 
-/// Catches SIGINT, SIGTERM, SIGUSR1 and SIGHUP. If the program was started with SIGHUP ignored, for example by `nohup`,
+/// Catches SIGINT, SIGTERM, SIGUSR1, SIGXCPU and SIGHUP. If the program was started with SIGHUP ignored, for example by `nohup`,
 /// it stays ignored.
 ///
 /// # Errors
@@ -63,8 +66,14 @@ pub(crate) struct Caught(Signals);
 pub(crate) fn catch() -> io::Result<Caught> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let is_left = |signal: &i32| *signal == SIGHUP && is_ignored(&status, SIGHUP);
-    let signals = [SIGHUP, SIGINT, SIGTERM, SIGUSR1].into_iter().filter(|signal| !is_left(signal));
+    let signals = [SIGHUP, SIGINT, SIGTERM, SIGXCPU, SIGUSR1].into_iter().filter(|signal| !is_left(signal));
     Signals::new(signals).map(Caught)
+}
+
+/// Makes a write beyond the limit of file sizes (`ulimit -f`) an error instead of the end of the process. Where the system
+/// refuses, the process ends there as it would without.
+pub(crate) fn survive_file_size_limit() {
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
 }
 
 impl Caught {
@@ -111,7 +120,7 @@ mod tests {
 
     #[test]
     fn any_number_of_other_signals_is_one_request() {
-        for signal in [SIGTERM, SIGUSR1, SIGHUP] {
+        for signal in [SIGTERM, SIGUSR1, SIGXCPU, SIGHUP] {
             check(&[(signal, 0, Stop), (signal, 5, StopAgain), (signal, 90_000, StopAgain)]);
         }
         check(&[(SIGUSR1, 0, Stop), (SIGTERM, 30_000, StopAgain), (SIGHUP, 60_000, StopAgain)]);

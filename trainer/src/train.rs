@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use buffers::frames::Dataset;
@@ -39,8 +38,6 @@ pub struct TrainRequest {
     pub command_line: String,
     /// The libtorch that was found at the start.
     pub runtime: Runtime,
-    /// Set by a signal: the run saves and stops.
-    pub stop: Arc<AtomicBool>,
 }
 
 /// Trains, and writes the run's folder. `say` prints progress messages.
@@ -129,14 +126,21 @@ where
     E::State: Send,
 {
     let config_toml = request.config.to_toml();
-    let mut run = build(setting, config_toml, request.resume.is_some(), request.stop, environment, say)?;
+    let mut run = build(setting, config_toml, request.resume.is_some(), environment, say)?;
     let ended = run.run()?;
-    match ended {
-        Ended::Interrupted => say_always(&format!(
+    let ended = match ended {
+        Ended::Interrupted => ended,
+        Ended::Done => match summary::conclude(&mut run.state, &request.command_line, &say_always) {
+            // The last state is saved, and a run that is resumed from it has only its test left.
+            Err(Error::Interrupted) => Ended::Interrupted,
+            concluded => concluded.map(|()| ended)?,
+        },
+    };
+    if ended == Ended::Interrupted {
+        say_always(&format!(
             "interrupted and saved; go on with: plimsoll train --resume {}",
             run.state.folder.root().display()
-        )),
-        Ended::Done => summary::conclude(&mut run.state, &request.command_line, &say_always)?,
+        ));
     }
     Ok(ended)
 }

@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test fails where a step of it fails")]
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use memsys::ledger::budget;
@@ -34,7 +33,6 @@ fn run(out: &Path, more: &[&str], is_resumed: bool) -> Result<Ended> {
         resume: is_resumed.then(|| out.to_owned()),
         command_line: String::new(),
         runtime: memsys::libtorch::open()?,
-        stop: Arc::new(AtomicBool::new(false)),
     };
     train(request, &|_| {})
 }

@@ -7,7 +7,7 @@ use embedders::{EMBEDDING_WIDTH, Mode};
 use memsys::nn::parameters::{Layout, Weights};
 use tch::Tensor;
 
-use crate::agent::{ActivationBytes, Policy};
+use crate::agent::{ActivationBytes, Greedy, Policy};
 use crate::dqn::network::Network;
 use crate::embedding_cache;
 use crate::error::Result;
@@ -53,9 +53,11 @@ impl Policy for Actor {
         }
     }
 
-    fn greedy_of_embedding(&self, weights: &Weights, embedding: &Tensor, local: &Tensor) -> Result<Vec<u8>> {
+    fn greedy_of_embedding(&self, weights: &Weights, embedding: &Tensor, local: &Tensor) -> Result<Greedy> {
         let _no_grad = tch::no_grad_guard();
-        best_actions(&self.network.values_of_embedding(weights, embedding, local)?)
+        let values = self.network.values_of_embedding(weights, embedding, local)?;
+        let actions = best_actions(&values)?;
+        Ok(Greedy { actions, action_values: Vec::try_from(values.f_reshape([-1])?)? })
     }
 
     fn activation_bytes(&self) -> ActivationBytes {

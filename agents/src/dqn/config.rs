@@ -293,6 +293,23 @@ impl DqnConfig {
         }
     }
 
+    /// What a program that reads the weights has to know of the network, by name.
+    #[must_use]
+    pub fn network_facts(&self) -> Vec<(&'static str, String)> {
+        let mut facts = vec![
+            ("algorithm", "dqn".to_owned()),
+            ("heads", if self.dueling { "dueling" } else { "plain" }.to_owned()),
+            ("hidden", self.hidden.to_string()),
+            ("n_actions", self.n_actions.to_string()),
+            ("local_width", self.local_width.to_string()),
+            ("reward_scale", self.reward_scale.to_string()),
+        ];
+        if let Body::Market { preset, .. } = self.body {
+            facts.push(("preset", preset.word().to_owned()));
+        }
+        facts
+    }
+
     /// The options of the update step.
     #[must_use]
     pub fn update_options(&self) -> UpdateOptions {

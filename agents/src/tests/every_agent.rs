@@ -77,7 +77,7 @@ fn a_policy_acts_on_embeddings_as_on_windows() {
             embeddings.extend(numbers);
         }
         let embeddings = Tensor::from_slice(&embeddings).view([32, width as i64]);
-        let by_embedding = policy.greedy_of_embedding(weights, &embeddings, &local).unwrap();
+        let by_embedding = policy.greedy_of_embedding(weights, &embeddings, &local).unwrap().actions;
         let by_window = policy.greedy(weights, &batch.observations).unwrap();
         assert!(by_embedding.len() == 32 && by_embedding.iter().all(|action| *action < 3));
         assert!(width == 0 || by_embedding == by_window);

@@ -10,7 +10,7 @@ use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use tch::{Device, Kind, Tensor};
 
-use crate::agent::{ActivationBytes, Agent, Outcome, Policy};
+use crate::agent::{ActivationBytes, Agent, Greedy, Outcome, Policy};
 use crate::error::Result;
 use crate::update::{MicroBatch, Precision, UpdateCounters, UpdateOptions, UpdateStep};
 
@@ -53,8 +53,9 @@ impl Policy for RandomPolicy {
         Ok(Vec::new())
     }
 
-    fn greedy_of_embedding(&self, weights: &Weights, _: &Tensor, local: &Tensor) -> Result<Vec<u8>> {
-        self.greedy(weights, &[local.shallow_clone()])
+    fn greedy_of_embedding(&self, weights: &Weights, _: &Tensor, local: &Tensor) -> Result<Greedy> {
+        let actions = self.greedy(weights, &[local.shallow_clone()])?;
+        Ok(Greedy { actions, action_values: Vec::new() })
     }
 
     fn activation_bytes(&self) -> ActivationBytes {

@@ -1,4 +1,4 @@
-//! The networks agree with the PyTorch modules of `tests/fixtures/embedders.py`, which compute in float64.
+//! The networks agree with the PyTorch modules of `trainer/src/export/plimsoll_torch.py`, computed in float64.
 
 use std::collections::BTreeMap;
 use std::path::Path;

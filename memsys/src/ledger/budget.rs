@@ -127,11 +127,12 @@ pub(crate) fn grant(part: Part, bytes: u64, oldest: Generation) -> bool {
     if fits() {
         return true;
     }
-    // Another thread may take what was given.
+    // Another thread may take what was given, or give what this one could not.
     (0..N_COLLECTIONS).any(|_| {
         // Rust's heap grows without asking, so more than the limit may be counted already.
         let missing_bytes = ledger::counted_bytes().saturating_add(bytes).saturating_sub(most_bytes());
-        reclaimable::collect(Generation::Step, oldest, missing_bytes) > 0 && fits()
+        reclaimable::collect(Generation::Step, oldest, missing_bytes);
+        fits()
     })
 }
 

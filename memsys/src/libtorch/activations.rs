@@ -129,10 +129,10 @@ unsafe extern "C" fn drop_mark(context: *mut c_void) {
     let _ = catch_unwind(AssertUnwindSafe(|| drop(mark)));
 }
 
-/// Runs a group of stages again from its input. libtorch calls it on the thread that runs backward.
+/// Runs stages again from its input. libtorch calls it on the thread that runs backward.
 pub(crate) type RunAgain = Box<dyn Fn(&Tensor) -> std::result::Result<(), String> + Send>;
 
-/// The first run of a group of stages on this thread. If it is dropped without [`Recording::finish`], what the run saved
+/// The first run of stages on this thread. If it is dropped without [`Recording::finish`], what the run saved
 /// cannot be recomputed.
 #[derive(Debug)]
 pub(crate) struct Recording(*mut c_void);
@@ -142,9 +142,7 @@ impl Recording {
         let mut recording = ptr::null_mut();
         // SAFETY: `input` is a live tch tensor for the length of the call (the C++ side keeps a handle of its
         // own); `recording` is ours to be written.
-        checked("record a group of stages", unsafe {
-            raw::memsys_begin_recording(shared(input), &raw mut recording)
-        })?;
+        checked("record stages", unsafe { raw::memsys_begin_recording(shared(input), &raw mut recording) })?;
         Ok(Self(recording))
     }
 
@@ -155,7 +153,7 @@ impl Recording {
         // SAFETY: `recording` came from `memsys_begin_recording` on this thread (the type holds a raw pointer and
         // is therefore not `Send`) and ends once, for `self` forgets it. `stages` is given away; the C++ side
         // hands it to `run_stages`, never from two threads at once, and to `drop_stages` once.
-        checked("end the recording of a group of stages", unsafe {
+        checked("end the recording of stages", unsafe {
             raw::memsys_end_recording(recording, stages.cast(), run_stages, drop_stages)
         })
     }

@@ -119,6 +119,14 @@ impl Layout {
         self.entries.iter().map(|entry| (entry.name.as_str(), entry.shape.as_slice()))
     }
 
+    /// The parameters' names, and a view of `flat` for each, in order. `flat` is a flat buffer of this layout.
+    ///
+    /// # Errors
+    /// If `flat` is shorter than the layout.
+    pub fn named(&self, flat: &Tensor) -> Result<Vec<(&str, Tensor)>> {
+        Ok(self.entries.iter().map(|entry| entry.name.as_str()).zip(self.views(flat)?).collect())
+    }
+
     /// A view of `flat` for each parameter, in order.
     pub(crate) fn views(&self, flat: &Tensor) -> Result<Vec<Tensor>> {
         let view = |entry: &Entry| {

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::os::probe::group_limit_files;
+use crate::os::memory_groups::{MemoryGroup, own_groups};
 
 /// A memory control group with a limit. Dropping it removes it from the system.
 #[derive(Debug)]
@@ -21,11 +21,9 @@ impl ControlGroup {
     /// If this user may not make a group, which takes root or a delegated group.
     pub fn new(name: &str, limit_bytes: u64) -> io::Result<Self> {
         let name = format!("plimsoll-{name}-{}", std::process::id());
-        let groups = std::fs::read_to_string("/proc/self/cgroup")?;
         let mut refused = io::Error::from(io::ErrorKind::NotFound);
-        for limit_file in group_limit_files(&groups) {
-            let Some((parent, limit_name)) = limit_file.rsplit_once('/') else { continue };
-            match Self::within(parent, limit_name, &name, limit_bytes) {
+        for parent in own_groups() {
+            match Self::within(&parent, &name, limit_bytes) {
                 Ok(group) => return Ok(group),
                 Err(error) => refused = error,
             }
@@ -33,11 +31,12 @@ impl ControlGroup {
         Err(refused)
     }
 
-    fn within(parent: &str, limit_name: &str, name: &str, limit_bytes: u64) -> io::Result<Self> {
-        let folder = PathBuf::from(parent).join(name);
+    fn within(parent: &MemoryGroup, name: &str, limit_bytes: u64) -> io::Result<Self> {
+        let folder = parent.folder.join(name);
         std::fs::create_dir(&folder)?;
         // From here on the drop removes the folder again where the group has no memory controller.
-        let group = Self { folder, is_v2: limit_name == "memory.max" };
+        let group = Self { folder, is_v2: parent.is_v2 };
+        let limit_name = if group.is_v2 { "memory.max" } else { "memory.limit_in_bytes" };
         std::fs::write(group.folder.join(limit_name), limit_bytes.to_string())?;
         // Kernels that do not account for swap lack these files.
         let (swap_name, swap_bytes) =

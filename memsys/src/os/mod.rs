@@ -11,6 +11,7 @@ mod file_system;
 mod global_allocator;
 mod malloc;
 mod mapped_file;
+mod memory_groups;
 mod page_cache;
 mod prefetch;
 pub mod probe;

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::error::{Error, Result};
+use crate::os::memory_groups::{MemoryGroup, own_groups};
 
 /// Bytes of this process that are resident now.
 ///
@@ -58,7 +59,8 @@ pub fn recent_peak_resident_bytes() -> Result<u64> {
 }
 
 /// The most bytes of memory that this process may use: those of the machine, or the lowest limit of its control groups
-/// if that is less. Reads control groups of version 1 and 2 and every group up to the root.
+/// if that is less. Reads control groups of version 1 and 2 and every visible group up to the root; of version 2 both
+/// `memory.max` and `memory.high`.
 ///
 /// # Errors
 /// [`Error::Probe`] if the size of the machine's memory cannot be read.
@@ -69,46 +71,8 @@ pub fn allowed_bytes() -> Result<u64> {
     if machine == 0 {
         return Err(Error::Probe { what: "total memory", path: "/proc/meminfo".into() });
     }
-    Ok(narrowest_group(machine).map_or(machine, |(_, limit_bytes)| limit_bytes))
-}
-
-/// The limit file of the control group with the lowest limit, and that limit in bytes; `None` if no group has a limit
-/// below `machine_bytes`.
-fn narrowest_group(machine_bytes: u64) -> Option<(String, u64)> {
-    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let limits = group_limit_files(&groups).into_iter().filter_map(|file| {
-        let bytes = std::fs::read_to_string(&file).ok()?.trim().parse::<u64>().ok()?;
-        (bytes < machine_bytes).then_some((file, bytes))
-    });
-    limits.min_by_key(|(_, bytes)| *bytes)
-}
-
-/// The files that may hold a limit, given the contents of `/proc/self/cgroup`: one for the group itself and one for
-/// every group above it. Inside a container the group's path is often not visible, and the root holds the limit.
-pub(super) fn group_limit_files(groups: &str) -> Vec<String> {
-    let mut files = Vec::new();
-    for line in groups.lines() {
-        let mut fields = line.splitn(3, ':');
-        let (Some(_), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next()) else {
-            continue;
-        };
-        let (root, name) = if controllers.is_empty() {
-            ("/sys/fs/cgroup", "memory.max")
-        } else if controllers.split(',').any(|controller| controller == "memory") {
-            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
-        } else {
-            continue;
-        };
-        let mut path = path.trim_end_matches('/');
-        loop {
-            files.push(format!("{root}{path}/{name}"));
-            match path.rfind('/') {
-                Some(cut) => path = &path[..cut],
-                None => break,
-            }
-        }
-    }
-    files
+    let limits = own_groups().into_iter().filter_map(|group| group.limit_bytes());
+    Ok(limits.fold(machine, u64::min))
 }
 
 const PAGE_BYTES: u64 = 4096;
@@ -145,13 +109,34 @@ pub struct Probe {
     statm: File,
     meminfo: Option<File>,
     pressure: Option<File>,
-    group: Option<Group>,
+    groups: Vec<Group>,
+    machine_bytes: u64,
     devices: Vec<Box<ReadDevice>>,
 }
 
 struct Group {
     usage: File,
-    limit: File,
+    limits: Vec<File>,
+}
+
+impl Group {
+    fn open(group: &MemoryGroup) -> Option<Self> {
+        let limits = group.limit_files().into_iter().filter_map(|file| File::open(file).ok()).collect();
+        Some(Self { usage: File::open(group.usage_file()).ok()?, limits })
+    }
+
+    /// Its use and its lowest limit; `None` where it has no limit now.
+    fn bytes(&self) -> Option<GroupBytes> {
+        let number = |file: &File| with_text(file, |text| text.trim().parse::<u64>().ok());
+        let limit_bytes = self.limits.iter().filter_map(number).min()?;
+        Some(GroupBytes { used_bytes: number(&self.usage)?, limit_bytes })
+    }
+}
+
+/// The group that has the fewest bytes left, of those with a limit below `machine_bytes`.
+fn nearest_to_limit(groups: &[Group], machine_bytes: u64) -> Option<GroupBytes> {
+    let limited = groups.iter().filter_map(Group::bytes).filter(|group| group.limit_bytes < machine_bytes);
+    limited.min_by_key(|group| group.limit_bytes.saturating_sub(group.used_bytes))
 }
 
 impl Probe {
@@ -165,17 +150,18 @@ impl Probe {
             File::open(path).map_err(|_| Error::Probe { what: "resident pages", path: path.into() })?;
         let mut system = sysinfo::System::new();
         system.refresh_memory();
-        let narrowest = narrowest_group(system.total_memory());
-        let limit_file = narrowest.as_ref().map(|(file, _)| file.as_str());
-        let group = limit_file.and_then(|file| {
-            Some(Group { usage: File::open(usage_file(file)?).ok()?, limit: File::open(file).ok()? })
-        });
-        let group_pressure = limit_file.and_then(|file| file.strip_suffix("memory.max"));
-        let pressure = group_pressure
-            .and_then(|folder| File::open(format!("{folder}memory.pressure")).ok())
+        let machine_bytes = system.total_memory();
+        let own = own_groups();
+        let is_limited =
+            |group: &&MemoryGroup| group.limit_bytes().is_some_and(|limit_bytes| limit_bytes < machine_bytes);
+        let pressure = own
+            .iter()
+            .filter(is_limited)
+            .find_map(|group| File::open(group.folder.join("memory.pressure")).ok())
             .or_else(|| File::open("/proc/pressure/memory").ok());
+        let groups = own.iter().filter_map(Group::open).collect();
         let meminfo = File::open("/proc/meminfo").ok();
-        Ok(Self { statm, meminfo, pressure, group, devices: Vec::new() })
+        Ok(Self { statm, meminfo, pressure, groups, machine_bytes, devices: Vec::new() })
     }
 
     /// Adds a device to read.
@@ -195,12 +181,11 @@ impl Probe {
         Ok(pages.ok_or_else(missing)? * PAGE_BYTES)
     }
 
-    /// The control group with the lowest limit; `None` if no group limits this process.
+    /// The control group that has the fewest bytes left: of nested groups it need not be the one with the lowest limit.
+    /// `None` if no group limits this process.
     #[must_use]
     pub fn group(&self) -> Option<GroupBytes> {
-        let Group { usage, limit } = self.group.as_ref()?;
-        let number = |file| with_text(file, |text| text.trim().parse::<u64>().ok());
-        Some(GroupBytes { used_bytes: number(usage)?, limit_bytes: number(limit)? })
+        nearest_to_limit(&self.groups, self.machine_bytes)
     }
 
     /// Bytes that the machine could give to programs without swapping (`MemAvailable`).
@@ -228,13 +213,14 @@ impl Probe {
 
 impl std::fmt::Debug for Probe {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { statm, meminfo, pressure, group, devices } = self;
+        let Self { statm, meminfo, pressure, groups, machine_bytes, devices } = self;
         formatter
             .debug_struct("Probe")
             .field("statm", statm)
             .field("meminfo", meminfo)
             .field("pressure", pressure)
-            .field("has_group", &group.is_some())
+            .field("n_groups", &groups.len())
+            .field("machine_bytes", machine_bytes)
             .field("n_devices", &devices.len())
             .finish()
     }
@@ -253,13 +239,6 @@ fn parse_pressure(text: &str) -> Option<f64> {
     fields.split_ascii_whitespace().find_map(|field| field.strip_prefix("avg10="))?.parse().ok()
 }
 
-/// The file that holds a group's use, in the same folder as the file of its limit.
-fn usage_file(limit_file: &str) -> Option<String> {
-    let (folder, name) = limit_file.rsplit_once('/')?;
-    let usage = if name == "memory.max" { "memory.current" } else { "memory.usage_in_bytes" };
-    Some(format!("{folder}/{usage}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -268,21 +247,6 @@ mod tests {
     fn resident_bytes_are_at_most_the_peak() {
         let resident = resident_bytes().unwrap();
         assert!(resident > 0 && resident <= peak_resident_bytes().unwrap());
-    }
-
-    #[test]
-    fn limits_are_looked_for_in_every_group_up_to_the_root() {
-        let files = group_limit_files("4:memory:/a/b\n3:cpu:/x\n0::/c\n");
-        assert_eq!(
-            files,
-            [
-                "/sys/fs/cgroup/memory/a/b/memory.limit_in_bytes",
-                "/sys/fs/cgroup/memory/a/memory.limit_in_bytes",
-                "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-                "/sys/fs/cgroup/c/memory.max",
-                "/sys/fs/cgroup/memory.max",
-            ]
-        );
     }
 
     #[test]
@@ -308,10 +272,25 @@ mod tests {
     }
 
     #[test]
-    fn use_lies_beside_the_limit() {
-        assert_eq!(usage_file("/g/a/memory.max").as_deref(), Some("/g/a/memory.current"));
-        let v1 = usage_file("/g/memory.limit_in_bytes");
-        assert_eq!(v1.as_deref(), Some("/g/memory.usage_in_bytes"));
+    fn of_nested_groups_the_one_nearest_to_its_limit_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let group = |name: &str, used: &str, limit: &str| {
+            let group = MemoryGroup { folder: folder.path().join(name), is_v2: true };
+            std::fs::create_dir_all(&group.folder).unwrap();
+            std::fs::write(group.usage_file(), used).unwrap();
+            std::fs::write(group.folder.join("memory.max"), limit).unwrap();
+            Group::open(&group).unwrap()
+        };
+        // The group above has the higher limit, and others in it have used it up.
+        let groups = [group("a/b", "300", "1000"), group("a", "1900", "2000"), group("", "5000", "max")];
+        let nearest = GroupBytes { used_bytes: 1900, limit_bytes: 2000 };
+        assert_eq!(nearest_to_limit(&groups, 10_000), Some(nearest));
+        std::fs::write(folder.path().join("a/memory.current"), "200").unwrap();
+        std::fs::write(folder.path().join("a/b/memory.high"), "900").unwrap();
+        let nearest = GroupBytes { used_bytes: 300, limit_bytes: 1000 };
+        assert_eq!(nearest_to_limit(&groups, 10_000), Some(nearest), "a file that was not there is not read");
+        assert_eq!(nearest_to_limit(&groups[2..], 10_000), None, "a group without a limit does not count");
+        assert_eq!(nearest_to_limit(&groups[..1], 1000), None, "nor one above what the machine has");
     }
 
     #[test]

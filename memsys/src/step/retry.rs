@@ -119,7 +119,7 @@ impl StepRunner {
         let device = self.on_device.as_ref().map(|on_device| Arc::clone(&on_device.memory));
         let device = device.as_deref();
         let mut step_config = self.choice.step_config();
-        let (mut n_refused, mut n_last) = (0, 0);
+        let (mut n_refused, mut n_repeated, mut n_last) = (0, 0, 0);
         let outcome = loop {
             ledger::restart_tensor_peak();
             if let Some(device) = device {
@@ -138,8 +138,11 @@ impl StepRunner {
             }
             room::collect(place, device);
             n_refused += 1;
-            match self.leaner(step_config, place, missing_bytes, n_refused) {
-                Some(leaner) => step_config = leaner,
+            match self.leaner(step_config, place, missing_bytes, n_repeated) {
+                Some(leaner) => {
+                    n_repeated = if leaner == step_config { n_repeated + 1 } else { 0 };
+                    step_config = leaner;
+                }
                 None if n_last < LAST_ATTEMPTS => n_last += 1,
                 None => break Err(failed.into_error()),
             }
@@ -156,21 +159,21 @@ impl StepRunner {
         outcome
     }
 
-    /// The step configuration of the next attempt, after `n_refused` refusals in this step; `None` if there is none of
-    /// fewer bytes.
+    /// The step configuration of the next attempt, after `from` was tried again `n_repeated` times; `None` if there is none
+    /// of fewer bytes.
     fn leaner(
         &mut self,
         from: StepConfig,
         place: Place,
         missing_bytes: u64,
-        n_refused: u32,
+        n_repeated: u32,
     ) -> Option<StepConfig> {
         if from.micro_batch == self.first.micro_batch {
             if self.choice.lower(place, missing_bytes) {
                 return Some(self.choice.step_config());
             }
             // Other bits are the last resort. Where the step before needed it too, waiting would slow every step down.
-            if n_refused < if self.has_fallen { 1 } else { SAME_ATTEMPTS } {
+            if n_repeated + 1 < if self.has_fallen { 1 } else { SAME_ATTEMPTS } {
                 return Some(from);
             }
         }

@@ -5,7 +5,7 @@
 
 use crate::error::Result;
 use crate::ledger::budget;
-use crate::ledger::{self, CACHE, OwnerBytes};
+use crate::ledger::{self, OwnerBytes};
 use crate::os::probe::{DeviceBytes, GroupBytes, Probe};
 
 /// One reading of memory.
@@ -27,7 +27,7 @@ pub struct Snapshot {
     pub residual_allowance_bytes: u64,
     /// Bytes of live tensors.
     pub tensor_bytes: u64,
-    /// Counted bytes that a collection would give back, such as free blocks of tensors that are kept for reuse. They are
+    /// Counted bytes that a collection would give back: what caches and free blocks of tensors hold for reuse. They are
     /// given back as soon as the memory limit needs the room.
     pub collectable_bytes: u64,
     /// Bytes that can be allocated before a collection is needed.
@@ -91,7 +91,7 @@ pub fn read(probe: &Probe, out: &mut Snapshot) -> Result<()> {
     out.residual_allowance_bytes = budget::residual_allowance_bytes();
     out.limit_bytes = budget::limit_bytes();
     out.tensor_bytes = ledger::tensor_bytes();
-    out.collectable_bytes = CACHE.bytes();
+    out.collectable_bytes = budget::collectable_bytes();
     out.headroom_bytes = budget::headroom_bytes();
     let peak_counted_bytes = ledger::peak_counted_bytes() + out.residual_allowance_bytes;
     out.peak_loaded_bytes = out.peak_loaded_bytes.max(peak_counted_bytes).max(out.loaded_bytes());
@@ -107,7 +107,10 @@ pub fn read(probe: &Probe, out: &mut Snapshot) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::ledger::reclaimable::{self, Generation, Reclaimable};
 
     #[test]
     fn a_full_cache_is_not_held() {
@@ -138,6 +141,33 @@ mod tests {
     fn without_a_limit_nothing_is_near_it() {
         let snapshot = Snapshot { limit_bytes: u64::MAX, resident_bytes: 1 << 40, ..Snapshot::default() };
         assert!(snapshot.held_fraction() <= 0.0);
+    }
+
+    #[test]
+    fn what_any_cache_can_give_back_is_not_held() {
+        struct Cache;
+        impl Reclaimable for Cache {
+            fn name(&self) -> &'static str {
+                "a cache of this test"
+            }
+            fn generation(&self) -> Generation {
+                Generation::Caches
+            }
+            fn restore_nanos_per_byte(&self) -> f64 {
+                1.0
+            }
+            fn bytes(&self) -> u64 {
+                1 << 40
+            }
+            fn give_back(&self, _: u64) -> u64 {
+                0
+            }
+        }
+        let registration = reclaimable::register(Arc::new(Cache));
+        let mut snapshot = Snapshot::default();
+        read(&Probe::open().unwrap(), &mut snapshot).unwrap();
+        drop(registration);
+        assert!(snapshot.collectable_bytes >= 1 << 40, "{}", snapshot.collectable_bytes);
     }
 
     #[test]

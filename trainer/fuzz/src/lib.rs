@@ -5,6 +5,8 @@
 pub mod error;
 #[path = "../../src/format.rs"]
 pub mod format;
+#[path = "../../src/interrupt.rs"]
+pub mod interrupt;
 
 /// The market, as far as importing needs it.
 #[path = "../../src/market"]

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
+use memsys::ledger::Owner;
+use memsys::ledger::reservation::Reservation;
 use memsys::limit::MemoryLimit;
 use memsys::os::probe;
 
@@ -21,21 +23,24 @@ use crate::market::features::{
     LVN_NAMES, LvnRows, REGIME_NAMES, RegimeRows, STRUCTURE_NAMES, StructureRows, TACTICAL_NAMES,
     TacticalRows,
 };
-use crate::market::import::extent::extent;
-use crate::market::import::{Imported, Source};
+use crate::market::import::Imported;
 use crate::market::instruments::{LoadedInstrument, load};
 use crate::market::lookahead_check::{clocks, prove};
-use crate::market::resample::off_grid_millis;
+use crate::market::resample::{n_buckets, off_grid_millis};
+use crate::memory;
 use crate::resolve::{instrument_patterns, sources};
+use crate::signals;
 
 /// The number of random times that `--check` tests.
 const N_TIMES: usize = 1_000;
 /// Rows that are made before they are written.
 const BATCH_ROWS: usize = 4_096;
-/// Bytes that a row of a file takes while it is read, and that a five-minute bar takes while rows are made and checked.
-const BYTES_PER_ROW: u64 = 72;
-const BYTES_PER_BAR: u64 = 72;
-const CHECKED_BYTES_PER_BAR: u64 = 330;
+/// Bytes of the rows that are made and not written yet, and of what the writer of a Parquet file holds.
+const WRITER_BYTES: u64 = 32 << 20;
+/// Bytes of the bars of both clocks per five-minute bar, and of a check beside them: all features, and the bars of both
+/// clocks again.
+const CLOCK_BYTES_PER_BAR: u64 = 66;
+const CHECK_BYTES_PER_BAR: u64 = 270;
 
 /// Write every feature row with its name and the time from which it is visible.
 ///
@@ -64,7 +69,8 @@ pub(super) struct FeaturesArgs {
     /// from the bars that have closed by then, and they must be equal to the bit.
     #[arg(long)]
     check: bool,
-    /// The memory limit of the process, such as 1GiB or 60%. Bars that it cannot hold are refused before they are read.
+    /// The memory limit of the process, such as 1GiB or 60%. Bars that it cannot hold are refused before they are taken:
+    /// a row of a file takes 56 bytes, and every five minutes 66 more.
     #[arg(long, value_name = "SIZE|PCT", allow_hyphen_values = true)]
     memory: Option<String>,
 }
@@ -73,6 +79,7 @@ pub(super) struct FeaturesArgs {
 pub(super) fn run(args: &FeaturesArgs) -> Result<()> {
     let began = Instant::now();
     atomic_file::expect_folder(Some(&args.out))?;
+    end_on_signals(&args.out);
     let mut sets = args.set.clone();
     sets.extend(data_sets(&args.data));
     let config = Config::load(args.config.as_deref(), &sets)?;
@@ -81,7 +88,7 @@ pub(super) fn run(args: &FeaturesArgs) -> Result<()> {
         let problem = "give a file of bars".to_owned();
         return Err(Error::Config { key: "--data".to_owned(), problem });
     }
-    let limit_bytes = require_room(args, &sources)?;
+    let limit_bytes = hold_limit(args)?;
     let loaded = load(&sources, &instrument_patterns(&config.data)?, &|path, imported| {
         require_a_clock(path, imported)
     })?;
@@ -89,12 +96,17 @@ pub(super) fn run(args: &FeaturesArgs) -> Result<()> {
     let mut instruments = loaded.instruments;
     let has_many = instruments.len() > 1;
     let mut n_rows = 0;
+    let mut reservation = Reservation::of_heap(Owner::named("features/rows"));
+    let most_five = instruments.iter().map(|one| n_buckets(&one.series.bars, DECISION_MILLIS)).max();
+    let clock_bytes = most_five.unwrap_or(0) as u64 * CLOCK_BYTES_PER_BAR;
+    reservation.try_set(WRITER_BYTES + clock_bytes)?;
     write_table(&args.out, &Long::new(has_many).columns(0), |table| {
         for instrument in &mut instruments {
             n_rows += write_rows(table, instrument, has_many, args.check)?;
         }
         Ok(())
     })?;
+    drop(reservation);
     let peak_bytes = probe::peak_resident_bytes()?;
     say_always(&format!(
         "{n_rows} rows in {} ({} rows/s with the import, peak {})",
@@ -116,23 +128,26 @@ pub(super) fn run(args: &FeaturesArgs) -> Result<()> {
     Ok(())
 }
 
-/// Refuses bars that the memory limit, if one is given, cannot hold. Returns the limit in bytes.
-fn require_room(args: &FeaturesArgs, sources: &[Source]) -> Result<Option<u64>> {
+/// Ends the command on the first signal, without a half-written file.
+fn end_on_signals(out: &Path) {
+    let out = out.to_owned();
+    let end = move |_request| {
+        atomic_file::remove_unfinished(&out);
+        say_always("plimsoll: ended as asked, nothing was written");
+        // At once: the rows of a large file take minutes.
+        signal_hook::low_level::exit(130);
+    };
+    // Where signals cannot be caught, they end the command as they do any program.
+    let _ = signals::catch().and_then(|caught| caught.act(end));
+}
+
+/// Holds the process to the memory limit, if one is given. Returns it in bytes.
+fn hold_limit(args: &FeaturesArgs) -> Result<Option<u64>> {
     let Some(written) = &args.memory else { return Ok(None) };
     let limit = MemoryLimit::parse(written)
         .map_err(|problem| Error::Config { key: "--memory".to_owned(), problem })?;
-    let limit_bytes = limit.limit_bytes(probe::allowed_bytes()?);
-    let mut needed_bytes = probe::resident_bytes()?;
-    let per_bar = if args.check { CHECKED_BYTES_PER_BAR } else { BYTES_PER_BAR };
-    for source in sources {
-        let extent = extent(source)?;
-        needed_bytes += extent.n_rows * BYTES_PER_ROW + extent.n_decision_bars * per_bar;
-    }
-    if needed_bytes > limit_bytes {
-        let table = String::new();
-        return Err(Error::LimitTooLow { limit_bytes, smallest_limit_bytes: needed_bytes, table });
-    }
-    Ok(Some(limit_bytes))
+    memory::hold(limit)?;
+    memory::limit::limit_bytes(limit).map(Some)
 }
 
 /// Refuses bars that fill neither clock, and says of others which views they fill and when their rows are visible.
@@ -275,13 +290,16 @@ impl Long {
 }
 
 fn check(instrument: &LoadedInstrument) -> Result<()> {
+    let mut reservation = Reservation::of_heap(Owner::named("features/check"));
+    let n_five = n_buckets(&instrument.series.bars, DECISION_MILLIS) as u64;
+    reservation.try_set(n_five * (CLOCK_BYTES_PER_BAR + CHECK_BYTES_PER_BAR))?;
     let mut progress = WorkProgress::new("times checked", N_TIMES as u64);
     let proof = prove(&instrument.series.bars, N_TIMES, 1, &mut |_| progress.advance(1));
     progress.finish();
     let name = &instrument.series.name;
     match &proof.first_violation {
         Some(violation) => Err(Error::File {
-            path: instrument.path(),
+            path: instrument.origin().path(),
             problem: format!("a feature of {name} looks ahead: {violation}"),
         }),
         None if proof.n_rows == 0 => {

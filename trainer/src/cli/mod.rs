@@ -3,6 +3,7 @@
 mod completions;
 mod data;
 mod evaluate;
+mod export;
 mod features;
 mod histogram;
 mod man;
@@ -22,6 +23,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::console::{Verbosity, complain, print, set_verbosity};
 use crate::error::Error;
 use crate::run::train_loop::Ended;
+use crate::signals;
 
 /// Exit status of bad usage, configuration or input.
 const USAGE: u8 = 2;
@@ -55,6 +57,7 @@ struct Cli {
 enum Command {
     Train(train::TrainArgs),
     Evaluate(evaluate::EvaluateArgs),
+    Export(export::ExportArgs),
     Data(data::DataArgs),
     Features(features::FeaturesArgs),
     Plan(plan::PlanArgs),
@@ -81,6 +84,7 @@ enum BenchCommand {
 /// Runs the program.
 #[must_use]
 pub fn main() -> ExitCode {
+    signals::survive_file_size_limit();
     let Cli { quiet, verbose, command } = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -98,6 +102,7 @@ pub fn main() -> ExitCode {
     let outcome = match command {
         Command::Train(args) => train::run(&args),
         Command::Evaluate(args) => evaluate::run(&args).map(|()| Ended::Done),
+        Command::Export(args) => export::run(&args).map(|()| Ended::Done),
         Command::Data(args) => data::run(&args).map(|()| Ended::Done),
         Command::Features(args) => features::run(&args).map(|()| Ended::Done),
         Command::Plan(args) => plan::run(&args).map(|()| Ended::Done),
@@ -120,6 +125,10 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(Ended::Done) => ExitCode::SUCCESS,
         Ok(Ended::Interrupted) => ExitCode::from(INTERRUPTED),
+        Err(Error::Interrupted) => {
+            complain(&Error::Interrupted);
+            ExitCode::from(INTERRUPTED)
+        }
         Err(error) => {
             let error = error.with_way_out(None);
             complain(&error);

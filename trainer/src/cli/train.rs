@@ -1,8 +1,6 @@
 //! `plimsoll train`.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 
@@ -10,6 +8,7 @@ use crate::cli::settings::RunArgs;
 use crate::config::Config;
 use crate::console::{say, say_always};
 use crate::error::{Error, Result};
+use crate::interrupt;
 use crate::market::import::Source;
 use crate::resolve::sources;
 use crate::run::config::EnvironmentKind;
@@ -23,8 +22,8 @@ use crate::train::{TrainRequest, train};
 /// Writes a folder: config.toml (resolved), metrics.jsonl, TensorBoard events, checkpoint/, report.html and
 /// summary.json. Interrupt it (Ctrl-C) and continue with --resume: the result equals that of an uninterrupted run.
 ///
-/// Any number of SIGINT (Ctrl-C), SIGTERM, SIGUSR1 and SIGHUP make it save and stop, with exit status 130. A second
-/// SIGINT more than a second after the first ends it at once, without saving.
+/// Any number of SIGINT (Ctrl-C), SIGTERM, SIGUSR1, SIGXCPU and SIGHUP make it save and stop within seconds, with exit
+/// status 130. A second SIGINT more than a second after the first ends it at once, without saving.
 ///
 /// The exit status is 3 if the memory limit cannot hold the run. Refused before it began it leaves nothing; refused later it
 /// is saved first, and the message says how to go on.
@@ -47,8 +46,8 @@ pub(super) struct TrainArgs {
 
 /// Runs the command.
 pub(super) fn run(args: &TrainArgs) -> Result<Ended> {
-    // First, so that a signal during the loading of libtorch or data also counts: the run then saves its first step.
-    let stop = stop_on_interrupt();
+    // First, so that a signal during the loading of libtorch or data also counts: there is nothing to save yet.
+    stop_on_signals();
     if args.workers != 1 {
         let problem = format!("{} workers were asked for; this version trains with 1", args.workers);
         return Err(Error::Config { key: "--workers".to_owned(), problem });
@@ -89,7 +88,6 @@ pub(super) fn run(args: &TrainArgs) -> Result<Ended> {
         resume: args.resume.clone(),
         command_line: std::env::args().collect::<Vec<_>>().join(" "),
         runtime: memsys::libtorch::open()?,
-        stop,
     };
     train(request, &say)
 }
@@ -112,13 +110,11 @@ pub(super) fn find_data(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// A flag that the first signal sets. A later second Ctrl-C ends the program at once.
-fn stop_on_interrupt() -> Arc<AtomicBool> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&stop);
-    let act = move |request| match request {
+/// The first signal asks the process to stop. A later second Ctrl-C ends it at once.
+fn stop_on_signals() {
+    let act = |request| match request {
         Request::Stop => {
-            flag.store(true, Ordering::Relaxed);
+            interrupt::ask();
             say("asked to stop: saving (Ctrl-C again after a second ends the run at once, without a save)");
         }
         Request::StopAgain => {}
@@ -130,5 +126,4 @@ fn stop_on_interrupt() -> Arc<AtomicBool> {
     if signals::catch().and_then(|caught| caught.act(act)).is_err() {
         say_always("plimsoll: signals cannot be caught here; a kill loses at most one checkpoint interval");
     }
-    stop
 }

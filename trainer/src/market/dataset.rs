@@ -3,27 +3,29 @@
 
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use buffers::frames::{Clock, Dataset, FrameStream, Instrument, View};
+use memsys::ledger::Owner;
+use memsys::ledger::reservation::Reservation;
 use sha2::{Digest, Sha256};
 
 use crate::console::say_detail;
 use crate::error::{Error, Result};
 use crate::format;
 use crate::market::account::{ACCOUNT_WIDTH, AccountRules};
-use crate::market::bar::{Bar, BarSeries, DECISION_MILLIS, STRUCTURE_MILLIS};
+use crate::market::bar::{Bar, DECISION_MILLIS, STRUCTURE_MILLIS};
 use crate::market::features::{
-    self, Features, LVN_WIDTH, REGIME_ROWS, REGIME_STRIDE, REGIME_WIDTH, STRUCTURE_ROWS, STRUCTURE_WIDTH,
+    self, LVN_WIDTH, REGIME_ROWS, REGIME_STRIDE, REGIME_WIDTH, STRUCTURE_ROWS, STRUCTURE_WIDTH,
     TACTICAL_ROWS, TACTICAL_WIDTH,
 };
 use crate::market::import::{Imported, Source, extent_note, require_decision_clock};
 use crate::market::instrument_names::InstrumentPattern;
-use crate::market::instruments::{LoadedInstrument, load};
+use crate::market::instruments::{LoadedInstrument, Origin, load};
 use crate::market::parts_table::{self, InstrumentRow};
 use crate::market::price_jumps::jump_notes;
 use crate::market::price_series::PriceSeries;
-use crate::market::resample::resample;
+use crate::market::resample::{n_buckets, resample};
 use crate::market::seen_bars::{DataRecord, SeenBars};
 use crate::market::split::{Shares, Split, cut_times};
 use crate::market::synthetic::{SyntheticOptions, synthesize};
@@ -127,18 +129,13 @@ pub fn prepare_whole(market: &MarketOptions, say: &(dyn Fn(&str) + Sync)) -> Res
 
 impl Market {
     /// Says of each instrument what was decided, and what is odd about it.
-    fn tell_instruments(
-        &mut self,
-        instruments: &[LoadedInstrument],
-        is_divided: bool,
-        say: &(dyn Fn(&str) + Sync),
-    ) {
-        let is_of_files = |instrument: &&LoadedInstrument| !instrument.files.is_empty();
+    fn tell_instruments(&mut self, instruments: &[Origin], is_divided: bool, say: &(dyn Fn(&str) + Sync)) {
+        let is_of_files = |origin: &&Origin| !origin.files.is_empty();
         let rows: Vec<InstrumentRow> = instruments
             .iter()
             .zip(&self.splits)
-            .filter(|(instrument, _)| is_of_files(instrument))
-            .map(|(instrument, split)| InstrumentRow::new(instrument, split, is_divided))
+            .filter(|(origin, _)| is_of_files(origin))
+            .map(|(origin, split)| InstrumentRow::new(origin, split, is_divided))
             .collect();
         if !rows.is_empty() {
             parts_table::lines(&rows).iter().for_each(|line| say(line));
@@ -217,22 +214,27 @@ fn decisions(price_series: &[PriceSeries]) -> Vec<i64> {
 }
 
 /// The instruments, their features and their streams, with no parts yet.
-fn lay_out(market: &MarketOptions, say: &(dyn Fn(&str) + Sync)) -> Result<(Market, Vec<LoadedInstrument>)> {
-    let (instruments, notes, expected_log_return) = instruments(market, say)?;
+fn lay_out(market: &MarketOptions, say: &(dyn Fn(&str) + Sync)) -> Result<(Market, Vec<Origin>)> {
+    let (mut instruments, notes, expected_log_return) = instruments(market, say)?;
     let identity = identity(&instruments);
+    let origins = instruments.iter().map(LoadedInstrument::origin).collect();
     say(&format!("computing the features of {} instrument(s)", instruments.len()));
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(instruments.len());
     let mut parts: Vec<Option<Result<(PriceSeries, Instrument)>>> =
         instruments.iter().map(|_| None).collect();
-    let per_thread = instruments.len().div_ceil(threads);
-    std::thread::scope(|scope| {
-        for (instruments, parts) in instruments.chunks(per_thread).zip(parts.chunks_mut(per_thread)) {
-            scope.spawn(move || {
-                for (instrument, part) in instruments.iter().zip(parts) {
-                    *part = Some(lay_out_one(instrument));
-                }
-            });
+    let rest = Mutex::new(instruments.iter_mut().zip(&mut parts));
+    let next = || rest.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || {
+        while let Some((instrument, part)) = next() {
+            *part = Some(lay_out_one(instrument));
         }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            // Where the system allows no more threads, fewer do the work.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, work);
+        }
+        work();
     });
     let (mut price_series, mut dataset) = (Vec::new(), Vec::new());
     for part in parts {
@@ -249,7 +251,7 @@ fn lay_out(market: &MarketOptions, say: &(dyn Fn(&str) + Sync)) -> Result<(Marke
         expected_log_return,
         rules: market.rules,
     };
-    Ok((market, instruments))
+    Ok((market, origins))
 }
 
 type Instruments = (Vec<LoadedInstrument>, Vec<String>, Option<Vec<f64>>);
@@ -301,39 +303,73 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn lay_out_one(loaded: &LoadedInstrument) -> Result<(PriceSeries, Instrument)> {
-    let series = &loaded.series;
-    let five = resample(&series.bars, DECISION_MILLIS);
-    let thirty = resample(&series.bars, STRUCTURE_MILLIS);
-    let features = features::compute(&five, &thirty);
+/// Bytes of the bars of both clocks, per five-minute bar.
+const CLOCK_BYTES_PER_BAR: usize = size_of::<Bar>() + size_of::<Bar>() / 6;
+/// Bytes of the streams, the ATR and the structure rows, per five-minute bar.
+const STREAM_BYTES_PER_BAR: usize =
+    4 * (TACTICAL_WIDTH + REGIME_WIDTH + LVN_WIDTH) + 4 * STRUCTURE_WIDTH / 6 + 12;
+
+/// Makes the streams of an instrument, and lets its imported bars go as soon as they are resampled.
+fn lay_out_one(loaded: &mut LoadedInstrument) -> Result<(PriceSeries, Instrument)> {
+    // The bars and streams keep their bytes; the reservation asks for them beforehand, and names their owner meanwhile.
+    let mut reservation = Reservation::of_heap(Owner::named("run/loading"));
+    let n_five = n_buckets(&loaded.series.bars, DECISION_MILLIS);
+    reservation.try_set((n_five * CLOCK_BYTES_PER_BAR) as u64)?;
+    let five = resample(&loaded.series.bars, DECISION_MILLIS);
+    let thirty = resample(&loaded.series.bars, STRUCTURE_MILLIS);
+    reservation.set(reservation.bytes());
+    let origin = loaded.origin();
+    loaded.series.bars = Vec::new();
+    reservation.try_set((n_five * (CLOCK_BYTES_PER_BAR + STREAM_BYTES_PER_BAR)) as u64)?;
+    let widths = [STRUCTURE_WIDTH, TACTICAL_WIDTH, REGIME_WIDTH, LVN_WIDTH];
+    let mut streams = widths.map(FrameStream::new);
+    let features = {
+        let [structure, tactical, regime, lvn] = &mut streams;
+        features::give_rows(
+            &five,
+            &thirty,
+            [
+                &mut |row| _ = structure.append(row),
+                &mut |row| _ = tactical.append(row),
+                &mut |row| _ = regime.append(row),
+                &mut |row| _ = lvn.append(row),
+            ],
+        )?
+    };
+    reservation.set(reservation.bytes());
     // A decision is marked at the next bar.
-    let first_decision = features.first_decision().filter(|first| first + 1 < five.len()).ok_or_else(|| {
+    let first_decision = features.first_decision.filter(|first| first + 1 < five.len()).ok_or_else(|| {
         let problem = format!(
             "{}, and one observation with a decision needs {} where a market trades around the clock, and more days where \
              it does not: give a longer history",
-            n_bars_told(series, five.len()),
+            n_bars_told(&origin, five.len()),
             format::count(OBSERVATION_BARS as u64 + 1)
         );
-        Error::File { path: loaded.path(), problem }
+        Error::File { path: origin.path(), problem }
     })?;
-    let instrument = streams_of(&features, first_decision);
-    let prices = PriceSeries { name: series.name.clone(), bars: five, atr: features.atr, first_decision };
+    let [structure, tactical, regime, lvn] = streams;
+    let instrument = Instrument {
+        streams: vec![structure, tactical, regime, lvn, FrameStream::new(ACCOUNT_WIDTH)],
+        slow_row: features.structure_row,
+        first_step: first_decision,
+    };
+    let prices = PriceSeries { name: origin.name, bars: five, atr: features.atr, first_decision };
     Ok((prices, instrument))
 }
 
 /// How many bars an instrument has.
-fn n_bars_told(series: &BarSeries, n_five: usize) -> String {
+fn n_bars_told(origin: &Origin, n_five: usize) -> String {
     let five = format!("holds {} five-minute bars", format::count(n_five as u64));
-    match series.width_millis {
+    match origin.width_millis {
         DECISION_MILLIS => five,
-        _ => format!("{five} in its {}", format::count(series.bars.len() as u64)),
+        _ => format!("{five} in its {}", format::count(origin.n_bars as u64)),
     }
 }
 
 /// The error of bars that are too few for the parts.
-fn too_few_to_divide(market: &Market, instruments: &[LoadedInstrument], shares: &Shares) -> Error {
-    let longest = market.price_series.iter().zip(instruments).max_by_key(|(series, _)| series.bars.len());
-    let Some((series, loaded)) = longest else {
+fn too_few_to_divide(market: &Market, origins: &[Origin], shares: &Shares) -> Error {
+    let longest = market.price_series.iter().zip(origins).max_by_key(|(series, _)| series.bars.len());
+    let Some((series, origin)) = longest else {
         return Error::Config { key: "data.files".to_owned(), problem: "there is no instrument".to_owned() };
     };
     let first = series.first_decision;
@@ -345,12 +381,12 @@ fn too_few_to_divide(market: &Market, instruments: &[LoadedInstrument], shares: 
     let problem = format!(
         "{}, and training, validation and test need {needed}: the first decision is at bar {}, and {} x {} bars of \
          embargo stand between the parts; give a longer history",
-        n_bars_told(&loaded.series, series.bars.len()),
+        n_bars_told(origin, series.bars.len()),
         format::count(first as u64),
         shares.n_embargoes(),
         shares.embargo_bars
     );
-    Error::File { path: loaded.path(), problem }
+    Error::File { path: origin.path(), problem }
 }
 
 /// The views of a market observation, in the order of its tensors.
@@ -364,27 +400,6 @@ pub fn views() -> Vec<View> {
         view("lvn", 1, LVN_WIDTH, 1, Clock::Decision),
         view("account", 1, ACCOUNT_WIDTH, 1, Clock::Local),
     ]
-}
-
-fn streams_of(features: &Features, first_decision: usize) -> Instrument {
-    fn stream<const W: usize>(view: &features::View<W>) -> FrameStream {
-        let mut stream = FrameStream::new(W);
-        for row in &view.rows {
-            stream.append(row);
-        }
-        stream
-    }
-    Instrument {
-        streams: vec![
-            stream(&features.structure),
-            stream(&features.tactical),
-            stream(&features.regime),
-            stream(&features.lvn),
-            FrameStream::new(ACCOUNT_WIDTH),
-        ],
-        slow_row: features.structure_row.clone(),
-        first_step: first_decision,
-    }
 }
 
 /// The span of a range of decisions, as UTC milliseconds of the first and the last close.

@@ -33,11 +33,48 @@ pub struct LoadedInstrument {
     pub files: Vec<PathBuf>,
 }
 
-impl LoadedInstrument {
+/// What is told of an instrument once its imported bars are gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The instrument's name.
+    pub name: String,
+    /// The files that its bars come from, in order of time.
+    pub files: Vec<PathBuf>,
+    /// Width of every imported bar, in milliseconds.
+    pub width_millis: i64,
+    /// Imported bars.
+    pub n_bars: usize,
+    /// Gaps between them.
+    pub n_gaps: u64,
+    /// The open of the first bar and the close of the last, UTC milliseconds; `None` without bars.
+    pub span_millis: Option<(i64, i64)>,
+}
+
+impl Origin {
     /// The files as an error names them; the instrument's name where it has none.
     #[must_use]
     pub fn path(&self) -> PathBuf {
-        if self.files.is_empty() { self.series.name.clone().into() } else { list(&self.files).into() }
+        if self.files.is_empty() { self.name.clone().into() } else { list(&self.files).into() }
+    }
+}
+
+impl LoadedInstrument {
+    /// What is told of it without its bars.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        let bars = &self.series.bars;
+        let n_gaps = bars.windows(2).filter(|pair| pair[1].open_millis > pair[0].close_millis).count();
+        Origin {
+            name: self.series.name.clone(),
+            files: self.files.clone(),
+            width_millis: self.series.width_millis,
+            n_bars: bars.len(),
+            n_gaps: n_gaps as u64,
+            span_millis: bars
+                .first()
+                .zip(bars.last())
+                .map(|(first, last)| (first.open_millis, last.close_millis)),
+        }
     }
 }
 

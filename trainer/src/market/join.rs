@@ -61,6 +61,8 @@ pub fn join(
             before.display(),
             format::utc_minute(until_millis)
         ));
+        // Exactly: a vector that grows by itself takes up to twice its bytes.
+        joined.bars.reserve_exact(bars.bars.len() - n_shared);
         joined.bars.extend_from_slice(&bars.bars[n_shared..]);
         if n_shared < bars.bars.len() {
             before = path;

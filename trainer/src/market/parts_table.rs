@@ -1,8 +1,8 @@
 //! What was decided about the instruments of a run: their files, their bars, and their parts.
 
 use crate::format;
-use crate::market::bar::{Bar, MINUTE_MILLIS};
-use crate::market::instruments::{LoadedInstrument, list};
+use crate::market::bar::MINUTE_MILLIS;
+use crate::market::instruments::{Origin, list};
 use crate::market::split::Split;
 
 /// One row: an instrument.
@@ -19,28 +19,26 @@ pub struct InstrumentRow {
 impl InstrumentRow {
     /// The row of an instrument whose decisions are divided by `split`, or are all in its test if not `is_divided`.
     #[must_use]
-    pub fn new(instrument: &LoadedInstrument, split: &Split, is_divided: bool) -> Self {
-        let (series, files) = (&instrument.series, &instrument.files);
-        let ends =
-            [series.bars.first().map(|bar| bar.open_millis), series.bars.last().map(|bar| bar.close_millis)];
-        let [from, until] = ends.map(|end| end.map_or_else(String::new, format::utc_minute));
+    pub fn new(origin: &Origin, split: &Split, is_divided: bool) -> Self {
+        let ends = origin.span_millis.map(|(from, until)| [from, until].map(format::utc_minute));
+        let [from, until] = ends.unwrap_or_default();
         let part = |name: &str, range: &std::ops::Range<usize>| match range.len() {
             0 => format!("no {name}"),
             n => format!("{name} {}", format::count(n as u64)),
         };
         Self {
-            name: series.name.clone(),
-            files: match files.as_slice() {
+            name: origin.name.clone(),
+            files: match origin.files.as_slice() {
                 [alone] => alone.display().to_string(),
                 many => format!("{} files: {}", many.len(), list(many)),
             },
             span: format!("{from} to {until}"),
             bars: format!(
                 "{} of {} min",
-                format::count(series.bars.len() as u64),
-                series.width_millis / MINUTE_MILLIS
+                format::count(origin.n_bars as u64),
+                origin.width_millis / MINUTE_MILLIS
             ),
-            gaps: format::count(n_gaps(&series.bars)),
+            gaps: format::count(origin.n_gaps),
             parts: match is_divided {
                 true => [
                     part("train", &split.train),
@@ -80,14 +78,11 @@ pub fn lines(rows: &[InstrumentRow]) -> Vec<String> {
     all.iter().map(line).collect()
 }
 
-fn n_gaps(bars: &[Bar]) -> u64 {
-    bars.windows(2).filter(|pair| pair[1].open_millis > pair[0].close_millis).count() as u64
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::market::bar::{BarSeries, DECISION_MILLIS};
+    use crate::market::bar::{Bar, BarSeries, DECISION_MILLIS};
+    use crate::market::instruments::LoadedInstrument;
 
     #[test]
     fn a_row_tells_files_span_bars_gaps_and_parts() {
@@ -104,7 +99,7 @@ mod tests {
         let series = BarSeries { name: "BTC".to_owned(), width_millis: DECISION_MILLIS, bars };
         let files = ["a.csv", "b.csv", "c.csv", "d.csv"].map(Into::into).to_vec();
         let split = Split { train: 0..0, validation: 100..300, test: 400..1800 };
-        let row = InstrumentRow::new(&LoadedInstrument { series, files }, &split, true);
+        let row = InstrumentRow::new(&LoadedInstrument { series, files }.origin(), &split, true);
         assert_eq!(
             row.sentence(),
             "BTC: 4 files: a.csv, b.csv, c.csv and 1 more; 1970-01-01 00:00 to 1970-01-07 22:40 UTC; 1,980 of 5 min, \

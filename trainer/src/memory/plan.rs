@@ -10,7 +10,7 @@
 //!
 //! **The step configuration is chosen by planned bytes, never by a reading,** so that one seed and one memory limit give
 //! one result. All bytes of the plan but the runtime's follow from shapes and are the same in every run. The runtime is
-//! measured and varies by a few hundred KiB, so the choice and the smallest limit count it in coarse steps
+//! measured and varies by some MiB, so the choice and the smallest limit count it in coarse steps
 //! (`in_coarse_steps`).
 //!
 //! What is only cached, kept target embeddings, is no part of the smallest limit: it gets what the rest leaves.
@@ -35,8 +35,11 @@ use crate::resolve::Parts;
 pub const SLACK_BYTES: u64 = 8 << 20;
 /// Heap bytes of tables, metrics and the report.
 const REPORT_BYTES: u64 = 2 << 20;
-/// Bytes by which readings of the runtime differ between processes.
-const READING_BYTES: u64 = 2 << 20;
+/// The share of the runtime's bytes by which its readings differ between processes, at most: with several threads and in
+/// bf16 it depends on which of them meets a kernel first.
+const READING_SHARE: f64 = 1.0 / 16.0;
+/// The share by which they mostly differ.
+const USUAL_READING_SHARE: f64 = 1.0 / 64.0;
 /// The smallest memory limit is rounded up to a multiple of this.
 const LIMIT_STEP_BYTES: u64 = 1 << 20;
 /// Copies of the weights with the best validation score.
@@ -65,12 +68,16 @@ pub struct DataBytes {
     pub loading: u64,
 }
 
-/// Bytes per decision bar that stay, and bytes per decision bar and per file row at the peak of loading. They were
-/// measured on synthetic and real bars; `plan --mode measured` measures any data.
-const STAYS_BYTES_PER_BAR: u64 = 216;
+/// Bytes per decision bar that stay: its prices, its rows in four streams, and the chunks that hold them.
+const STAYS_BYTES_PER_BAR: u64 = 160;
 const STAYS_BYTES: u64 = 1 << 20;
-const LOADING_BYTES_PER_BAR: u64 = 440;
-const LOADING_BYTES_PER_ROW: u64 = 64;
+/// Bytes of a row of a file while it is loaded. All rows are held until the bars of the first instrument are made of them.
+const LOADING_BYTES_PER_ROW: u64 = 56;
+/// Bytes of the bars of both clocks, per decision bar. Those of half an hour are let go when the rows are made.
+const CLOCK_BYTES_PER_BAR: u64 = 66;
+const WIDE_BYTES_PER_BAR: u64 = CLOCK_BYTES_PER_BAR - 56;
+/// Bytes that a reader holds of its file: buffers, and the pages of a Parquet file.
+const READER_BYTES: u64 = 4 << 20;
 
 impl DataBytes {
     /// Estimates the bytes from the configuration and the sizes of the files.
@@ -88,11 +95,16 @@ impl DataBytes {
             n_rows += extent.n_rows;
         }
         if parts.market.sources.is_empty() {
-            // Markets trade on five of seven days, with 288 five-minute bars per day.
+            // Markets trade on five of seven days, with 288 five-minute bars per day. They are made with their expected
+            // returns.
             n_bars = u64::from(parts.market.synthetic.days) * 288 * 5 / 7;
+            n_rows = n_bars * 2;
         }
-        let loading = n_bars * LOADING_BYTES_PER_BAR + n_rows * LOADING_BYTES_PER_ROW;
-        Ok(Self { n_bars, stays: STAYS_BYTES + n_bars * STAYS_BYTES_PER_BAR, loading: loading + STAYS_BYTES })
+        let stays = STAYS_BYTES + n_bars * STAYS_BYTES_PER_BAR;
+        // Several instruments are laid out at the same time, and which files are one is not known yet.
+        let resampling = n_rows * LOADING_BYTES_PER_ROW + n_bars * CLOCK_BYTES_PER_BAR + READER_BYTES;
+        let laying_out = stays + n_bars * WIDE_BYTES_PER_BAR;
+        Ok(Self { n_bars, stays, loading: resampling.max(laying_out) })
     }
 }
 
@@ -145,14 +157,14 @@ impl MemoryPlan {
     #[must_use]
     pub fn new(parts: &Parts, profile: &MemoryProfile, data: DataBytes, limit_bytes: u64) -> Self {
         let runtime_bytes = profile.base_bytes + profile.scratch_bytes;
+        let beside = actor_bytes(parts, profile);
         let mut steady = steady(parts, profile, data);
         let held: u64 = steady.iter().map(|part| part.bytes).sum();
         let mut moments = moments(parts, profile, data);
         let others = moments.iter().map(|part| part.bytes).max().unwrap_or(0);
         // The batch is part of learning's bytes, but stays allocated between learner steps.
-        let peak =
-            |learning: u64, others: u64| data.loading.max(held + learning.max(others + profile.batch_bytes));
-        let run_peak = |learning: u64| peak(learning, others);
+        let run_peak =
+            |learning: u64| data.loading.max(held + (learning + beside).max(others + profile.batch_bytes));
         let configs = profile.costs.step_configs();
         let room =
             |runtime_bytes: u64| limit_bytes.saturating_sub(in_coarse_steps(runtime_bytes) + SLACK_BYTES);
@@ -184,10 +196,8 @@ impl MemoryPlan {
         let kept_embeddings_bytes = if run_peak(learning) + kept <= room(runtime_bytes) { kept } else { 0 };
         let of_activations = shown.map_or_else(String::new, |step_config| format!("learning: {step_config}"));
         moments.insert(0, part("learning", &of_activations, learning));
-        let keeps = shown.is_some_and(StepConfig::keeps);
-        let untouched = if keeps { (learning as f64 * profile.untouched_fraction) as u64 } else { 0 };
-        if untouched > 0 {
-            moments.insert(1, part("untouched", "of which counted and never touched", untouched));
+        if beside > 0 {
+            moments.insert(1, part("actor", "beside it: the actor's weights, its steps, and acting", beside));
         }
         let least = run_peak(least_learning).max(profile.own_bytes);
         let needed = |runtime_bytes: u64| in_coarse_steps(runtime_bytes) + least + SLACK_BYTES;
@@ -199,27 +209,24 @@ impl MemoryPlan {
         } else {
             profile.least_runtime_bytes + new_shape
         };
-        steady.insert(0, part("runtime", "runtime: code, libtorch, its scratch memory", runtime_bytes));
+        // A run's reading may be higher than this one.
+        let shown_runtime = runtime_bytes + share(runtime_bytes, USUAL_READING_SHARE);
+        steady.insert(0, part("runtime", "runtime: code, libtorch, its scratch memory", shown_runtime));
         if kept_embeddings_bytes > 0 {
             steady.push(part("kept_embeddings", "the target network's embeddings", kept_embeddings_bytes));
         }
-        // What is allocated and never written to is counted by the memory limit and takes no memory.
-        let touched = peak(
-            learning - untouched.min(learning),
-            others.saturating_sub(profile.evaluation_untouched_bytes),
-        );
         Self {
             is_measured: profile.is_measured,
             limit_bytes,
             limit_as_written: parts.memory.limit,
             steady,
             moments,
-            loading_bytes: runtime_bytes + data.loading,
+            loading_bytes: shown_runtime + data.loading,
             step_config,
             kept_embeddings_bytes,
-            peak_bytes: runtime_bytes + kept_embeddings_bytes + touched,
+            peak_bytes: shown_runtime + kept_embeddings_bytes + run_peak(learning),
             needed_bytes: needed(least_runtime_bytes),
-            smallest_limit_bytes: needed(least_runtime_bytes + READING_BYTES)
+            smallest_limit_bytes: needed(least_runtime_bytes + share(least_runtime_bytes, READING_SHARE))
                 .next_multiple_of(LIMIT_STEP_BYTES),
             step_configs: configs
                 .iter()
@@ -351,15 +358,19 @@ fn steady(parts: &Parts, profile: &MemoryProfile, data: DataBytes) -> Vec<PlanIt
     if parts.learning.prefetch != Prefetch::Off {
         steady.push(part("next_batch", "the batch of the next learner step", profile.batch_bytes));
     }
-    if !parts.work.is_synchronous {
-        // The actor's copy of the weights, a copy on its way to the actor, the steps on their way to the learner, and the
-        // bytes of acting, which overlaps with learning.
-        let local_bytes = 2 * parts.learning.replay.local_width as u64 * 4;
-        let steps = (parts.run.queue_batches as u64 + 2) * n_environments * (TIME_STEP_BYTES + local_bytes);
-        let bytes = 2 * flat + steps + profile.acting_bytes;
-        steady.push(part("actor", "the actor's weights, its steps, and acting", bytes));
-    }
     steady
+}
+
+/// Bytes of an actor that overlaps with learning, evaluating and saving, but not with the test: its copy of the weights, a
+/// copy on its way to it, its steps on their way to the learner, and acting.
+fn actor_bytes(parts: &Parts, profile: &MemoryProfile) -> u64 {
+    if parts.work.is_synchronous {
+        return 0;
+    }
+    let flat = if parts.device.is_cuda() { 0 } else { profile.flat_bytes };
+    let local_bytes = 2 * parts.learning.replay.local_width as u64 * 4;
+    let n_steps = (parts.run.queue_batches as u64 + 2) * parts.work.n_environments as u64;
+    2 * flat + n_steps * (TIME_STEP_BYTES + local_bytes) + profile.acting_bytes
 }
 
 /// Items that are held for a time, without learning.
@@ -368,17 +379,19 @@ fn moments(parts: &Parts, profile: &MemoryProfile, data: DataBytes) -> Vec<PlanI
     let tested = if parts.device.is_cuda() { 0 } else { flat };
     let bars = (data.n_bars as f64 * parts.work.largest_evaluated_fraction) as u64;
     let embedded = profile.evaluation_bytes;
-    // An actor that overlaps with learning acts the whole time.
     let acting = if parts.work.is_synchronous { profile.acting_bytes } else { 0 };
+    let beside = actor_bytes(parts, profile);
+    let with_actor =
+        |name: &str| if beside > 0 { format!("{name}, beside the actor") } else { name.to_owned() };
     vec![
         part("acting", "acting", acting),
-        part("evaluating", "evaluating", embedded + bars * BACKTEST_BYTES),
+        part("evaluating", &with_actor("evaluating"), embedded + bars * BACKTEST_BYTES + beside),
         part(
             "testing",
             "the test: evaluating, with weights and baselines",
             embedded + tested + bars * N_TEST_BACKTESTS * BACKTEST_BYTES,
         ),
-        part("saving", "saving: a part of the numbers at a time", SAVING_BYTES),
+        part("saving", &with_actor("saving: a part of the numbers at a time"), SAVING_BYTES + beside),
     ]
 }
 
@@ -387,6 +400,10 @@ fn moments(parts: &Parts, profile: &MemoryProfile, data: DataBytes) -> Vec<PlanI
 fn in_coarse_steps(runtime_bytes: u64) -> u64 {
     let step_bytes = (runtime_bytes.max(64 << 20) + 1).next_power_of_two() / 16;
     runtime_bytes.next_multiple_of(step_bytes)
+}
+
+fn share(bytes: u64, share: f64) -> u64 {
+    (bytes as f64 * share) as u64
 }
 
 /// Bytes of memory of the replay when it is as full as it gets in this run.

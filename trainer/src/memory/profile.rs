@@ -63,8 +63,6 @@ pub struct MemoryProfile {
     pub least_runtime_bytes: u64,
     /// Bytes by which a shape that was not met yet raises the base.
     pub shape_bytes: u64,
-    /// Share of the bytes in mode keep that libtorch allocates and never writes to.
-    pub untouched_fraction: f64,
     /// Whether the profile was measured, not estimated.
     pub is_measured: bool,
     /// Counted bytes that the measurement itself needs at least.
@@ -79,8 +77,6 @@ pub struct MemoryProfile {
     pub acting_bytes: u64,
     /// Peak counted bytes while one block of positions is embedded for an evaluation.
     pub evaluation_bytes: u64,
-    /// The bytes of `evaluation_bytes` that libtorch allocates and never writes to.
-    pub evaluation_untouched_bytes: u64,
     /// What the networks take on the run's GPU, if there is one and it was measured.
     pub device: Option<DeviceProfile>,
 }
@@ -90,8 +86,6 @@ pub struct MemoryProfile {
 struct Taken {
     /// Counted bytes at the peak beyond those before.
     peak_bytes: u64,
-    /// Of these, bytes that were never written to.
-    untouched_bytes: u64,
     /// Resident bytes at the peak that are not counted, the base included.
     uncounted_bytes: u64,
     /// Bytes on the run's GPU at the peak beyond those before.
@@ -122,11 +116,10 @@ fn measure(mut work: impl FnMut() -> Result<()>) -> Result<Taken> {
     let counted = ledger::peak_counted_bytes();
     let uncounted_bytes =
         (probe::recent_peak_resident_bytes()? + ledger::BASE.bytes()).saturating_sub(counted);
-    let untouched_bytes = libtorch::untouched_bytes();
     ledger::raise_peak_to(peak_before);
     let peak_bytes = counted.saturating_sub(before);
     let device_bytes = meter.peak_bytes();
-    Ok(Taken { peak_bytes, untouched_bytes, uncounted_bytes, device_bytes, micros, stages })
+    Ok(Taken { peak_bytes, uncounted_bytes, device_bytes, micros, stages })
 }
 
 /// Runs the networks of a run on rows of zeros and measures them. Tensors must already be counted.
@@ -167,7 +160,6 @@ impl<'a> Profiler<'a> {
             scratch_bytes: 0,
             least_runtime_bytes: 0,
             shape_bytes: 0,
-            untouched_fraction: 0.0,
             is_measured: true,
             own_bytes,
             flat_bytes,
@@ -175,7 +167,6 @@ impl<'a> Profiler<'a> {
             batch_bytes: 0,
             acting_bytes: 0,
             evaluation_bytes: 0,
-            evaluation_untouched_bytes: 0,
             device,
         };
         let mut profiler = Self { parts, dataset, policy, agent, replay, profile, beside_bytes: 0 };
@@ -205,7 +196,6 @@ impl<'a> Profiler<'a> {
         self.note(&evaluating);
         self.profile.acting_bytes = acting.peak_bytes;
         self.profile.evaluation_bytes = evaluating.peak_bytes;
-        self.profile.evaluation_untouched_bytes = evaluating.untouched_bytes;
         if let Some(device) = &mut self.profile.device {
             device.acting_bytes = acting.device_bytes;
             device.evaluation_bytes = evaluating.device_bytes;
@@ -241,9 +231,6 @@ impl<'a> Profiler<'a> {
         let sizes = if largest >= 8 { [4, 8] } else { [largest, largest] };
         let small = self.step(mode, sizes[0])?;
         let large = self.step(mode, sizes[1])?;
-        if mode == ActivationMode::Keep {
-            self.profile.untouched_fraction = large.untouched_bytes as f64 / large.peak_bytes.max(1) as f64;
-        }
         let weights_bytes = if self.parts.device.is_cuda() { 0 } else { 5 * self.profile.flat_bytes };
         self.profile.own_bytes = self.profile.own_bytes.max(weights_bytes + large.peak_bytes);
         let micros_per_sample = large.micros / sizes[1] as f64;
@@ -277,11 +264,6 @@ impl<'a> Profiler<'a> {
             Ok(taken) => taken.peak_bytes + self.profile.batch_bytes,
             Err(_) => refused(self.profile.costs.peak_bytes(step_config).unwrap_or(0)),
         };
-        if let Ok(taken) = &outcome
-            && step_config.keeps()
-        {
-            self.profile.untouched_fraction = taken.untouched_bytes as f64 / taken.peak_bytes.max(1) as f64;
-        }
         self.profile.costs.measured.push((step_config, bytes));
         if let Some(device) = &mut self.profile.device {
             let bytes = match &outcome {
@@ -384,7 +366,6 @@ pub fn estimate(parts: &Parts) -> Result<MemoryProfile> {
         scratch_bytes: 0,
         least_runtime_bytes: base_bytes,
         shape_bytes: 0,
-        untouched_fraction: 0.0,
         is_measured: false,
         own_bytes: 5 * policy.layout().flat_bytes() + 8 * activations.kept,
         flat_bytes: policy.layout().flat_bytes(),
@@ -394,7 +375,6 @@ pub fn estimate(parts: &Parts) -> Result<MemoryProfile> {
             * parts.work.n_environments.min(MOST_AT_ONCE) as u64,
         evaluation_bytes: (activations.evaluated + observation_bytes) * BLOCK as u64,
         device: None,
-        evaluation_untouched_bytes: 0,
     })
 }
 

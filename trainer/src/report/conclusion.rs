@@ -2,6 +2,7 @@
 
 use memsys::ledger::OwnerBytes;
 use memsys::ledger::budget;
+use memsys::nn::parameters::Weights;
 use memsys::os::probe;
 use memsys::step::cost::StepConfig;
 use memsys::step::retry::StepRunner;
@@ -30,8 +31,10 @@ pub const AGENT: &str = "agent";
 pub struct Conclusion {
     /// What the test found.
     pub test: TestResult,
-    /// SHA-256 of the online weights.
+    /// SHA-256 over names and numbers of the weights that were tested.
     pub weights_sha256: String,
+    /// The same of the last weights.
+    pub last_weights_sha256: String,
     /// Peak resident bytes.
     pub peak_resident_bytes: u64,
     /// The memory limit, in bytes.
@@ -112,7 +115,8 @@ impl Conclusion {
     pub(super) fn of(state: &mut RunState) -> Result<Self> {
         let weights = state.evaluated_weights()?;
         let test = state.evaluator.test(&*state.policy, &weights, state.parts.run.seed)?;
-        let weights_sha256 = weights_sha256(state)?;
+        let weights_sha256 = sha256(&weights)?;
+        let last_weights_sha256 = sha256(state.learner.agent().online())?;
         let counters = &mut state.counters;
         counters.peak_resident_bytes = counters.peak_resident_bytes.max(probe::peak_resident_bytes()?);
         counters.wall_seconds = state.seconds_before + state.began.elapsed().as_secs_f64();
@@ -120,6 +124,7 @@ impl Conclusion {
         Ok(Self {
             test,
             weights_sha256,
+            last_weights_sha256,
             peak_resident_bytes: counters.peak_resident_bytes,
             limit_bytes: state.parts.memory.limit.limit_bytes(probe::allowed_bytes()?),
             account: state
@@ -133,10 +138,10 @@ impl Conclusion {
     }
 }
 
-/// SHA-256 over names and numbers of the online weights, in the network's order.
-fn weights_sha256(state: &RunState) -> Result<String> {
+/// SHA-256 over names and numbers of weights, in the network's order.
+fn sha256(weights: &Weights) -> Result<String> {
     let mut hash = Sha256::new();
-    for (name, tensor) in state.learner.agent().online().named() {
+    for (name, tensor) in weights.named() {
         hash.update(name.as_bytes());
         in_parts(tensor, |part| {
             hash.update(part);

@@ -73,6 +73,7 @@ fn summary(state: &RunState, conclusion: &Conclusion) -> Value {
             "bytes_per_transition": if n_transitions > 0 { json!(replay.bytes() as f64 / n_transitions as f64) } else { Value::Null },
         },
         "weights_sha256": conclusion.weights_sha256,
+        "last_weights_sha256": conclusion.last_weights_sha256,
         "data_identity": counters.data_identity,
         "best_validation": counters.best,
         "test": test_json(&conclusion.test),

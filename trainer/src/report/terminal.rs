@@ -55,6 +55,7 @@ pub(super) fn lines(state: &RunState, conclusion: &Conclusion) -> Vec<String> {
         }
     }
     lines.push(format!("weights_sha256 {}", conclusion.weights_sha256));
+    lines.push(format!("last_weights_sha256 {}", conclusion.last_weights_sha256));
     lines.push(format!("report  {}", state.folder.report().display()));
     lines.push(format!("summary {}", state.folder.summary().display()));
     lines

@@ -1,7 +1,6 @@
 //! Builds a run from its parts, and restores it if it is resumed.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use buffers::frames::Dataset;
@@ -11,6 +10,7 @@ use memsys::step::room::with_room;
 use crate::console::{Verbosity, say_always, tells};
 use crate::envs::Environment;
 use crate::error::Result;
+use crate::export::metadata;
 use crate::market::seen_bars::DataRecord;
 use crate::memory::limit::{self, Applied};
 use crate::resolve::Parts;
@@ -54,7 +54,6 @@ pub fn build<E>(
     setting: Setting,
     config_toml: String,
     is_resumed: bool,
-    stop: Arc<AtomicBool>,
     environment: E,
     say: &(dyn Fn(&str) + Sync),
 ) -> Result<TrainLoop<E>>
@@ -151,9 +150,9 @@ where
         evaluator,
         counters,
         best,
+        weight_facts: metadata::of_run(&parts),
         metrics,
         events,
-        stop,
         parts,
         config_toml,
     };

@@ -1,7 +1,9 @@
 //! Checkpoints. Each is written beside the last one and then takes its place, so a complete one always exists.
 //!
 //! ```text
-//! checkpoint/weights.safetensors   the online weights by name: what PyTorch loads
+//! checkpoint/weights.safetensors   the weights that are judged, by name: those of the best validation, or the last ones
+//!                                  where there was none. What PyTorch loads (`export/plimsoll_torch.py`)
+//!           /last.safetensors      the online weights by name
 //!           /learner.safetensors   flat online and target weights, Adam's moments, the best weights so far
 //!           /loops.postcard        replay, accumulators, environments, random states; if the replay is in a file,
 //!                                  only its priorities and counts, and the file is committed first
@@ -24,16 +26,16 @@ use tch::{Device, Tensor};
 
 use crate::envs::Environment;
 use crate::error::{Error, Result};
+use crate::export::metadata;
 use crate::run::actor_loop::ActorState;
 use crate::run::learner_loop::{LearnerLoop, LearnerState};
 use crate::run::summed_file::{FileSum, SummedFile};
-use crate::run::tensor_file::{self, TensorFile};
+use crate::run::tensor_file::{self, Metadata, TensorFile};
 use crate::run::{checkpoint_folder, counters, state_file};
 
-pub use crate::run::checkpoint_folder::{check_whole, find, settle};
+pub use crate::run::checkpoint_folder::{check_whole, expect, find, settle};
 pub use crate::run::counters::{BestScore, Counters, FILE as COUNTERS, Unfinished, load_counters};
 
-const WEIGHTS: &str = "weights.safetensors";
 const LEARNER: &str = "learner.safetensors";
 const LOOPS: &str = "loops.postcard";
 const CONFIG: &str = "config.toml";
@@ -48,6 +50,10 @@ pub struct Checkpoint<E: Environment> {
     pub learner: LearnerState,
 }
 
+/// The file of the weights that are judged.
+pub const WEIGHTS_FILE: &str = "weights.safetensors";
+/// The file of the last weights.
+pub const LAST_FILE: &str = "last.safetensors";
 /// The name of the flat weights with the best validation score.
 pub const BEST: &str = "best";
 /// The name of the flat online weights among the agent's tensors.
@@ -65,8 +71,9 @@ pub fn save<E: Environment>(
     actor: &ActorState<E>,
     learner: &mut LearnerLoop,
     best: Option<&Tensor>,
+    facts: &Metadata,
 ) -> Result<()> {
-    budget::commit(|| save_all(folder, counters, config, actor, learner, best))
+    budget::commit(|| save_all(folder, counters, config, actor, learner, best, facts))
 }
 
 fn save_all<E: Environment>(
@@ -76,17 +83,16 @@ fn save_all<E: Environment>(
     actor: &ActorState<E>,
     learner: &mut LearnerLoop,
     best: Option<&Tensor>,
+    facts: &Metadata,
 ) -> Result<()> {
     learner.commit()?;
     let learner = &*learner;
     let part = checkpoint_folder::begin(folder)?;
-    let mut files = BTreeMap::new();
+    let mut files = write_weights(&part, counters, learner.agent().online(), best, facts)?;
     let mut put = |name: &str, sum: FileSum| files.insert(name.to_owned(), sum);
-    let named: Vec<(&str, &Tensor)> = learner.agent().online().named().collect();
-    put(WEIGHTS, tensor_file::write(&part.join(WEIGHTS), &named)?);
     let mut tensors = learner.agent().tensors();
     tensors.extend(best.map(|best| (BEST, best)));
-    put(LEARNER, tensor_file::write(&part.join(LEARNER), &tensors)?);
+    put(LEARNER, tensor_file::write(&part.join(LEARNER), &tensors, &Metadata::new())?);
     put(LOOPS, state_file::write(&part.join(LOOPS), &(actor, learner.state()))?);
     put(CONFIG, write(&part.join(CONFIG), config)?);
     let loss_scale = learner.agent().counters().loss_scale;
@@ -95,6 +101,29 @@ fn save_all<E: Environment>(
     // The sums come last: a checkpoint without them is none.
     let _ = write(&part.join(counters::FILE), &counters.to_file())?;
     checkpoint_folder::put_in_place(&part, folder)
+}
+
+/// Writes the weights that are judged and the last ones, by name, each with what it says about itself.
+fn write_weights(
+    part: &Path,
+    counters: &Counters,
+    online: &Weights,
+    best: Option<&Tensor>,
+    facts: &Metadata,
+) -> Result<BTreeMap<String, FileSum>> {
+    let write = |file: &str, flat: &Tensor, which: &str, environment_steps: u64| {
+        let named = online.layout().named(flat)?;
+        let named: Vec<(&str, &Tensor)> = named.iter().map(|(name, tensor)| (*name, tensor)).collect();
+        let facts = metadata::of_weights(facts, which, environment_steps);
+        Ok::<_, Error>((file.to_owned(), tensor_file::write(&part.join(file), &named, &facts)?))
+    };
+    let last_steps = counters.environment_steps;
+    let last = write(LAST_FILE, online.flat(), "last", last_steps)?;
+    let judged = match (best, counters.best) {
+        (Some(best), Some(score)) => write(WEIGHTS_FILE, best, "best validation", score.environment_steps)?,
+        _ => write(WEIGHTS_FILE, online.flat(), "last", last_steps)?,
+    };
+    Ok(BTreeMap::from([last, judged]))
 }
 
 /// Reads the loops' state of a checkpoint back.
@@ -112,7 +141,15 @@ pub fn load<E: Environment>(folder: &Path) -> Result<Checkpoint<E>> {
 /// # Errors
 /// [`Error::Io`], or [`Error::File`] if they are damaged.
 pub fn open_tensors(folder: &Path) -> Result<TensorFile> {
-    TensorFile::open(&folder.join(LEARNER), load_counters(folder)?.sum_of(folder, LEARNER)?)
+    open_file(folder, LEARNER)
+}
+
+/// Opens a file of tensors of a checkpoint, such as [`WEIGHTS_FILE`].
+///
+/// # Errors
+/// As [`open_tensors`].
+pub fn open_file(folder: &Path, name: &str) -> Result<TensorFile> {
+    TensorFile::open(&folder.join(name), load_counters(folder)?.sum_of(folder, name)?)
 }
 
 /// The weights of a checkpoint with the best validation score, or the last ones if there was no validation.

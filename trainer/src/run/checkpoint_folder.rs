@@ -26,6 +26,18 @@ pub fn find(folder: &Path) -> Result<Option<PathBuf>> {
     Ok(choose(folder)?.map(|choice| choice.path))
 }
 
+/// As [`find`], for a command that needs a checkpoint.
+///
+/// # Errors
+/// As [`find`], and [`Error::File`] if there is none.
+pub fn expect(folder: &Path) -> Result<PathBuf> {
+    find(folder)?.ok_or_else(|| {
+        let problem =
+            "there is no checkpoint yet: let the run go on with --resume until it has saved one".to_owned();
+        Error::File { path: folder.to_owned(), problem }
+    })
+}
+
 /// Puts the newest whole checkpoint in place, removes what interrupted saves left, and returns the checkpoint. The caller
 /// holds the run's lock.
 ///

@@ -16,6 +16,7 @@ use crate::envs::Environment;
 use crate::envs::cartpole::CartPole;
 use crate::envs::observation::{Observation, observe, plain_views};
 use crate::error::{Error, Result};
+use crate::interrupt;
 use crate::market::account::ACCOUNT_WIDTH;
 use crate::market::backtest::baselines::Baseline;
 use crate::market::backtest::oracle::{expected_profit, oracle};
@@ -75,7 +76,7 @@ impl Evaluator {
     /// capital in each instrument), the mean episode return elsewhere. `None` if there is no validation part.
     ///
     /// # Errors
-    /// If libtorch refuses a call.
+    /// If libtorch refuses a call, or [`Error::Interrupted`] if the process was asked to stop.
     pub fn validate(&self, policy: &dyn Policy, weights: &Weights) -> Result<Option<f64>> {
         match self {
             Evaluator::Market(market) => {
@@ -95,14 +96,14 @@ impl Evaluator {
     /// Evaluates the greedy policy with `weights` on the test part, and the baselines on the same part.
     ///
     /// # Errors
-    /// If libtorch refuses a call.
+    /// If libtorch refuses a call, or [`Error::Interrupted`] if the process was asked to stop.
     pub fn test(&self, policy: &dyn Policy, weights: &Weights, seed: u64) -> Result<TestResult> {
         match self {
             Evaluator::Market(market) => {
                 let agent = agent_backtests(market, policy, weights, |split| split.test.clone())?;
                 Ok(TestResult::Market(MarketTest {
                     agent,
-                    baselines: baselines(market, seed),
+                    baselines: baselines(market, seed)?,
                     oracle: oracle_test(market),
                 }))
             }
@@ -117,7 +118,7 @@ impl Evaluator {
 /// Trades one part of every instrument with the greedy policy, with all instruments in one batch.
 ///
 /// # Errors
-/// If libtorch refuses a call.
+/// If libtorch refuses a call, or [`Error::Interrupted`] if the process was asked to stop.
 pub fn agent_backtests(
     market: &Market,
     policy: &dyn Policy,
@@ -140,6 +141,7 @@ pub fn agent_backtests(
     let width = policy.embedding_width();
     let (mut embedding, mut local, mut asked) = (Vec::new(), Vec::new(), Vec::new());
     loop {
+        interrupt::check()?;
         embedding.clear();
         local.clear();
         asked.clear();
@@ -160,7 +162,7 @@ pub fn agent_backtests(
                 Tensor::f_from_slice(&embedding)?.f_view([n, width as i64])?.f_to_device(device)?;
             let local = Tensor::f_from_slice(&local)?.f_view([n, ACCOUNT_WIDTH as i64])?;
             let local = local.f_to_device(device)?;
-            Ok::<_, Error>(policy.greedy_of_embedding(weights, &embedding, &local)?)
+            Ok::<_, Error>(policy.greedy_of_embedding(weights, &embedding, &local)?.actions)
         })?;
         for (index, action) in asked.iter().zip(actions) {
             runners[*index].act(action.into());
@@ -187,6 +189,8 @@ impl Embedded {
         width: usize,
     ) -> Result<impl Iterator<Item = f32>> {
         if !self.steps.contains(&steps.start) {
+            // One block of a large network can take a second, and every instrument has its own.
+            interrupt::check()?;
             let end = (steps.start + 1).next_multiple_of(BLOCK).min(steps.end.max(steps.start + 1));
             self.steps = steps.start..end;
             let embed = || policy.embed_range(weights, dataset, self.instrument, self.steps.clone());
@@ -197,12 +201,14 @@ impl Embedded {
     }
 }
 
-fn baselines(market: &Market, seed: u64) -> Vec<(Baseline, Vec<Backtest>)> {
+fn baselines(market: &Market, seed: u64) -> Result<Vec<(Baseline, Vec<Backtest>)>> {
     let of = |baseline: Baseline| {
         let one = |(i, (series, split)): (usize, (&_, &Split))| {
-            baseline.run(series, split.test.clone(), &market.rules, seed.wrapping_add(i as u64))
+            interrupt::check()?;
+            Ok(baseline.run(series, split.test.clone(), &market.rules, seed.wrapping_add(i as u64)))
         };
-        (baseline, market.price_series.iter().zip(&market.splits).enumerate().map(one).collect())
+        let backtests = market.price_series.iter().zip(&market.splits).enumerate().map(one);
+        Ok((baseline, backtests.collect::<Result<Vec<_>>>()?))
     };
     Baseline::ALL.into_iter().map(of).collect()
 }
@@ -228,6 +234,7 @@ fn episodes(policy: &dyn Policy, weights: &Weights, n: usize, seed: u64) -> Resu
     let mut returns = vec![0.0; n];
     let mut running: Vec<usize> = (0..n).collect();
     while !running.is_empty() {
+        interrupt::check()?;
         let observations: Vec<Observation> = running
             .iter()
             .map(|i| {

@@ -21,12 +21,15 @@ const PART: usize = 1 << 18;
 /// The header's length is a multiple of this, so that the numbers after it are aligned.
 const HEADER_STEP: usize = 8;
 
+/// Facts about the tensors of a file, by name. They stand in its header as `__metadata__`.
+pub type Metadata = BTreeMap<String, String>;
+
 /// Writes tensors, which must be f32, to a new file, makes it durable, and returns its sum. The file is a function of the
-/// numbers: tensors stand in it in the order of their names.
+/// numbers and the metadata: tensors stand in it in the order of their names.
 ///
 /// # Errors
 /// If the file cannot be written, or libtorch refuses a call.
-pub fn write(path: &Path, tensors: &[(&str, &Tensor)]) -> Result<FileSum> {
+pub fn write(path: &Path, tensors: &[(&str, &Tensor)], metadata: &Metadata) -> Result<FileSum> {
     let tensors: BTreeMap<&str, &Tensor> = tensors.iter().copied().collect();
     let mut end = 0;
     let mut entry = |(name, tensor): (&&str, &&Tensor)| {
@@ -34,7 +37,10 @@ pub fn write(path: &Path, tensors: &[(&str, &Tensor)]) -> Result<FileSum> {
         end += tensor.numel() * 4;
         ((*name).to_owned(), json!({ "dtype": "F32", "shape": tensor.size(), "data_offsets": [begin, end] }))
     };
-    let header: serde_json::Map<String, Value> = tensors.iter().map(&mut entry).collect();
+    let mut header: serde_json::Map<String, Value> = tensors.iter().map(&mut entry).collect();
+    if !metadata.is_empty() {
+        header.insert("__metadata__".to_owned(), json!(metadata));
+    }
     let mut header = Value::from(header).to_string();
     header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(HEADER_STEP) - header.len()));
     let mut out = SummedFile::create(path)?;
@@ -138,7 +144,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("some.safetensors");
         let (long, short) = (numbers(2 * PART + 17), numbers(12).view([3, 4]));
-        let sum = write(&path, &[("long", &long), ("a.short", &short)]).unwrap();
+        let sum = write(&path, &[("long", &long), ("a.short", &short)], &Metadata::new()).unwrap();
         let file = TensorFile::open(&path, &sum).unwrap();
         let (mut to_long, mut to_short) = (long.zeros_like(), short.zeros_like());
         file.copy_into("long", &to_long).unwrap();
@@ -157,7 +163,8 @@ mod tests {
     fn the_file_is_what_the_crate_of_safetensors_writes() {
         let folder = tempfile::tempdir().unwrap();
         let (one, two) = (numbers(6).view([2, 3]), numbers(5));
-        let _ = write(&folder.path().join("ours"), &[("two", &two), ("one", &one)]).unwrap();
+        let facts = Metadata::from([("environment".to_owned(), "market \"1\"".to_owned())]);
+        let _ = write(&folder.path().join("ours"), &[("two", &two), ("one", &one)], &facts).unwrap();
         let bytes = |tensor: &Tensor| {
             let mut bytes = Vec::new();
             in_parts(tensor, |part| {
@@ -170,7 +177,8 @@ mod tests {
         let (of_one, of_two) = (bytes(&one), bytes(&two));
         let view = |shape: &[usize], bytes| TensorView::new(Dtype::F32, shape.to_vec(), bytes).unwrap();
         let views = [("one", view(&[2, 3], &of_one)), ("two", view(&[5], &of_two))];
-        safetensors::serialize_to_file(views, None, &folder.path().join("theirs")).unwrap();
+        let facts = Some(facts.into_iter().collect());
+        safetensors::serialize_to_file(views, facts, &folder.path().join("theirs")).unwrap();
         let read = |name: &str| {
             let bytes = std::fs::read(folder.path().join(name)).unwrap();
             let n = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
@@ -183,7 +191,7 @@ mod tests {
     fn a_file_that_was_cut_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("cut.safetensors");
-        let sum = write(&path, &[("one", &numbers(100))]).unwrap();
+        let sum = write(&path, &[("one", &numbers(100))], &Metadata::new()).unwrap();
         let whole = std::fs::read(&path).unwrap();
         for n_bytes in [0, 7, 30, whole.len() - 1] {
             let cut = &whole[..n_bytes];

@@ -10,7 +10,6 @@
 //! at most the queue's length, with older weights. The actor's state goes through the same queue as its steps, so
 //! both halves of a checkpoint belong to the same moment.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -28,12 +27,14 @@ use crate::console::{Verbosity, tells};
 use crate::envs::Environment;
 use crate::error::{Error, Result};
 use crate::format;
+use crate::interrupt;
 use crate::resolve::Parts;
 use crate::run::actor_loop::{ActorLoop, ActorState, VectorStep};
 use crate::run::checkpoint::{self, BestScore, Counters, Unfinished};
 use crate::run::evaluation::{Evaluator, weights_of};
 use crate::run::folder::RunFolder;
 use crate::run::learner_loop::LearnerLoop;
+use crate::run::tensor_file::Metadata;
 use crate::telemetry::metrics::{Kind, Metrics, MetricsWriter};
 use crate::telemetry::progress::Progress;
 use crate::telemetry::tensorboard::EventWriter;
@@ -80,14 +81,14 @@ pub struct RunState {
     pub counters: Counters,
     /// The flat weights with the best validation score.
     pub best: Option<Tensor>,
+    /// What the files of weights say about themselves.
+    pub weight_facts: Metadata,
     /// `metrics.jsonl`.
     pub metrics: MetricsWriter,
     /// TensorBoard's event file.
     pub events: EventWriter,
     /// The progress line on the terminal.
     pub progress: Progress,
-    /// Set by a signal: the run saves and stops.
-    pub stop: Arc<AtomicBool>,
     /// Sums since the last metrics row.
     pub window: Window,
     /// When this session began. Each resume starts another session.
@@ -127,6 +128,11 @@ impl Window {
             epsilon: 1.0,
             since: Instant::now(),
         }
+    }
+
+    /// Measures speed from this environment step and from now on.
+    fn restart_clock(&mut self, environment_steps: u64) {
+        (self.environment_steps, self.since) = (environment_steps, Instant::now());
     }
 
     fn add_vector_step(&mut self, vector_step: &VectorStep) {
@@ -169,11 +175,17 @@ where
     }
 
     fn run_in_turns(&mut self) -> Result<Ended> {
-        let ended = self.take_turns();
-        if ended.as_ref().is_err_and(Error::is_out_of_room) {
-            self.state.save(&self.actor.state())?;
+        match self.take_turns() {
+            Err(Error::Interrupted) => {
+                self.state.save(&self.actor.state())?;
+                Ok(Ended::Interrupted)
+            }
+            Err(error) if error.is_out_of_room() => {
+                self.state.save(&self.actor.state())?;
+                Err(error)
+            }
+            ended => ended,
         }
-        ended
     }
 
     fn take_turns(&mut self) -> Result<Ended> {
@@ -288,11 +300,13 @@ impl RunState {
         self.heed(resumed, &mut stop, &mut refused, request)?;
         for message in from_actor {
             match message {
-                // After a refusal the actor's steps up to its state are kept for the run that is resumed.
-                FromActor::VectorStep(vector_step) if refused.is_some() => match self.insert(&vector_step) {
-                    Err(error) if !error.is_out_of_room() => return Err(error),
-                    _ => {}
-                },
+                // After a refusal, or a signal, the actor's steps up to its state are kept for the run that is resumed.
+                FromActor::VectorStep(vector_step) if stop || refused.is_some() => {
+                    match self.insert(&vector_step) {
+                        Err(error) if !error.is_out_of_room() => return Err(error),
+                        _ => {}
+                    }
+                }
                 FromActor::VectorStep(vector_step) => {
                     let n_before = self.learner.agent().n_steps();
                     let taken = self.take(&vector_step);
@@ -319,8 +333,8 @@ impl RunState {
         Ok(Ended::Done)
     }
 
-    /// Asks the actor for its state where the run is to be saved: because it is due, or because the memory limit refused
-    /// something for good.
+    /// Asks the actor for its state where the run is to be saved: because it is due, because a signal asked the run to
+    /// stop, or because the memory limit refused something for good.
     fn heed(
         &self,
         taken: Result<Due>,
@@ -332,6 +346,10 @@ impl RunState {
             Ok(due) => {
                 *stop |= due.stop;
                 due.save || due.stop
+            }
+            Err(Error::Interrupted) => {
+                *stop = true;
+                true
             }
             Err(error) if error.is_out_of_room() => {
                 *refused = Some(error);
@@ -360,8 +378,14 @@ impl RunState {
         self.learner.take(vector_step)
     }
 
-    fn take_due_steps(&mut self, environment_steps: u64) -> Result<()> {
-        for _ in 0..self.learner.n_due() {
+    fn take_due_steps(&mut self, since: u64, environment_steps: u64) -> Result<()> {
+        let n_due = self.learner.n_due();
+        if n_due > 0 && self.learner.agent().n_steps() == 0 {
+            // Steps before learning begins are acting alone, many times as fast.
+            self.window.restart_clock(since);
+        }
+        for _ in 0..n_due {
+            interrupt::check()?;
             let outcome = self.learner.learn(environment_steps)?;
             self.window.add_outcome(&outcome);
             if let Some(system) = &self.system {
@@ -372,14 +396,14 @@ impl RunState {
     }
 
     /// Takes the learner steps, evaluations and metrics rows that are due since the last vector step was inserted. Where it
-    /// is refused, a later call goes on where this one ended, also in a run that is resumed.
+    /// is refused or interrupted, a later call goes on where this one ended, also in a run that is resumed.
     fn finish_vector_step(&mut self) -> Result<Due> {
         let Some(Unfinished { since, has_row }) = self.counters.unfinished else {
             return Ok(Due { save: false, stop: false });
         };
         let now = self.counters.environment_steps;
         let (learning, processor) = (Instant::now(), processor_seconds());
-        let learned = self.take_due_steps(now);
+        let learned = self.take_due_steps(since, now);
         // The steps that were taken count with their time, also where one after them was refused.
         self.counters.learner_seconds += learning.elapsed().as_secs_f64();
         self.counters.learner_processor_seconds += processor_seconds() - processor;
@@ -400,7 +424,7 @@ impl RunState {
             self.evaluate()?;
         }
         self.counters.unfinished = None;
-        Ok(Due { save, stop: self.stop.load(Ordering::Relaxed) && !is_last })
+        Ok(Due { save, stop: interrupt::is_asked() })
     }
 
     fn write_row(&mut self) -> Result<()> {
@@ -408,22 +432,30 @@ impl RunState {
         let window = std::mem::replace(&mut self.window, Window::new(self.counters.environment_steps));
         let seconds = window.since.elapsed().as_secs_f64().max(1e-9);
         let n_steps = self.counters.environment_steps - window.environment_steps;
+        let is_market = matches!(self.evaluator, Evaluator::Market(_));
+        let mean_reward = mean(window.reward, window.n_steps);
+        let episode_return = mean(window.returns.iter().sum(), window.returns.len() as u64);
         let metrics = Metrics {
-            mean_reward: mean(window.reward, window.n_steps),
-            episode_return: mean(window.returns.iter().sum(), window.returns.len() as u64),
+            mean_reward: mean_reward.filter(|_| !is_market),
+            mean_reward_bps: mean_reward.filter(|_| is_market),
+            episode_return: episode_return.filter(|_| !is_market),
+            episode_return_bps: episode_return.filter(|_| is_market),
             loss: mean(window.loss, window.n_learned),
             td_error: mean(window.td_error, window.n_learned),
             gradient_norm: mean(window.gradient_norm, window.n_learned),
             epsilon: Some(window.epsilon),
             samples_per_second: Some(window.n_learned as f64 * self.learner.batch() as f64 / seconds),
-            environment_steps_per_second: Some(n_steps as f64 / seconds),
+            environment_steps_per_second: (self.counters.learner_steps > 0)
+                .then_some(n_steps as f64 / seconds),
             replay_transitions: Some(self.learner.replay().len() as u64),
             ..self.row(Kind::Train)?
         };
         self.metrics.write(&metrics)?;
         let scalars = [
             ("train/mean_reward", metrics.mean_reward),
+            ("train/mean_reward_bps", metrics.mean_reward_bps),
             ("train/episode_return", metrics.episode_return),
+            ("train/episode_return_bps", metrics.episode_return_bps),
             ("train/loss", metrics.loss),
             ("train/td_error", metrics.td_error),
             ("train/gradient_norm", metrics.gradient_norm),
@@ -461,7 +493,8 @@ impl RunState {
             ..self.row(Kind::Validation)?
         };
         self.metrics.write(&metrics)?;
-        self.events.scalar("validation/score", metrics.environment_steps, score)?;
+        let tag = if is_market { "eval/log_return" } else { "eval/mean_return" };
+        self.events.scalar(tag, metrics.environment_steps, score)?;
         self.progress.update(&metrics);
         Ok(())
     }
@@ -496,6 +529,7 @@ impl RunState {
             actor,
             &mut self.learner,
             self.best.as_ref(),
+            &self.weight_facts,
         )?;
         if tells(Verbosity::Verbose) {
             let steps = format::count(self.counters.environment_steps);

@@ -39,12 +39,18 @@ pub struct Metrics {
     pub learner_steps: u64,
     /// Seconds since the run began, the parts before a resume included.
     pub wall_seconds: f64,
-    /// Mean reward per step since the last row (market: basis points of equity per bar).
+    /// Mean reward per step since the last row, where rewards have no unit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mean_reward: Option<f64>,
-    /// Mean return of the episodes that ended since the last row.
+    /// The same in a market: basis points of equity per bar.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mean_reward_bps: Option<f64>,
+    /// Mean return of the episodes that ended since the last row, where rewards have no unit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub episode_return: Option<f64>,
+    /// The same in a market: basis points of the equity at the episode's start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub episode_return_bps: Option<f64>,
     /// Mean loss of the learner steps since the last row.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss: Option<f64>,
@@ -63,7 +69,7 @@ pub struct Metrics {
     /// Samples of the learner per second, since the last row.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub samples_per_second: Option<f64>,
-    /// Environment steps per second, since the last row.
+    /// Environment steps per second, since the last row; absent before learning begins, when a step is acting alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub environment_steps_per_second: Option<f64>,
     /// Transitions in the replay.

@@ -111,7 +111,9 @@ fn numbers(metrics: &Metrics) -> String {
     };
     tell("validation ", metrics.validation_log_return, |value| format::signed_percent(value.exp_m1()));
     tell("return ", metrics.episode_return, format::number);
+    tell("return ", metrics.episode_return_bps, |value| format!("{} bps", format::number(value)));
     tell("reward ", metrics.mean_reward, |value| format::signed(value, 3));
+    tell("reward ", metrics.mean_reward_bps, |value| format!("{} bps", format::signed(value, 3)));
     tell("loss ", metrics.loss, format::number);
     tell("", metrics.samples_per_second, |value| format!("{} samples/s", whole(value)));
     if metrics.resident_bytes > 0 {
@@ -144,7 +146,7 @@ mod tests {
             environment_steps: 12_500,
             learner_steps: 3_125,
             wall_seconds: 20.0,
-            mean_reward: Some(0.1234),
+            mean_reward_bps: Some(0.1234),
             loss: Some(0.012_34),
             samples_per_second: Some(1_503.7),
             environment_steps_per_second: Some(625.0),
@@ -157,7 +159,7 @@ mod tests {
     fn a_line_holds_both_counters_reward_loss_rate_bytes_and_time_left() {
         assert_eq!(
             line(&metrics(), 50_000),
-            " 25 %  step 12,500/50,000, 1 min 00 s left · learner 3,125 · reward +0.123 · loss 0.01234 · \
+            " 25 %  step 12,500/50,000, 1 min 00 s left · learner 3,125 · reward +0.123 bps · loss 0.01234 · \
              1,504 samples/s · 512 MiB"
         );
     }

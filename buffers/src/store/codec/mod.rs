@@ -32,6 +32,9 @@ pub const HEADER_BYTES: usize = 12;
 /// The most bytes that DEFLATE decodes from one byte.
 const MAX_DEFLATE_RATIO: usize = 1032;
 
+/// A thread keeps no larger allocation from one chunk to the next.
+const MOST_KEPT_BYTES: usize = 1 << 20;
+
 /// Levels of DEFLATE that are tried, the fastest first.
 const LEVELS: [u8; 3] = [1, 2, 6];
 
@@ -166,27 +169,62 @@ pub fn encode(codec: Codec, shape: RowShape, rows: &[u8]) -> Vec<u8> {
         assert!(shape.row_bytes().is_multiple_of(4), "packed rows are whole words");
         return bit_packing::pack(&head, rows, shape.row_bytes());
     }
-    let mut encoded = head.to_vec();
-    let mut plain = rows.to_vec();
-    codec.predictor.apply(shape, &mut plain);
-    codec.transform.apply(shape, &mut plain, &mut Vec::new());
-    if level == 0 {
-        encoded.extend(plain);
-        return encoded;
-    }
-    // If rows do not compress, DEFLATE stores blocks of at most 32 KB with 5 bytes more each.
-    encoded.reserve(plain.len() + plain.len() / 1024 + 64);
-    let mut deflate = Compress::new(Compression::new(u32::from(level)), false);
-    loop {
-        let input = &plain[deflate.total_in() as usize..];
-        match deflate.compress_vec(input, &mut encoded, FlushCompress::Finish) {
-            Ok(Status::StreamEnd) => break,
-            Ok(_) => encoded.reserve(4096),
-            Err(error) => unreachable!("DEFLATE takes any bytes: {error}"),
+    KEPT_TO_ENCODE.with_borrow_mut(|kept| kept.encode(&head, codec, shape, rows))
+}
+
+thread_local! {
+    static KEPT_TO_ENCODE: RefCell<KeptToEncode> = RefCell::default();
+}
+
+/// What a thread keeps from one encoding to the next. Allocated for each chunk, between those that stay, it would leave
+/// holes in the C library's heap that the next chunk finds too small: a hundred mebibytes of them were seen.
+#[derive(Default)]
+struct KeptToEncode {
+    /// One for each level, as its level cannot change.
+    deflates: Vec<(u8, Compress)>,
+    plain: Vec<u8>,
+    shuffled: Vec<u8>,
+    encoded: Vec<u8>,
+}
+
+impl KeptToEncode {
+    fn encode(&mut self, head: &[u8], codec: Codec, shape: RowShape, rows: &[u8]) -> Vec<u8> {
+        let Self { deflates, plain, shuffled, encoded } = self;
+        plain.clear();
+        plain.extend_from_slice(rows);
+        codec.predictor.apply(shape, plain);
+        codec.transform.apply(shape, plain, shuffled);
+        encoded.clear();
+        encoded.extend_from_slice(head);
+        if codec.level == 0 {
+            encoded.extend_from_slice(plain);
+        } else {
+            let at = deflates.iter().position(|(level, _)| *level == codec.level).unwrap_or_else(|| {
+                let deflate = Compress::new(Compression::new(u32::from(codec.level)), false);
+                deflates.push((codec.level, deflate));
+                deflates.len() - 1
+            });
+            let deflate = &mut deflates[at].1;
+            deflate.reset();
+            // If rows do not compress, DEFLATE stores blocks of at most 32 KB with 5 bytes more each.
+            encoded.reserve(plain.len() + plain.len() / 1024 + 64);
+            loop {
+                let input = &plain[deflate.total_in() as usize..];
+                match deflate.compress_vec(input, encoded, FlushCompress::Finish) {
+                    Ok(Status::StreamEnd) => break,
+                    Ok(_) => encoded.reserve(4096),
+                    Err(error) => unreachable!("DEFLATE takes any bytes: {error}"),
+                }
+            }
         }
+        let exact = encoded.clone();
+        for large in [plain, shuffled, encoded] {
+            if large.capacity() > MOST_KEPT_BYTES {
+                *large = Vec::new();
+            }
+        }
+        exact
     }
-    encoded.shrink_to_fit();
-    encoded
 }
 
 /// Decodes the result of [`encode`].
@@ -223,7 +261,7 @@ pub fn decode(encoded: &[u8]) -> Result<Vec<u8>> {
         }
         codec.transform.undo(shape, &mut rows, scratch);
         codec.predictor.undo(shape, &mut rows);
-        if scratch.capacity() > 1 << 20 {
+        if scratch.capacity() > MOST_KEPT_BYTES {
             *scratch = Vec::new();
         }
         Ok(rows)

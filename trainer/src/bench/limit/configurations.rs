@@ -171,7 +171,7 @@ struct Length {
 
 impl Length {
     fn new(is_full: bool, n_environments: u64, batch: u64) -> Self {
-        let (acted, fewest_rounds, learner_steps) = if is_full { (32, 4, 3) } else { (512, 16, 8) };
+        let (acted, fewest_rounds, learner_steps) = if is_full { (32, 8, 3) } else { (512, 16, 8) };
         Self {
             n_environments,
             batch,
@@ -194,11 +194,14 @@ impl Length {
             steps("agent.learning_starts", random_rounds),
             format!("agent.samples_per_insert={samples_per_insert}"),
             steps("run.checkpoint_interval_steps", rounds - acting_rounds / 3),
-            steps("run.evaluation_interval_steps", rounds - acting_rounds / 4),
+            // One before learning begins, so that the weights of the best validation are held in the one in its midst.
+            steps("run.evaluation_interval_steps", (rounds - acting_rounds / 4) / 2),
             "agent.epsilon_start=0.1".to_owned(),
             "data.train_fraction=0.8".to_owned(),
             "data.validation_fraction=0.1".to_owned(),
             "memory.monitoring_interval=0.5".to_owned(),
+            // An actor that runs far ahead would end before most learner steps, and so take no memory beside them.
+            "run.queue_batches=1".to_owned(),
         ]
     }
 
@@ -255,9 +258,12 @@ mod tests {
                 let inserted = n - 2 * run.n_environments as u64 - pace.learning_starts as u64;
                 let learned = (inserted as f64 * pace.samples_per_insert / pace.batch as f64) as u64;
                 assert!((3..=8).contains(&learned), "{learned} learner steps: {}", it.words);
-                for interval in [run.checkpoint_interval_steps, run.evaluation_interval_steps] {
-                    assert!(interval < n && interval * 2 > n, "once before the end: {}", it.words);
-                }
+                let saved = run.checkpoint_interval_steps;
+                assert!(saved < n && saved * 2 > n, "once before the end: {}", it.words);
+                let evaluated = run.evaluation_interval_steps;
+                assert!(evaluated * 2 < n && evaluated * 3 > n, "twice before the end: {}", it.words);
+                let second = evaluated * 2;
+                assert!(second > pace.learning_starts as u64, "once in the midst of learning: {}", it.words);
                 assert!(config.replay.capacity >= pace.learning_starts, "{}", it.words);
                 let interrupted = it.interrupted_after.unwrap_or(pace.learning_starts as u64);
                 assert!((pace.learning_starts as u64..n).contains(&interrupted), "{}", it.words);

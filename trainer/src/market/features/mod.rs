@@ -34,6 +34,8 @@ pub use layout::{
     STRUCTURE_ROWS, STRUCTURE_WIDTH, TACTICAL_NAMES, TACTICAL_ROWS, TACTICAL_WIDTH,
 };
 
+use crate::error::Result;
+use crate::interrupt;
 use crate::market::bar::Bar;
 use crate::market::indicators::atr::{ATR_BARS, average_true_range};
 
@@ -52,15 +54,13 @@ impl<const W: usize> View<W> {
     /// A view of `rows`, one for each of `bars`.
     #[must_use]
     pub fn new(rows: Vec<[f32; W]>, bars: &[Bar]) -> Self {
-        let is_undefined = |row: &[f32; W]| row.iter().any(|cell| !cell.is_finite());
-        let first_defined = rows.iter().rposition(is_undefined).map_or(0, |last| last + 1);
+        let first_defined = rows.iter().rposition(|row| !is_defined(row)).map_or(0, |last| last + 1);
         Self { rows, first_defined, visible_at_millis: bars.iter().map(|bar| bar.close_millis).collect() }
     }
+}
 
-    /// True if the `n_rows` rows up to and with `newest` exist and are all defined.
-    fn is_full(&self, newest: usize, n_rows: usize) -> bool {
-        newest < self.rows.len() && newest + 1 >= self.first_defined + n_rows
-    }
+fn is_defined(row: &[f32]) -> bool {
+    row.iter().all(|cell| cell.is_finite())
 }
 
 /// All feature rows of one instrument.
@@ -86,16 +86,89 @@ impl Features {
     /// None if there is no such bar.
     #[must_use]
     pub fn first_decision(&self) -> Option<usize> {
-        (0..self.tactical.rows.len()).find(|t| {
-            let row = self.structure_row[*t];
-            row != u32::MAX
-                && self.structure.is_full(row as usize, STRUCTURE_ROWS)
-                && self.tactical.is_full(*t, TACTICAL_ROWS)
-                && self.regime.is_full(*t, (REGIME_ROWS - 1) * REGIME_STRIDE + 1)
-                && self.lvn.is_full(*t, 1)
-                && self.atr[*t].is_finite()
-        })
+        let first_defined = FirstDefined {
+            structure: self.structure.first_defined,
+            tactical: self.tactical.first_defined,
+            regime: self.regime.first_defined,
+            lvn: self.lvn.first_defined,
+        };
+        first_decision(&self.structure_row, &self.atr, first_defined)
     }
+}
+
+/// The row of each view from which on every number is finite.
+#[derive(Debug, Clone, Copy)]
+struct FirstDefined {
+    structure: usize,
+    tactical: usize,
+    regime: usize,
+    lvn: usize,
+}
+
+fn first_decision(structure_row: &[u32], atr: &[f64], first_defined: FirstDefined) -> Option<usize> {
+    let is_full = |first_defined: usize, newest: usize, n_rows: usize| newest + 1 >= first_defined + n_rows;
+    let FirstDefined { structure, tactical, regime, lvn } = first_defined;
+    (0..structure_row.len()).find(|t| {
+        let row = structure_row[*t];
+        row != u32::MAX
+            && is_full(structure, row as usize, STRUCTURE_ROWS)
+            && is_full(tactical, *t, TACTICAL_ROWS)
+            && is_full(regime, *t, (REGIME_ROWS - 1) * REGIME_STRIDE + 1)
+            && is_full(lvn, *t, 1)
+            && atr[*t].is_finite()
+    })
+}
+
+/// What belongs to the five-minute bars themselves, beside the rows of the views.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BarFeatures {
+    /// As [`Features::atr`].
+    pub atr: Vec<f64>,
+    /// As [`Features::structure_row`].
+    pub structure_row: Vec<u32>,
+    /// As [`Features::first_decision`].
+    pub first_decision: Option<usize>,
+}
+
+/// Takes the rows of each view, in the order structure, tactical, regime, LVN, one row after another.
+pub type RowSinks<'a> = [&'a mut dyn FnMut(&[f32]); 4];
+
+/// As [`compute`], where each row is given away as soon as it is made, so that none is held.
+///
+/// # Errors
+/// [`Error::Interrupted`](crate::error::Error::Interrupted) if the process was asked to stop.
+pub fn give_rows(five: &[Bar], thirty: &[Bar], sinks: RowSinks<'_>) -> Result<BarFeatures> {
+    let (mut structure, mut tactical) = (StructureRows::default(), TacticalRows::default());
+    let (mut regime, mut lvn) = (RegimeRows::default(), LvnRows::default());
+    let [to_structure, to_tactical, to_regime, to_lvn] = sinks;
+    let first_defined = FirstDefined {
+        structure: give(thirty, |bars| structure.push(bars), to_structure)?,
+        tactical: give(five, |bars| tactical.push(bars), to_tactical)?,
+        regime: give(five, |bars| regime.push(bars), to_regime)?,
+        lvn: give(five, |bars| lvn.push(bars), to_lvn)?,
+    };
+    let structure_row = newest_visible(five, thirty);
+    let atr = average_true_range(five, ATR_BARS);
+    let first_decision = first_decision(&structure_row, &atr, first_defined);
+    Ok(BarFeatures { atr, structure_row, first_decision })
+}
+
+/// Gives the row of each of `bars` to `sink`. Returns the first row from which on all are defined.
+fn give<const W: usize>(
+    bars: &[Bar],
+    mut push: impl FnMut(&[Bar]) -> [f32; W],
+    sink: &mut dyn FnMut(&[f32]),
+) -> Result<usize> {
+    let mut first_defined = 0;
+    for end in 1..=bars.len() {
+        interrupt::check()?;
+        let row = push(&bars[..end]);
+        if !is_defined(&row) {
+            first_defined = end;
+        }
+        sink(&row);
+    }
+    Ok(first_defined)
 }
 
 /// Computes every feature row of an instrument from its 5-minute bars and the 30-minute bars made of them, both

@@ -1,6 +1,7 @@
 //! How many rows and decision bars a file holds: its stamps are read, and nothing is kept of them.
 
 use crate::error::Result;
+use crate::interrupt;
 use crate::market::bar::DECISION_MILLIS;
 use crate::market::import::bar_table::BarTable;
 use crate::market::import::cell::{Cell, TIME};
@@ -32,6 +33,7 @@ pub fn extent(source: &Source) -> Result<Extent> {
     let times: Vec<Columns> = table.groups.iter().map(Columns::times).collect();
     let mut joined = String::new();
     table.rows(&times, &mut |group, _, row| {
+        interrupt::check()?;
         extent.n_rows += 1;
         let Ok(row) = row else { return Ok(()) };
         let at = symbol_of(row).map_or(Some(group), |symbol| survey.index.get(symbol).copied());

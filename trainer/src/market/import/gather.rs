@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::error::Result;
+use crate::interrupt;
 use crate::market::bar::Bar;
 
 use crate::market::import::bar_table::BarTable;
@@ -68,6 +69,7 @@ pub(super) fn gather(path: &Path, table: &BarTable, survey: Survey) -> Result<Ve
     let mut faults = DirtyRows::default();
     let mut n_read = 0;
     table.rows(&table.groups, &mut |group, line, row| {
+        interrupt::check()?;
         n_read += 1;
         let columns = &table.groups[group];
         let row = match row {

@@ -10,6 +10,7 @@ use memsys::ledger::Owner;
 use memsys::ledger::reservation::Reservation;
 
 use crate::error::Result;
+use crate::interrupt;
 
 use crate::market::import::bar_table::BarTable;
 use crate::market::import::cell::{Cell, OPEN, Row, SYMBOL, TICK_VOLUME, TIME, TIME_OF_DAY, VOLUME};
@@ -60,6 +61,7 @@ pub(super) fn survey(source: &Source, table: &BarTable) -> Result<Survey> {
     let path = &source.path;
     let mut gathered = Gathered::new(table);
     let repeated = table.rows(&table.groups, &mut |group, line, row| {
+        interrupt::check()?;
         if let Ok(row) = row {
             gathered.observe(&table.groups[group], group, line, row)?;
         }

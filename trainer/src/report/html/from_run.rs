@@ -104,6 +104,7 @@ fn tiles(state: &RunState, conclusion: &Conclusion) -> Vec<Tile> {
 fn facts(state: &RunState, conclusion: &Conclusion) -> Vec<(String, String)> {
     let mut facts = vec![
         ("weights_sha256".to_owned(), conclusion.weights_sha256.clone()),
+        ("last_weights_sha256".to_owned(), conclusion.last_weights_sha256.clone()),
         ("data identity".to_owned(), state.counters.data_identity.clone()),
     ];
     if let Some(best) = state.counters.best {
@@ -202,7 +203,7 @@ fn learning(state: &RunState, rows: &[Metrics]) -> Vec<LearningCurve> {
     };
     let training = if is_market {
         let note = "mean reward of a step with exploration, basis points";
-        curve("Training reward", note, points(Kind::Train, |row| row.mean_reward))
+        curve("Training reward", note, points(Kind::Train, |row| row.mean_reward_bps))
     } else {
         let note = "mean of the episodes that ended, with exploration";
         curve("Training return", note, points(Kind::Train, |row| row.episode_return))
