@@ -107,6 +107,9 @@ pub enum Error {
         /// What is saved, and what to do.
         way_out: String,
     },
+    /// The process was asked to stop, and stopped before the work was done.
+    #[error("stopped as asked, before the work was done")]
+    Interrupted,
     /// The loss of the run is not a number any more.
     #[error("{cause}; {way_out}")]
     Diverged {
@@ -115,9 +118,6 @@ pub enum Error {
         /// What can be done.
         way_out: String,
     },
-    /// The process was asked to stop, and stopped before the work was done.
-    #[error("stopped as asked, before the work was done")]
-    Interrupted,
     /// The agent failed.
     #[cfg(feature = "libtorch")]
     #[error(transparent)]

@@ -63,7 +63,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
     memsys::libtorch::set_threads_once(parts.threads)?;
     memory::device::begin(&parts)?;
     memory::hold(parts.memory.limit)?;
-    let saved = checkpoint::expect(&folder.checkpoint())?;
+    let saved = checkpoint::require(&folder.checkpoint(), &args.run)?;
     let counters = checkpoint::load_counters(&saved)?;
     let mut judged = Vec::new();
     let evaluator = match parts.run.environment {

@@ -33,7 +33,7 @@ use crate::run::summed_file::{FileSum, SummedFile};
 use crate::run::tensor_file::{self, Metadata, TensorFile};
 use crate::run::{checkpoint_folder, counters, state_file};
 
-pub use crate::run::checkpoint_folder::{check_whole, expect, find, settle};
+pub use crate::run::checkpoint_folder::{check_whole, find, require, settle};
 pub use crate::run::counters::{BestScore, Counters, FILE as COUNTERS, Unfinished, load_counters};
 
 const LEARNER: &str = "learner.safetensors";
@@ -88,8 +88,11 @@ fn save_all<E: Environment>(
     learner.commit()?;
     let learner = &*learner;
     let part = checkpoint_folder::begin(folder)?;
-    let mut files = write_weights(&part, counters, learner.agent().online(), best, facts)?;
+    let mut files = BTreeMap::new();
     let mut put = |name: &str, sum: FileSum| files.insert(name.to_owned(), sum);
+    for (name, sum) in write_weights(&part, counters, learner.agent().online(), best, facts)? {
+        put(name, sum);
+    }
     let mut tensors = learner.agent().tensors();
     tensors.extend(best.map(|best| (BEST, best)));
     put(LEARNER, tensor_file::write(&part.join(LEARNER), &tensors, &Metadata::new())?);
@@ -110,12 +113,12 @@ fn write_weights(
     online: &Weights,
     best: Option<&Tensor>,
     facts: &Metadata,
-) -> Result<BTreeMap<String, FileSum>> {
-    let write = |file: &str, flat: &Tensor, which: &str, environment_steps: u64| {
+) -> Result<[(&'static str, FileSum); 2]> {
+    let write = |file: &'static str, flat: &Tensor, which: &str, environment_steps: u64| {
         let named = online.layout().named(flat)?;
         let named: Vec<(&str, &Tensor)> = named.iter().map(|(name, tensor)| (*name, tensor)).collect();
         let facts = metadata::of_weights(facts, which, environment_steps);
-        Ok::<_, Error>((file.to_owned(), tensor_file::write(&part.join(file), &named, &facts)?))
+        Result::Ok((file, tensor_file::write(&part.join(file), &named, &facts)?))
     };
     let last_steps = counters.environment_steps;
     let last = write(LAST_FILE, online.flat(), "last", last_steps)?;
@@ -123,7 +126,7 @@ fn write_weights(
         (Some(best), Some(score)) => write(WEIGHTS_FILE, best, "best validation", score.environment_steps)?,
         _ => write(WEIGHTS_FILE, online.flat(), "last", last_steps)?,
     };
-    Ok(BTreeMap::from([last, judged]))
+    Ok([last, judged])
 }
 
 /// Reads the loops' state of a checkpoint back.
@@ -141,15 +144,7 @@ pub fn load<E: Environment>(folder: &Path) -> Result<Checkpoint<E>> {
 /// # Errors
 /// [`Error::Io`], or [`Error::File`] if they are damaged.
 pub fn open_tensors(folder: &Path) -> Result<TensorFile> {
-    open_file(folder, LEARNER)
-}
-
-/// Opens a file of tensors of a checkpoint, such as [`WEIGHTS_FILE`].
-///
-/// # Errors
-/// As [`open_tensors`].
-pub fn open_file(folder: &Path, name: &str) -> Result<TensorFile> {
-    TensorFile::open(&folder.join(name), load_counters(folder)?.sum_of(folder, name)?)
+    TensorFile::open(&folder.join(LEARNER), load_counters(folder)?.sum_of(folder, LEARNER)?)
 }
 
 /// The weights of a checkpoint with the best validation score, or the last ones if there was no validation.

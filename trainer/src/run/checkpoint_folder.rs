@@ -26,15 +26,14 @@ pub fn find(folder: &Path) -> Result<Option<PathBuf>> {
     Ok(choose(folder)?.map(|choice| choice.path))
 }
 
-/// As [`find`], for a command that needs a checkpoint.
+/// The same, of a run in `run` that has to have one.
 ///
 /// # Errors
-/// As [`find`], and [`Error::File`] if there is none.
-pub fn expect(folder: &Path) -> Result<PathBuf> {
+/// As [`find`]; [`Error::File`] if there is none.
+pub fn require(folder: &Path, run: &Path) -> Result<PathBuf> {
     find(folder)?.ok_or_else(|| {
-        let problem =
-            "there is no checkpoint yet: let the run go on with --resume until it has saved one".to_owned();
-        Error::File { path: folder.to_owned(), problem }
+        let problem = "there is no checkpoint in it yet: train it first, with --resume".to_owned();
+        Error::File { path: run.to_owned(), problem }
     })
 }
 

@@ -85,7 +85,7 @@ impl Counters {
     ///
     /// # Errors
     /// [`Error::File`] if the checkpoint has no such file.
-    pub(super) fn sum_of(&self, folder: &Path, name: &str) -> Result<&FileSum> {
+    pub fn sum_of(&self, folder: &Path, name: &str) -> Result<&FileSum> {
         self.files.get(name).ok_or_else(|| Error::File {
             path: folder.join(FILE),
             problem: format!("the checkpoint is damaged: it lists no {name}"),
