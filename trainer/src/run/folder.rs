@@ -47,6 +47,10 @@ impl RunFolder {
         match fs::create_dir(root) {
             Ok(()) => made.push(root.to_owned()),
             Err(error) if error.kind() == ErrorKind::AlreadyExists && root.is_dir() => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                let problem = "is a file, and a run needs a folder: give another --out".to_owned();
+                return Err(Error::File { path: root.to_path_buf(), problem });
+            }
             Err(error) => return Err(Error::io(root)(error)),
         }
         Self::begin(root, made)
