@@ -17,6 +17,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use agents::Policy;
+use agents::update::UpdateCounters;
 use memsys::ledger::budget;
 use memsys::nn::parameters::Weights;
 use memsys::step::room::with_room;
@@ -32,7 +33,7 @@ use crate::run::state_file;
 use crate::run::tensor_file::{self, Metadata, TensorFile};
 
 /// The version of the checkpoint format. Other versions are refused.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 /// The counters of a checkpoint (`counters.json`).
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -53,6 +54,8 @@ pub struct Counters {
     pub peak_resident_bytes: u64,
     /// The loss scale and the number of steps since it last overflowed. Used with f16 only.
     pub loss_scale: (f64, u32),
+    /// Steps that Adam took. With f16 only, they are fewer than the learner's: Adam takes none where gradients overflowed.
+    pub n_adam_steps: u64,
     /// The largest micro-batch of the run's learner steps. A resumed run uses the same size, so that its results are
     /// equal to the bit.
     pub micro_batch: usize,
@@ -139,9 +142,9 @@ fn save_all<E: Environment>(
     tensors.extend(best.map(|best| (BEST, best)));
     tensor_file::write(&part.join("learner.safetensors"), &tensors, &Metadata::new())?;
     state_file::write(&part.join("loops.postcard"), &(actor, learner.state()))?;
-    let loss_scale = learner.agent().counters().loss_scale;
+    let UpdateCounters { loss_scale, n_adam_steps, .. } = learner.agent().counters();
     let micro_batch = learner.steps().first().micro_batch;
-    let counters = Counters { version: VERSION, loss_scale, micro_batch, ..counters.clone() };
+    let counters = Counters { version: VERSION, loss_scale, n_adam_steps, micro_batch, ..counters.clone() };
     let text = serde_json::to_vec_pretty(&counters).map_err(|error| unreadable(&part, &error))?;
     write(&part.join("counters.json"), &text)?;
 

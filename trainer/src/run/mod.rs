@@ -10,6 +10,7 @@ pub mod config;
 pub mod evaluation;
 pub mod folder;
 pub mod learner_loop;
+mod metrics_window;
 pub mod restore;
 mod spilling;
 mod state_file;
