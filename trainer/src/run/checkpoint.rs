@@ -19,6 +19,7 @@ use std::io::Write;
 use std::path::Path;
 
 use agents::Policy;
+use agents::update::UpdateCounters;
 use memsys::ledger::budget;
 use memsys::nn::parameters::Weights;
 use memsys::step::room::with_room;
@@ -100,9 +101,9 @@ fn save_all<E: Environment>(
     put(LEARNER, tensor_file::write(&part.join(LEARNER), &tensors, &Metadata::new())?);
     put(LOOPS, state_file::write(&part.join(LOOPS), &(actor, learner.state()))?);
     put(CONFIG, write(&part.join(CONFIG), config)?);
-    let loss_scale = learner.agent().counters().loss_scale;
+    let UpdateCounters { loss_scale, n_adam_steps, .. } = learner.agent().counters();
     let micro_batch = learner.steps().first().micro_batch;
-    let counters = Counters { loss_scale, micro_batch, files, ..counters.clone() };
+    let counters = Counters { loss_scale, n_adam_steps, micro_batch, files, ..counters.clone() };
     // The sums come last: a checkpoint without them is none.
     let _ = write(&part.join(counters::FILE), &counters.to_file())?;
     checkpoint_folder::put_in_place(&part, folder)

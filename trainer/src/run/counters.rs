@@ -36,6 +36,8 @@ pub struct Counters {
     pub peak_resident_bytes: u64,
     /// The loss scale and the number of steps since it last overflowed. Used with f16 only.
     pub loss_scale: (f64, u32),
+    /// Steps that Adam took. With f16 only, they are fewer than the learner's: Adam takes none where gradients overflowed.
+    pub n_adam_steps: u64,
     /// The largest micro-batch of the run's learner steps. A resumed run uses the same size, so that its results are
     /// equal to the bit.
     pub micro_batch: usize,

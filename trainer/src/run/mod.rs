@@ -14,6 +14,7 @@ pub mod evaluation;
 pub mod folder;
 pub mod learner_loop;
 pub mod market_test;
+mod metrics_window;
 pub mod restore;
 mod run_lock;
 mod spilling;
