@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine: `make train` runs the main job, `make test` passes the tests.
-.PHONY: train test build setup lint install uninstall dist check bench picture soak-replay race race-ledger fuzz fuzz-import clean
+.PHONY: train test build setup lint install uninstall dist check bench picture soak-replay crash flip-run race race-ledger fuzz fuzz-import clean
 .DEFAULT_GOAL := build
 
 # Where `make install` puts the program; DESTDIR stands before it where a package is made.
@@ -65,6 +65,14 @@ race:
 # Eight threads and one memory limit, for a minute under ThreadSanitizer: counted bytes never pass it.
 race-ledger:
 	./buffers/fuzz/race.sh 60 race_ledger
+
+# A run is killed before each of its durable operations, in the middle of each write, and twice in a row.
+crash: setup
+	CRASH_WHOLE=1 cargo test --release --workspace --test scenarios -- --nocapture killed_before_any_write_it_goes_on
+
+# Every file of a run's folder is flipped and cut at fifty places, removed, and exchanged with that of another run.
+flip-run: setup
+	FLIP_WHOLE=1 cargo test --release --workspace --test scenarios -- --nocapture no_damage_to_a_run_goes_unseen
 
 # Ten minutes of the reader of replay files under libFuzzer and AddressSanitizer.
 fuzz:

@@ -17,9 +17,7 @@ pub enum Error {
     #[error(transparent)]
     Tch(#[from] tch::TchError),
     /// The loss is NaN or infinite.
-    #[error(
-        "the loss of learner step {learner_step} is {loss}: learning has diverged; lower agent.learning_rate"
-    )]
+    #[error("the loss of learner step {learner_step} is {loss}: learning has diverged")]
     Diverged {
         /// Learner steps that were taken before the one that failed.
         learner_step: u64,

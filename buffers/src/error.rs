@@ -19,6 +19,43 @@ pub enum Error {
     /// The replay holds no transition to sample.
     #[error("the replay holds no transition yet")]
     Empty,
+    /// A replay was given a transition that cannot be one of its environment's.
+    #[error("a transition of environment {environment} from local row {from} to {to} is refused: {what}")]
+    WrongTransition {
+        /// The environment.
+        environment: u16,
+        /// Position of the local row at which it begins.
+        from: usize,
+        /// Position of the local row to bootstrap from.
+        to: usize,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// Local rows cannot be what the views show of them.
+    #[error("local rows are refused: {what}")]
+    LocalRows {
+        /// What is wrong with them.
+        what: String,
+    },
+    /// Priorities were to be set from TD errors that are not finite or not as many as the transitions.
+    #[error("{what}: no priority was changed")]
+    WrongTdErrors {
+        /// What is wrong with them.
+        what: String,
+    },
+    /// Transitions were inserted after a batch was drawn, so its rows may be gone.
+    #[error(
+        "{n_inserted} transitions were inserted between the draw of a batch and its gathering: gather it first"
+    )]
+    InsertedSinceDrawn {
+        /// Number of transitions inserted since.
+        n_inserted: u64,
+    },
+    /// Every transition of the replay needs rows that are damaged.
+    #[error(
+        "no transition of the replay can be read any more: start a new run, or put back the replay's file"
+    )]
+    NoneReadable,
     /// The saved replay does not fit the run that restores it.
     #[error("the saved replay has {what} {found}, this run has {wanted}")]
     Mismatch {
@@ -96,6 +133,33 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// The replay file that a saved state refers to is not there.
+    #[error(
+        "{}: the replay file is missing, and the saved state refers to its rows: put back the file that was saved with it",
+        path.display()
+    )]
+    MissingFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The replay file is not the one that a state was saved with, or another commit of it.
+    #[error("{}: {}", path.display(), of_other_history(*found, *wanted))]
+    OtherHistory {
+        /// The file.
+        path: PathBuf,
+        /// Commits of the file, or `None` if it is another file.
+        found: Option<u64>,
+        /// Commits of the file when the state was saved.
+        wanted: u64,
+    },
+    /// A restored transition cannot be one of this run's.
+    #[error("the saved replay does not fit this run: transition {number} is impossible: {what}")]
+    ImpossibleTransition {
+        /// The number of the transition since the run began.
+        number: u64,
+        /// What is impossible about it.
+        what: &'static str,
+    },
     /// The replay file ends before the end of what was committed.
     #[error(
         "{}: the replay file was cut off: it has {found_bytes} bytes, {committed_bytes} were committed; {}",
@@ -150,6 +214,19 @@ impl Error {
 
 /// A result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
+
+fn of_other_history(found: Option<u64>, wanted: u64) -> String {
+    let way_out = "put back the file that was saved with it, or the state that belongs to this file";
+    match found {
+        None => format!("the replay file of another run than the saved state's: {way_out}"),
+        Some(found) if found < wanted => format!(
+            "the replay file is older than the saved state (commit {found}, the state was saved with {wanted}): {way_out}"
+        ),
+        Some(found) => format!(
+            "the replay file went on without the saved state (commit {found}, the state was saved with {wanted}): {way_out}"
+        ),
+    }
+}
 
 fn what_is_left(found_bytes: u64) -> &'static str {
     if found_bytes <= DATA_OFFSET {

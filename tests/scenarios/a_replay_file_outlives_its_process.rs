@@ -116,10 +116,10 @@ fn check_rows(path: &Path, at_least: usize) -> usize {
     n_rows
 }
 
-/// Checks that `plimsoll replay verify` refuses the file with status 2 and one line that holds each of `words`, and gives
+/// Checks that `plimsoll verify` refuses the file with status 2 and one line that holds each of `words`, and gives
 /// what it printed.
 fn check_refused(path: &Path, words: &[&str]) -> String {
-    let output = run(path.parent().unwrap(), &["replay", "verify", path.to_str().unwrap()]);
+    let output = run(path.parent().unwrap(), &["verify", path.to_str().unwrap()]);
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{text}");
     assert_eq!(text.lines().count(), 1, "{text}");
@@ -131,7 +131,7 @@ fn check_refused(path: &Path, words: &[&str]) -> String {
 }
 
 fn check_clean(path: &Path) {
-    let output = run(path.parent().unwrap(), &["replay", "verify", path.to_str().unwrap()]);
+    let output = run(path.parent().unwrap(), &["verify", path.to_str().unwrap()]);
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!((output.status.code(), text.as_str()), (Some(0), ""));
     assert!(String::from_utf8_lossy(&output.stdout).contains("chunks in"));
@@ -279,7 +279,7 @@ fn a_file_that_cannot_be_used_is_refused_in_one_line() {
     fs::write(&path, &whole[..1000]).unwrap();
     check_refused(&path, &["was cut off", "1000 bytes"]);
     with_headers(&|header| header[12..16].copy_from_slice(&9u32.to_le_bytes()));
-    check_refused(&path, &["version 9", "reads version 1"]);
+    check_refused(&path, &["version 9", "reads version 2"]);
     with_headers(&|header| header[8..12].reverse());
     check_refused(&path, &["big-endian"]);
     fs::write(&path, "timestamp,open,high,low,close\n".repeat(200)).unwrap();
@@ -351,7 +351,7 @@ fn of_a_folder_every_file_is_told_of_and_one_damaged_file_hides_none() {
         assert!(text.contains(word), "`{word}` is not in: {text}");
     }
     assert_eq!(json["files"][1]["streams"][1]["of"], "tactical 0");
-    assert!(run(folder.path(), &["replay", "verify", "."]).status.success());
+    assert!(run(folder.path(), &["verify", "."]).status.success());
 
     let mut bytes = fs::read(&replay).unwrap();
     bytes[..8].fill(0);
@@ -364,10 +364,10 @@ fn of_a_folder_every_file_is_told_of_and_one_damaged_file_hides_none() {
     let mut bytes = fs::read(&streams).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&streams, &bytes).unwrap();
-    let verified = run(folder.path(), &["replay", "verify", ".", "--json", "out.json"]);
+    let verified = run(folder.path(), &["verify", ".", "--json", "out.json"]);
     let said = String::from_utf8(verified.stderr).unwrap();
     assert_eq!((verified.status.code(), said.lines().count()), (Some(2), 1), "{said}");
-    assert!(said.contains("2 replay files are damaged; the first: ./replay.plr"), "{said}");
+    assert!(said.contains("2 files are damaged; the first: ./replay.plr"), "{said}");
     let json: serde_json::Value =
         serde_json::from_slice(&fs::read(folder.path().join("out.json")).unwrap()).unwrap();
     assert_eq!((&json["clean"], &json["files"][1]["clean"]), (&false.into(), &false.into()));
@@ -384,7 +384,7 @@ fn what_can_be_read_of_a_damaged_file_is_copied_to_a_new_one_and_to_no_other() {
     bytes[entry.offset as usize + 100] ^= 8;
     fs::write(&path, &bytes).unwrap();
     let salvage = || {
-        let output = run(folder.path(), &["replay", "verify", "replay", "--salvage", "saved.plr"]);
+        let output = run(folder.path(), &["verify", "replay", "--salvage", "saved.plr"]);
         assert_eq!(output.status.code(), Some(2), "the file is as damaged as before");
         [output.stdout, output.stderr].map(|said| String::from_utf8(said).unwrap())
     };
@@ -409,7 +409,7 @@ fn what_can_be_read_of_a_damaged_file_is_copied_to_a_new_one_and_to_no_other() {
     let [_, error] = salvage();
     assert!(error.contains("saved.plr: is there already, and is not written over"), "{error}");
     assert_eq!(fs::read(&saved).unwrap(), before);
-    let several = run(folder.path(), &["replay", "verify", ".", "--salvage", "more.plr"]);
+    let several = run(folder.path(), &["verify", ".", "--salvage", "more.plr"]);
     assert_eq!(several.status.code(), Some(2));
     assert!(String::from_utf8(several.stderr).unwrap().contains("one file is copied to one file"));
     assert!(!folder.path().join("more.plr").exists());

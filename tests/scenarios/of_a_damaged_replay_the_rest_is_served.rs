@@ -12,7 +12,7 @@ fn a_flipped_bit_is_named_by_verify_and_by_the_run_that_meets_it() {
     let mapped =
         ["--set", "replay.tier=mapped", "--set", "replay.mmap_above=0", "--steps", "1600", "--out", "out"];
     run_well(folder.path(), &short_train(&mapped));
-    run_well(folder.path(), &["replay", "verify", "out"]);
+    run_well(folder.path(), &["verify", "out"]);
 
     let path = folder.path().join("out/replay.plr");
     let entry = *ChunkReader::open(&path).unwrap().index().chunk(0, 0).unwrap();
@@ -23,7 +23,7 @@ fn a_flipped_bit_is_named_by_verify_and_by_the_run_that_meets_it() {
     fs::write(&path, bytes).unwrap();
 
     let named = [format!("bit 5 of byte {byte}"), "chunk 0 of stream 0 is refused".to_owned()];
-    let output = run(folder.path(), &["replay", "verify", "out"]);
+    let output = run(folder.path(), &["verify", "out"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{said}");
     let last = said.lines().last().unwrap();

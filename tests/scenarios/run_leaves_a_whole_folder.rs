@@ -62,11 +62,14 @@ fn a_market_run_leaves_config_metrics_checkpoint_report_and_summary() {
     assert!(rows.lines().count() > 20);
     let is_events = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with("events.out.tfevents");
     assert!(std::fs::read_dir(&out).unwrap().any(|entry| is_events(&entry.unwrap().file_name())));
+    let sums = tests::read_json(&out.join("checkpoint/counters.json"))["files"].clone();
     for name in
-        ["weights.safetensors", "last.safetensors", "learner.safetensors", "loops.postcard", "counters.json"]
+        ["weights.safetensors", "last.safetensors", "learner.safetensors", "loops.postcard", "config.toml"]
     {
-        assert!(out.join("checkpoint").join(name).is_file(), "{name}");
+        let n_bytes = std::fs::metadata(out.join("checkpoint").join(name)).unwrap().len();
+        assert_eq!(sums[name]["n_bytes"], n_bytes, "{name}");
     }
+    assert_eq!(std::fs::read_dir(out.join("checkpoint")).unwrap().count(), 6, "every file has its sum");
 
     let rows: Vec<serde_json::Value> = rows.lines().map(|row| serde_json::from_str(row).unwrap()).collect();
     let is_training = |row: &&serde_json::Value| row["kind"] == "train";
@@ -122,7 +125,7 @@ fn what_is_handed_out_is_what_was_judged() {
 
 #[test]
 fn every_help_is_complete_and_has_an_example() {
-    let commands = "train|evaluate|export --torch|features|config|plan|replay inspect|replay verify|bench replay|bench train|bench memory|completions|man";
+    let commands = "train|evaluate|export --torch|features|config|plan|verify|replay inspect|bench replay|bench train|bench memory|completions|man";
     for command in commands.split('|') {
         let arguments: Vec<&str> = command.split(' ').chain(["--help"]).collect();
         let output = run_well(std::path::Path::new("."), &arguments);

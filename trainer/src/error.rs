@@ -107,6 +107,14 @@ pub enum Error {
         /// What is saved, and what to do.
         way_out: String,
     },
+    /// The loss of the run is not a number any more.
+    #[error("{cause}; {way_out}")]
+    Diverged {
+        /// At which step it happened.
+        cause: String,
+        /// What can be done.
+        way_out: String,
+    },
     /// The process was asked to stop, and stopped before the work was done.
     #[error("stopped as asked, before the work was done")]
     Interrupted,
@@ -181,6 +189,27 @@ impl Error {
         Error::OutOfRoom { cause: self.to_string(), way_out }
     }
 
+    /// Adds to a divergence what can be done; other errors stay as they are. `saved` is the folder of the run if it has a
+    /// checkpoint.
+    #[cfg(feature = "libtorch")]
+    #[must_use]
+    pub fn with_divergence(self, learning_rate: &str, saved: Option<&Path>) -> Self {
+        if !matches!(self, Error::Agent(agents::Error::Diverged { .. })) {
+            return self;
+        }
+        let mut way_out = format!(
+            "start a new run with a lower agent.learning_rate (this run has {learning_rate}) or a lower \
+             agent.max_gradient_norm: resumed, this run would diverge again"
+        );
+        if let Some(folder) = saved {
+            way_out.push_str(&format!(
+                "; what it had learned before is judged by: plimsoll evaluate --run {}",
+                folder.display()
+            ));
+        }
+        Error::Diverged { cause: self.to_string(), way_out }
+    }
+
     /// True where the user's input or configuration is at fault: exit status 2. A path that may not be read or
     /// written was the user's to give.
     #[must_use]
@@ -211,8 +240,12 @@ fn higher_limit(refusal: &Refusal) -> MemoryLimit {
 
 /// True of a replay file that cannot be used as it is.
 fn is_bad_file(error: &buffers::Error) -> bool {
-    use buffers::Error::{Damaged, Io, Locked, NotAReplayFile, Truncated, WrongEndianness, WrongVersion};
+    use buffers::Error::{
+        Damaged, ImpossibleTransition, Io, Locked, MissingFile, NotAReplayFile, OtherHistory,
+    };
+    use buffers::Error::{Truncated, WrongEndianness, WrongVersion};
     match error {
+        ImpossibleTransition { .. } | MissingFile { .. } | OtherHistory { .. } => true,
         Damaged { .. } | Locked { .. } | NotAReplayFile { .. } | Truncated { .. } => true,
         WrongEndianness { .. } | WrongVersion { .. } => true,
         Io { source, .. } => is_users_path(source),
@@ -252,6 +285,21 @@ mod tests {
         assert_eq!(without_frames(said), "a refused allocation");
         assert_eq!(without_frames("one line"), "one line");
         assert_eq!(without_frames("a table:\n  of two lines"), "a table:\n  of two lines");
+    }
+
+    #[test]
+    fn a_divergence_says_what_can_be_done() {
+        let diverged = || Error::Agent(agents::Error::Diverged { learner_step: 7, loss: f64::NAN });
+        let said = diverged().with_divergence("0.001", Some(Path::new("runs/x"))).to_string();
+        for word in [
+            "the loss of learner step 7 is NaN: learning has diverged; start a new run with a lower agent.learning_rate",
+            "(this run has 0.001)",
+            "plimsoll evaluate --run runs/x",
+        ] {
+            assert!(said.contains(word), "{said}");
+        }
+        assert!(!diverged().with_divergence("0.001", None).to_string().contains("evaluate"));
+        assert!(matches!(Error::ActorLost.with_divergence("0.001", None), Error::ActorLost));
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod memory;
 pub mod report;
 pub mod resolve;
 pub mod run;
+mod seal;
 mod signals;
 pub mod telemetry;
 pub mod train;

@@ -21,7 +21,7 @@ use crate::memory::{self, Applied};
 use crate::report::summary;
 use crate::resolve::{Parts, leave_out_unusable_spill, resolve, seed_of};
 use crate::run::build::{Setting, build};
-use crate::run::checkpoint;
+use crate::run::checkpoint::{self, Counters};
 use crate::run::config::EnvironmentKind;
 use crate::run::evaluation::Evaluator;
 use crate::run::folder::RunFolder;
@@ -47,21 +47,31 @@ pub struct TrainRequest {
 /// something for good: it says whether the run is saved, and what to do.
 pub fn train(request: TrainRequest, say: &(dyn Fn(&str) + Sync)) -> Result<Ended> {
     let began = Instant::now();
+    let resumed = request.resume.as_deref().map(RunFolder::resume).transpose()?;
+    let saved = resumed.as_ref().map(saved_counters).transpose()?.flatten();
     let mut parts = resolve(&request.config, &request.runtime)?;
-    if let Some(folder) = &request.resume {
-        keep_micro_batch(&mut parts, folder)?;
+    if let Some(saved) = &saved {
+        require_steps(&parts, saved)?;
+        keep_micro_batch(&mut parts, saved);
     }
     leave_out_unusable_spill(&mut parts.memory, say)?;
     memsys::libtorch::set_threads_once(parts.threads)?;
     let applied = memory::apply(parts.memory.limit, &parts)?;
-    let folder = open_folder(&parts, request.resume.as_deref())?;
+    let folder = match resumed {
+        Some(folder) => folder,
+        None => new_folder(&parts)?,
+    };
     if request.config.memory.spill_folder.is_none() {
         parts.memory.activations.spill_folder = folder.root().to_path_buf();
     }
-    let (root, checkpoint) = (folder.root().to_path_buf(), folder.checkpoint());
-    train_in(folder, parts, applied, began, request, say).map_err(|error| {
-        let is_saved = checkpoint::find(&checkpoint).is_ok();
-        error.with_way_out(is_saved.then_some(&*root))
+    let rates = request.config.values().into_iter().filter(|(key, _)| key == "agent.learning_rate");
+    let learning_rate = rates.map(|(_, rate)| rate.to_string()).collect::<String>();
+    train_in(folder.clone(), parts, applied, began, request, say).map_err(|error| {
+        let is_saved = checkpoint::find(&folder.checkpoint()).is_ok_and(|saved| saved.is_some());
+        let saved = is_saved.then_some(folder.root());
+        let error = error.with_way_out(saved).with_divergence(&learning_rate, saved);
+        folder.abandon();
+        error
     })
 }
 
@@ -157,28 +167,47 @@ fn require_same_bars(folder: &RunFolder, market: &Market) -> Result<()> {
     Err(Error::File { path: folder.root().to_path_buf(), problem })
 }
 
-/// Keeps to the micro-batch of the run that is resumed: another one would give other bits.
-fn keep_micro_batch(parts: &mut Parts, folder: &Path) -> Result<()> {
-    let Ok(saved) = checkpoint::find(&RunFolder::open(folder)?.checkpoint()) else { return Ok(()) };
-    let saved = checkpoint::load_counters(&saved)?;
-    parts.memory.largest_micro_batch = saved.micro_batch;
-    parts.memory.smallest_micro_batch = parts.memory.smallest_micro_batch.min(saved.micro_batch);
-    Ok(())
+/// The counters of the checkpoint that a resumed run goes on from; none if it has none yet.
+fn saved_counters(folder: &RunFolder) -> Result<Option<Counters>> {
+    let Some(saved) = checkpoint::settle(&folder.checkpoint())? else { return Ok(None) };
+    let counters = checkpoint::load_counters(&saved)?;
+    if counters.run == folder.run_name() {
+        return Ok(Some(counters));
+    }
+    let problem = format!(
+        "belongs to another run than {}: put back the one of the two that was exchanged",
+        folder.config().display()
+    );
+    Err(Error::File { path: saved, problem })
 }
 
-fn open_folder(parts: &Parts, resume: Option<&Path>) -> Result<RunFolder> {
-    if let Some(resumed) = resume {
-        return RunFolder::open(resumed);
+/// Refuses a run that is to be shorter than it is already.
+fn require_steps(parts: &Parts, saved: &Counters) -> Result<()> {
+    let (wanted, taken) = (parts.run.environment_steps, saved.environment_steps);
+    // The last steps of all environments are taken together, and may pass the number that was asked for.
+    if wanted.next_multiple_of(parts.run.n_environments as u64) >= taken {
+        return Ok(());
     }
-    let root = parts.run.out.clone().unwrap_or_else(|| {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let millis = now.map_or(0, |since| since.as_millis() as i64);
-        let kind = parts.run.environment.word();
-        Path::new("runs").join(format!("{kind}-{}", format::utc(millis, "%Y%m%d-%H%M%S")))
-    });
-    if RunFolder::open(&root).is_ok() {
-        let problem = "holds a run already: go on with it by --resume, or give another --out".to_owned();
-        return Err(Error::File { path: root, problem });
+    let problem = format!(
+        "the run has taken {taken} environment steps already, and {wanted} are fewer: give more to go on, --steps {taken} \
+         to end it with its report, or start a new run"
+    );
+    Err(Error::Config { key: "run.environment_steps".to_owned(), problem })
+}
+
+/// Keeps to the micro-batch of the run that is resumed: another one would give other bits.
+fn keep_micro_batch(parts: &mut Parts, saved: &Counters) {
+    parts.memory.largest_micro_batch = saved.micro_batch;
+    parts.memory.smallest_micro_batch = parts.memory.smallest_micro_batch.min(saved.micro_batch);
+}
+
+fn new_folder(parts: &Parts) -> Result<RunFolder> {
+    if let Some(root) = &parts.run.out {
+        return RunFolder::create(root);
     }
-    RunFolder::create(&root)
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let millis = now.map_or(0, |since| since.as_millis() as i64);
+    let kind = parts.run.environment.word();
+    let name = format!("{kind}-{}", format::utc(millis, "%Y%m%d-%H%M%S"));
+    RunFolder::create_numbered(&Path::new("runs").join(name))
 }

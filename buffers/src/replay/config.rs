@@ -84,6 +84,9 @@ pub struct ReplaySettings {
     /// The most bytes of the file that may be resident through mappings. Reading a mapped row needs no system call.
     #[serde(with = "size")]
     pub mmap_window: u64,
+    /// The tier `mapped` writes its file anew when more bytes of it than this, and more than half of it, are of use no more.
+    #[serde(with = "size")]
+    pub compact_above: u64,
     /// Number format of stored local rows: `f32` (unchanged), `f16` (half the bytes, with a relative error of at most
     /// 0.05 % from 6.1e-5 to 65,504), or `bf16` (half the bytes, with a relative error of at most 0.4 % over the range
     /// of f32).
@@ -106,6 +109,7 @@ impl Default for ReplaySettings {
             compress_at: 0.8,
             mmap_above: 100_000_000,
             mmap_window: 64 << 20,
+            compact_above: 64 << 20,
             local_rows: LocalRows::F32,
             prefetch: Prefetch::Off,
         }
@@ -122,6 +126,7 @@ impl Settings for ReplaySettings {
         check.range("compress_at", self.compress_at, 0.0..=1.0, "share of the budget");
         check.range("mmap_above", self.mmap_above, 0.., "bytes");
         check.range("mmap_window", self.mmap_window, 0.., "bytes");
+        check.range("compact_above", self.compact_above, 0.., "bytes");
     }
 }
 
@@ -146,6 +151,7 @@ impl ReplaySettings {
             begin_fraction: self.compress_at,
             file,
             window_bytes: self.mmap_window,
+            garbage_bytes: self.compact_above,
             local_kind: self.local_rows.kind(),
         }
     }

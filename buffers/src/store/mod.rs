@@ -29,7 +29,7 @@ pub(crate) use file::header::DATA_OFFSET;
 pub use file::index::Index;
 pub use file::record::{Entry, Identity};
 pub use file::verify::{Inspection, StreamInspection, Verification, inspect, read_bytes, verify};
-pub use file::writer::{ChunkWriter, Durability, Opened, copy_readable};
+pub use file::writer::{ChunkWriter, CommitId, Durability, Opened, copy_readable, require_saved};
 pub use file::{ChunkFile, ChunkReader};
 pub use options::{StoreOptions, Tier};
 pub use rows::{RowKind, RowShape};

@@ -6,6 +6,8 @@ use crate::store::rows::RowKind;
 
 /// The default of [`StoreOptions::window_bytes`].
 pub const WINDOW_BYTES: u64 = 64 << 20;
+/// The default of [`StoreOptions::garbage_bytes`].
+pub const GARBAGE_BYTES: u64 = 64 << 20;
 
 /// The lowest tier that chunks may go to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -34,6 +36,8 @@ pub struct StoreOptions {
     pub file: Option<PathBuf>,
     /// The most bytes of the file that may be resident through mappings. Other rows take one read call each.
     pub window_bytes: u64,
+    /// The file is compacted when its garbage exceeds both this and the bytes of the chunks in use.
+    pub garbage_bytes: u64,
     /// How the numbers of local rows are stored, exactly or rounded to two bytes.
     pub local_kind: RowKind,
 }
@@ -46,6 +50,7 @@ impl Default for StoreOptions {
             begin_fraction: 0.8,
             file: None,
             window_bytes: WINDOW_BYTES,
+            garbage_bytes: GARBAGE_BYTES,
             local_kind: RowKind::F32,
         }
     }

@@ -16,6 +16,7 @@ mod page_cache;
 mod prefetch;
 pub mod probe;
 mod processor_time;
+mod random;
 mod thread_stack;
 
 pub use child::{ChildEnd, MeasuredChild};
@@ -27,4 +28,5 @@ pub use mapped_file::{Access, Map};
 pub use page_cache::{bytes_read_by_this_thread, forget_cached, read_randomly, will_need};
 pub use prefetch::{prefetch, prefetch_value};
 pub use processor_time::processor_seconds;
+pub use random::random_u64;
 pub use thread_stack::count_stack;

@@ -63,7 +63,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
     memsys::libtorch::set_threads_once(parts.threads)?;
     memory::device::begin(&parts)?;
     memory::hold(parts.memory.limit)?;
-    let saved = checkpoint::find(&folder.checkpoint())?;
+    let saved = checkpoint::expect(&folder.checkpoint())?;
     let counters = checkpoint::load_counters(&saved)?;
     let mut judged = Vec::new();
     let evaluator = match parts.run.environment {

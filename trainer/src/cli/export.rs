@@ -11,7 +11,6 @@ use crate::error::{Error, Result};
 use crate::export::{TORCH_MODULE, TORCH_MODULE_NAME};
 use crate::run::checkpoint::{self, LAST_FILE, WEIGHTS_FILE};
 use crate::run::folder::RunFolder;
-use crate::run::tensor_file::TensorFile;
 
 /// Export a run's weights with the PyTorch module that computes the same action values.
 ///
@@ -40,10 +39,10 @@ pub(super) struct ExportArgs {
 
 /// Runs the command.
 pub(super) fn run(args: &ExportArgs) -> Result<()> {
-    let saved = checkpoint::find(&RunFolder::open(&args.run)?.checkpoint())?;
+    let saved = checkpoint::expect(&RunFolder::open(&args.run)?.checkpoint())?;
     let names = [WEIGHTS_FILE, LAST_FILE];
     // Nothing is written where a file is missing or damaged.
-    names.iter().try_for_each(|name| TensorFile::open(&saved.join(name)).map(|_| ()))?;
+    names.iter().try_for_each(|name| checkpoint::open_file(&saved, name).map(|_| ()))?;
     std::fs::create_dir_all(&args.out).map_err(Error::io(&args.out))?;
     for name in names {
         let (from, to) = (saved.join(name), args.out.join(name));

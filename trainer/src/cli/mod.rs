@@ -9,9 +9,11 @@ mod histogram;
 mod man;
 mod plan;
 mod replay;
+mod replay_files;
 mod settings;
 mod table_file;
 mod train;
+mod verify;
 mod work_progress;
 
 use std::process::ExitCode;
@@ -59,7 +61,8 @@ enum Command {
     Data(data::DataArgs),
     Features(features::FeaturesArgs),
     Plan(plan::PlanArgs),
-    /// Inspect a replay file, or verify its checksums.
+    Verify(verify::VerifyArgs),
+    /// Look into a replay file.
     #[command(subcommand)]
     Replay(replay::ReplayCommand),
     Config(settings::ConfigArgs),
@@ -103,6 +106,7 @@ pub fn main() -> ExitCode {
         Command::Data(args) => data::run(&args).map(|()| Ended::Done),
         Command::Features(args) => features::run(&args).map(|()| Ended::Done),
         Command::Plan(args) => plan::run(&args).map(|()| Ended::Done),
+        Command::Verify(args) => verify::run(&args).map(|()| Ended::Done),
         Command::Replay(command) => replay::run(&command).map(|()| Ended::Done),
         Command::Config(args) => args.settings.load().map(|config| {
             print(&config.to_toml());

@@ -1,19 +1,16 @@
-//! `plimsoll replay`: inspects and verifies replay files.
+//! `plimsoll replay`: inspects replay files.
 
-use std::fs::{self, OpenOptions};
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use buffers::replay::Replay;
-use buffers::replay::ReplayTier;
-use buffers::store::{self, ChunkReader, ChunkWriter, Damage, Durability, FilePart, Inspection};
-use buffers::store::{StreamInspection, Verification};
+use buffers::store::{self, Inspection, StreamInspection};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::atomic_file::write_json;
 use crate::cli::histogram::Histogram;
+use crate::cli::replay_files::{Found, damage_json, damage_of, refuse, replay_files};
 use crate::config::Config;
 use crate::console::{print, say_always};
 use crate::envs::Environment;
@@ -34,11 +31,6 @@ pub(super) enum ReplayCommand {
     /// For a folder it shows all replay files: a run's transitions and local rows (replay.plr), and its market's
     /// streams (streams.plr). The exit status is 2 if a file is damaged or not a replay file.
     Inspect(InspectArgs),
-    /// Compare every checksum in replay files with the bytes, and name the exact position of damage.
-    ///
-    /// For a folder it verifies all replay files. The exit status is 0 if all committed data can be read, and 2 if
-    /// anything is damaged or missing or PATH is not a replay file. A file can be verified while a run writes it.
-    Verify(VerifyArgs),
 }
 
 /// Show what a replay holds: bytes by tier and stream, ratio, ages, and priorities if its run has a checkpoint.
@@ -57,37 +49,12 @@ pub(super) struct InspectArgs {
     json: Option<PathBuf>,
 }
 
-/// Compare every checksum in replay files with the bytes, and name the exact position of damage.
-///
-/// For a folder it verifies all replay files. The exit status is 0 if all committed data can be read, and 2 if anything
-/// is damaged or missing or PATH is not a replay file. A file can be verified while a run writes it.
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  plimsoll replay verify runs/btc\n  plimsoll replay verify \
-                        runs/btc/replay.plr --json damage.json\n  plimsoll replay verify runs/btc/replay.plr \
-                        --salvage saved.plr")]
-pub(super) struct VerifyArgs {
-    /// A replay file, or the folder of a run.
-    #[arg(value_name = "PATH")]
-    path: PathBuf,
-    /// Also writes the result to this file.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Copies every readable chunk in use to this new file, and names the chunks that cannot be read. The exit status
-    /// is still that of PATH.
-    #[arg(long, value_name = "NEW")]
-    salvage: Option<PathBuf>,
-}
-
 /// Runs the command.
 pub(super) fn run(command: &ReplayCommand) -> Result<()> {
     match command {
         ReplayCommand::Inspect(args) => inspect(args),
-        ReplayCommand::Verify(args) => verify(args),
     }
 }
-
-/// The result for one file, or the reason why there is none.
-type Found<T> = (PathBuf, Result<T>);
 
 fn inspect(args: &InspectArgs) -> Result<()> {
     let saved = saved_beside(&args.path).unwrap_or_else(|error| {
@@ -121,150 +88,11 @@ fn inspect(args: &InspectArgs) -> Result<()> {
         print(&saved.to_string());
     }
     write_json(args.json.as_deref(), &inspection_json(&inspected, saved.as_ref()))?;
-    refuse_damage(&args.path, inspected, |found| (&found.damages, found.missing_bytes))
-}
-
-fn verify(args: &VerifyArgs) -> Result<()> {
-    let files = replay_files(&args.path)?;
-    if let (Some(_), [first, second, ..]) = (&args.salvage, files.as_slice()) {
-        let (key, n) = ("--salvage".to_owned(), files.len());
-        let problem = format!(
-            "one file is copied to one file, and {} holds {n}: name one of {}, {} …",
-            args.path.display(),
-            first.display(),
-            second.display()
-        );
-        return Err(Error::Config { key, problem });
-    }
-    let look = |file: PathBuf| {
-        let found = store::verify(&file).map_err(Error::from);
-        (file, found)
-    };
-    let verified: Vec<Found<Verification>> = files.into_iter().map(look).collect();
-    for (file, found) in &verified {
-        match found {
-            Ok(found) => print(&format!("{}: {found}\n", file.display())),
-            Err(error) if verified.len() > 1 => print(&format!("{error}\n")),
-            Err(_) => {}
-        }
-    }
-    let each: Vec<Value> = verified.iter().map(|(file, found)| verification_json(file, found)).collect();
-    let is_clean = verified.iter().all(|(_, found)| is_clean(found));
-    write_json(args.json.as_deref(), &json!({ "files": each, "clean": is_clean }))?;
-    if let (Some(to), [(from, Ok(_))]) = (&args.salvage, verified.as_slice()) {
-        salvage(from, to)?;
-    }
-    refuse_damage(&args.path, verified, |found| (&found.damages, found.missing_bytes))
-}
-
-/// Copies the readable chunks of a file to a new file.
-fn salvage(from: &Path, to: &Path) -> Result<()> {
-    let reader = ChunkReader::open(from)?;
-    // Created here, so that an existing file is never overwritten.
-    let made = OpenOptions::new().write(true).create_new(true).open(to);
-    made.map_err(|source| match source.kind() {
-        ErrorKind::AlreadyExists => {
-            let problem = "is there already, and is not written over: give the name of a new file".to_owned();
-            Error::File { path: to.to_path_buf(), problem }
-        }
-        _ => Error::io(to)(source),
-    })?;
-    let (mut writer, _) = ChunkWriter::open(to)?;
-    let copied = store::copy_readable(reader.file(), reader.index(), &mut writer, Durability::Power)?;
-    let mut text = format!("{} chunks were copied to {}\n", format::count(copied.n_chunks), to.display());
-    copied.refused.iter().for_each(|error| text.push_str(&format!("not copied: {error}\n")));
-    print(&text);
-    Ok(())
-}
-
-/// The error of the first file that is damaged or could not be read.
-fn refuse_damage<T>(
-    path: &Path,
-    files: Vec<Found<T>>,
-    damage: impl Fn(&T) -> (&Vec<Damage>, u64),
-) -> Result<()> {
-    let mut errors = files.into_iter().filter_map(|(file, found)| match found {
+    let errors = inspected.into_iter().filter_map(|(file, found)| match found {
         Err(error) => Some(error),
-        Ok(found) => {
-            let (damages, missing_bytes) = damage(&found);
-            let problem = match (missing_bytes, damages.as_slice()) {
-                (0, []) => return None,
-                (0, [damage]) => damage.to_string(),
-                (0, [first, ..]) => format!("{} places are damaged; the first: {first}", damages.len()),
-                _ => format!("the file was cut off: {missing_bytes} committed bytes are missing"),
-            };
-            Some(Error::File { path: file, problem })
-        }
+        Ok(found) => damage_of(file, &found.damages, found.missing_bytes),
     });
-    let Some(first) = errors.next() else { return Ok(()) };
-    match errors.count() {
-        0 => Err(first),
-        n => {
-            let problem = format!("{} replay files are damaged; the first: {first}", n + 1);
-            Err(Error::File { path: path.to_path_buf(), problem })
-        }
-    }
-}
-
-/// The replay files of a path: the path itself, or the files in the folder and its subfolders.
-fn replay_files(path: &Path) -> Result<Vec<PathBuf>> {
-    if !path.is_dir() {
-        return Ok(vec![path.to_path_buf()]);
-    }
-    let mut found = Vec::new();
-    for entry in entries(path)? {
-        if entry.is_dir() {
-            found.extend(entries(&entry)?.into_iter().filter(|path| is_replay_file(path)));
-        } else if is_replay_file(&entry) {
-            found.push(entry);
-        }
-    }
-    if found.is_empty() {
-        let problem = match kept_in_memory(path) {
-            true => {
-                "there is no replay file in this folder: this run keeps its replay in memory; a run with \
-                     replay.tier=mapped keeps it in a file"
-                    .to_owned()
-            }
-            false => "there is no replay file in this folder".to_owned(),
-        };
-        return Err(Error::File { path: path.to_path_buf(), problem });
-    }
-    Ok(found)
-}
-
-/// Whether a folder belongs to a run whose replay has no file.
-fn kept_in_memory(folder: &Path) -> bool {
-    let config = RunFolder::open(folder).and_then(|folder| Config::load(Some(&folder.config()), &[]));
-    config.is_ok_and(|config| config.replay.tier != ReplayTier::Mapped)
-}
-
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut paths = fs::read_dir(folder)
-        .and_then(|entries| {
-            entries.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<Vec<_>>>()
-        })
-        .map_err(Error::io(folder))?;
-    paths.sort();
-    Ok(paths)
-}
-
-/// Whether a file is a replay file of any version, damaged or not, by its name or by its header. A `.new` file that is
-/// still being written is not one.
-fn is_replay_file(path: &Path) -> bool {
-    let extension = path.extension().and_then(|extension| extension.to_str());
-    let is_file = fs::metadata(path).is_ok_and(|facts| facts.is_file());
-    match extension {
-        _ if !is_file => false,
-        Some("new") => false,
-        Some("plr") => true,
-        _ => !matches!(
-            ChunkReader::open(path),
-            Err(buffers::Error::NotAReplayFile { .. }
-                | buffers::Error::Io { .. }
-                | buffers::Error::Truncated { found_bytes: 0, .. })
-        ),
-    }
+    refuse(&args.path, errors.collect())
 }
 
 /// The content of a stream in one of a run's files, in words.
@@ -328,7 +156,7 @@ fn saved_beside(path: &Path) -> Result<Option<Saved>> {
     let Some(folder) = absolute.ancestors().take(3).find_map(|folder| RunFolder::open(folder).ok()) else {
         return Ok(None);
     };
-    let Ok(saved) = checkpoint::find(&folder.checkpoint()) else { return Ok(None) };
+    let Some(saved) = checkpoint::find(&folder.checkpoint())? else { return Ok(None) };
     let config = Config::load(Some(&folder.config()), &[])?;
     match config.run.environment {
         EnvironmentKind::Cartpole => read_saved::<CartPole>(&saved),
@@ -421,45 +249,6 @@ fn tiers_table(inspected: &[Found<Inspection>], saved: Option<&Saved>) -> String
         row("not in use", other);
     }
     text
-}
-
-fn is_clean(found: &Result<Verification>) -> bool {
-    found.as_ref().is_ok_and(Verification::is_clean)
-}
-
-fn verification_json(file: &Path, found: &Result<Verification>) -> Value {
-    let (found, error) = (found.as_ref().ok(), found.as_ref().err());
-    json!({
-        "file": file.display().to_string(),
-        "error": error.map(ToString::to_string),
-        "file_bytes": found.map(|found| found.file_bytes),
-        "uncommitted_bytes": found.map(|found| found.uncommitted_bytes),
-        "missing_bytes": found.map(|found| found.missing_bytes),
-        "n_chunks": found.map(|found| found.n_chunks),
-        "clean": found.is_some_and(Verification::is_clean),
-        "damages": found.map(|found| found.damages.iter().map(damage_json).collect::<Vec<_>>()),
-    })
-}
-
-fn damage_json(damage: &Damage) -> Value {
-    let part = match damage.part {
-        FilePart::FileHeader => "file_header",
-        FilePart::CommitMark => "commit_mark",
-        FilePart::Padding => "padding",
-        FilePart::RecordHeader => "record_header",
-        FilePart::Rows => "rows",
-        FilePart::Index => "index",
-        FilePart::Missing => "missing",
-    };
-    json!({
-        "part": part,
-        "offset": damage.offset,
-        "n_bytes": damage.n_bytes,
-        "bit": damage.bit,
-        "stream": damage.chunk.map(|(stream, _)| stream),
-        "chunk": damage.chunk.map(|(_, number)| number),
-        "text": damage.to_string(),
-    })
 }
 
 fn inspection_json(inspected: &[Found<Inspection>], saved: Option<&Saved>) -> Value {

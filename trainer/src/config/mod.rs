@@ -38,9 +38,9 @@ mod tests;
 
 pub use did_you_mean::near;
 
-/// Keys that may change when a run is resumed: its length, what it writes, and what it runs on. Every other key
-/// defines the run.
-const MAY_CHANGE_ON_RESUME: [&str; 18] = [
+/// Keys that may change when a run is resumed: its length, what it writes, what it runs on, where its bars lie, and what
+/// changes no bit of the result. Every other key defines the run.
+const MAY_CHANGE_ON_RESUME: [&str; 30] = [
     "run.environment_steps",
     "run.threads",
     "run.device",
@@ -50,6 +50,19 @@ const MAY_CHANGE_ON_RESUME: [&str; 18] = [
     "memory.limit",
     "memory.refuse_every",
     "memory.device_limit",
+    // Every mode gives the same bits, and so does every place of a row.
+    "memory.activations",
+    "memory.spill_threshold",
+    "memory.spill_folder",
+    "memory.counted",
+    "memory.memory_warning_threshold",
+    "memory.memory_critical_threshold",
+    "memory.monitoring_interval",
+    "replay.memory_budget",
+    "replay.compress_at",
+    "replay.mmap_above",
+    "replay.mmap_window",
+    "replay.compact_above",
     // The run's record of its bars decides whether these give the same ones.
     "data.files",
     "data.source",
@@ -232,9 +245,9 @@ impl Config {
     }
 
     /// The first key in which `other` defines another run than this one, so that it may not resume it. `None` if they
-    /// differ at most in the run's length, in what it writes, in what it runs on, and in where its bars lie. More threads or another device
-    /// may round sums differently, and schedules follow the new length, so the resumed run may not be equal to the
-    /// bit.
+    /// differ at most in the run's length, in what it writes, in what it runs on, in where its bars lie, and in what changes
+    /// no bit. More threads or another device may round sums differently, and schedules follow the new length, so the
+    /// resumed run may not be equal to the bit.
     #[must_use]
     pub fn differs_on_resume(&self, other: &Self) -> Option<String> {
         let pairs = self.values().into_iter().zip(other.values());

@@ -439,6 +439,7 @@ const SECOND_VALUES: &[&[&str]] = &[
     &["replay.compress_at=0.5"],
     &["replay.mmap_above=5", "replay.tier=mapped"],
     &["replay.mmap_window=5"],
+    &["replay.compact_above=5"],
     &["replay.local_rows=f16"],
     &["replay.prefetch=ahead"],
     &["memory.limit=5GiB"],
@@ -490,6 +491,11 @@ fn only_how_long_where_and_on_what_may_change_on_resume() {
         "data.files=a.csv",
         "data.label=end",
         "memory.device_limit=2GiB",
+        "memory.activations=recompute",
+        "memory.spill_folder=elsewhere",
+        "memory.monitoring_interval=1",
+        "replay.mmap_above=5",
+        "replay.memory_budget=5",
     ] {
         assert_eq!(run.differs_on_resume(&load(&[set]).unwrap()), None, "{set}");
     }

@@ -143,7 +143,7 @@ fn a_file_of_weights_loads_in_pytorch_and_gives_the_same_action_values() {
         let weights = Weights::initial(network.layout(), 7, Device::Cpu).unwrap();
         let facts = metadata::of_weights(&metadata::of_run(&parts), "last", 0);
         let named: Vec<_> = weights.named().collect();
-        tensor_file::write(&folder.path().join(name), &named, &facts).unwrap();
+        let _ = tensor_file::write(&folder.path().join(name), &named, &facts).unwrap();
         values(&network, name, &weights, &fixture)
     });
     let python = std::env::var_os("PLIMSOLL_PYTHON").unwrap_or_else(|| "python3".into());

@@ -19,6 +19,7 @@ use crate::run::train_loop::RunState;
 /// Where the test or the disk fails.
 pub fn conclude(state: &mut RunState, command_line: &str, say: &(dyn Fn(&str) + Sync)) -> Result<()> {
     let conclusion = Conclusion::of(state)?;
+    state.folder.require_in_place()?;
     let summary = summary(state, &conclusion);
     let text = serde_json::to_vec_pretty(&summary).expect("a JSON value is always JSON");
     write_aside(&state.folder.summary(), &text)?;

@@ -7,8 +7,7 @@ use buffers::frames::Dataset;
 use memsys::nn::activations::ActivationMode;
 use memsys::step::room::with_room;
 
-use crate::atomic_file::write_aside;
-use crate::console::{Verbosity, tells};
+use crate::console::{Verbosity, say_always, tells};
 use crate::envs::Environment;
 use crate::error::Result;
 use crate::export::metadata;
@@ -20,7 +19,7 @@ use crate::run::checkpoint::{self, Counters};
 use crate::run::evaluation::Evaluator;
 use crate::run::folder::RunFolder;
 use crate::run::learner_loop::LearnerLoop;
-use crate::run::restore::restore;
+use crate::run::restore::{require_nothing_lost, restore};
 use crate::run::train_loop::{RunState, TrainLoop};
 use crate::telemetry::metrics::MetricsWriter;
 use crate::telemetry::progress::Progress;
@@ -72,7 +71,10 @@ where
         parts.exploration,
     );
     let mut agent = with_room(|| parts.agent.agent(Arc::clone(&dataset), parts.device))?;
-    let saved = if is_resumed { checkpoint::find(&folder.checkpoint()).ok() } else { None };
+    let saved = if is_resumed { checkpoint::find(&folder.checkpoint())? } else { None };
+    if is_resumed && saved.is_none() {
+        require_nothing_lost(&folder, &parts.run)?;
+    }
     let saved_counters = saved.as_deref().map(checkpoint::load_counters).transpose()?;
     let keeps_embeddings = match (&saved_counters, &applied) {
         // What is embedded for itself and what is embedded in blocks differ by rounding.
@@ -90,11 +92,21 @@ where
     let system = limit::watch(&parts.memory, &mut steps)?;
     say(&format!("learner steps: {}", steps.step_config()));
     let micro_batch = steps.first().micro_batch;
-    if let Some(saved) = saved_counters.filter(|saved| micro_batch < saved.micro_batch) {
+    if let Some(saved) = saved_counters.as_ref().filter(|saved| micro_batch < saved.micro_batch) {
         say(&format!(
             "the memory limit has no room for the micro-batch of {} that the run had: with {micro_batch} the results \
              differ by rounding from those of a run that never stopped",
             saved.micro_batch
+        ));
+    }
+    if let Some(saved) = saved_counters.as_ref().filter(|saved| computes_otherwise(saved, &parts)) {
+        say(&format!(
+            "on {} with {} thread(s), and the run had {} before on {}: the results may differ by rounding from those of \
+             a run that never stopped",
+            device_name(&parts),
+            parts.threads,
+            saved.threads,
+            saved.device
         ));
     }
     let mut options = parts.learning.clone();
@@ -108,7 +120,8 @@ where
     let (metrics, events);
     if let Some(path) = &saved {
         best = restore(path, &mut counters, &mut actor, &mut learner, &dataset)?;
-        metrics = MetricsWriter::resume(&folder.metrics(), counters.environment_steps)?;
+        let (steps, rows) = (counters.environment_steps, counters.metrics.as_ref());
+        metrics = MetricsWriter::resume(&folder.metrics(), steps, rows, say_always)?;
         events = EventWriter::resume(folder.root(), counters.environment_steps)?;
         say(&format!("resumed at environment step {}", counters.environment_steps));
     } else {
@@ -118,12 +131,13 @@ where
         metrics = MetricsWriter::create(&folder.metrics())?;
         events = EventWriter::create(folder.root())?;
     }
+    counters.run = folder.run_name();
+    (counters.threads, counters.device) = (parts.threads, device_name(&parts));
     if let Some(record) = &record {
-        let text = serde_json::to_vec(record).expect("a record is always JSON");
-        write_aside(&folder.data(), &text)?;
+        folder.write_data(record)?;
     }
     // The configuration is written last: from here on nothing that the user gave can be refused.
-    write_aside(&folder.config(), config_toml.as_bytes())?;
+    folder.write_config(&config_toml)?;
     let state = RunState {
         policy: Arc::clone(&policy),
         progress: Progress::new(parts.run.environment_steps, !tells(Verbosity::Usual)),
@@ -142,4 +156,12 @@ where
         config_toml,
     };
     Ok(TrainLoop { actor, state })
+}
+
+fn device_name(parts: &Parts) -> String {
+    format!("{:?}", parts.device)
+}
+
+fn computes_otherwise(saved: &Counters, parts: &Parts) -> bool {
+    (saved.threads, &saved.device) != (parts.threads, &device_name(parts))
 }

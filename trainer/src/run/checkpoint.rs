@@ -1,4 +1,4 @@
-//! Checkpoints. Each is written beside the last one and then renamed, so a complete one always exists.
+//! Checkpoints. Each is written beside the last one and then takes its place, so a complete one always exists.
 //!
 //! ```text
 //! checkpoint/weights.safetensors   the weights that are judged, by name: those of the best validation, or the last ones
@@ -7,21 +7,22 @@
 //!           /learner.safetensors   flat online and target weights, Adam's moments, the best weights so far
 //!           /loops.postcard        replay, accumulators, environments, random states; if the replay is in a file,
 //!                                  only its priorities and counts, and the file is committed first
-//!           /counters.json         counters, the best score, the identity of the data, the format's version
+//!           /config.toml           the configuration at the save
+//!           /counters.json         counters, the best score, the identity of the data, the format's version, and
+//!                                  length and CRC-32 of the other files
 //! ```
 //!
-//! If the process is killed between the two renames, the last checkpoint is in `checkpoint.old`, and [`find`]
-//! returns that folder.
+//! Every file is compared with its length and CRC-32 before anything of it is used.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
 
 use agents::Policy;
 use agents::update::UpdateCounters;
 use memsys::ledger::budget;
 use memsys::nn::parameters::Weights;
 use memsys::step::room::with_room;
-use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
 use crate::envs::Environment;
@@ -29,64 +30,16 @@ use crate::error::{Error, Result};
 use crate::export::metadata;
 use crate::run::actor_loop::ActorState;
 use crate::run::learner_loop::{LearnerLoop, LearnerState};
-use crate::run::state_file;
+use crate::run::summed_file::{FileSum, SummedFile};
 use crate::run::tensor_file::{self, Metadata, TensorFile};
+use crate::run::{checkpoint_folder, counters, state_file};
 
-/// The version of the checkpoint format. Other versions are refused.
-const VERSION: u32 = 5;
+pub use crate::run::checkpoint_folder::{check_whole, expect, find, settle};
+pub use crate::run::counters::{BestScore, Counters, FILE as COUNTERS, Unfinished, load_counters};
 
-/// The counters of a checkpoint (`counters.json`).
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct Counters {
-    /// The version of the checkpoint format.
-    pub version: u32,
-    /// Environment steps taken.
-    pub environment_steps: u64,
-    /// Learner steps taken.
-    pub learner_steps: u64,
-    /// Wall-clock seconds of all sessions so far. Each resume starts another session.
-    pub wall_seconds: f64,
-    /// Wall-clock seconds spent in learner steps.
-    pub learner_seconds: f64,
-    /// Processor seconds of all threads during the learner steps.
-    pub learner_processor_seconds: f64,
-    /// The largest number of resident bytes in any session.
-    pub peak_resident_bytes: u64,
-    /// The loss scale and the number of steps since it last overflowed. Used with f16 only.
-    pub loss_scale: (f64, u32),
-    /// Steps that Adam took. With f16 only, they are fewer than the learner's: Adam takes none where gradients overflowed.
-    pub n_adam_steps: u64,
-    /// The largest micro-batch of the run's learner steps. A resumed run uses the same size, so that its results are
-    /// equal to the bit.
-    pub micro_batch: usize,
-    /// Whether the learner keeps the target network's embeddings. A resumed run does what the run did, so that its results
-    /// are equal to the bit.
-    pub keeps_embeddings: bool,
-    /// Identifies the data that the agent learned from.
-    pub data_identity: String,
-    /// The best validation score so far. `None` before the first validation.
-    pub best: Option<BestScore>,
-    /// The part of the last vector step that is still to be done, where the memory limit refused it.
-    pub unfinished: Option<Unfinished>,
-}
-
-/// A vector step that is in the replay, and whose learner steps, metrics row or evaluation are not all done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Unfinished {
-    /// Environment steps before it.
-    pub since: u64,
-    /// Whether the learner steps are taken and the metrics row is written.
-    pub has_row: bool,
-}
-
-/// The best validation score so far.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct BestScore {
-    /// Log return in a market, mean episode return elsewhere.
-    pub score: f64,
-    /// Environment steps taken when it was reached.
-    pub environment_steps: u64,
-}
+const LEARNER: &str = "learner.safetensors";
+const LOOPS: &str = "loops.postcard";
+const CONFIG: &str = "config.toml";
 
 /// A checkpoint that was read back.
 pub struct Checkpoint<E: Environment> {
@@ -107,25 +60,27 @@ pub const BEST: &str = "best";
 /// The name of the flat online weights among the agent's tensors.
 pub const ONLINE: &str = "online";
 
-/// Saves a run into `folder`, the run's `checkpoint/`. It takes a few mebibytes, however large the run is, and the memory
-/// limit keeps room for them: no allocation of a save is refused.
+/// Saves a run into `folder`, the run's `checkpoint/`, with its sealed configuration. It takes a few mebibytes, however large
+/// the run is, and the memory limit keeps room for them: no allocation of a save is refused.
 ///
 /// # Errors
 /// If a file cannot be written. The last checkpoint is then still there.
 pub fn save<E: Environment>(
     folder: &Path,
     counters: &Counters,
+    config: &[u8],
     actor: &ActorState<E>,
     learner: &mut LearnerLoop,
     best: Option<&Tensor>,
     facts: &Metadata,
 ) -> Result<()> {
-    budget::commit(|| save_all(folder, counters, actor, learner, best, facts))
+    budget::commit(|| save_all(folder, counters, config, actor, learner, best, facts))
 }
 
 fn save_all<E: Environment>(
     folder: &Path,
     counters: &Counters,
+    config: &[u8],
     actor: &ActorState<E>,
     learner: &mut LearnerLoop,
     best: Option<&Tensor>,
@@ -133,28 +88,20 @@ fn save_all<E: Environment>(
 ) -> Result<()> {
     learner.commit()?;
     let learner = &*learner;
-    let part = beside(folder, "part");
-    remove(&part)?;
-    // Not `create_dir_all`: a run whose folder was removed must not create it again.
-    fs::create_dir(&part).map_err(Error::io(&part))?;
-    write_weights(&part, counters, learner.agent().online(), best, facts)?;
+    let part = checkpoint_folder::begin(folder)?;
+    let mut files = write_weights(&part, counters, learner.agent().online(), best, facts)?;
+    let mut put = |name: &str, sum: FileSum| files.insert(name.to_owned(), sum);
     let mut tensors = learner.agent().tensors();
     tensors.extend(best.map(|best| (BEST, best)));
-    tensor_file::write(&part.join("learner.safetensors"), &tensors, &Metadata::new())?;
-    state_file::write(&part.join("loops.postcard"), &(actor, learner.state()))?;
+    put(LEARNER, tensor_file::write(&part.join(LEARNER), &tensors, &Metadata::new())?);
+    put(LOOPS, state_file::write(&part.join(LOOPS), &(actor, learner.state()))?);
+    put(CONFIG, write(&part.join(CONFIG), config)?);
     let UpdateCounters { loss_scale, n_adam_steps, .. } = learner.agent().counters();
     let micro_batch = learner.steps().first().micro_batch;
-    let counters = Counters { version: VERSION, loss_scale, n_adam_steps, micro_batch, ..counters.clone() };
-    let text = serde_json::to_vec_pretty(&counters).map_err(|error| unreadable(&part, &error))?;
-    write(&part.join("counters.json"), &text)?;
-
-    let old = beside(folder, "old");
-    remove(&old)?;
-    if folder.exists() {
-        fs::rename(folder, &old).map_err(Error::io(folder))?;
-    }
-    fs::rename(&part, folder).map_err(Error::io(folder))?;
-    remove(&old)
+    let counters = Counters { loss_scale, n_adam_steps, micro_batch, files, ..counters.clone() };
+    // The sums come last: a checkpoint without them is none.
+    let _ = write(&part.join(counters::FILE), &counters.to_file())?;
+    checkpoint_folder::put_in_place(&part, folder)
 }
 
 /// Writes the weights that are judged and the last ones, by name, each with what it says about itself.
@@ -164,46 +111,20 @@ fn write_weights(
     online: &Weights,
     best: Option<&Tensor>,
     facts: &Metadata,
-) -> Result<()> {
+) -> Result<BTreeMap<String, FileSum>> {
     let write = |file: &str, flat: &Tensor, which: &str, environment_steps: u64| {
         let named = online.layout().named(flat)?;
         let named: Vec<(&str, &Tensor)> = named.iter().map(|(name, tensor)| (*name, tensor)).collect();
         let facts = metadata::of_weights(facts, which, environment_steps);
-        tensor_file::write(&part.join(file), &named, &facts)
+        Ok::<_, Error>((file.to_owned(), tensor_file::write(&part.join(file), &named, &facts)?))
     };
     let last_steps = counters.environment_steps;
-    write(LAST_FILE, online.flat(), "last", last_steps)?;
-    match (best, counters.best) {
-        (Some(best), Some(score)) => write(WEIGHTS_FILE, best, "best validation", score.environment_steps),
-        _ => write(WEIGHTS_FILE, online.flat(), "last", last_steps),
-    }
-}
-
-/// The complete checkpoint of a run: `folder`, or the older one if a kill fell between the renames.
-///
-/// # Errors
-/// [`Error::File`] if there is no checkpoint.
-pub fn find(folder: &Path) -> Result<PathBuf> {
-    let candidates = [folder.to_path_buf(), beside(folder, "old")];
-    candidates.into_iter().find(|path| path.join("counters.json").is_file()).ok_or_else(|| Error::File {
-        path: folder.to_path_buf(),
-        problem: "there is no checkpoint to resume from; start the run anew without --resume".to_owned(),
-    })
-}
-
-/// Reads the counters of a checkpoint.
-///
-/// # Errors
-/// [`Error::File`] if they are damaged or of another version.
-pub fn load_counters(folder: &Path) -> Result<Counters> {
-    let path = folder.join("counters.json");
-    let counters: Counters =
-        serde_json::from_slice(&read(&path)?).map_err(|error| unreadable(&path, &error))?;
-    if counters.version != VERSION {
-        let problem = format!("is of version {}, this program reads version {VERSION}", counters.version);
-        return Err(Error::File { path, problem });
-    }
-    Ok(counters)
+    let last = write(LAST_FILE, online.flat(), "last", last_steps)?;
+    let judged = match (best, counters.best) {
+        (Some(best), Some(score)) => write(WEIGHTS_FILE, best, "best validation", score.environment_steps)?,
+        _ => write(WEIGHTS_FILE, online.flat(), "last", last_steps)?,
+    };
+    Ok(BTreeMap::from([last, judged]))
 }
 
 /// Reads the loops' state of a checkpoint back.
@@ -212,7 +133,7 @@ pub fn load_counters(folder: &Path) -> Result<Counters> {
 /// [`Error::File`] if a part is damaged.
 pub fn load<E: Environment>(folder: &Path) -> Result<Checkpoint<E>> {
     let counters = load_counters(folder)?;
-    let (actor, learner) = state_file::read(&folder.join("loops.postcard"))?;
+    let (actor, learner) = state_file::read(&folder.join(LOOPS), counters.sum_of(folder, LOOPS)?)?;
     Ok(Checkpoint { counters, actor, learner })
 }
 
@@ -221,7 +142,15 @@ pub fn load<E: Environment>(folder: &Path) -> Result<Checkpoint<E>> {
 /// # Errors
 /// [`Error::Io`], or [`Error::File`] if they are damaged.
 pub fn open_tensors(folder: &Path) -> Result<TensorFile> {
-    TensorFile::open(&folder.join("learner.safetensors"))
+    open_file(folder, LEARNER)
+}
+
+/// Opens a file of tensors of a checkpoint, such as [`WEIGHTS_FILE`].
+///
+/// # Errors
+/// As [`open_tensors`].
+pub fn open_file(folder: &Path, name: &str) -> Result<TensorFile> {
+    TensorFile::open(&folder.join(name), load_counters(folder)?.sum_of(folder, name)?)
 }
 
 /// The weights of a checkpoint with the best validation score, or the last ones if there was no validation.
@@ -235,30 +164,8 @@ pub fn load_weights(folder: &Path, policy: &dyn Policy, device: Device) -> Resul
     Ok(weights)
 }
 
-fn beside(folder: &Path, suffix: &str) -> PathBuf {
-    let mut name = folder.as_os_str().to_owned();
-    name.push(".");
-    name.push(suffix);
-    name.into()
-}
-
-fn remove(folder: &Path) -> Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(folder)(error)),
-        _ => Ok(()),
-    }
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    use std::io::Write;
-    let mut file = fs::File::create(path).map_err(Error::io(path))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(Error::io(path))
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).map_err(Error::io(path))
-}
-
-fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> Error {
-    Error::File { path: path.to_path_buf(), problem: format!("the checkpoint is damaged: {error}") }
+fn write(path: &Path, bytes: &[u8]) -> Result<FileSum> {
+    let mut file = SummedFile::create(path)?;
+    file.write_all(bytes).map_err(Error::io(path))?;
+    file.finish()
 }

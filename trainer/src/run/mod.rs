@@ -6,13 +6,17 @@
 pub mod actor_loop;
 pub mod build;
 pub mod checkpoint;
+pub mod checkpoint_folder;
 pub mod config;
+pub mod counters;
 pub mod evaluation;
 pub mod folder;
 pub mod learner_loop;
 mod metrics_window;
 pub mod restore;
+mod run_lock;
 mod spilling;
 mod state_file;
+pub mod summed_file;
 pub mod tensor_file;
 pub mod train_loop;

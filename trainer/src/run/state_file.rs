@@ -3,8 +3,6 @@
 //! The file is mapped, and what was read is forgotten behind the reader. So of a replay that the file holds, little more
 //! is resident than the replay that is made of it.
 
-use std::fs::File;
-use std::io::BufWriter;
 use std::path::Path;
 
 use memsys::os::Map;
@@ -13,33 +11,25 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
+use crate::run::summed_file::{FileSum, SummedFile, map_checked};
 
 /// Bytes that stay resident behind the reader, apart from a longer run of bytes that is taken as a whole.
 const BEHIND_BYTES: usize = 1 << 20;
-/// Bytes that wait to be written.
-const WAITING_BYTES: usize = 256 << 10;
 
-/// Writes a value to a new file and makes it durable.
+/// Writes a value to a new file, makes it durable, and returns its sum.
 ///
 /// # Errors
 /// If the file cannot be written.
-pub(super) fn write(path: &Path, value: &impl Serialize) -> Result<()> {
-    let file = File::create(path).map_err(Error::io(path))?;
-    let out = BufWriter::with_capacity(WAITING_BYTES, file);
-    let out = postcard::to_io(value, out).map_err(|error| damaged(path, &error))?;
-    let file = out.into_inner().map_err(|error| Error::io(path)(error.into_error()))?;
-    file.sync_all().map_err(Error::io(path))
+pub(super) fn write(path: &Path, value: &impl Serialize) -> Result<FileSum> {
+    postcard::to_io(value, SummedFile::create(path)?).map_err(|error| damaged(path, &error))?.finish()
 }
 
-/// Reads a value back.
+/// Reads a value back from a file with this sum.
 ///
 /// # Errors
-/// [`Error::Io`], or [`Error::File`] if the file holds no such value.
-pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let file = File::open(path).map_err(Error::io(path))?;
-    let n_bytes = file.metadata().map_err(Error::io(path))?.len();
-    // A checkpoint is written under another name and never changed under this one, so the mapped bytes stay as they are.
-    let map = Map::of(&file, 0, n_bytes as usize).map_err(Error::io(path))?;
+/// [`Error::Io`], or [`Error::File`] if the file is damaged or holds no such value.
+pub(super) fn read<T: DeserializeOwned>(path: &Path, sum: &FileSum) -> Result<T> {
+    let map = map_checked(path, sum)?;
     let mut reader = postcard::Deserializer::from_flavor(Forgetting { map: &map, at: 0, forgotten: 0 });
     T::deserialize(&mut reader).map_err(|error| damaged(path, &error))
 }
@@ -95,14 +85,19 @@ mod tests {
         let path = folder.path().join("state.postcard");
         let value: (Vec<u64>, String, Vec<f32>) =
             ((0..500_000).map(|i| i * i).collect(), "between".to_owned(), vec![1.5; 500_000]);
-        write(&path, &value).unwrap();
-        assert!(read::<(Vec<u64>, String, Vec<f32>)>(&path).unwrap() == value);
+        let sum = write(&path, &value).unwrap();
+        assert!(read::<(Vec<u64>, String, Vec<f32>)>(&path, &sum).unwrap() == value);
         let whole = std::fs::read(&path).unwrap();
         assert!(whole.len() > 4 * BEHIND_BYTES);
         for n_bytes in [0, 1, whole.len() / 2, whole.len() - 1] {
-            std::fs::write(&path, &whole[..n_bytes]).unwrap();
-            let error = read::<(Vec<u64>, String, Vec<f32>)>(&path).unwrap_err();
-            assert!(matches!(error, Error::File { .. }), "{n_bytes}: {error}");
+            let cut = &whole[..n_bytes];
+            std::fs::write(&path, cut).unwrap();
+            // Also where the sum is that of the cut file.
+            let of_cut = FileSum { n_bytes: n_bytes as u64, crc32: crc32fast::hash(cut) };
+            for sum in [sum, of_cut] {
+                let error = read::<(Vec<u64>, String, Vec<f32>)>(&path, &sum).unwrap_err();
+                assert!(matches!(error, Error::File { .. }), "{n_bytes}: {error}");
+            }
         }
     }
 }

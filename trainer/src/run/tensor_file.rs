@@ -5,8 +5,7 @@
 //! the tensor that it restores.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use memsys::os::Map;
@@ -15,6 +14,7 @@ use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
+use crate::run::summed_file::{FileSum, SummedFile, map_checked};
 
 /// Numbers per part: 1 MiB.
 const PART: usize = 1 << 18;
@@ -24,12 +24,12 @@ const HEADER_STEP: usize = 8;
 /// Facts about the tensors of a file, by name. They stand in its header as `__metadata__`.
 pub type Metadata = BTreeMap<String, String>;
 
-/// Writes tensors, which must be f32, to a new file and makes it durable. The file is a function of the numbers and the
-/// metadata: tensors stand in it in the order of their names.
+/// Writes tensors, which must be f32, to a new file, makes it durable, and returns its sum. The file is a function of the
+/// numbers and the metadata: tensors stand in it in the order of their names.
 ///
 /// # Errors
 /// If the file cannot be written, or libtorch refuses a call.
-pub fn write(path: &Path, tensors: &[(&str, &Tensor)], metadata: &Metadata) -> Result<()> {
+pub fn write(path: &Path, tensors: &[(&str, &Tensor)], metadata: &Metadata) -> Result<FileSum> {
     let tensors: BTreeMap<&str, &Tensor> = tensors.iter().copied().collect();
     let mut end = 0;
     let mut entry = |(name, tensor): (&&str, &&Tensor)| {
@@ -43,15 +43,13 @@ pub fn write(path: &Path, tensors: &[(&str, &Tensor)], metadata: &Metadata) -> R
     }
     let mut header = Value::from(header).to_string();
     header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(HEADER_STEP) - header.len()));
-    let file = File::create(path).map_err(Error::io(path))?;
-    let mut out = BufWriter::new(file);
+    let mut out = SummedFile::create(path)?;
     out.write_all(&(header.len() as u64).to_le_bytes()).map_err(Error::io(path))?;
     out.write_all(header.as_bytes()).map_err(Error::io(path))?;
     for tensor in tensors.values() {
         in_parts(tensor, |part| out.write_all(part).map_err(Error::io(path)))?;
     }
-    let file = out.into_inner().map_err(|error| Error::io(path)(error.into_error()))?;
-    file.sync_all().map_err(Error::io(path))
+    out.finish()
 }
 
 /// Gives the numbers of a contiguous f32 tensor to `use_part`, part by part, as little-endian bytes.
@@ -79,16 +77,12 @@ pub struct TensorFile {
 }
 
 impl TensorFile {
-    /// Opens a file and reads its header.
+    /// Opens a file with this sum and reads its header.
     ///
     /// # Errors
-    /// [`Error::Io`], or [`Error::File`] if it is not a file of tensors.
-    pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(Error::io(path))?;
-        let n_bytes = file.metadata().map_err(Error::io(path))?.len();
-        // A checkpoint is written under another name and never changed under this one, so the mapped bytes stay as they are.
-        let map = Map::of(&file, 0, n_bytes as usize).map_err(Error::io(path))?;
-        let opened = Self { path: path.to_owned(), map };
+    /// [`Error::Io`], or [`Error::File`] if it is damaged or not a file of tensors.
+    pub fn open(path: &Path, sum: &FileSum) -> Result<Self> {
+        let opened = Self { path: path.to_owned(), map: map_checked(path, sum)? };
         opened.header()?;
         Ok(opened)
     }
@@ -150,8 +144,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("some.safetensors");
         let (long, short) = (numbers(2 * PART + 17), numbers(12).view([3, 4]));
-        write(&path, &[("long", &long), ("a.short", &short)], &Metadata::new()).unwrap();
-        let file = TensorFile::open(&path).unwrap();
+        let sum = write(&path, &[("long", &long), ("a.short", &short)], &Metadata::new()).unwrap();
+        let file = TensorFile::open(&path, &sum).unwrap();
         let (mut to_long, mut to_short) = (long.zeros_like(), short.zeros_like());
         file.copy_into("long", &to_long).unwrap();
         file.copy_into("a.short", &to_short).unwrap();
@@ -170,7 +164,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (one, two) = (numbers(6).view([2, 3]), numbers(5));
         let facts = Metadata::from([("environment".to_owned(), "market \"1\"".to_owned())]);
-        write(&folder.path().join("ours"), &[("two", &two), ("one", &one)], &facts).unwrap();
+        let _ = write(&folder.path().join("ours"), &[("two", &two), ("one", &one)], &facts).unwrap();
         let bytes = |tensor: &Tensor| {
             let mut bytes = Vec::new();
             in_parts(tensor, |part| {
@@ -197,12 +191,17 @@ mod tests {
     fn a_file_that_was_cut_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("cut.safetensors");
-        write(&path, &[("one", &numbers(100))], &Metadata::new()).unwrap();
+        let sum = write(&path, &[("one", &numbers(100))], &Metadata::new()).unwrap();
         let whole = std::fs::read(&path).unwrap();
         for n_bytes in [0, 7, 30, whole.len() - 1] {
-            std::fs::write(&path, &whole[..n_bytes]).unwrap();
-            let error = TensorFile::open(&path).unwrap_err();
-            assert!(matches!(error, Error::File { .. }), "{n_bytes}: {error}");
+            let cut = &whole[..n_bytes];
+            std::fs::write(&path, cut).unwrap();
+            // Also where the sum is that of the cut file.
+            let of_cut = FileSum { n_bytes: n_bytes as u64, crc32: crc32fast::hash(cut) };
+            for sum in [sum, of_cut] {
+                let error = TensorFile::open(&path, &sum).unwrap_err();
+                assert!(matches!(error, Error::File { .. }), "{n_bytes}: {error}");
+            }
         }
     }
 }

@@ -462,11 +462,14 @@ impl RunState {
         self.counters.wall_seconds = self.seconds_before + self.began.elapsed().as_secs_f64();
         self.counters.peak_resident_bytes =
             self.counters.peak_resident_bytes.max(probe::peak_resident_bytes()?);
+        self.folder.require_in_place()?;
         self.metrics.sync()?;
         self.events.flush()?;
+        self.counters.metrics = Some(self.metrics.sum());
         checkpoint::save(
             &self.folder.checkpoint(),
             &self.counters,
+            &self.folder.sealed_config(&self.config_toml),
             actor,
             &mut self.learner,
             self.best.as_ref(),

@@ -2,7 +2,8 @@
 //!
 //! Rows are appended and never changed. A run that is killed leaves at most one torn last line, which every reader
 //! here ignores. A resumed run first drops the rows after its checkpoint, because it measures them again: its file
-//! then has the rows of the uninterrupted run, apart from clocks and bytes.
+//! then has the rows of the uninterrupted run, apart from clocks and bytes. The checkpoint holds the sum of the rows
+//! before it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::atomic_file::write_aside;
 use crate::error::{Error, Result};
+use crate::run::summed_file::FileSum;
 
 /// What a row of metrics was measured on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -85,6 +87,8 @@ pub struct Metrics {
 pub struct MetricsWriter {
     path: PathBuf,
     file: File,
+    hasher: crc32fast::Hasher,
+    n_bytes: u64,
 }
 
 impl MetricsWriter {
@@ -94,32 +98,56 @@ impl MetricsWriter {
     /// [`Error::Io`] where the file cannot be made.
     pub fn create(path: &Path) -> Result<Self> {
         let file = File::create(path).map_err(Error::io(path))?;
-        Ok(Self { path: path.to_path_buf(), file })
+        Ok(Self { path: path.to_path_buf(), file, hasher: crc32fast::Hasher::new(), n_bytes: 0 })
     }
 
-    /// Continues the file of a run that resumes from a checkpoint at `environment_steps`: drops the rows after it
-    /// and a torn last line. The other rows stay byte for byte. A missing file is an empty one.
+    /// Continues the file of a run that resumes from a checkpoint at `environment_steps`, which holds the sum of the rows
+    /// that it had `saved`: drops what follows them. The other rows stay byte for byte. Where the file does not begin
+    /// with these rows, `say` is told so, and what it has up to the checkpoint stays. A missing file is an empty one.
     ///
     /// # Errors
     /// [`Error::Line`] where a whole line is not a row; [`Error::Io`] where the file cannot be read or replaced.
-    pub fn resume(path: &Path, environment_steps: u64) -> Result<Self> {
+    pub fn resume(
+        path: &Path,
+        environment_steps: u64,
+        saved: Option<&FileSum>,
+        say: impl Fn(&str),
+    ) -> Result<Self> {
         let text = match fs::read(path) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(Error::io(path)(error)),
         };
-        let mut kept = Vec::with_capacity(text.len());
-        for (line, bytes) in whole_lines(&text) {
-            if parse(path, line, bytes)?.environment_steps <= environment_steps {
-                kept.extend_from_slice(bytes);
-                kept.push(b'\n');
+        let is_saved = |sum: &&FileSum| {
+            let rows = usize::try_from(sum.n_bytes).ok().and_then(|n_bytes| text.get(..n_bytes));
+            rows.is_some_and(|rows| crc32fast::hash(rows) == sum.crc32)
+        };
+        let kept = match saved {
+            Some(sum) if is_saved(&sum) => text[..sum.n_bytes as usize].to_vec(),
+            saved => {
+                if saved.is_some() {
+                    let what =
+                        if text.is_empty() { "is missing or empty" } else { "is not what the run wrote" };
+                    say(&format!(
+                        "{}: the file {what}: the run goes on, and of its rows before this those are left that are here",
+                        path.display()
+                    ));
+                }
+                rows_until(path, &text, environment_steps)?
             }
-        }
+        };
         if kept != text || text.is_empty() {
             write_aside(path, &kept)?;
         }
         let file = OpenOptions::new().append(true).open(path).map_err(Error::io(path))?;
-        Ok(Self { path: path.to_path_buf(), file })
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&kept);
+        Ok(Self { path: path.to_path_buf(), file, hasher, n_bytes: kept.len() as u64 })
+    }
+
+    /// The sum of the rows that were written so far, for a checkpoint.
+    pub fn sum(&self) -> FileSum {
+        FileSum { n_bytes: self.n_bytes, crc32: self.hasher.clone().finalize() }
     }
 
     /// Appends one row. It is in the file when this returns, though not yet forced to the disk.
@@ -130,7 +158,10 @@ impl MetricsWriter {
         let mut line = serde_json::to_vec(metrics).expect("a struct of numbers is always JSON");
         line.push(b'\n');
         // One call for the whole line, so that a kill tears at most the last one.
-        self.file.write_all(&line).map_err(Error::io(&self.path))
+        self.file.write_all(&line).map_err(Error::io(&self.path))?;
+        self.hasher.update(&line);
+        self.n_bytes += line.len() as u64;
+        Ok(())
     }
 
     /// Forces the rows to the disk: call it where a checkpoint is written.
@@ -149,6 +180,18 @@ impl MetricsWriter {
 pub fn read_all(path: &Path) -> Result<Vec<Metrics>> {
     let text = fs::read(path).map_err(Error::io(path))?;
     whole_lines(&text).map(|(line, bytes)| parse(path, line, bytes)).collect()
+}
+
+/// The whole rows up to `environment_steps`, byte for byte.
+fn rows_until(path: &Path, text: &[u8], environment_steps: u64) -> Result<Vec<u8>> {
+    let mut kept = Vec::with_capacity(text.len());
+    for (line, bytes) in whole_lines(text) {
+        if parse(path, line, bytes)?.environment_steps <= environment_steps {
+            kept.extend_from_slice(bytes);
+            kept.push(b'\n');
+        }
+    }
+    Ok(kept)
 }
 
 /// The lines that end with a line feed, counted from 1.
@@ -209,7 +252,7 @@ mod tests {
         fs::write(&path, torn).unwrap();
         assert_eq!(read_all(&path).unwrap().len(), 4);
 
-        let mut writer = MetricsWriter::resume(&path, 250).unwrap();
+        let mut writer = MetricsWriter::resume(&path, 250, None, |said| panic!("{said}")).unwrap();
         for step in 3..=5 {
             writer.write(&row(step * 100)).unwrap();
         }
@@ -217,10 +260,37 @@ mod tests {
     }
 
     #[test]
+    fn a_resumed_file_keeps_what_the_checkpoint_saw_and_says_where_that_is_not_there() {
+        let (_folder, path) = written(3);
+        let mut writer = MetricsWriter::resume(&path, 300, None, |said| panic!("{said}")).unwrap();
+        let whole = fs::read(&path).unwrap();
+        let sum = writer.sum();
+        // A row of the checkpoint's own step that was written after it is measured again.
+        writer.write(&row(300)).unwrap();
+        let again = MetricsWriter::resume(&path, 300, Some(&sum), |said| panic!("{said}")).unwrap();
+        assert_eq!((again.sum(), fs::read(&path).unwrap()), (sum, whole.clone()));
+
+        let mut flipped = whole.clone();
+        let digit = whole.iter().position(|byte| *byte == b'1').unwrap();
+        flipped[digit] = b'2';
+        for (text, word, n_rows) in
+            [(&flipped[..], "not what the run wrote", 3), (&[], "missing or empty", 0)]
+        {
+            fs::write(&path, text).unwrap();
+            let told = std::cell::RefCell::new(Vec::new());
+            let tell = |said: &str| told.borrow_mut().push(said.to_owned());
+            let writer = MetricsWriter::resume(&path, 300, Some(&sum), tell).unwrap();
+            assert!(told.borrow().len() == 1 && told.borrow()[0].contains(word), "{told:?}");
+            assert_eq!(read_all(&path).unwrap().len(), n_rows);
+            assert_eq!(writer.sum().crc32, crc32fast::hash(&fs::read(&path).unwrap()));
+        }
+    }
+
+    #[test]
     fn resuming_without_a_file_starts_an_empty_one() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
-        MetricsWriter::resume(&path, 100).unwrap().write(&row(200)).unwrap();
+        MetricsWriter::resume(&path, 100, None, |_| {}).unwrap().write(&row(200)).unwrap();
         assert_eq!(read_all(&path).unwrap(), [row(200)]);
     }
 
@@ -230,7 +300,9 @@ mod tests {
         let mut text = fs::read_to_string(&path).unwrap();
         text.insert_str(0, "nonsense\n");
         fs::write(&path, &text).unwrap();
-        for error in [read_all(&path).unwrap_err(), MetricsWriter::resume(&path, 100).unwrap_err()] {
+        for error in
+            [read_all(&path).unwrap_err(), MetricsWriter::resume(&path, 100, None, |_| {}).unwrap_err()]
+        {
             assert!(matches!(error, Error::Line { line: 1, .. }), "{error}");
         }
         assert_eq!(fs::read_to_string(&path).unwrap(), text);

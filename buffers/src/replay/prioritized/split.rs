@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use memsys::os::bytes_read_by_this_thread;
 use rand_pcg::Pcg64Mcg;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::frames::{Dataset, FrameStream};
 use crate::replay::batch::Batch;
 use crate::replay::copied_observations::CopiedObservations;
@@ -46,10 +46,10 @@ impl Draws<'_> {
 
     /// As [`Replay::update_priorities`].
     ///
-    /// # Panics
+    /// # Errors
     /// As [`Replay::update_priorities`].
-    pub fn update_priorities(&mut self, slots: &[Slot], td_errors: &[f32]) {
-        self.sampler.update_priorities(slots, td_errors);
+    pub fn update_priorities(&mut self, slots: &[Slot], td_errors: &[f32]) -> Result<()> {
+        self.sampler.update_priorities(slots, td_errors)
     }
 }
 
@@ -61,6 +61,7 @@ pub struct Rows<'a> {
     copies: Option<&'a CopiedObservations>,
     tier: Tier,
     is_cold: &'a AtomicBool,
+    n_inserted: u64,
 }
 
 impl Rows<'_> {
@@ -78,6 +79,9 @@ impl Rows<'_> {
     }
 
     fn gather_windows(&self, drawn: &Drawn, batch: &mut impl Batch) -> Result<()> {
+        if drawn.n_inserted != self.n_inserted {
+            return Err(Error::InsertedSinceDrawn { n_inserted: self.n_inserted.abs_diff(drawn.n_inserted) });
+        }
         let before = self.bytes_read();
         let observation_refs = [&drawn.observation_refs[..], &drawn.next_observation_refs];
         if drawn.reads_ahead || self.is_cold.load(Relaxed) {
@@ -128,13 +132,15 @@ impl Replay {
     /// The two halves, for threads that share the replay.
     pub fn split(&mut self) -> (Draws<'_>, Rows<'_>) {
         let Self { dataset, sampler, local, copies, tiers, is_cold, .. } = self;
-        let rows = Rows { dataset, local, copies: copies.as_ref(), tier: tiers.tier(), is_cold };
+        let (tier, n_inserted) = (tiers.tier(), sampler.transitions().n_inserted());
+        let rows = Rows { dataset, local, copies: copies.as_ref(), tier, is_cold, n_inserted };
         (Draws { sampler, rows }, rows)
     }
 
     fn rows(&self) -> Rows<'_> {
-        let Self { dataset, local, copies, tiers, is_cold, .. } = self;
-        Rows { dataset, local, copies: copies.as_ref(), tier: tiers.tier(), is_cold }
+        let Self { dataset, sampler, local, copies, tiers, is_cold, .. } = self;
+        let (tier, n_inserted) = (tiers.tier(), sampler.transitions().n_inserted());
+        Rows { dataset, local, copies: copies.as_ref(), tier, is_cold, n_inserted }
     }
 
     /// The first half of [`Self::sample_into`]: draws by the current priorities. [`Self::gather_into`] must follow before
@@ -156,7 +162,7 @@ impl Replay {
     /// thread during a learner step.
     ///
     /// # Errors
-    /// If rows cannot be read from a file, or libtorch refuses the memory. The batch must not be used then. What was drawn
+    /// [`Error::InsertedSinceDrawn`]; if rows cannot be read from a file, or libtorch refuses the memory. The batch must not be used then. What was drawn
     /// stays drawn, so the same batch can be gathered again.
     pub fn gather_into(&self, batch: &mut impl Batch) -> Result<()> {
         self.rows().gather_into(batch)

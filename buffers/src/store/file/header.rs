@@ -3,7 +3,8 @@
 //! ```text
 //! 0      header    magic 8 · endianness 4 · version 4 · data offset 8 · zeros · checksum 4      (64 bytes)
 //! 512    header    the same
-//! 1024   mark      magic 4 · zeros 4 · sequence 8 · committed bytes 8 · newest index 8 · zeros · checksum 4
+//! 1024   mark      magic 4 · zeros 4 · sequence 8 · committed bytes 8 · newest index 8
+//!                  · file 8 · commit 8 · saved commit 8 · zeros · checksum 4
 //! 2048   mark      the same, written second
 //! ```
 //!
@@ -15,7 +16,7 @@ use crate::store::file::damage::{Damage, FilePart};
 /// Where records begin.
 pub(crate) const DATA_OFFSET: u64 = 4096;
 /// The version of the format.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// It contains a byte that is not text and both kinds of line end, so that a program that converts text breaks it visibly.
 const MAGIC: [u8; 8] = *b"\x89PLM\r\n\x1a\n";
@@ -34,11 +35,24 @@ pub(super) struct Mark {
     pub(super) committed_bytes: u64,
     /// The offset of the newest block of the index, or 0 if there is none.
     pub(super) index_offset: u64,
+    /// The file's random identity. A file that is written anew keeps it.
+    pub(super) file: u64,
+    /// The random name of this commit; 0 before the first.
+    pub(super) commit: u64,
+    /// The name of the commit that the last state was saved with when this one was made; 0 if there was none.
+    pub(super) saved_commit: u64,
 }
 
 impl Mark {
-    /// The mark of a file without records.
-    pub(super) const EMPTY: Self = Self { sequence: 0, committed_bytes: DATA_OFFSET, index_offset: 0 };
+    /// The mark of a file without records and without an identity.
+    pub(super) const EMPTY: Self = Self {
+        sequence: 0,
+        committed_bytes: DATA_OFFSET,
+        index_offset: 0,
+        file: 0,
+        commit: 0,
+        saved_commit: 0,
+    };
 
     pub(super) fn to_bytes(self) -> [u8; BLOCK] {
         let mut block = [0; BLOCK];
@@ -46,17 +60,20 @@ impl Mark {
         block[8..16].copy_from_slice(&self.sequence.to_le_bytes());
         block[16..24].copy_from_slice(&self.committed_bytes.to_le_bytes());
         block[24..32].copy_from_slice(&self.index_offset.to_le_bytes());
+        block[32..40].copy_from_slice(&self.file.to_le_bytes());
+        block[40..48].copy_from_slice(&self.commit.to_le_bytes());
+        block[48..56].copy_from_slice(&self.saved_commit.to_le_bytes());
         sealed(block)
     }
 
     fn of(block: &[u8; BLOCK]) -> Option<Self> {
-        let [sequence, committed_bytes, index_offset] =
-            [8, 16, 24].map(|at| u64::from_le_bytes(std::array::from_fn(|i| block[at + i])));
+        let [sequence, committed_bytes, index_offset, file, commit, saved_commit] =
+            [8, 16, 24, 32, 40, 48].map(|at| u64::from_le_bytes(std::array::from_fn(|i| block[at + i])));
         let possible = block[..4] == MARK_MAGIC
             && committed_bytes >= DATA_OFFSET
             && committed_bytes.is_multiple_of(8)
             && (index_offset == 0 || (DATA_OFFSET..committed_bytes).contains(&index_offset));
-        possible.then_some(Self { sequence, committed_bytes, index_offset })
+        possible.then_some(Self { sequence, committed_bytes, index_offset, file, commit, saved_commit })
     }
 }
 
@@ -192,7 +209,14 @@ fn damage(part: FilePart, at: usize, flip: Option<(usize, u8)>) -> Damage {
 mod tests {
     use super::*;
 
-    const MARK: Mark = Mark { sequence: 7, committed_bytes: 8192, index_offset: 4096 };
+    const MARK: Mark = Mark {
+        sequence: 7,
+        committed_bytes: 8192,
+        index_offset: 4096,
+        file: 11,
+        commit: 12,
+        saved_commit: 13,
+    };
 
     fn with_header(change: impl Fn(&mut [u8; BLOCK])) -> Vec<u8> {
         let mut page = page(MARK);
@@ -225,10 +249,10 @@ mod tests {
         });
         assert_eq!(read(&big_endian).unwrap_err(), Unreadable::WrongEndianness);
         let newer = with_header(|header| {
-            header[12] = 2;
+            header[12] = 3;
             *header = sealed(*header);
         });
-        assert_eq!(read(&newer).unwrap_err(), Unreadable::WrongVersion(2));
+        assert_eq!(read(&newer).unwrap_err(), Unreadable::WrongVersion(3));
         assert_eq!(read(&[7; 5000]).unwrap_err(), Unreadable::NotAReplayFile);
         assert_eq!(read(b"hello").unwrap_err(), Unreadable::NotAReplayFile);
         assert_eq!(read(&page(MARK)[..4000]).unwrap_err(), Unreadable::Short);

@@ -7,14 +7,22 @@
 //! open     lock, read the newest mark, cut off         bytes that no mark covers were never committed
 //! ```
 //!
+//! A saved state that refers to the file's rows keeps the name of the commit before it ([`CommitId`]), and a commit keeps
+//! the name of the one that the last state was saved with. So a resumed run knows its file again, also where the process
+//! was killed between a commit and the end of its save, and refuses a file that went on without its state.
+//!
 //! At any instant one of the two marks is whole, and a mark is written only after everything that it covers. The writer
 //! never cuts off what a mark covers, even if it is damaged: damaged chunks are named and refused, and the rest is served.
 
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
+
+use memsys::os::random_u64;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::store::codec;
@@ -36,6 +44,17 @@ pub enum Durability {
     Process,
     /// A power cut too. The commit waits for the disk twice.
     Power,
+}
+
+/// A commit of a file. A saved state keeps it, so that it is never resumed beside another file or beside another commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitId {
+    /// The file's random identity.
+    file: u64,
+    /// Number of commits up to this one.
+    sequence: u64,
+    /// The commit's random name.
+    commit: u64,
 }
 
 /// What was found on opening a file for writing.
@@ -75,6 +94,10 @@ pub struct ChunkWriter {
     record: Vec<u8>,
     /// Whether the next sync must sync the folder too.
     new: bool,
+    /// The name of the commit that the last state was saved with; 0 if there is none.
+    saved_commit: u64,
+    /// The mark of the file that this one replaces, until it is committed.
+    inherited: Option<Mark>,
 }
 
 impl ChunkWriter {
@@ -85,14 +108,28 @@ impl ChunkWriter {
     /// ([`copy_readable`] saves the rest); the errors of [`ChunkReader::open`](crate::store::ChunkReader::open);
     /// [`Error::DiskFull`].
     pub fn open(path: &Path) -> Result<(Self, Opened)> {
+        Self::open_as(path, true)
+    }
+
+    /// Opens the file of a saved state as [`ChunkWriter::open`] does, and never creates it.
+    ///
+    /// # Errors
+    /// [`Error::MissingFile`] if there is none; [`Error::OtherHistory`] if it belongs to another state: it is another file,
+    /// or it is older than the state, or it went on and a later state was saved with it. As [`ChunkWriter::open`].
+    pub fn open_saved(path: &Path, saved: CommitId) -> Result<(Self, Opened)> {
+        let (mut writer, opened) = Self::open_as(path, false)?;
+        require(path, writer.mark, saved)?;
+        writer.saved_commit = saved.commit;
+        Ok((writer, opened))
+    }
+
+    fn open_as(path: &Path, create: bool) -> Result<(Self, Opened)> {
         let io = |action| move |source| Error::io(path, action, source);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(io("open it for writing"))?;
+        let file = OpenOptions::new().read(true).write(true).create(create).truncate(false).open(path);
+        let file = file.map_err(|source| match source.kind() {
+            ErrorKind::NotFound if !create => Error::MissingFile { path: path.to_owned() },
+            _ => io("open it for writing")(source),
+        })?;
         let file = Handle::new(file);
         match file.try_lock() {
             Ok(()) => {}
@@ -100,9 +137,10 @@ impl ChunkWriter {
             Err(TryLockError::Error(source)) => return Err(Error::io(path, "lock it", source)),
         }
         let mut opened = Opened::default();
-        if length(path, &file)? == 0 {
+        if create && length(path, &file)? == 0 {
             opened.new = true;
-            let page = header::page(Mark::EMPTY);
+            let identity = random_u64().map_err(io("name it"))?;
+            let page = header::page(Mark { file: identity, ..Mark::EMPTY });
             if let Err(source) = file.write_all_at(&page, 0) {
                 shorten(&file, 0);
                 return Err(Error::io(path, "begin it", source));
@@ -145,6 +183,8 @@ impl ChunkWriter {
                 unlisted,
                 record: Vec::new(),
                 new,
+                saved_commit: mark.commit,
+                inherited: None,
             },
             opened,
         ))
@@ -190,7 +230,8 @@ impl ChunkWriter {
         self.mark.committed_bytes
     }
 
-    /// Renames the file and replaces another one. Nothing may be mapped from it yet.
+    /// Renames the file, whose chunks are committed, and replaces another one. Nothing may be mapped from it yet.
+    /// [`Self::sync_name`] makes the name durable.
     ///
     /// # Errors
     /// [`Error::Io`]. Both files stay unchanged.
@@ -200,7 +241,28 @@ impl ChunkWriter {
         let file = Arc::get_mut(&mut self.file).expect("nothing refers to a file that is being written anew");
         file.renamed(to);
         self.new = true;
+        Ok(())
+    }
+
+    /// Makes the name of a file that was renamed survive a power cut.
+    ///
+    /// # Errors
+    /// [`Error::Io`]. The next commit with [`Durability::Power`] tries it again.
+    pub(crate) fn sync_name(&mut self) -> Result<()> {
         self.sync(Durability::Power)
+    }
+
+    /// The last commit, for the state that is saved after it.
+    #[must_use]
+    pub fn commit_id(&self) -> CommitId {
+        let Mark { file, sequence, commit, .. } = self.mark;
+        CommitId { file, sequence, commit }
+    }
+
+    /// Makes the next commit one of `old`, whose chunks this file holds and which it will replace.
+    pub(crate) fn inherit(&mut self, old: &Self) {
+        self.saved_commit = old.saved_commit;
+        self.inherited = Some(old.mark);
     }
 
     /// Appends an encoded chunk. It replaces the stream's chunk of that number and all later ones.
@@ -243,7 +305,7 @@ impl ChunkWriter {
         self.index.forget_before(stream, number);
     }
 
-    /// Commits all that was appended.
+    /// Commits all that was appended. A state that is saved with the file is saved after each commit and before the next.
     ///
     /// # Errors
     /// [`Error::Io`]. What was committed before stays, and the commit may be tried again.
@@ -255,13 +317,23 @@ impl ChunkWriter {
             self.index_offset = offset;
         }
         let index_offset = self.index_offset;
-        let mark = Mark { sequence: self.mark.sequence + 1, committed_bytes: self.end, index_offset };
+        let named = match self.inherited {
+            Some(old) => old,
+            None => Mark {
+                sequence: self.mark.sequence + 1,
+                commit: random_u64().map_err(|source| Error::io(self.file.path(), "commit to it", source))?,
+                saved_commit: self.saved_commit,
+                ..self.mark
+            },
+        };
+        let mark = Mark { committed_bytes: self.end, index_offset, ..named };
         let [first, second] = header::mark_offsets();
         self.sync(durability)?;
         self.put_mark(mark, first)?;
         self.sync(durability)?;
         self.put_mark(mark, second)?;
-        self.mark = mark;
+        (self.mark, self.inherited) = (mark, None);
+        self.saved_commit = mark.commit;
         Ok(())
     }
 
@@ -299,12 +371,36 @@ impl ChunkWriter {
         }
         let io = |source| Error::io(self.file.path(), "bring it to the disk", source);
         self.file.file.sync_data().map_err(io)?;
-        if std::mem::take(&mut self.new) {
+        if self.new {
             let folder = self.file.path().parent().filter(|folder| !folder.as_os_str().is_empty());
             File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all()).map_err(io)?;
+            self.new = false;
         }
         Ok(())
     }
+}
+
+/// Checks that a file is the one that a state was saved with, without opening it for writing.
+///
+/// # Errors
+/// As [`ChunkWriter::open_saved`].
+pub fn require_saved(path: &Path, saved: CommitId) -> Result<()> {
+    let file = File::open(path).map_err(|source| match source.kind() {
+        ErrorKind::NotFound => Error::MissingFile { path: path.to_owned() },
+        _ => Error::io(path, "open it", source),
+    })?;
+    let head = parse_head(path, &read_page(path, &file)?)?;
+    head.mark.map_or(Ok(()), |mark| require(path, mark, saved))
+}
+
+fn require(path: &Path, mark: Mark, saved: CommitId) -> Result<()> {
+    let Mark { file, sequence, commit, saved_commit, .. } = mark;
+    // A process that was killed after a commit, and before the state of it was saved, leaves the commit after `saved`.
+    if file == saved.file && [commit, saved_commit].contains(&saved.commit) {
+        return Ok(());
+    }
+    let found = (file == saved.file).then_some(sequence);
+    Err(Error::OtherHistory { path: path.to_owned(), found, wanted: saved.sequence })
 }
 
 /// Cuts off a partly written record. If that fails too, the next opening cuts it off.
