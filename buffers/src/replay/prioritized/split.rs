@@ -7,6 +7,7 @@
 //! lock: draw_into ──> unlocked: gather_into ──> learner ──> lock: update_priorities
 //! ```
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use memsys::os::bytes_read_by_this_thread;
@@ -20,7 +21,7 @@ use crate::replay::gather::{gather, will_need};
 use crate::replay::prioritized::Replay;
 use crate::replay::sampler::{Drawn, Sampler};
 use crate::replay::transitions::Slot;
-use crate::store::Tier;
+use crate::store::{ChunkFile, Tier};
 
 /// The half of a replay that draws transitions and updates priorities.
 #[derive(Debug)]
@@ -97,6 +98,23 @@ impl Rows<'_> {
         if self.bytes_read() > before {
             self.is_cold.store(true, Relaxed);
         }
+        self.check_files(self.local)
+    }
+
+    /// Checks that no file of the streams, or of the dataset's, was cut off while rows were read.
+    fn check_files<'s>(&'s self, streams: impl IntoIterator<Item = &'s FrameStream>) -> Result<()> {
+        if self.tier != Tier::Mapped {
+            return Ok(());
+        }
+        let views = 0..self.dataset.views().len();
+        let shared = views.flat_map(|view| self.dataset.streams_of(view));
+        let mut checked: Option<&Arc<ChunkFile>> = None;
+        for file in shared.chain(streams).filter_map(FrameStream::file) {
+            if checked.is_none_or(|checked| !Arc::ptr_eq(checked, file)) {
+                file.check_length()?;
+                checked = Some(file);
+            }
+        }
         Ok(())
     }
 
@@ -110,13 +128,9 @@ impl Rows<'_> {
     ) -> Result<()> {
         let mut drawn = batch.reset(self.dataset.views().len());
         drawn.reads_ahead = self.is_cold.load(Relaxed);
-        if self.tier == Tier::Mapped {
-            let views = 0..self.dataset.views().len();
-            let shared = views.flat_map(|view| self.dataset.streams_of(view));
-            shared.chain(sampler.transitions().stream()).try_for_each(FrameStream::check_file)?;
-        }
         let before = self.bytes_read();
-        let outcome = sampler.draw(n, importance_sampling_exponent, rng, &mut drawn);
+        let drawn_now = sampler.draw(n, importance_sampling_exponent, rng, &mut drawn);
+        let outcome = drawn_now.and_then(|()| self.check_files(sampler.transitions().stream()));
         self.is_cold.store(self.bytes_read() > before, Relaxed);
         batch.keep_drawn(drawn);
         outcome

@@ -494,3 +494,35 @@ fn damage_in_another_file_excludes_no_transition_of_the_replay() {
     assert!(replay.priorities().unwrap().all(|priority| priority > 0.0));
     assert_eq!(replay.exclude(&path, &damage), 1 << TRANSITIONS_SHIFT);
 }
+
+#[test]
+fn a_file_that_is_cut_while_a_batch_is_gathered_is_an_error_that_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows.plr");
+    let (mut replay, _) = with_garbage(&path, 2400);
+    replay.commit().unwrap();
+    let length = std::fs::metadata(&path).unwrap().len();
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    let (mut rng, mut batch) = (Pcg64Mcg::seed_from_u64(3), ArrayBatch::default());
+    // Once a chunk was compared with its checksum, its rows are read from mapped pages.
+    let warm = |replay: &Replay, rng: &mut Pcg64Mcg, batch: &mut ArrayBatch| {
+        (0..200).for_each(|_| replay.sample_into(64, 0.5, rng, batch).unwrap());
+    };
+    for cut_bytes in [100, 5000, length / 2, length - 9000, length] {
+        warm(&replay, &mut rng, &mut batch);
+        let whole = std::fs::read(&path).unwrap();
+        replay.draw_into(64, 0.5, &mut rng, &mut batch).unwrap();
+        file.set_len(length - cut_bytes).unwrap();
+        for _ in 0..2 {
+            match replay.gather_into(&mut batch).unwrap_err() {
+                Error::Truncated { path: named, found_bytes, .. } => {
+                    assert_eq!((named, found_bytes), (path.clone(), length - cut_bytes));
+                }
+                error => panic!("{cut_bytes}: {error}"),
+            }
+        }
+        assert!(matches!(replay.draw_into(64, 0.5, &mut rng, &mut batch), Err(Error::Truncated { .. })));
+        std::fs::write(&path, whole).unwrap();
+    }
+    warm(&replay, &mut rng, &mut batch);
+}
