@@ -69,7 +69,7 @@ fn a_market_run_leaves_config_metrics_checkpoint_report_and_summary() {
         let n_bytes = std::fs::metadata(out.join("checkpoint").join(name)).unwrap().len();
         assert_eq!(sums[name]["n_bytes"], n_bytes, "{name}");
     }
-    assert_eq!(std::fs::read_dir(out.join("checkpoint")).unwrap().count(), 5, "every file has its sum");
+    assert_eq!(std::fs::read_dir(out.join("checkpoint")).unwrap().count(), 6, "every file has its sum");
 
     let rows: Vec<serde_json::Value> = rows.lines().map(|row| serde_json::from_str(row).unwrap()).collect();
     let is_training = |row: &&serde_json::Value| row["kind"] == "train";

@@ -22,6 +22,7 @@ pub mod room_to_run;
 pub mod run;
 mod seal;
 mod signals;
+mod table_file;
 pub mod telemetry;
 pub mod train;
 

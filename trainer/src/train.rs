@@ -180,10 +180,10 @@ fn saved_counters(folder: &RunFolder) -> Result<Option<Counters>> {
         return Ok(Some(counters));
     }
     let problem = format!(
-        "belongs to another run than {}: put back the one of the two that was exchanged",
+        "is of another run than {}: put back the one of the two that was exchanged",
         folder.config().display()
     );
-    Err(Error::File { path: saved, problem })
+    Err(Error::File { path: saved.join(checkpoint::COUNTERS), problem })
 }
 
 /// Refuses a run that is to be shorter than it is already.

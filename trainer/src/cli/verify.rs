@@ -177,8 +177,8 @@ fn of_this_run(folder: &RunFolder, saved: &Path, counters: Counters) -> Result<C
     if counters.run == folder.run_name() {
         return Ok(counters);
     }
-    let problem = format!("belongs to another run than {}", folder.config().display());
-    Err(Error::File { path: saved.to_owned(), problem })
+    let problem = format!("is of another run than {}", folder.config().display());
+    Err(Error::File { path: saved.join(checkpoint::COUNTERS), problem })
 }
 
 fn metrics(path: &Path, counters: &Counters) -> Result<String> {

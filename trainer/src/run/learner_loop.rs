@@ -2,6 +2,7 @@
 //!
 //! A learner step is a transaction ([`memsys::step::retry`]): a refused attempt is repeated with the same batch.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use agents::settings::Pace;
@@ -22,6 +23,7 @@ use crate::console::say_always;
 use crate::envs::observation::Observation;
 use crate::error::{Error, Result};
 use crate::run::actor_loop::VectorStep;
+use crate::run::metrics_window::MetricsWindow;
 use crate::run::spilling::Spilling;
 
 /// Everything that later learner steps depend on, except weights and moments. A checkpoint stores it.
@@ -33,6 +35,8 @@ pub struct LearnerState {
     rng: Pcg64Mcg,
     /// The batch of the next step, if batches are drawn one step ahead.
     ahead: Option<TensorBatch>,
+    /// Sums since the last metrics row.
+    window: MetricsWindow,
 }
 
 impl LearnerState {
@@ -105,6 +109,7 @@ impl LearnerLoop {
             standing,
             rng: Pcg64Mcg::seed_from_u64(options.seed),
             ahead: None,
+            window: MetricsWindow::new(0),
         };
         Ok(Self {
             agent,
@@ -125,7 +130,8 @@ impl LearnerLoop {
     /// If the memory limit has no room for the next rows, or the replay's file cannot be written. The step is inserted even
     /// so, and the next one asks for the room again.
     pub fn take(&mut self, vector_step: &VectorStep) -> Result<()> {
-        let LearnerState { replay, accumulators, standing, .. } = &mut self.state;
+        let LearnerState { replay, accumulators, standing, window, .. } = &mut self.state;
+        window.add_vector_step(vector_step);
         for (environment, step) in (0u16..).zip(&vector_step.steps) {
             let index = usize::from(environment);
             let to = observation_ref(replay, environment, &step.to);
@@ -178,7 +184,7 @@ impl LearnerLoop {
         let Self {
             agent, state, steps, activations, batch_owner, activations_owner, sampled, spilling, ..
         } = self;
-        let LearnerState { replay, rng, ahead, .. } = state;
+        let LearnerState { replay, rng, ahead, window, .. } = state;
         let (n, prefetch) = (self.options.pace.batch, self.options.prefetch);
         let mut next = None;
         match drawn {
@@ -200,6 +206,7 @@ impl LearnerLoop {
         };
         if prefetch == Prefetch::Off {
             let outcome = steps.step(attempt)?;
+            window.add_outcome(&outcome);
             replay.update_priorities(&self.sampled.slots, &outcome.td_errors);
             return Ok(outcome);
         }
@@ -236,6 +243,7 @@ impl LearnerLoop {
             None => replay.sample_into(n, exponent, rng, &mut next),
         });
         // The step is taken, whatever became of the next batch.
+        window.add_outcome(&outcome);
         replay.update_priorities(&self.sampled.slots, &outcome.td_errors);
         readable?;
         *ahead = Some(next);
@@ -270,6 +278,11 @@ impl LearnerLoop {
     #[must_use]
     pub fn replay(&self) -> &Replay {
         &self.state.replay
+    }
+
+    /// The sums since the last metrics row.
+    pub(super) fn window_mut(&mut self) -> &mut MetricsWindow {
+        &mut self.state.window
     }
 
     /// Transitions per batch.
@@ -313,7 +326,8 @@ impl LearnerLoop {
         let opened = replay.reattach(&self.options.replay, dataset).map_err(refused)?;
         with_room(|| replay.enforce_budget()).map_err(refused)?;
         if opened.torn_bytes > 0 || !opened.damages.is_empty() {
-            say_always(&format!("the replay's file: {opened}"));
+            let file = self.options.replay.store.file.as_deref().unwrap_or(Path::new("the replay's file"));
+            say_always(&format!("{}: {opened}", file.display()));
         }
         Ok(())
     }
