@@ -410,7 +410,8 @@ fn share(bytes: u64, share: f64) -> u64 {
 }
 
 /// Bytes of memory of the replay when it is as full as it gets in this run.
-fn replay_bytes(parts: &Parts) -> u64 {
+#[must_use]
+pub fn replay_bytes(parts: &Parts) -> u64 {
     let (n_steps, replay) = (parts.work.environment_steps, &parts.learning.replay);
     Replay::planned_bytes(
         &replay.store,
