@@ -101,13 +101,13 @@ pub trait Agent: Debug + Send {
     fn disable_caches(&mut self) {}
 
     /// The flat tensors that a checkpoint keeps, by name; `online` is among them. Whoever restores a checkpoint writes the
-    /// saved numbers into them, one after another, and then calls [`Agent::go_on`].
+    /// saved numbers into them, one after another, and then calls [`Agent::resume_at`].
     fn tensors(&self) -> Vec<(&'static str, &Tensor)>;
 
     /// The counters that a checkpoint keeps.
     fn counters(&self) -> UpdateCounters;
 
-    /// Goes on at `counters`, which [`Agent::counters`] gave, from the numbers that now stand in [`Agent::tensors`]. What
+    /// Resumes at `counters`, which [`Agent::counters`] gave, from the numbers that now stand in [`Agent::tensors`]. What
     /// was computed from the numbers before is forgotten.
-    fn go_on(&mut self, counters: UpdateCounters);
+    fn resume_at(&mut self, counters: UpdateCounters);
 }

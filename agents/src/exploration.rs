@@ -41,7 +41,8 @@ pub struct ExplorationPlan {
 
 /// ε-greedy with random actions that are held for several steps (Dabney et al. 2021, εz-greedy).
 ///
-/// Some actions pay only when they last. A random action that the next step takes back shows nothing of that.
+/// Some actions pay only when they last. A random action that the next step takes back shows nothing of that. A hold ends
+/// with its episode: what was begun in one says nothing about another.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Exploration {
     mean_hold: u32,
@@ -55,6 +56,11 @@ impl Exploration {
     #[must_use]
     pub fn new(n_environments: usize, mean_hold: u32) -> Self {
         Self { mean_hold, held: vec![(0, 0); n_environments] }
+    }
+
+    /// Drops the random action that an environment holds, because its episode ended.
+    pub fn end_episode(&mut self, environment: usize) {
+        self.held[environment].1 = 0;
     }
 
     /// Replaces actions by random ones of `0..n_actions`, one action per environment. Over time the fraction of
@@ -85,6 +91,19 @@ mod tests {
         assert_eq!((schedule.at(0), schedule.at(100), schedule.at(1000)), (1.0, 0.1, 0.1));
         assert!((schedule.at(50) - 0.55).abs() < 1e-12);
         assert_eq!(EpsilonSchedule { falls_over: 0, ..schedule }.at(0), 0.1);
+    }
+
+    #[test]
+    fn a_random_action_is_not_held_over_the_end_of_an_episode() {
+        use rand::SeedableRng;
+        let mut rng = Pcg64Mcg::seed_from_u64(5);
+        let mut exploration = Exploration::new(2, 1000);
+        exploration.explore(&mut [9; 2], 3, 1.0, &mut rng);
+        assert!(exploration.held.iter().all(|(_, left)| *left > 0), "both hold a random action");
+        exploration.end_episode(1);
+        let mut actions = [9u8; 2];
+        exploration.explore(&mut actions, 3, 0.0, &mut rng);
+        assert!(actions[0] < 9 && actions[1] == 9, "{actions:?}");
     }
 
     #[test]

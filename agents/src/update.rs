@@ -116,6 +116,8 @@ pub struct Updated {
 pub struct UpdateCounters {
     /// Steps taken.
     pub n_steps: u64,
+    /// Steps that Adam took: those without an overflow of f16 gradients. Adam's correction of its bias follows them.
+    pub n_adam_steps: u64,
     /// Factor of the loss scale and its steps without an overflow. They matter in f16 only.
     pub loss_scale: (f64, u32),
 }
@@ -272,13 +274,14 @@ impl UpdateStep {
     /// The counters that a checkpoint keeps.
     #[must_use]
     pub fn counters(&self) -> UpdateCounters {
-        UpdateCounters { n_steps: self.n_steps, loss_scale: self.loss_scale.state() }
+        let (.., n_adam_steps) = self.adam.state();
+        UpdateCounters { n_steps: self.n_steps, n_adam_steps, loss_scale: self.loss_scale.state() }
     }
 
-    /// Goes on at `counters`, which [`UpdateStep::counters`] gave, from the numbers that now stand in
+    /// Resumes at `counters`, which [`UpdateStep::counters`] gave, from the numbers that now stand in
     /// [`UpdateStep::tensors`].
-    pub fn go_on(&mut self, counters: UpdateCounters) {
-        self.adam.go_on(counters.n_steps);
+    pub fn resume_at(&mut self, counters: UpdateCounters) {
+        self.adam.resume_at(counters.n_adam_steps);
         self.loss_scale = LossScale::of_state(counters.loss_scale);
         self.n_steps = counters.n_steps;
     }
@@ -316,5 +319,55 @@ impl Drop for Accumulated<'_> {
     fn drop(&mut self) {
         // It allocates nothing. Where it fails, the device is lost, and the next call reports that.
         let _ = self.update.gradients.flat_mut().f_zero_();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use memsys::nn::parameters::{Init, ParameterId};
+
+    use super::*;
+    use crate::tests::rng_lock;
+
+    /// One step along the gradient of `scale · √(w₀ + w)`, as f16 takes it once the norm is known. Its gradient at 0 is infinite, its loss is not.
+    fn f16_step(update: &mut UpdateStep, id: ParameterId, scale: f64, w: f64) {
+        let root = |online: &Weights, _: &MicroBatch| {
+            let root = (&online[id] + w).f_sqrt()?.f_sum(Kind::Float)? * scale;
+            Ok((root, Tensor::ones([1], (Kind::Float, Device::Cpu))))
+        };
+        let accumulated = update.accumulate(1, 1, root).unwrap();
+        accumulated.update.options.precision = Precision::F16;
+        accumulated.commit(|_, _| Ok(())).unwrap();
+        update.options.precision = Precision::F32;
+    }
+
+    #[test]
+    fn after_a_skipped_batch_a_resumed_adam_counts_its_own_steps() {
+        let _lock = rng_lock::lock();
+        let mut layout = Layout::new();
+        let id = layout.add("w", &[1], Init::Constant(0.0));
+        let options = UpdateOptions {
+            learning_rate: 0.1,
+            max_gradient_norm: 1.0,
+            precision: Precision::F32,
+            offload_gradients: false,
+            seed: 1,
+        };
+        let mut whole = UpdateStep::new(&layout, options, Device::Cpu).unwrap();
+        f16_step(&mut whole, id, 1.0, 0.0);
+        let skipped = whole.counters();
+        assert_eq!((skipped.n_steps, skipped.n_adam_steps), (1, 0), "an infinite gradient is skipped");
+        assert!(skipped.loss_scale.0 < LossScale::default().factor());
+        f16_step(&mut whole, id, 1.0, 5.0);
+
+        let mut resumed = UpdateStep::new(&layout, options, Device::Cpu).unwrap();
+        for ((_, saved), (_, tensor)) in whole.tensors().into_iter().zip(resumed.tensors()) {
+            tch::no_grad(|| tensor.shallow_clone().copy_(saved));
+        }
+        resumed.resume_at(whole.counters());
+        assert_eq!(resumed.counters(), whole.counters());
+        f16_step(&mut whole, id, 0.5, 5.0);
+        f16_step(&mut resumed, id, 0.5, 5.0);
+        assert!(whole.online().flat() == resumed.online().flat());
     }
 }

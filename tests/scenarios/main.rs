@@ -25,3 +25,4 @@ mod run_leaves_a_whole_folder;
 mod tells_as_much_as_asked;
 mod the_memory_limit_holds;
 mod the_plan_is_what_the_run_takes;
+mod the_test_is_told_as_it_was;

@@ -21,6 +21,7 @@ pub mod resolve;
 pub mod run;
 mod seal;
 mod signals;
+mod table_file;
 pub mod telemetry;
 pub mod train;
 

@@ -83,8 +83,8 @@ impl Agent for Learner {
         self.update.counters()
     }
 
-    fn go_on(&mut self, counters: UpdateCounters) {
-        self.update.go_on(counters);
+    fn resume_at(&mut self, counters: UpdateCounters) {
+        self.update.resume_at(counters);
         self.td.target.forget_embeddings();
     }
 }

@@ -29,7 +29,7 @@ fn check_agent(make: impl Fn() -> Box<dyn Agent>, batches: &[TensorBatch]) {
     for (name, tensor) in resumed.tensors() {
         tch::no_grad(|| tensor.shallow_clone().copy_(&saved[name]));
     }
-    resumed.go_on(agent.counters());
+    resumed.resume_at(agent.counters());
     for batch in &batches[3..] {
         assert_eq!(agent.step(batch, 8).unwrap(), resumed.step(batch, 8).unwrap());
     }

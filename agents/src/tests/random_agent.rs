@@ -126,7 +126,7 @@ impl Agent for RandomAgent {
         self.update.counters()
     }
 
-    fn go_on(&mut self, counters: UpdateCounters) {
-        self.update.go_on(counters);
+    fn resume_at(&mut self, counters: UpdateCounters) {
+        self.update.resume_at(counters);
     }
 }

@@ -63,8 +63,8 @@ impl Adam {
         (&self.first_moment, &self.second_moment, self.n_steps)
     }
 
-    /// Goes on after step `n_steps`, from the moments that now stand in the tensors of [`Adam::state`].
-    pub fn go_on(&mut self, n_steps: u64) {
+    /// Resumes after step `n_steps`, from the moments that now stand in the tensors of [`Adam::state`].
+    pub fn resume_at(&mut self, n_steps: u64) {
         self.n_steps = n_steps;
     }
 }

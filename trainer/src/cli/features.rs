@@ -12,7 +12,6 @@ use memsys::os::probe;
 
 use crate::atomic_file;
 use crate::cli::settings::data_sets;
-use crate::cli::table_file::{Column, TableWriter, write_table};
 use crate::cli::work_progress::WorkProgress;
 use crate::config::Config;
 use crate::console::{say, say_always};
@@ -30,6 +29,7 @@ use crate::market::resample::{n_buckets, off_grid_millis};
 use crate::memory;
 use crate::resolve::{instrument_patterns, sources};
 use crate::signals;
+use crate::table_file::{Column, TableWriter, write_table};
 
 /// The number of random times that `--check` tests.
 const N_TIMES: usize = 1_000;

@@ -11,7 +11,6 @@ mod plan;
 mod replay;
 mod replay_files;
 mod settings;
-mod table_file;
 mod train;
 mod verify;
 mod work_progress;

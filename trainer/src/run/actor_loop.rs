@@ -153,8 +153,8 @@ impl<E: Environment> ActorLoop<E> {
 
         let mut steps = Vec::with_capacity(actions.len());
         let mut returns = Vec::new();
-        for ((environment, action), total) in self.environments.iter_mut().zip(actions).zip(&mut self.returns)
-        {
+        let environments = self.environments.iter_mut().zip(actions).zip(&mut self.returns);
+        for (index, ((environment, action), total)) in environments.enumerate() {
             let step = environment.step(action.into());
             *total += step.reward;
             let ending = match (step.terminated, step.truncated) {
@@ -165,6 +165,7 @@ impl<E: Environment> ActorLoop<E> {
             let to = observation_of(environment);
             let begins = step.ends_episode().then(|| {
                 returns.push(std::mem::take(total));
+                self.exploration.end_episode(index);
                 environment.reset(&mut self.rng);
                 observation_of(environment)
             });

@@ -20,7 +20,7 @@ use crate::run::evaluation::Evaluator;
 use crate::run::folder::RunFolder;
 use crate::run::learner_loop::LearnerLoop;
 use crate::run::restore::{require_nothing_lost, restore};
-use crate::run::train_loop::{RunState, TrainLoop, Window};
+use crate::run::train_loop::{RunState, TrainLoop};
 use crate::telemetry::metrics::MetricsWriter;
 use crate::telemetry::progress::Progress;
 use crate::telemetry::tensorboard::EventWriter;
@@ -141,7 +141,6 @@ where
     let state = RunState {
         policy: Arc::clone(&policy),
         progress: Progress::new(parts.run.environment_steps, !tells(Verbosity::Usual)),
-        window: Window::new(counters.environment_steps),
         seconds_before: counters.wall_seconds,
         began,
         folder,

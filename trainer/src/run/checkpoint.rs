@@ -19,6 +19,7 @@ use std::io::Write;
 use std::path::Path;
 
 use agents::Policy;
+use agents::update::UpdateCounters;
 use memsys::ledger::budget;
 use memsys::nn::parameters::Weights;
 use memsys::step::room::with_room;
@@ -34,7 +35,9 @@ use crate::run::tensor_file::{self, Metadata, TensorFile};
 use crate::run::{checkpoint_folder, counters, state_file};
 
 pub use crate::run::checkpoint_folder::{check_whole, find, require, settle};
-pub use crate::run::counters::{BestScore, Counters, FILE as COUNTERS, Unfinished, load_counters};
+pub use crate::run::counters::{
+    BestScore, Counters, FILE as COUNTERS, Unfinished, load_counters, note_report,
+};
 
 const LEARNER: &str = "learner.safetensors";
 const LOOPS: &str = "loops.postcard";
@@ -98,9 +101,9 @@ fn save_all<E: Environment>(
     put(LEARNER, tensor_file::write(&part.join(LEARNER), &tensors, &Metadata::new())?);
     put(LOOPS, state_file::write(&part.join(LOOPS), &(actor, learner.state()))?);
     put(CONFIG, write(&part.join(CONFIG), config)?);
-    let loss_scale = learner.agent().counters().loss_scale;
+    let UpdateCounters { loss_scale, n_adam_steps, .. } = learner.agent().counters();
     let micro_batch = learner.steps().first().micro_batch;
-    let counters = Counters { loss_scale, micro_batch, files, ..counters.clone() };
+    let counters = Counters { loss_scale, n_adam_steps, micro_batch, files, ..counters.clone() };
     // The sums come last: a checkpoint without them is none.
     let _ = write(&part.join(counters::FILE), &counters.to_file())?;
     checkpoint_folder::put_in_place(&part, folder)
@@ -153,8 +156,21 @@ pub fn open_tensors(folder: &Path) -> Result<TensorFile> {
 /// [`Error::Io`], or [`Error::File`] if they are damaged or of another network.
 pub fn load_weights(folder: &Path, policy: &dyn Policy, device: Device) -> Result<Weights> {
     let tensors = open_tensors(folder)?;
+    let name = if tensors.holds(BEST)? { BEST } else { ONLINE };
+    weights_named(&tensors, name, policy, device)
+}
+
+/// The last weights of a checkpoint.
+///
+/// # Errors
+/// As [`load_weights`].
+pub fn load_last_weights(folder: &Path, policy: &dyn Policy, device: Device) -> Result<Weights> {
+    weights_named(&open_tensors(folder)?, ONLINE, policy, device)
+}
+
+fn weights_named(tensors: &TensorFile, name: &str, policy: &dyn Policy, device: Device) -> Result<Weights> {
     let weights = with_room(|| Weights::zeros(policy.layout(), device))?;
-    tensors.copy_into(if tensors.holds(BEST)? { BEST } else { ONLINE }, weights.flat())?;
+    tensors.copy_into(name, weights.flat())?;
     Ok(weights)
 }
 

@@ -5,12 +5,13 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::atomic_file::write_aside;
 use crate::error::{Error, Result};
 use crate::run::summed_file::FileSum;
 use crate::seal;
 
 /// The version of the checkpoint format. Other versions are refused.
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 /// The file of the counters in a checkpoint. It is written last, so a checkpoint without it was never whole.
 pub const FILE: &str = "counters.json";
 
@@ -35,6 +36,8 @@ pub struct Counters {
     pub peak_resident_bytes: u64,
     /// The loss scale and the number of steps since it last overflowed. Used with f16 only.
     pub loss_scale: (f64, u32),
+    /// Steps that Adam took. With f16 only, they are fewer than the learner's: Adam takes none where gradients overflowed.
+    pub n_adam_steps: u64,
     /// The largest micro-batch of the run's learner steps. A resumed run uses the same size, so that its results are
     /// equal to the bit.
     pub micro_batch: usize,
@@ -49,6 +52,8 @@ pub struct Counters {
     pub data_identity: String,
     /// The best validation score so far. `None` before the first validation.
     pub best: Option<BestScore>,
+    /// Environment steps after which the test was reported, ascending: a run that goes on after them has shown its test.
+    pub reported_at: Vec<u64>,
     /// The part of the last vector step that is still to be done, where the memory limit refused it.
     pub unfinished: Option<Unfinished>,
     /// `metrics.jsonl` up to this checkpoint. A resumed run drops what follows.
@@ -91,6 +96,20 @@ impl Counters {
             problem: format!("the checkpoint is damaged: it lists no {name}"),
         })
     }
+}
+
+/// Notes in the checkpoint that the test was reported after `environment_steps`. Only the run itself may call it: nobody
+/// else knows that no save is under way.
+///
+/// # Errors
+/// If the counters cannot be read or replaced.
+pub fn note_report(folder: &Path, environment_steps: u64) -> Result<()> {
+    let mut counters = load_counters(folder)?;
+    if !counters.reported_at.contains(&environment_steps) {
+        counters.reported_at.push(environment_steps);
+        write_aside(&folder.join(FILE), &counters.to_file())?;
+    }
+    Ok(())
 }
 
 /// Reads the counters of a checkpoint.

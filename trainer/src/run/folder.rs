@@ -262,6 +262,18 @@ impl RunFolder {
         self.root.join("report.html")
     }
 
+    /// The test, bar by bar.
+    #[must_use]
+    pub fn test_bars(&self) -> PathBuf {
+        self.root.join("test.parquet")
+    }
+
+    /// The trades of the test.
+    #[must_use]
+    pub fn trades(&self) -> PathBuf {
+        self.root.join("trades.csv")
+    }
+
     /// The summary as JSON.
     #[must_use]
     pub fn summary(&self) -> PathBuf {

@@ -23,6 +23,7 @@ use crate::console::say_always;
 use crate::envs::observation::Observation;
 use crate::error::{Error, Result};
 use crate::run::actor_loop::VectorStep;
+use crate::run::metrics_window::MetricsWindow;
 use crate::run::spilling::Spilling;
 
 /// Everything that later learner steps depend on, except weights and moments. A checkpoint stores it.
@@ -34,6 +35,8 @@ pub struct LearnerState {
     rng: Pcg64Mcg,
     /// The batch of the next step, if batches are drawn one step ahead.
     ahead: Option<TensorBatch>,
+    /// Sums since the last metrics row.
+    window: MetricsWindow,
 }
 
 impl LearnerState {
@@ -106,6 +109,7 @@ impl LearnerLoop {
             standing,
             rng: Pcg64Mcg::seed_from_u64(options.seed),
             ahead: None,
+            window: MetricsWindow::new(0),
         };
         Ok(Self {
             agent,
@@ -126,7 +130,8 @@ impl LearnerLoop {
     /// If the memory limit has no room for the next rows, or the replay's file cannot be written. The step is inserted even
     /// so, and the next one asks for the room again.
     pub fn take(&mut self, vector_step: &VectorStep) -> Result<()> {
-        let LearnerState { replay, accumulators, standing, .. } = &mut self.state;
+        let LearnerState { replay, accumulators, standing, window, .. } = &mut self.state;
+        window.add_vector_step(vector_step);
         for (environment, step) in (0u16..).zip(&vector_step.steps) {
             let index = usize::from(environment);
             let to = observation_ref(replay, environment, &step.to);
@@ -179,7 +184,7 @@ impl LearnerLoop {
         let Self {
             agent, state, steps, activations, batch_owner, activations_owner, sampled, spilling, ..
         } = self;
-        let LearnerState { replay, rng, ahead, .. } = state;
+        let LearnerState { replay, rng, ahead, window, .. } = state;
         let (n, prefetch) = (self.options.pace.batch, self.options.prefetch);
         let mut next = None;
         match drawn {
@@ -201,6 +206,7 @@ impl LearnerLoop {
         };
         if prefetch == Prefetch::Off {
             let outcome = steps.step(attempt)?;
+            window.add_outcome(&outcome);
             replay.update_priorities(&self.sampled.slots, &outcome.td_errors);
             return Ok(outcome);
         }
@@ -237,6 +243,7 @@ impl LearnerLoop {
             None => replay.sample_into(n, exponent, rng, &mut next),
         });
         // The step is taken, whatever became of the next batch.
+        window.add_outcome(&outcome);
         replay.update_priorities(&self.sampled.slots, &outcome.td_errors);
         readable?;
         *ahead = Some(next);
@@ -271,6 +278,11 @@ impl LearnerLoop {
     #[must_use]
     pub fn replay(&self) -> &Replay {
         &self.state.replay
+    }
+
+    /// The sums since the last metrics row.
+    pub(super) fn window_mut(&mut self) -> &mut MetricsWindow {
+        &mut self.state.window
     }
 
     /// Transitions per batch.

@@ -73,8 +73,12 @@ pub fn restore<E: Environment>(
     for (name, tensor) in learner.agent().tensors() {
         with_room(|| tensors.copy_into(name, tensor))?;
     }
-    let update = UpdateCounters { n_steps: counters.learner_steps, loss_scale: counters.loss_scale };
-    learner.agent_mut().go_on(update);
+    let update = UpdateCounters {
+        n_steps: counters.learner_steps,
+        n_adam_steps: counters.n_adam_steps,
+        loss_scale: counters.loss_scale,
+    };
+    learner.agent_mut().resume_at(update);
     if !tensors.holds(BEST)? {
         return Ok(None);
     }

@@ -13,7 +13,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use agents::{Outcome, Policy};
+use agents::Policy;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use memsys::ledger::{self, Owner};
 use memsys::nn::parameters::Weights;
@@ -34,6 +34,7 @@ use crate::run::checkpoint::{self, BestScore, Counters, Unfinished};
 use crate::run::evaluation::{Evaluator, weights_of};
 use crate::run::folder::RunFolder;
 use crate::run::learner_loop::LearnerLoop;
+use crate::run::metrics_window::MetricsWindow;
 use crate::run::tensor_file::Metadata;
 use crate::telemetry::metrics::{Kind, Metrics, MetricsWriter};
 use crate::telemetry::progress::Progress;
@@ -89,66 +90,10 @@ pub struct RunState {
     pub events: EventWriter,
     /// The progress line on the terminal.
     pub progress: Progress,
-    /// Sums since the last metrics row.
-    pub window: Window,
     /// When this session began. Each resume starts another session.
     pub began: Instant,
     /// Wall-clock seconds of the earlier sessions.
     pub seconds_before: f64,
-}
-
-/// Sums since the last metrics row.
-#[derive(Debug)]
-pub struct Window {
-    environment_steps: u64,
-    reward: f64,
-    n_steps: u64,
-    returns: Vec<f64>,
-    loss: f64,
-    td_error: f64,
-    gradient_norm: f64,
-    n_learned: u64,
-    epsilon: f64,
-    since: Instant,
-}
-
-impl Window {
-    /// An empty window that starts at an environment step.
-    #[must_use]
-    pub fn new(environment_steps: u64) -> Self {
-        Self {
-            environment_steps,
-            reward: 0.0,
-            n_steps: 0,
-            returns: Vec::new(),
-            loss: 0.0,
-            td_error: 0.0,
-            gradient_norm: 0.0,
-            n_learned: 0,
-            epsilon: 1.0,
-            since: Instant::now(),
-        }
-    }
-
-    /// Measures speed from this environment step and from now on.
-    fn restart_clock(&mut self, environment_steps: u64) {
-        (self.environment_steps, self.since) = (environment_steps, Instant::now());
-    }
-
-    fn add_vector_step(&mut self, vector_step: &VectorStep) {
-        self.reward += vector_step.steps.iter().map(|step| step.reward).sum::<f64>();
-        self.n_steps += vector_step.steps.len() as u64;
-        self.returns.extend_from_slice(&vector_step.returns);
-        self.epsilon = vector_step.epsilon;
-    }
-
-    fn add_outcome(&mut self, outcome: &Outcome) {
-        let errors = outcome.td_errors.iter().map(|error| f64::from(error.abs()));
-        self.td_error += errors.sum::<f64>() / outcome.td_errors.len() as f64;
-        self.loss += outcome.loss;
-        self.gradient_norm += outcome.gradient_norm;
-        self.n_learned += 1;
-    }
 }
 
 /// What is due after a vector step.
@@ -374,7 +319,6 @@ impl RunState {
         let since = self.counters.environment_steps;
         self.counters.unfinished.get_or_insert(Unfinished { since, has_row: false });
         self.counters.environment_steps = vector_step.environment_steps;
-        self.window.add_vector_step(vector_step);
         self.learner.take(vector_step)
     }
 
@@ -382,12 +326,11 @@ impl RunState {
         let n_due = self.learner.n_due();
         if n_due > 0 && self.learner.agent().n_steps() == 0 {
             // Steps before learning begins are acting alone, many times as fast.
-            self.window.restart_clock(since);
+            self.learner.window_mut().restart_clock(since);
         }
         for _ in 0..n_due {
             interrupt::check()?;
-            let outcome = self.learner.learn(environment_steps)?;
-            self.window.add_outcome(&outcome);
+            self.learner.learn(environment_steps)?;
             if let Some(system) = &self.system {
                 system.mark_step();
             }
@@ -429,8 +372,9 @@ impl RunState {
 
     fn write_row(&mut self) -> Result<()> {
         let mean = |sum: f64, n: u64| (n > 0).then(|| sum / n as f64);
-        let window = std::mem::replace(&mut self.window, Window::new(self.counters.environment_steps));
-        let seconds = window.since.elapsed().as_secs_f64().max(1e-9);
+        let next = MetricsWindow::new(self.counters.environment_steps);
+        let window = std::mem::replace(self.learner.window_mut(), next);
+        let seconds = window.seconds().max(1e-9);
         let n_steps = self.counters.environment_steps - window.environment_steps;
         let is_market = matches!(self.evaluator, Evaluator::Market(_));
         let mean_reward = mean(window.reward, window.n_steps);
