@@ -369,7 +369,7 @@ mod tests {
         assert!(by_device().is_out_of_room(), "such a run is saved too");
         let said = by_device().with_way_out(Some(Path::new("runs/x"))).to_string();
         assert!(
-            said.starts_with("out of memory on cuda:0: 7.0 GiB of the device limit of 8.0 GiB"),
+            said.starts_with("out of memory on cuda:0: 7.00 GiB of the device limit of 8.00 GiB"),
             "{said}"
         );
         assert!(said.ends_with("go on with: plimsoll train --resume runs/x"), "{said}");
