@@ -27,8 +27,8 @@ def train(seed):
     folder = args.out / f"seed{seed}"
     summary = folder / "summary.json"
     if not summary.exists():
-        resumable = any((folder / name / "counters.json").exists() for name in ("checkpoint", "checkpoint.old"))
-        begin = ["--resume", str(folder)] if resumable else ["--seed", str(seed), "--out", str(folder), *args.more]
+        is_run = (folder / "config.toml").exists()
+        begin = ["--resume", str(folder)] if is_run else ["--seed", str(seed), "--out", str(folder), *args.more]
         subprocess.run([args.program, "train", *begin], check=True, stderr=sys.stderr)
     return json.loads(summary.read_text())
 

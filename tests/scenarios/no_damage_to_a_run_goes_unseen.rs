@@ -60,7 +60,7 @@ enum Fate {
 struct Runs {
     folder: tempfile::TempDir,
     /// What the undamaged run ends with.
-    wanted: (Value, Value, Vec<Value>),
+    wanted: [Value; 4],
 }
 
 impl Runs {
@@ -69,7 +69,7 @@ impl Runs {
         for (out, seed) in [("run", "1"), ("other", "2")] {
             run_well(folder.path(), &[&TRAIN[..], &[seed, "--out", out]].concat());
         }
-        let mut runs = Self { folder, wanted: (Value::Null, Value::Null, Vec::new()) };
+        let mut runs = Self { folder, wanted: Default::default() };
         let copy = runs.copy();
         run_well(runs.folder.path(), &["train", "--resume", "copy", "--steps", "1400"]);
         runs.wanted = ends_with(&copy);
@@ -120,8 +120,9 @@ impl Runs {
         let context = format!("{} {damage:?}: {:?} {said}", file.display(), output.status);
         assert!(!said.contains("panicked") && output.status.code().is_some(), "{context}");
         let name = file.file_name().unwrap().to_str().unwrap();
+        let is_named = said.contains(&format!("copy/{}: ", file.display()));
         let fate = match output.status.code() {
-            Some(0) if said.contains(name) => Fate::Named,
+            Some(0) if is_named => Fate::Named,
             Some(0) => {
                 assert!(
                     ends_with(&self.folder.path().join("copy")) == self.wanted,
@@ -147,7 +148,7 @@ impl Runs {
 }
 
 /// The weights, the test and the metrics that a run ended with, without clocks and bytes.
-fn ends_with(run: &Path) -> (Value, Value, Vec<Value>) {
+fn ends_with(run: &Path) -> [Value; 4] {
     let rows = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     let row = |line: &str| {
         let mut row: Value = serde_json::from_str(line).unwrap();
@@ -163,7 +164,9 @@ fn ends_with(run: &Path) -> (Value, Value, Vec<Value>) {
         row
     };
     let summary = summary(run);
-    (summary["weights_sha256"].clone(), summary["test"].clone(), rows.lines().map(row).collect())
+    let [weights, last, test] =
+        ["weights_sha256", "last_weights_sha256", "test"].map(|key| summary[key].clone());
+    [weights, last, test, rows.lines().map(row).collect()]
 }
 
 #[test]

@@ -18,9 +18,11 @@ pub mod market;
 pub mod memory;
 pub mod report;
 pub mod resolve;
+pub mod room_to_run;
 pub mod run;
 mod seal;
 mod signals;
+mod table_file;
 pub mod telemetry;
 pub mod train;
 

@@ -474,8 +474,10 @@ mod tests {
             gone[0].extend(new.iter().filter_map(|transition| one.insert(*transition).1));
             many.insert_many(new, |old| gone[1].push(*old)).unwrap();
             for sampler in [&mut one, &mut many] {
-                let first = slots(sampler);
-                sampler.update_priorities(&first[..first.len().min(3)], &[2.0, block as f32, 0.5]).unwrap();
+                let mut first = slots(sampler);
+                first.truncate(3);
+                let td_errors = &[2.0, block as f32, 0.5][..first.len()];
+                sampler.update_priorities(&first, td_errors).unwrap();
             }
             assert_eq!((&one.transitions, &one.priorities), (&many.transitions, &many.priorities));
         }

@@ -207,6 +207,36 @@ impl Transitions {
         (index, old)
     }
 
+    /// Moves the transitions into `stream`, which is empty, or into a ring if there is none.
+    ///
+    /// # Errors
+    /// If the file that holds them cannot be read. They stay where they are then.
+    pub(super) fn move_to(&mut self, stream: Option<FrameStream>) -> Result<()> {
+        let storage = match stream {
+            Some(stream) => {
+                let n_inserted = self.n_inserted as usize;
+                Storage::Stream(Box::new(stream.with_rows(
+                    n_inserted - self.len(),
+                    n_inserted,
+                    |number, row| {
+                        let index = self.index(Slot(number as u64)).expect("it was not overwritten");
+                        self.read(&[index], |_, transition| row.copy_from_slice(&to_words(transition)))
+                    },
+                )?))
+            }
+            None => {
+                let mut ring = Self::new(self.capacity);
+                let indices: Vec<usize> = (0..self.len()).collect();
+                self.read(&indices, |_, transition| {
+                    ring.push(*transition);
+                })?;
+                ring.storage
+            }
+        };
+        self.storage = storage;
+        Ok(())
+    }
+
     /// Evicts the chunks of a stream whose transitions are all overwritten, and calls `gone` for each transition.
     ///
     /// # Errors

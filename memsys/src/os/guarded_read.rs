@@ -171,11 +171,13 @@ mod tests {
                 let readers: Vec<_> = (0..3)
                     .map(|_| {
                         let map = &map;
-                        scope.spawn(move || loop {
-                            match sum(map) {
-                                Ok(found) if found != 7 * 64 * PAGE => return true,
-                                Ok(_) => {}
-                                Err(_) => return false,
+                        scope.spawn(move || {
+                            loop {
+                                match sum(map) {
+                                    Ok(found) if found != 7 * 64 * PAGE => return true,
+                                    Ok(_) => {}
+                                    Err(_) => return false,
+                                }
                             }
                         })
                     })

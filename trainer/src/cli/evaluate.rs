@@ -11,9 +11,10 @@ use crate::error::{Error, Result};
 use crate::format;
 use crate::market::dataset::{prepare, prepare_whole};
 use crate::memory;
-use crate::report::conclusion::spread;
-use crate::report::summary::test_json;
+use crate::report::conclusion::reported_before_words;
+use crate::report::test_rows::{episode_lines, test_json, with_interval};
 use crate::resolve::resolve;
+use crate::room_to_run::require_threads;
 use crate::run::checkpoint;
 use crate::run::config::EnvironmentKind;
 use crate::run::evaluation::{Evaluator, TestResult};
@@ -60,10 +61,11 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
     let folder = RunFolder::open(&args.run)?;
     let config = configuration(args, &folder)?;
     let parts = resolve(&config, &memsys::libtorch::open()?)?;
+    require_threads(&parts)?;
     memsys::libtorch::set_threads_once(parts.threads)?;
     memory::device::begin(&parts)?;
     memory::hold(parts.memory.limit)?;
-    let saved = checkpoint::expect(&folder.checkpoint())?;
+    let saved = checkpoint::require(&folder.checkpoint(), &args.run)?;
     let counters = checkpoint::load_counters(&saved)?;
     let mut judged = Vec::new();
     let evaluator = match parts.run.environment {
@@ -87,7 +89,12 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
     };
     let policy = parts.agent.policy();
     let weights = checkpoint::load_weights(&saved, &*policy, parts.device)?;
-    let test = evaluator.test(&*policy, &weights, parts.run.seed)?;
+    let mut test = evaluator.test(&*policy, &weights, parts.run.seed)?;
+    drop(weights);
+    if counters.best.is_some_and(|best| best.environment_steps != counters.environment_steps) {
+        let last = checkpoint::load_last_weights(&saved, &*policy, parts.device)?;
+        evaluator.test_last(&mut test, &*policy, &last)?;
+    }
     let is_in_sample = judged.iter().any(|judged| judged.is_in_sample);
     let mut json = test_json(&test);
     if let Evaluator::Market(market) = &evaluator {
@@ -96,6 +103,15 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
         let title =
             if is_in_sample { "IN SAMPLE: the run has learned from bars that are judged here" } else { OUT };
         print(&format!("{title}\n"));
+        let is_own_test = judged.is_empty();
+        let extended: Vec<u64> = counters
+            .reported_at
+            .iter()
+            .copied()
+            .filter(|&steps| steps < counters.environment_steps)
+            .collect();
+        let seen = reported_before_words(&extended).filter(|_| is_own_test);
+        let lines: Vec<String> = seen.into_iter().chain(lines).collect();
         lines.iter().for_each(|line| print(&format!("  {line}\n")));
         json["in_sample"] = is_in_sample.into();
         json["notes"] = lines.into();
@@ -136,29 +152,32 @@ fn table(test: &TestResult, judged: &str) -> String {
     match test {
         TestResult::Market(test) => {
             let mut text = format!(
-                "{:<34} {:>10} {:>10} {:>8} {:>8} {:>9} {:>9} {:>8} {:>7} {:>9}\n",
+                "{:<38} {:>10} {:>10} {:>24} {:>24} {:>9} {:>7} {:>7} {:>8} {:>7} {:>9}\n",
                 "",
                 "return",
                 "log return",
-                "sharpe",
-                "sortino",
+                "sharpe (95 %)",
+                "sortino (95 %)",
                 "drawdown",
-                "exposure",
+                "long",
+                "short",
                 "cost",
                 "trades",
                 "win rate"
             );
             for row in test.rows() {
                 let p = &row.performance;
+                let stopped = row.stopped_words().map_or_else(String::new, |words| format!("  {words}"));
                 text.push_str(&format!(
-                    "{:<34} {:>10} {:>10.4} {:>8.2} {:>8.2} {:>9} {:>9} {:>8} {:>7} {:>9}\n",
+                    "{:<38} {:>10} {:>10.4} {:>24} {:>24} {:>9} {:>7} {:>7} {:>8} {:>7} {:>9}{stopped}\n",
                     row.label,
                     format::signed_percent(p.total_return),
                     p.log_return,
-                    p.sharpe,
-                    p.sortino,
+                    with_interval(p.sharpe, p.sharpe_interval),
+                    with_interval(p.sortino, p.sortino_interval),
                     format::percent(p.max_drawdown),
-                    format::percent(p.exposure),
+                    format::percent(p.exposure_long),
+                    format::percent(p.exposure_short),
                     format::percent(p.cost),
                     p.trades,
                     p.win_rate.map_or_else(|| format::UNKNOWN.to_owned(), format::percent)
@@ -167,12 +186,9 @@ fn table(test: &TestResult, judged: &str) -> String {
             text.push_str(&format!("agent: {}\n", test.verdict(judged)));
             text
         }
-        TestResult::Episodes(returns) => {
-            let [mean, deviation, lowest, highest] = spread(returns);
-            format!(
-                "agent: mean return {mean:.1} over {} episodes (± {deviation:.1}, {lowest:.0} to {highest:.0})\n",
-                returns.len()
-            )
+        TestResult::Episodes(test) => {
+            let lines = episode_lines(&test.agent, test.last.as_deref());
+            lines.iter().map(|line| format!("{line}\n")).collect()
         }
     }
 }

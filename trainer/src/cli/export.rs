@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::export::{TORCH_MODULE, TORCH_MODULE_NAME};
 use crate::run::checkpoint::{self, LAST_FILE, WEIGHTS_FILE};
 use crate::run::folder::RunFolder;
+use crate::run::tensor_file::TensorFile;
 
 /// Export a run's weights with the PyTorch module that computes the same action values.
 ///
@@ -39,10 +40,13 @@ pub(super) struct ExportArgs {
 
 /// Runs the command.
 pub(super) fn run(args: &ExportArgs) -> Result<()> {
-    let saved = checkpoint::expect(&RunFolder::open(&args.run)?.checkpoint())?;
+    let saved = checkpoint::require(&RunFolder::open(&args.run)?.checkpoint(), &args.run)?;
     let names = [WEIGHTS_FILE, LAST_FILE];
     // Nothing is written where a file is missing or damaged.
-    names.iter().try_for_each(|name| checkpoint::open_file(&saved, name).map(|_| ()))?;
+    let counters = checkpoint::load_counters(&saved)?;
+    for name in names {
+        TensorFile::open(&saved.join(name), counters.sum_of(&saved, name)?)?;
+    }
     std::fs::create_dir_all(&args.out).map_err(Error::io(&args.out))?;
     for name in names {
         let (from, to) = (saved.join(name), args.out.join(name));

@@ -286,15 +286,27 @@ fn instruments(market: &MarketOptions, say: &(dyn Fn(&str) + Sync)) -> Result<In
 fn identity(instruments: &[LoadedInstrument]) -> String {
     let mut hash = Sha256::new();
     for LoadedInstrument { series, .. } in instruments {
-        hash.update((series.bars.len() as u64).to_le_bytes());
-        for bar in &series.bars {
-            hash.update(bar.open_millis.to_le_bytes());
-            for number in [bar.open, bar.high, bar.low, bar.close, bar.volume] {
-                hash.update(number.to_le_bytes());
-            }
-        }
+        add_bars(&mut hash, &series.bars);
     }
     hex(&hash.finalize())
+}
+
+/// SHA-256 over bars.
+#[must_use]
+pub fn bars_sha256(bars: &[Bar]) -> String {
+    let mut hash = Sha256::new();
+    add_bars(&mut hash, bars);
+    hex(&hash.finalize())
+}
+
+fn add_bars(hash: &mut Sha256, bars: &[Bar]) {
+    hash.update((bars.len() as u64).to_le_bytes());
+    for bar in bars {
+        hash.update(bar.open_millis.to_le_bytes());
+        for number in [bar.open, bar.high, bar.low, bar.close, bar.volume] {
+            hash.update(number.to_le_bytes());
+        }
+    }
 }
 
 /// Bytes as lower-case hexadecimal.

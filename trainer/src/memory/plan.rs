@@ -50,8 +50,11 @@ const EMBEDDING_BYTES: u64 = embedders::EMBEDDING_WIDTH as u64 * 4;
 const SAVING_BYTES: u64 = 2 << 20;
 /// Bytes per evaluated bar of one backtest: time, equity, price, position, and a trade at every fourth bar.
 const BACKTEST_BYTES: u64 = 25 + 88 / 4;
-/// Backtests of the test: the agent, four baselines and the oracle.
-const N_TEST_BACKTESTS: u64 = 6;
+/// Backtests of the test: the agent, four baselines and the oracle, and a moment's: one without the equity floor, or the
+/// sums over returns that the intervals rest on.
+const N_TEST_BACKTESTS: u64 = 7;
+/// Bytes per bar of the agent's decisions: an action, and a value for each.
+const DECISION_BYTES: u64 = 1 + 4 * crate::market::account::N_ACTIONS as u64;
 /// Bytes per environment: its account, its episode, and the transitions that its n-step returns wait for.
 const ENVIRONMENT_BYTES: u64 = 2 << 10;
 /// Bytes per environment of a step on its way from the actor to the learner, without local rows.
@@ -389,7 +392,7 @@ fn moments(parts: &Parts, profile: &MemoryProfile, data: DataBytes) -> Vec<PlanI
         part(
             "testing",
             "the test: evaluating, with weights and baselines",
-            embedded + tested + bars * N_TEST_BACKTESTS * BACKTEST_BYTES,
+            embedded + tested + bars * (N_TEST_BACKTESTS * BACKTEST_BYTES + DECISION_BYTES),
         ),
         part("saving", &with_actor("saving: a part of the numbers at a time"), SAVING_BYTES + beside),
     ]
@@ -407,7 +410,8 @@ fn share(bytes: u64, share: f64) -> u64 {
 }
 
 /// Bytes of memory of the replay when it is as full as it gets in this run.
-fn replay_bytes(parts: &Parts) -> u64 {
+#[must_use]
+pub fn replay_bytes(parts: &Parts) -> u64 {
     Replay::planned_bytes(&parts.learning.replay, parts.work.environment_steps)
 }
 

@@ -4,3 +4,6 @@ pub mod conclusion;
 pub mod html;
 pub mod summary;
 mod terminal;
+pub mod test_details;
+pub mod test_rows;
+mod test_tables;

@@ -5,12 +5,18 @@
 use memsys::ledger::OwnerBytes;
 use memsys::system::recommend::Recommendation;
 use serde_json::{Map, Value, json};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::atomic_file::write_aside;
 use crate::error::{Error, Result};
-use crate::report::conclusion::{AGENT, Conclusion, is_chance, spread};
-use crate::report::{html, terminal};
-use crate::run::evaluation::TestResult;
+use crate::format;
+use crate::market::dataset::bars_sha256;
+use crate::market::price_series::PriceSeries;
+use crate::report::conclusion::Conclusion;
+use crate::report::test_rows::test_json;
+use crate::report::{html, terminal, test_details, test_tables};
+use crate::run::checkpoint;
+use crate::run::evaluation::{Evaluator, TestResult};
 use crate::run::train_loop::RunState;
 
 /// Tests the agent and writes `summary.json` and `report.html`.
@@ -20,8 +26,13 @@ use crate::run::train_loop::RunState;
 pub fn conclude(state: &mut RunState, command_line: &str, say: &(dyn Fn(&str) + Sync)) -> Result<()> {
     let conclusion = Conclusion::of(state)?;
     state.folder.require_in_place()?;
+    // Before anyone has seen it: a run that is killed here and resumed at the same step reports the same test.
+    checkpoint::note_report(&state.folder.checkpoint(), state.counters.environment_steps)?;
     let summary = summary(state, &conclusion);
     let text = serde_json::to_vec_pretty(&summary).expect("a JSON value is always JSON");
+    if let TestResult::Market(test) = &conclusion.test {
+        test_tables::write(&state.folder, test)?;
+    }
     write_aside(&state.folder.summary(), &text)?;
     let page = html::render(&html::data(state, &conclusion, command_line)?);
     write_aside(&state.folder.report(), page.as_bytes())?;
@@ -74,39 +85,52 @@ fn summary(state: &RunState, conclusion: &Conclusion) -> Value {
         },
         "weights_sha256": conclusion.weights_sha256,
         "last_weights_sha256": conclusion.last_weights_sha256,
+        "version": env!("CARGO_PKG_VERSION"),
+        "commit": option_env!("PLIMSOLL_COMMIT"),
+        "time": now(),
+        "data": data(state),
+        "configuration": configuration(state),
+        "test_reported_before": conclusion.reported_before,
         "data_identity": counters.data_identity,
         "best_validation": counters.best,
         "test": test_json(&conclusion.test),
+        "test_details": match &conclusion.test {
+            TestResult::Market(test) => test_details::json(test),
+            TestResult::Episodes(_) => Value::Null,
+        },
     })
 }
 
-/// The test, by agent and baseline.
-#[must_use]
-pub fn test_json(test: &TestResult) -> Value {
-    match test {
-        TestResult::Market(test) => {
-            let mut rows = Map::new();
-            for row in test.rows() {
-                rows.insert(row.key.to_owned(), json!(row.performance));
-            }
-            if let (Some(oracle), Some(Value::Object(row))) = (&test.oracle, rows.get_mut("oracle")) {
-                row.insert("expected_log_return".to_owned(), json!(oracle.expected_log_return));
-            }
-            let t = test.t_statistic();
-            rows.insert(
-                "excess_over_flat".to_owned(),
-                json!({ "t_statistic": t, "within_chance": t.map(is_chance) }),
-            );
-            Value::Object(rows)
-        }
-        TestResult::Episodes(returns) => {
-            let [mean, deviation, lowest, highest] = spread(returns);
-            json!({ AGENT: {
-                "episodes": returns.len(), "mean_return": mean, "deviation": deviation,
-                "lowest": lowest, "highest": highest,
-            }})
-        }
-    }
+/// The moment, UTC.
+fn now() -> String {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format::utc(since.as_millis() as i64, "%Y-%m-%dT%H:%M:%SZ")
+}
+
+/// Which bars the run was on: files as they were given, and each instrument with its identity.
+fn data(state: &RunState) -> Value {
+    let Evaluator::Market(market) = &state.evaluator else { return Value::Null };
+    let moment = |millis: i64| format::utc(millis, "%Y-%m-%dT%H:%M:%SZ");
+    let instrument = |series: &PriceSeries| {
+        let (first, last) = (&series.bars[0], &series.bars[series.bars.len() - 1]);
+        json!({
+            "name": series.name,
+            "five_minute_bars": series.bars.len(),
+            "from": moment(first.open_millis),
+            "to": moment(last.close_millis),
+            "sha256": bars_sha256(&series.bars),
+        })
+    };
+    json!({
+        "identity": state.counters.data_identity,
+        "files": state.parts.market.sources.iter().map(|one| one.path.display().to_string()).collect::<Vec<_>>(),
+        "instruments": market.price_series.iter().map(instrument).collect::<Vec<_>>(),
+    })
+}
+
+/// The resolved configuration.
+fn configuration(state: &RunState) -> Value {
+    state.config_toml.parse::<toml::Table>().map_or(Value::Null, |table| json!(table))
 }
 
 /// Reads a summary back.

@@ -34,8 +34,10 @@ use crate::run::summed_file::{FileSum, SummedFile};
 use crate::run::tensor_file::{self, Metadata, TensorFile};
 use crate::run::{checkpoint_folder, counters, state_file};
 
-pub use crate::run::checkpoint_folder::{check_whole, expect, find, settle};
-pub use crate::run::counters::{BestScore, Counters, FILE as COUNTERS, Unfinished, load_counters};
+pub use crate::run::checkpoint_folder::{check_whole, find, require, settle};
+pub use crate::run::counters::{
+    BestScore, Counters, FILE as COUNTERS, Unfinished, load_counters, note_report,
+};
 
 const LEARNER: &str = "learner.safetensors";
 const LOOPS: &str = "loops.postcard";
@@ -75,6 +77,8 @@ pub fn save<E: Environment>(
     facts: &Metadata,
 ) -> Result<()> {
     budget::commit(|| save_all(folder, counters, config, actor, learner, best, facts))
+        // On a full disk its half would take the room that the next save needs.
+        .inspect_err(|_| checkpoint_folder::give_up(folder))
 }
 
 fn save_all<E: Environment>(
@@ -89,8 +93,11 @@ fn save_all<E: Environment>(
     learner.commit()?;
     let learner = &*learner;
     let part = checkpoint_folder::begin(folder)?;
-    let mut files = write_weights(&part, counters, learner.agent().online(), best, facts)?;
+    let mut files = BTreeMap::new();
     let mut put = |name: &str, sum: FileSum| files.insert(name.to_owned(), sum);
+    for (name, sum) in write_weights(&part, counters, learner.agent().online(), best, facts)? {
+        put(name, sum);
+    }
     let mut tensors = learner.agent().tensors();
     tensors.extend(best.map(|best| (BEST, best)));
     put(LEARNER, tensor_file::write(&part.join(LEARNER), &tensors, &Metadata::new())?);
@@ -111,12 +118,12 @@ fn write_weights(
     online: &Weights,
     best: Option<&Tensor>,
     facts: &Metadata,
-) -> Result<BTreeMap<String, FileSum>> {
-    let write = |file: &str, flat: &Tensor, which: &str, environment_steps: u64| {
+) -> Result<[(&'static str, FileSum); 2]> {
+    let write = |file: &'static str, flat: &Tensor, which: &str, environment_steps: u64| {
         let named = online.layout().named(flat)?;
         let named: Vec<(&str, &Tensor)> = named.iter().map(|(name, tensor)| (*name, tensor)).collect();
         let facts = metadata::of_weights(facts, which, environment_steps);
-        Ok::<_, Error>((file.to_owned(), tensor_file::write(&part.join(file), &named, &facts)?))
+        Result::Ok((file, tensor_file::write(&part.join(file), &named, &facts)?))
     };
     let last_steps = counters.environment_steps;
     let last = write(LAST_FILE, online.flat(), "last", last_steps)?;
@@ -124,7 +131,7 @@ fn write_weights(
         (Some(best), Some(score)) => write(WEIGHTS_FILE, best, "best validation", score.environment_steps)?,
         _ => write(WEIGHTS_FILE, online.flat(), "last", last_steps)?,
     };
-    Ok(BTreeMap::from([last, judged]))
+    Ok([last, judged])
 }
 
 /// Reads the loops' state of a checkpoint back.
@@ -142,15 +149,7 @@ pub fn load<E: Environment>(folder: &Path) -> Result<Checkpoint<E>> {
 /// # Errors
 /// [`Error::Io`], or [`Error::File`] if they are damaged.
 pub fn open_tensors(folder: &Path) -> Result<TensorFile> {
-    open_file(folder, LEARNER)
-}
-
-/// Opens a file of tensors of a checkpoint, such as [`WEIGHTS_FILE`].
-///
-/// # Errors
-/// As [`open_tensors`].
-pub fn open_file(folder: &Path, name: &str) -> Result<TensorFile> {
-    TensorFile::open(&folder.join(name), load_counters(folder)?.sum_of(folder, name)?)
+    TensorFile::open(&folder.join(LEARNER), load_counters(folder)?.sum_of(folder, LEARNER)?)
 }
 
 /// The weights of a checkpoint with the best validation score, or the last ones if there was no validation.
@@ -159,8 +158,21 @@ pub fn open_file(folder: &Path, name: &str) -> Result<TensorFile> {
 /// [`Error::Io`], or [`Error::File`] if they are damaged or of another network.
 pub fn load_weights(folder: &Path, policy: &dyn Policy, device: Device) -> Result<Weights> {
     let tensors = open_tensors(folder)?;
+    let name = if tensors.holds(BEST)? { BEST } else { ONLINE };
+    weights_named(&tensors, name, policy, device)
+}
+
+/// The last weights of a checkpoint.
+///
+/// # Errors
+/// As [`load_weights`].
+pub fn load_last_weights(folder: &Path, policy: &dyn Policy, device: Device) -> Result<Weights> {
+    weights_named(&open_tensors(folder)?, ONLINE, policy, device)
+}
+
+fn weights_named(tensors: &TensorFile, name: &str, policy: &dyn Policy, device: Device) -> Result<Weights> {
     let weights = with_room(|| Weights::zeros(policy.layout(), device))?;
-    tensors.copy_into(if tensors.holds(BEST)? { BEST } else { ONLINE }, weights.flat())?;
+    tensors.copy_into(name, weights.flat())?;
     Ok(weights)
 }
 

@@ -26,15 +26,14 @@ pub fn find(folder: &Path) -> Result<Option<PathBuf>> {
     Ok(choose(folder)?.map(|choice| choice.path))
 }
 
-/// As [`find`], for a command that needs a checkpoint.
+/// The same, of a run in `run` that has to have one.
 ///
 /// # Errors
-/// As [`find`], and [`Error::File`] if there is none.
-pub fn expect(folder: &Path) -> Result<PathBuf> {
+/// As [`find`]; [`Error::File`] if there is none.
+pub fn require(folder: &Path, run: &Path) -> Result<PathBuf> {
     find(folder)?.ok_or_else(|| {
-        let problem =
-            "there is no checkpoint yet: let the run go on with --resume until it has saved one".to_owned();
-        Error::File { path: folder.to_owned(), problem }
+        let problem = "there is no checkpoint in it yet: train it first, with --resume".to_owned();
+        Error::File { path: run.to_owned(), problem }
     })
 }
 
@@ -81,6 +80,15 @@ pub(super) fn begin(folder: &Path) -> Result<PathBuf> {
     // Not `create_dir_all`: a run whose folder was removed must not create it again.
     fs::create_dir(&part).map_err(Error::io(&part))?;
     Ok(part)
+}
+
+/// Removes what a save that failed has written, unless it is whole.
+pub(super) fn give_up(folder: &Path) {
+    let part = beside(folder, "part");
+    if !part.join(counters::FILE).is_file() || check_whole(&part).is_err() {
+        // The first error is the one to report, and the next save removes a leftover.
+        let _ = fs::remove_dir_all(part);
+    }
 }
 
 /// Puts the checkpoint in `part`, all of whose files are written and synced, in the place of the last one.

@@ -5,12 +5,13 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::atomic_file::write_aside;
 use crate::error::{Error, Result};
 use crate::run::summed_file::FileSum;
 use crate::seal;
 
 /// The version of the checkpoint format. Other versions are refused.
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 /// The file of the counters in a checkpoint. It is written last, so a checkpoint without it was never whole.
 pub const FILE: &str = "counters.json";
 
@@ -51,6 +52,8 @@ pub struct Counters {
     pub data_identity: String,
     /// The best validation score so far. `None` before the first validation.
     pub best: Option<BestScore>,
+    /// Environment steps after which the test was reported, ascending: a run that goes on after them has shown its test.
+    pub reported_at: Vec<u64>,
     /// The part of the last vector step that is still to be done, where the memory limit refused it.
     pub unfinished: Option<Unfinished>,
     /// `metrics.jsonl` up to this checkpoint. A resumed run drops what follows.
@@ -87,12 +90,26 @@ impl Counters {
     ///
     /// # Errors
     /// [`Error::File`] if the checkpoint has no such file.
-    pub(super) fn sum_of(&self, folder: &Path, name: &str) -> Result<&FileSum> {
+    pub fn sum_of(&self, folder: &Path, name: &str) -> Result<&FileSum> {
         self.files.get(name).ok_or_else(|| Error::File {
             path: folder.join(FILE),
             problem: format!("the checkpoint is damaged: it lists no {name}"),
         })
     }
+}
+
+/// Notes in the checkpoint that the test was reported after `environment_steps`. Only the run itself may call it: nobody
+/// else knows that no save is under way.
+///
+/// # Errors
+/// If the counters cannot be read or replaced.
+pub fn note_report(folder: &Path, environment_steps: u64) -> Result<()> {
+    let mut counters = load_counters(folder)?;
+    if !counters.reported_at.contains(&environment_steps) {
+        counters.reported_at.push(environment_steps);
+        write_aside(&folder.join(FILE), &counters.to_file())?;
+    }
+    Ok(())
 }
 
 /// Reads the counters of a checkpoint.

@@ -47,6 +47,10 @@ impl RunFolder {
         match fs::create_dir(root) {
             Ok(()) => made.push(root.to_owned()),
             Err(error) if error.kind() == ErrorKind::AlreadyExists && root.is_dir() => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                let problem = "is a file, and a run needs a folder: give another --out".to_owned();
+                return Err(Error::File { path: root.to_path_buf(), problem });
+            }
             Err(error) => return Err(Error::io(root)(error)),
         }
         Self::begin(root, made)
@@ -256,6 +260,18 @@ impl RunFolder {
     #[must_use]
     pub fn report(&self) -> PathBuf {
         self.root.join("report.html")
+    }
+
+    /// The test, bar by bar.
+    #[must_use]
+    pub fn test_bars(&self) -> PathBuf {
+        self.root.join("test.parquet")
+    }
+
+    /// The trades of the test.
+    #[must_use]
+    pub fn trades(&self) -> PathBuf {
+        self.root.join("trades.csv")
     }
 
     /// The summary as JSON.

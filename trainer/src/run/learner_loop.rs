@@ -2,6 +2,7 @@
 //!
 //! A learner step is a transaction ([`memsys::step::retry`]): a refused attempt is repeated with the same batch.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use agents::settings::Pace;
@@ -332,7 +333,8 @@ impl LearnerLoop {
         let opened = replay.reattach(&self.options.replay, dataset).map_err(refused)?;
         with_room(|| replay.enforce_budget()).map_err(refused)?;
         if opened.torn_bytes > 0 || !opened.damages.is_empty() {
-            say_always(&format!("the replay's file: {opened}"));
+            let file = self.options.replay.store.file.as_deref().unwrap_or(Path::new("the replay's file"));
+            say_always(&format!("{}: {opened}", file.display()));
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! [`evaluation`] measures the agent, [`checkpoint`] saves a run and [`restore`] continues it.
 
 pub mod actor_loop;
+pub mod agent_backtests;
 pub mod build;
 pub mod checkpoint;
 pub mod checkpoint_folder;
@@ -12,6 +13,7 @@ pub mod counters;
 pub mod evaluation;
 pub mod folder;
 pub mod learner_loop;
+pub mod market_test;
 mod metrics_window;
 pub mod restore;
 mod run_lock;

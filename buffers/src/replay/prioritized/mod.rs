@@ -1,5 +1,6 @@
 //! Prioritized replay: draws transitions by priority and gathers their observations into a batch.
 
+mod other_tier;
 mod split;
 mod validate;
 
@@ -104,11 +105,11 @@ impl Replay {
         Ok(Self { local_reach, dataset, sampler, local, intakes, commit: None, copies, tiers, is_cold })
     }
 
-    /// Gives a restored replay what is not saved with it: the dataset, and the rows that its file keeps. Returns what was
-    /// found on opening the file. [`Self::enforce_budget`] is due next.
+    /// Gives a restored replay what is not saved with it: the dataset, and the rows that its file keeps. Its rows may go to
+    /// another tier than they came from. Returns what was found on opening the file. [`Self::enforce_budget`] is due next.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if a run of another size or tier saved the replay; [`Error::MissingFile`] and
+    /// [`Error::Mismatch`] if a run of another size saved the replay; [`Error::MissingFile`] and
     /// [`Error::OtherHistory`] if its file is not there or not the one that it was saved with;
     /// [`Error::ImpossibleTransition`] if a transition refers to rows that neither the dataset nor the replay has; if the
     /// file cannot be opened or lacks what was committed.
@@ -127,6 +128,7 @@ impl Replay {
             self.local.first().map_or(0, FrameStream::width),
             options.local_width,
         )?;
+        self.change_tier(options, dataset.local_reach())?;
         let mut tiers = Tiers::new(options.store.clone(), options.n_environments, dataset.local_reach());
         let opened = tiers.adopt(&mut self.sampler, &mut self.local, self.commit)?;
         self.tiers = tiers;

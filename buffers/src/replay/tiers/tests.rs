@@ -427,7 +427,7 @@ fn a_saved_replay_over_other_rows_is_refused_before_anything_is_drawn() {
         let fewer = Arc::new(Dataset::new(whole.views().to_vec(), Vec::new()));
         let mut restored: Replay = postcard::from_bytes(&saved).unwrap();
         let error = restored.reattach(&options, fewer).unwrap_err();
-        let word = "of transition 0 the instrument does not exist";
+        let word = "transition 0 is impossible: its instrument does not exist";
         assert!(error.to_string().contains(word), "{error}");
     }
 }
@@ -525,4 +525,46 @@ fn a_file_that_is_cut_while_a_batch_is_gathered_is_an_error_that_names_it() {
         std::fs::write(&path, whole).unwrap();
     }
     warm(&replay, &mut rng, &mut batch);
+}
+
+#[test]
+fn a_replay_goes_on_in_any_tier_as_in_the_one_that_it_was_saved_in() {
+    let tiers = [Tier::Hot, Tier::Compressed, Tier::Mapped];
+    // With few transitions, and with more than the ring holds.
+    for (n_before, from) in [150, 2500].into_iter().flat_map(|n| tiers.map(|tier| (n, tier))) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.plr");
+        let in_tier = |tier| options(store(tier, 0, path.clone()));
+        let dataset = dataset(&StoreOptions::default());
+        let mut replay = Replay::new(&in_tier(from), Arc::clone(&dataset)).unwrap();
+        let (mut run, mut batch) = (Run::new(), ArrayBatch::default());
+        (0..n_before).for_each(|_| {
+            run.step(&mut replay, &mut batch);
+        });
+        replay.commit().unwrap();
+        let saved = postcard::to_stdvec(&replay).unwrap();
+        drop(replay);
+        let file = std::fs::read(&path).ok();
+        let go_on = |to| {
+            match &file {
+                Some(bytes) => std::fs::write(&path, bytes).unwrap(),
+                None => std::fs::remove_file(&path).unwrap_or_default(),
+            }
+            let mut replay: Replay = postcard::from_bytes(&saved).unwrap();
+            replay.reattach(&in_tier(to), Arc::clone(&dataset)).unwrap();
+            let (mut run, mut batch) = (run.clone(), ArrayBatch::default());
+            let seen: Vec<Vec<u32>> = (0..300).map(|_| run.step(&mut replay, &mut batch)).collect();
+            // And it can be saved there, and goes on again.
+            replay.commit().unwrap();
+            let again = postcard::to_stdvec(&replay).unwrap();
+            drop(replay);
+            let mut replay: Replay = postcard::from_bytes(&again).unwrap();
+            replay.reattach(&in_tier(to), Arc::clone(&dataset)).unwrap();
+            (seen, (0..100).map(|_| run.step(&mut replay, &mut batch)).collect::<Vec<_>>())
+        };
+        let wanted = go_on(from);
+        for to in tiers {
+            assert!(go_on(to) == wanted, "from {from:?} to {to:?} after {n_before} steps");
+        }
+    }
 }

@@ -254,7 +254,8 @@ mod tests {
         file.set_len(n_bytes).unwrap();
         let window = Window::default();
         window.limit_to(u64::MAX);
-        let read = |offset: u64| window.read(&file, offset, 100, n_bytes, &mut |bytes| assert_eq!(bytes, [0; 100]));
+        let read =
+            |offset: u64| window.read(&file, offset, 100, n_bytes, &mut |bytes| assert_eq!(bytes, [0; 100]));
         assert!(read(0).unwrap() && read(SEGMENT_BYTES + 500_000).unwrap());
         file.set_len(SEGMENT_BYTES).unwrap();
         assert!(read(SEGMENT_BYTES + 500_000).is_err());
@@ -272,8 +273,9 @@ mod tests {
         for step in 0..80u8 {
             file.write_all(&[step; 64 << 10]).unwrap();
             n_bytes += 64 << 10;
-            let is_in =
-                window.read(&file, n_bytes - 10, 10, n_bytes, &mut |bytes| assert_eq!(bytes, [step; 10])).unwrap();
+            let is_in = window
+                .read(&file, n_bytes - 10, 10, n_bytes, &mut |bytes| assert_eq!(bytes, [step; 10]))
+                .unwrap();
             n_in += u32::from(is_in);
             let first = window.read(&file, 0, 10, n_bytes, &mut |bytes| assert_eq!(bytes, [0; 10]));
             assert!(first.unwrap());

@@ -45,6 +45,16 @@ impl Costs {
     /// No costs at all.
     pub const FREE: Costs = Costs { commission_bps: 0.0, half_spread_bps: 0.0, slippage_bps: 0.0 };
 
+    /// A multiple of all three.
+    #[must_use]
+    pub fn times(&self, multiple: f64) -> Costs {
+        Costs {
+            commission_bps: self.commission_bps * multiple,
+            half_spread_bps: self.half_spread_bps * multiple,
+            slippage_bps: self.slippage_bps * multiple,
+        }
+    }
+
     /// All three as a fraction of the traded notional, one side.
     #[must_use]
     pub fn fraction(&self) -> f64 {

@@ -8,6 +8,9 @@
 //! closed.
 
 pub mod baselines;
+pub mod bootstrap;
+pub mod costs;
+pub mod months;
 pub mod oracle;
 pub mod performance;
 
@@ -36,6 +39,8 @@ pub struct Trade {
     pub exit_price: f64,
     /// True where the stop closed it.
     pub is_stopped: bool,
+    /// True where the account was spent, which closed it without a fill and its costs.
+    pub is_ruined: bool,
     /// Profit in currency, less its own costs at entry and exit.
     pub profit: f64,
 }
@@ -66,8 +71,10 @@ pub struct Backtest {
     pub cost: f64,
     /// Traded notional, in currency: both sides of each trade.
     pub traded_notional: f64,
-    /// Bars in which a position was held at any moment.
-    pub n_bars_exposed: usize,
+    /// Bars in which a long position was held at any moment.
+    pub n_bars_long: usize,
+    /// Bars in which a short position was held at any moment.
+    pub n_bars_short: usize,
     /// Every entry, in order of time; the last one may be open.
     pub trades: Vec<Trade>,
     /// Index, in the series, of the close at which the equity was below the floor; `None` if it never was.
@@ -134,7 +141,8 @@ impl<'a> BacktestRunner<'a> {
                 pnl: 0.0,
                 cost: 0.0,
                 traded_notional: 0.0,
-                n_bars_exposed: 0,
+                n_bars_long: 0,
+                n_bars_short: 0,
                 trades: Vec::new(),
                 terminated_at: None,
             },
@@ -186,8 +194,9 @@ impl<'a> BacktestRunner<'a> {
         result.penalty_sum += outcome.penalty;
         result.pnl += outcome.pnl;
         result.cost += outcome.cost;
-        let held = outcome.order.map_or(position_before != 0, |fill| fill.units_after != 0.0);
-        result.n_bars_exposed += usize::from(held);
+        let held = outcome.order.map_or(f64::from(position_before), |fill| fill.units_after);
+        result.n_bars_long += usize::from(held > 0.0);
+        result.n_bars_short += usize::from(held < 0.0);
         if let Some(fill) = &outcome.order {
             self.book_fill(bar, fill, false);
         }
@@ -202,6 +211,7 @@ impl<'a> BacktestRunner<'a> {
                 f64::from(trade.position) * trade.units * (bar.close - trade.entry_price) - self.entry_cost;
             trade.exit_price = bar.close;
             trade.exit_millis = Some(bar.open_millis);
+            trade.is_ruined = true;
         }
     }
 
@@ -227,6 +237,7 @@ impl<'a> BacktestRunner<'a> {
                 exit_millis: None,
                 exit_price: fill.price,
                 is_stopped: false,
+                is_ruined: false,
                 profit: -self.entry_cost,
             });
         }
@@ -307,7 +318,7 @@ mod tests {
         let entries: Vec<(i8, f64, f64)> =
             result.trades.iter().map(|trade| (trade.position, trade.entry_price, trade.exit_price)).collect();
         assert_eq!(entries, [(1, 101.0, 104.0), (-1, 104.0, 97.0)]);
-        assert_eq!(result.n_bars_exposed, 4);
+        assert_eq!((result.n_bars_long, result.n_bars_short), (2, 2));
     }
 
     #[test]
@@ -328,7 +339,7 @@ mod tests {
         assert_eq!((result.trades.len(), result.trades[0].is_stopped), (1, true));
         check(result.trades[0].exit_price, 98.0);
         check(result.trades[0].profit, -200.0 - 2.0 - 1.96);
-        assert_eq!(result.n_bars_exposed, 1);
+        assert_eq!((result.n_bars_long, result.n_bars_short), (1, 0));
     }
 
     #[test]

@@ -6,9 +6,12 @@
 use serde::{Deserialize, Serialize};
 
 use crate::market::backtest::Backtest;
+use crate::market::backtest::bootstrap::{intervals, ratio};
 
-/// A mean year, in milliseconds (365.25 days).
-const YEAR_MILLIS: f64 = 365.25 * 24.0 * 3_600_000.0;
+/// Days of a mean year.
+const YEAR_DAYS: f64 = 365.25;
+/// A mean year, in milliseconds.
+const YEAR_MILLIS: f64 = YEAR_DAYS * 24.0 * 3_600_000.0;
 
 /// The measures of one equity curve. Fractions are of the starting equity unless stated otherwise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -28,8 +31,16 @@ pub struct Performance {
     /// Traded notional, both sides of each trade, over the mean equity. It covers the whole span and is not
     /// annualised.
     pub turnover: f64,
+    /// 95 % interval of `sharpe` by a stationary bootstrap; none where the returns are too few or do not vary.
+    pub sharpe_interval: Option<[f64; 2]>,
+    /// The same of `sortino`.
+    pub sortino_interval: Option<[f64; 2]>,
     /// Bars in which a position was held, as a fraction of all bars of all instruments.
     pub exposure: f64,
+    /// Bars in which a long position was held, as such a fraction.
+    pub exposure_long: f64,
+    /// Bars in which a short position was held, as such a fraction.
+    pub exposure_short: f64,
     /// Commission, spread and slippage, as a fraction of the starting equity.
     pub cost: f64,
     /// Closed trades with a profit above 0 after their own costs, as a fraction of the closed trades; none of none.
@@ -76,6 +87,12 @@ impl EquityCurve {
         }
         curve
     }
+
+    /// Simple returns per bar.
+    #[must_use]
+    pub fn returns(&self) -> Vec<f64> {
+        self.equity.windows(2).map(|pair| pair[1] / pair[0] - 1.0).collect()
+    }
 }
 
 impl Performance {
@@ -85,8 +102,23 @@ impl Performance {
         Performance::of_portfolio(std::slice::from_ref(backtest))
     }
 
+    /// As [`Performance::of_portfolio`], with intervals, which take a second look at every return.
+    #[must_use]
+    pub fn with_intervals(backtests: &[Backtest]) -> Performance {
+        let performance = Performance::of_portfolio(backtests);
+        let returns = EquityCurve::join(backtests).returns();
+        // A block is a day long on average.
+        let found = intervals(&returns, performance.periods_per_year / YEAR_DAYS);
+        let per_year = |ends: [f64; 2]| ends.map(|end| end * performance.periods_per_year.sqrt());
+        Performance {
+            sharpe_interval: found.map(|found| per_year(found.sharpe)),
+            sortino_interval: found.map(|found| per_year(found.sortino)),
+            ..performance
+        }
+    }
+
     /// The measures of several instruments with equal capital each, joined by [`EquityCurve::join`]. Costs, trades
-    /// and traded notional are summed over all instruments.
+    /// and traded notional are summed over all instruments. They have no intervals.
     #[must_use]
     pub fn of_portfolio(backtests: &[Backtest]) -> Performance {
         let curve = EquityCurve::join(backtests);
@@ -102,10 +134,14 @@ impl Performance {
         let n_bars = n_marks - 1;
         let last_equity = curve.equity[n_bars];
         let periods_per_year = ratio(n_bars as f64, (last_time - first_time) as f64 / YEAR_MILLIS);
-        let returns: Vec<f64> = curve.equity.windows(2).map(|pair| pair[1] / pair[0] - 1.0).collect();
+        let returns = curve.returns();
         let mean_equity = curve.equity.iter().sum::<f64>() / n_marks as f64;
         let n_decided: usize = backtests.iter().map(|one| one.equity.len().saturating_sub(1)).sum();
-        let n_exposed: usize = backtests.iter().map(|one| one.n_bars_exposed).sum();
+        let share_of_bars = |of: fn(&Backtest) -> usize| {
+            ratio(backtests.iter().map(of).sum::<usize>() as f64, n_decided as f64)
+        };
+        let (exposure_long, exposure_short) =
+            (share_of_bars(|one| one.n_bars_long), share_of_bars(|one| one.n_bars_short));
         let closed =
             || backtests.iter().flat_map(|one| &one.trades).filter(|trade| trade.exit_millis.is_some());
         let n_won = closed().filter(|trade| trade.profit > 0.0).count();
@@ -117,7 +153,11 @@ impl Performance {
             sortino: sortino(&returns) * periods_per_year.sqrt(),
             max_drawdown: max_drawdown(&curve.equity),
             turnover: share(|one| one.traded_notional) / mean_equity,
-            exposure: ratio(n_exposed as f64, n_decided as f64),
+            sharpe_interval: None,
+            sortino_interval: None,
+            exposure: exposure_long + exposure_short,
+            exposure_long,
+            exposure_short,
             cost: share(|one| one.cost),
             win_rate: (closed().count() > 0).then(|| n_won as f64 / closed().count() as f64),
             trades: backtests.iter().map(|one| one.trades.len() as u64).sum(),
@@ -125,6 +165,23 @@ impl Performance {
             periods_per_year,
         }
     }
+}
+
+/// The t statistic of the mean log return per bar of `curve` over that of `other`, which has the same marks, or over 0. None
+/// where the difference does not vary, such as that of an agent that never trades.
+#[must_use]
+pub fn t_of_difference(curve: &EquityCurve, other: Option<&EquityCurve>) -> Option<f64> {
+    let log_return = |pair: &[f64]| (pair[1] / pair[0]).ln();
+    let mut differences: Vec<f64> = curve.equity.windows(2).map(log_return).collect();
+    for (difference, pair) in
+        differences.iter_mut().zip(other.into_iter().flat_map(|other| other.equity.windows(2)))
+    {
+        *difference -= log_return(pair);
+    }
+    let n = differences.len() as f64;
+    let mean = mean(&differences);
+    let variance = ratio(differences.iter().map(|value| (value - mean).powi(2)).sum(), n - 1.0);
+    (variance.sqrt() > 1e-12 * mean.abs()).then(|| mean / variance.sqrt() * n.sqrt())
 }
 
 /// Deepest fall below the highest value so far, the first included, as a fraction of that highest.
@@ -155,11 +212,6 @@ fn sortino(returns: &[f64]) -> f64 {
     ratio(mean(returns), ratio(squares, returns.len() as f64).sqrt())
 }
 
-/// `a / b`, 0 where `b` is not above 0.
-fn ratio(a: f64, b: f64) -> f64 {
-    if b > 0.0 { a / b } else { 0.0 }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,7 +233,8 @@ mod tests {
             pnl: 0.0,
             cost: 1.0,
             traded_notional: 400.0,
-            n_bars_exposed: 1,
+            n_bars_long: 1,
+            n_bars_short: 0,
             trades: Vec::new(),
             terminated_at: None,
         }
@@ -196,6 +249,7 @@ mod tests {
             exit_millis: is_closed.then_some(BAR),
             exit_price: 1.0,
             is_stopped: false,
+            is_ruined: false,
             profit,
         }
     }

@@ -4,13 +4,16 @@ use crate::error::Result;
 use crate::format;
 use crate::market::backtest::performance::EquityCurve;
 use crate::market::dataset::{Market as PreparedMarket, span_millis};
-use crate::report::conclusion::{Conclusion, TEST_PART, TestRow, is_chance, spread, warnings};
+use crate::report::conclusion::{Conclusion, TEST_PART, reported_before_words, warnings};
 use crate::report::html::report_data::{
-    Along, Curve, DataPart, LearningCurve, Market, Memory, PerformanceRow, Positions, ReportData, ReturnsRow,
-    Role, Tile,
+    Along, CostTable, Curve, DataPart, InstrumentRow, LearningCurve, Market, Memory, MonthTable,
+    PerformanceRow, Positions, ReportData, ReturnsRow, Role, Tile,
 };
+use crate::report::test_details;
+use crate::report::test_rows::{SHORT_TEST_DAYS, TestRow, is_chance, spread};
 use crate::run::config::EnvironmentKind;
-use crate::run::evaluation::{Evaluator, MarketTest, TestResult};
+use crate::run::evaluation::{Evaluator, TestResult};
+use crate::run::market_test::MarketTest;
 use crate::run::train_loop::RunState;
 use crate::telemetry::metrics;
 use crate::telemetry::metrics::{Kind, Metrics};
@@ -36,27 +39,36 @@ pub fn data(state: &RunState, conclusion: &Conclusion, command_line: &str) -> Re
     };
     match (&state.evaluator, &conclusion.test) {
         (Evaluator::Market(market), TestResult::Market(test)) => {
-            report.verdict = Some(test.verdict(TEST_PART));
+            let seen = reported_before_words(&conclusion.reported_before);
+            let seen = seen.map_or_else(String::new, |words| format!("; {words}"));
+            report.verdict = Some(format!("{}{seen}", test.verdict(TEST_PART)));
             report.data.clone_from(&market.notes);
             report.parts = parts(market);
             report.market = Some(results(market, test));
         }
-        (_, TestResult::Episodes(returns)) => {
-            let [mean, deviation, lowest, highest] = spread(returns);
-            report.verdict = Some(format!("Mean return {mean:.1} over {} episodes", returns.len()));
-            report.returns = vec![ReturnsRow {
-                name: "agent".to_owned(),
-                role: Role::Agent,
-                n_episodes: returns.len() as u64,
-                mean,
-                deviation,
-                lowest,
-                highest,
-            }];
+        (_, TestResult::Episodes(test)) => {
+            let [mean, ..] = spread(&test.agent);
+            report.verdict = Some(format!("Mean return {mean:.1} over {} episodes", test.agent.len()));
+            report.returns = vec![returns_row("agent", Role::Agent, &test.agent)];
+            let last = test.last.as_ref().unwrap_or(&test.agent);
+            report.returns.push(returns_row("agent, last weights", Role::Beside, last));
         }
         (Evaluator::CartPole { .. }, TestResult::Market(_)) => unreachable!("a market's test needs a market"),
     }
     Ok(report)
+}
+
+fn returns_row(name: &str, role: Role, returns: &[f64]) -> ReturnsRow {
+    let [mean, deviation, lowest, highest] = spread(returns);
+    ReturnsRow {
+        name: name.to_owned(),
+        role,
+        n_episodes: returns.len() as u64,
+        mean,
+        deviation,
+        lowest,
+        highest,
+    }
 }
 
 fn subtitle(state: &RunState) -> String {
@@ -143,16 +155,17 @@ fn results(market: &PreparedMarket, test: &MarketTest) -> Market {
     let curve = |row: &TestRow| {
         let joined = EquityCurve::join(row.backtests);
         Curve {
-            name: row.label.to_owned(),
+            name: row.label.clone(),
             role: row.role,
             times_millis: joined.times_millis,
             values: joined.equity,
         }
     };
     let table = |row: &TestRow| PerformanceRow {
-        name: row.label.to_owned(),
+        name: row.label.clone(),
         role: row.role,
         performance: row.performance,
+        remark: row.stopped_words(),
     };
     let positions = |backtest: &crate::market::backtest::Backtest| Positions {
         instrument: backtest.name.clone(),
@@ -163,7 +176,7 @@ fn results(market: &PreparedMarket, test: &MarketTest) -> Market {
     let costs = &market.rules.costs;
     Market {
         starting_balance: 1.0,
-        curves: rows.iter().map(curve).collect(),
+        curves: rows.iter().filter(|row| !row.backtests.is_empty()).map(curve).collect(),
         positions: test.agent.iter().map(positions).collect(),
         performance: rows.iter().map(table).collect(),
         costs: format!(
@@ -171,6 +184,18 @@ fn results(market: &PreparedMarket, test: &MarketTest) -> Market {
             costs.commission_bps, costs.half_spread_bps, costs.slippage_bps
         ),
         periods_per_year: rows[0].performance.periods_per_year,
+        months: MonthTable {
+            names: test_details::whose(test).iter().map(|(_, name, _)| (*name).to_owned()).collect(),
+            months: test_details::months(test).into_iter().map(|month| (month.name, month.returns)).collect(),
+        },
+        costs_table: CostTable {
+            rows: test.at_costs.iter().map(|&(times, value)| (times * test.cost_bps, times, value)).collect(),
+            break_even_bps: test.break_even_bps,
+        },
+        instruments: test_details::instruments(test)
+            .into_iter()
+            .map(|one| InstrumentRow { name: one.name, agent: one.agent, buy_and_hold: one.buy_and_hold })
+            .collect(),
     }
 }
 
@@ -228,20 +253,42 @@ fn memory(rows: &[Metrics], conclusion: &Conclusion) -> Memory {
 fn limitations(conclusion: &Conclusion) -> Vec<String> {
     let mut notes = Vec::new();
     if let TestResult::Market(test) = &conclusion.test {
-        notes.push(
-            "The test part was seen for the first time by this report. Weights were chosen by the validation part; \
-             an embargo of one observation window stands between the parts."
-                .to_owned(),
-        );
-        notes.push(match test.t_statistic() {
-            Some(t) => format!(
-                "The agent's mean log return per bar over that of staying flat {}: t = {t:.2}, where |t| < 2 is passed by \
-                 chance about once in twenty. One seed is one sample.",
-                if is_chance(t) { "is within chance" } else { "is more than chance gives" }
+        let chosen = "Weights were chosen by the validation part; an embargo of one observation window stands between the parts.";
+        notes.push(if conclusion.reported_before.is_empty() {
+            format!("The test part was seen for the first time by this report. {chosen}")
+        } else {
+            format!("The test part was reported before the run was extended: what was decided since may rest on it. {chosen}")
+        });
+        let over = |t: f64, what: &str| {
+            let is = if is_chance(t) { "is within chance" } else { "is more than chance gives" };
+            format!("over that of {what} {is}: t = {t:.2}")
+        };
+        notes.push(match (test.t_statistic(), test.t_over_buy_and_hold) {
+            (Some(flat), held) => format!(
+                "The agent's mean log return per bar {}{}. Chance passes |t| = 2 about once in twenty times. One seed is \
+                 one sample.",
+                over(flat, "staying flat"),
+                held.map_or_else(String::new, |t| format!(", and {}", over(t, "buying and holding (without a floor)"))),
             ),
-            None => "The agent's log return per bar does not vary: there is no t statistic. One seed is one sample."
+            (None, _) => "The agent's log return per bar does not vary: there is no t statistic. One seed is one sample."
                 .to_owned(),
         });
+        notes.push(format!(
+            "Sharpe and Sortino stand with intervals of 95 % by a stationary bootstrap in blocks of a day on average.{}",
+            if test.days() < SHORT_TEST_DAYS {
+                format!(" The test is {:.0} days long, which says little about a year.", test.days())
+            } else {
+                String::new()
+            }
+        ));
+        let n_stopped = test.rows().iter().filter(|row| !row.stopped().is_empty()).count();
+        if n_stopped > 0 {
+            notes.push(format!(
+                "The equity floor closes an account for good below {} of its start. It stopped {n_stopped} of the rows; \
+                 baselines that it stopped stand beside them without it.",
+                format::percent(test.equity_floor)
+            ));
+        }
         if let Some(oracle) = &test.oracle {
             notes.push(format!(
                 "The oracle knows the predictable part of every bar, past and future, and pays the same costs: no \

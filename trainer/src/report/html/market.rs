@@ -21,6 +21,7 @@ pub(super) fn look(role: Role, number: usize) -> (&'static str, Style) {
     match role {
         Role::Agent => ("agent", Style::Line),
         Role::Baseline => (BASELINES[number % BASELINES.len()], Style::Line),
+        Role::Beside => ("other", Style::Line),
         Role::Oracle => ("oracle", Style::Dashed),
     }
 }

@@ -13,6 +13,7 @@
 //! All texts are escaped. Numbers that are not finite appear as unknown.
 
 mod chart;
+mod details;
 mod downsample;
 mod escape;
 mod from_run;
@@ -25,8 +26,8 @@ mod training;
 
 pub use from_run::data;
 pub use report_data::{
-    Along, Curve, DataPart, LearningCurve, Market, Memory, PerformanceRow, Positions, ReportData, ReturnsRow,
-    Role, Tile,
+    Along, CostTable, Curve, DataPart, InstrumentRow, LearningCurve, Market, Memory, MonthTable,
+    PerformanceRow, Positions, ReportData, ReturnsRow, Role, Tile,
 };
 
 /// The page. Under 1 MB whatever the length of the series, for up to ten instruments.

@@ -1,6 +1,7 @@
 //! The page: its head, and its sections in the order in which they are read.
 
 use crate::format;
+use crate::report::html::details::details_section;
 use crate::report::html::escape::{escape, push};
 use crate::report::html::market::{equity_section, positions_section};
 use crate::report::html::report_data::{DataPart, ReportData, Tile};
@@ -38,6 +39,7 @@ pub(super) fn page(report: &ReportData) -> String {
     out.push_str(&limitations(&report.limitations));
     if let Some(market) = &report.market {
         out.push_str(&positions_section(market));
+        out.push_str(&details_section(market));
     }
     out.push_str(&learning_section(&report.learning));
     if let Some(memory) = &report.memory {

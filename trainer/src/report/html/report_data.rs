@@ -69,6 +69,8 @@ pub enum Role {
     Agent,
     /// A rule that anyone could follow.
     Baseline,
+    /// Another form of the agent or of a baseline, in the table alone.
+    Beside,
     /// A policy that knows the market's predictable part: a bound, not a competitor.
     Oracle,
 }
@@ -84,6 +86,12 @@ pub struct Market {
     pub positions: Vec<Positions>,
     /// The rows of the table, the agent first.
     pub performance: Vec<PerformanceRow>,
+    /// Returns by month.
+    pub months: MonthTable,
+    /// The agent at other costs.
+    pub costs_table: CostTable,
+    /// Results of each instrument, where there are several.
+    pub instruments: Vec<InstrumentRow>,
     /// What trades cost, in words, such as `1 bp commission + 0.5 bp half spread + 0.5 bp slippage a side`.
     pub costs: String,
     /// Bars per year with which Sharpe and Sortino are annualised, from the real count.
@@ -125,6 +133,37 @@ pub struct PerformanceRow {
     pub role: Role,
     /// How it did.
     pub performance: Performance,
+    /// What a reader has to know of it, such as that the equity floor stopped it and when.
+    pub remark: Option<String>,
+}
+
+/// Returns by month of several policies.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct MonthTable {
+    /// The policies.
+    pub names: Vec<String>,
+    /// Each month's name and the returns, one per policy.
+    pub months: Vec<(String, Vec<f64>)>,
+}
+
+/// What the agent's decisions earn at other costs.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CostTable {
+    /// Costs a side in basis points, their multiple of the run's, and the log return.
+    pub rows: Vec<(f64, f64, f64)>,
+    /// The costs a side, in basis points, at which nothing is earned.
+    pub break_even_bps: Option<f64>,
+}
+
+/// How the agent and buying and holding did in one instrument.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InstrumentRow {
+    /// The instrument.
+    pub name: String,
+    /// The agent.
+    pub agent: Performance,
+    /// Buying and holding.
+    pub buy_and_hold: Performance,
 }
 
 /// A row of the table of a run without a market: returns of whole episodes.

@@ -5,6 +5,7 @@ use crate::report::html::chart::Style;
 use crate::report::html::escape::{escape, push, typeset};
 use crate::report::html::market::looks;
 use crate::report::html::report_data::{Market, PerformanceRow, ReturnsRow, Role};
+use crate::report::test_rows::with_interval;
 
 /// A column: its head, what it means, and how a row's value reads.
 struct Column<R> {
@@ -18,7 +19,7 @@ pub(super) fn performance_section(market: &Market) -> String {
     if market.performance.is_empty() {
         return String::new();
     }
-    let columns: [Column<PerformanceRow>; 10] = [
+    let columns: [Column<PerformanceRow>; 11] = [
         Column {
             head: "Return",
             meaning: "last equity over the starting balance, less 1",
@@ -31,13 +32,13 @@ pub(super) fn performance_section(market: &Market) -> String {
         },
         Column {
             head: "Sharpe",
-            meaning: "mean over standard deviation of the bars' returns, annualised",
-            cell: |row| format::fixed(row.performance.sharpe, 2),
+            meaning: "mean over standard deviation of the bars' returns, annualised, with its 95 % interval",
+            cell: |row| with_interval(row.performance.sharpe, row.performance.sharpe_interval),
         },
         Column {
             head: "Sortino",
-            meaning: "as Sharpe, over the deviation of the losses alone, annualised",
-            cell: |row| format::fixed(row.performance.sortino, 2),
+            meaning: "as Sharpe, over the deviation of the losses alone, annualised, with its 95 % interval",
+            cell: |row| with_interval(row.performance.sortino, row.performance.sortino_interval),
         },
         Column {
             head: "Max drawdown",
@@ -50,9 +51,14 @@ pub(super) fn performance_section(market: &Market) -> String {
             cell: |row| times(row.performance.turnover),
         },
         Column {
-            head: "Exposure",
-            meaning: "share of the bars with a position",
-            cell: |row| format::percent(row.performance.exposure),
+            head: "Long",
+            meaning: "share of the bars with a long position",
+            cell: |row| format::percent(row.performance.exposure_long),
+        },
+        Column {
+            head: "Short",
+            meaning: "share of the bars with a short position",
+            cell: |row| format::percent(row.performance.exposure_short),
         },
         Column {
             head: "Cost",
@@ -70,7 +76,11 @@ pub(super) fn performance_section(market: &Market) -> String {
             cell: |row| format::count(row.performance.trades),
         },
     ];
-    let rows: Vec<_> = market.performance.iter().map(|row| (row.name.as_str(), row.role, row)).collect();
+    let rows: Vec<Row<PerformanceRow>> = market
+        .performance
+        .iter()
+        .map(|row| Row { name: &row.name, role: row.role, remark: row.remark.as_deref(), data: row })
+        .collect();
     let mut out = String::from(
         "<section class=\"card\" aria-labelledby=\"results\"><h2 id=\"results\">Test part: results</h2>",
     );
@@ -115,14 +125,23 @@ pub(super) fn returns_section(returns: &[ReturnsRow]) -> String {
         Column { head: "Highest", meaning: "the best episode", cell: |row| format::number(row.highest) },
         Column { head: "Episodes", meaning: "how many were run", cell: |row| format::count(row.n_episodes) },
     ];
-    let rows: Vec<_> = returns.iter().map(|row| (row.name.as_str(), row.role, row)).collect();
+    let rows: Vec<Row<ReturnsRow>> =
+        returns.iter().map(|row| Row { name: &row.name, role: row.role, remark: None, data: row }).collect();
     format!(
         "<section class=\"card\" aria-labelledby=\"results\"><h2 id=\"results\">Returns of evaluation episodes</h2>{}</section>",
         table("Returns of evaluation episodes", &columns, &rows)
     )
 }
 
-fn table<R>(caption: &str, columns: &[Column<R>], rows: &[(&str, Role, &R)]) -> String {
+/// A row: its name, whose it is, what a reader has to know of it, and its data.
+struct Row<'a, R> {
+    name: &'a str,
+    role: Role,
+    remark: Option<&'a str>,
+    data: &'a R,
+}
+
+fn table<R>(caption: &str, columns: &[Column<R>], rows: &[Row<R>]) -> String {
     let mut out = String::from("<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"");
     push(
         &mut out,
@@ -142,23 +161,26 @@ fn table<R>(caption: &str, columns: &[Column<R>], rows: &[(&str, Role, &R)]) -> 
         );
     }
     out.push_str("</tr></thead><tbody>");
-    let looks = looks(rows.iter().map(|row| row.1));
-    for ((name, role, row), (class, style)) in rows.iter().zip(looks) {
-        let (row_class, remark) = match role {
-            Role::Agent => ("is-agent", ""),
-            Role::Baseline => ("", ""),
-            Role::Oracle => ("is-oracle", " <em>not attainable</em>"),
+    let looks = looks(rows.iter().map(|row| row.role));
+    for (row, (class, style)) in rows.iter().zip(looks) {
+        let (row_class, remark) = match row.role {
+            Role::Agent => ("is-agent", None),
+            Role::Baseline => ("", None),
+            Role::Beside => ("is-beside", None),
+            Role::Oracle => ("is-oracle", Some("not attainable")),
         };
+        let remarks = remark.into_iter().chain(row.remark);
+        let remarks: String = remarks.map(|text| format!(" <em>{}</em>", escape(text))).collect();
         let dashed = if style == Style::Dashed { " dashed" } else { "" };
         push(
             &mut out,
             format_args!(
-                "<tr class=\"{row_class}\"><th scope=\"row\"><i class=\"key {class}{dashed}\"></i>{}{remark}</th>",
-                escape(name)
+                "<tr class=\"{row_class}\"><th scope=\"row\"><i class=\"key {class}{dashed}\"></i>{}{remarks}</th>",
+                escape(row.name)
             ),
         );
         for column in columns {
-            push(&mut out, format_args!("<td>{}</td>", typeset(&(column.cell)(row))));
+            push(&mut out, format_args!("<td>{}</td>", typeset(&(column.cell)(row.data))));
         }
         out.push_str("</tr>");
     }

@@ -31,6 +31,7 @@ fn full(n_bars: usize) -> ReportData {
             trades: 1_204,
             ..Performance::default()
         },
+        remark: None,
     };
     ReportData {
         title: "run <1>".to_string(),
@@ -62,6 +63,7 @@ fn full(n_bars: usize) -> ReportData {
             ],
             costs: "2 bp a side".to_string(),
             periods_per_year: 105_120.0,
+            ..Market::default()
         }),
         learning: vec![LearningCurve {
             title: "Loss".to_string(),

@@ -7,7 +7,9 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, Float32Array, RecordBatch, StringArray, TimestampMillisecondArray};
+use arrow_array::{
+    ArrayRef, Float32Array, Float64Array, RecordBatch, StringArray, TimestampMillisecondArray,
+};
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use jiff::Timestamp;
 use parquet::arrow::ArrowWriter;
@@ -19,7 +21,7 @@ use crate::error::{Error, Result};
 
 /// One column. All columns of a table have the same length.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Column {
+pub(crate) enum Column {
     /// Moments: ISO 8601 in CSV, timestamps of milliseconds in Parquet, both UTC.
     Time {
         /// Name of the column.
@@ -41,12 +43,22 @@ pub(super) enum Column {
         /// One per row.
         values: Vec<f32>,
     },
+    /// Numbers of twice the width, written as those of `Float`.
+    Double {
+        /// Name of the column.
+        name: String,
+        /// One per row.
+        values: Vec<f64>,
+    },
 }
 
 impl Column {
     fn name(&self) -> &str {
         match self {
-            Column::Time { name, .. } | Column::Text { name, .. } | Column::Float { name, .. } => name,
+            Column::Time { name, .. }
+            | Column::Text { name, .. }
+            | Column::Float { name, .. }
+            | Column::Double { name, .. } => name,
         }
     }
 
@@ -55,6 +67,7 @@ impl Column {
             Column::Time { millis, .. } => millis.len(),
             Column::Text { values, .. } => values.len(),
             Column::Float { values, .. } => values.len(),
+            Column::Double { values, .. } => values.len(),
         }
     }
 
@@ -68,6 +81,8 @@ impl Column {
             Column::Text { values, .. } => cell.write_all(values[row].as_bytes()),
             Column::Float { values, .. } if values[row].is_nan() => Ok(()),
             Column::Float { values, .. } => write!(cell, "{}", values[row]),
+            Column::Double { values, .. } if values[row].is_nan() => Ok(()),
+            Column::Double { values, .. } => write!(cell, "{}", values[row]),
         }
     }
 
@@ -80,6 +95,9 @@ impl Column {
             Column::Float { values, .. } => {
                 Arc::new(values.iter().map(|v| (!v.is_nan()).then_some(*v)).collect::<Float32Array>())
             }
+            Column::Double { values, .. } => {
+                Arc::new(values.iter().map(|v| (!v.is_nan()).then_some(*v)).collect::<Float64Array>())
+            }
         }
     }
 
@@ -88,16 +106,18 @@ impl Column {
             Column::Time { .. } => DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())),
             Column::Text { .. } => DataType::Utf8,
             Column::Float { .. } => DataType::Float32,
+            Column::Double { .. } => DataType::Float64,
         };
-        Field::new(self.name(), data_type, matches!(self, Column::Float { .. }))
+        let may_lack = matches!(self, Column::Float { .. } | Column::Double { .. });
+        Field::new(self.name(), data_type, may_lack)
     }
 }
 
 /// The rows of a Parquet file that are held before they are written.
-const ROW_GROUP_ROWS: usize = 1 << 16;
+const ROW_GROUP_ROWS: usize = 1 << 14;
 
 /// A table that is being written, a batch of rows after another.
-pub(super) struct TableWriter<'a> {
+pub(crate) struct TableWriter<'a> {
     format: Format<'a>,
     names: Vec<String>,
 }
@@ -112,7 +132,7 @@ impl TableWriter<'_> {
     ///
     /// # Errors
     /// If writing fails, or the columns are others.
-    pub(super) fn write(&mut self, columns: &[Column]) -> io::Result<()> {
+    pub(crate) fn write(&mut self, columns: &[Column]) -> io::Result<()> {
         let n_rows = columns.first().map_or(0, Column::len);
         let is_table = columns.len() == self.names.len()
             && columns.iter().zip(&self.names).all(|(column, name)| column.name() == name);
@@ -155,7 +175,7 @@ impl TableWriter<'_> {
 ///
 /// [`Error::File`] for another ending, and a folder that does not exist or may not be written to; [`Error::Io`] if
 /// writing fails, such as on a full disk. `path` is then unchanged.
-pub(super) fn write_table(
+pub(crate) fn write_table(
     path: &Path,
     columns: &[Column],
     fill: impl FnOnce(&mut TableWriter) -> io::Result<()>,
@@ -248,6 +268,9 @@ mod tests {
                 }
                 Column::Float { name, values } => {
                     Column::Float { name: name.clone(), values: values[from..until].to_vec() }
+                }
+                Column::Double { name, values } => {
+                    Column::Double { name: name.clone(), values: values[from..until].to_vec() }
                 }
             };
             columns.iter().map(part).collect()
