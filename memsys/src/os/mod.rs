@@ -9,6 +9,7 @@ mod control_group;
 pub mod cuda_driver;
 mod file_system;
 mod global_allocator;
+mod guarded_read;
 mod malloc;
 mod mapped_file;
 mod memory_groups;
