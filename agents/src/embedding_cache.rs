@@ -242,7 +242,7 @@ fn embed_block(
         let steps = if shape.clock == Clock::Slow { &slow_steps } else { &every_step };
         let mut numbers = vec![0f32; steps.len() * shape.n_numbers()];
         for (t, out) in steps.iter().zip(numbers.chunks_exact_mut(shape.n_numbers())) {
-            dataset.copy_window(view, instrument, *t, out);
+            dataset.copy_window(view, instrument, *t, out)?;
         }
         let size = [steps.len() as i64, shape.length as i64, shape.width as i64];
         Ok(Tensor::f_from_slice(&numbers)?.f_view(size)?.f_to_device(device)?)

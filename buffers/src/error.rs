@@ -19,6 +19,43 @@ pub enum Error {
     /// The replay holds no transition to sample.
     #[error("the replay holds no transition yet")]
     Empty,
+    /// A replay was given a transition that cannot be one of its environment's.
+    #[error("a transition of environment {environment} from local row {from} to {to} is refused: {what}")]
+    WrongTransition {
+        /// The environment.
+        environment: u16,
+        /// Position of the local row at which it begins.
+        from: usize,
+        /// Position of the local row to bootstrap from.
+        to: usize,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// Local rows cannot be what the views show of them.
+    #[error("local rows are refused: {what}")]
+    LocalRows {
+        /// What is wrong with them.
+        what: String,
+    },
+    /// Priorities were to be set from TD errors that are not finite or not as many as the transitions.
+    #[error("{what}: no priority was changed")]
+    WrongTdErrors {
+        /// What is wrong with them.
+        what: String,
+    },
+    /// Transitions were inserted after a batch was drawn, so its rows may be gone.
+    #[error(
+        "{n_inserted} transitions were inserted between the draw of a batch and its gathering: gather it first"
+    )]
+    InsertedSinceDrawn {
+        /// Number of transitions inserted since.
+        n_inserted: u64,
+    },
+    /// Every transition of the replay needs rows that are damaged.
+    #[error(
+        "no transition of the replay can be read any more: start a new run, or put back the replay's file"
+    )]
+    NoneReadable,
     /// The saved replay does not fit the run that restores it.
     #[error("the saved replay has {what} {found}, this run has {wanted}")]
     Mismatch {
@@ -116,7 +153,7 @@ pub enum Error {
         wanted: u64,
     },
     /// A restored transition cannot be one of this run's.
-    #[error("the saved replay does not fit this run: of transition {number} {what}")]
+    #[error("the saved replay does not fit this run: transition {number} is impossible: {what}")]
     ImpossibleTransition {
         /// The number of the transition since the run began.
         number: u64,

@@ -59,12 +59,13 @@ fn replay(copies_observations: bool, priority_exponent: f64, tier: Tier, folder:
         store: store("rows"),
     };
     let mut replay = Replay::new(&options, dataset(&store("streams"))).unwrap();
-    replay.append_local(0, &[0.0, 0.5]);
+    replay.begin_episode(0, &[0.0, 0.5]).unwrap();
     for i in 0..2700u32 {
-        let to_local = replay.append_local(0, &[i as f32 + 1.0, 0.5]);
+        let to_local = replay.append_local(0, &[i as f32 + 1.0, 0.5]).unwrap();
         let from = ObservationRef { local: i, t: 130 + i, ..ObservationRef::default() };
         let action = (i % 5) as u8;
-        replay.insert(Transition { from, to_t: 131 + i, to_local, action, reward: i as f32, discount: 0.9 });
+        let (to_t, reward, discount) = (131 + i, i as f32, 0.9);
+        replay.insert(Transition { from, to_t, to_local, action, reward, discount }).unwrap();
         replay.enforce_budget().unwrap();
     }
     // Waits until the encoder's thread, which allocates too, has nothing left to do.
@@ -106,7 +107,7 @@ fn a_kept_batch_is_filled_without_allocating() {
         let errors: Vec<f32> = (0..64).map(|i| i as f32 * 0.01).collect();
         let mut step = |replay: &mut Replay| {
             replay.sample_into(64, 0.5, &mut rng, &mut batch).unwrap();
-            replay.update_priorities(&batch.slots, &errors);
+            replay.update_priorities(&batch.slots, &errors).unwrap();
         };
         let (_, first) = allocations(|| step(&mut replay));
         assert!(first > 0, "the tensors of the first batch are counted");

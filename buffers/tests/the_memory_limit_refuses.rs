@@ -17,11 +17,12 @@ use rand_pcg::Pcg64Mcg;
 static HEAP: memsys::os::CountedHeap = memsys::os::CountedHeap;
 
 fn step(replay: &mut Replay, local: &mut u32) {
-    let to_local = replay.append_local(0, &[*local as f32, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]);
+    let to_local = replay.append_local(0, &[*local as f32, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]).unwrap();
     assert_eq!(to_local, *local);
     if *local > 0 {
         let from = ObservationRef { local: *local - 1, ..ObservationRef::default() };
-        replay.insert(Transition { from, to_t: 0, to_local, action: 1, reward: 0.0, discount: 0.9 });
+        let (action, reward, discount) = (1, 0.0, 0.9);
+        replay.insert(Transition { from, to_t: 0, to_local, action, reward, discount }).unwrap();
     }
     *local += 1;
 }
@@ -57,7 +58,7 @@ fn a_refused_replay_returns_an_error_and_goes_on() {
             copies_observations: false,
             store: StoreOptions { tier, file, ..StoreOptions::default() },
         };
-        budget::set_limit(ledger::counted_bytes() + 400_000);
+        budget::set_limit(ledger::counted_bytes() + 200_000);
         let refused = Replay::new(&options, Arc::clone(&dataset));
         assert!(matches!(refused, Err(Error::Memsys(memsys::Error::Refused(_)))));
         budget::set_limit(u64::MAX);

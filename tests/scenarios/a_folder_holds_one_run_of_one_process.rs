@@ -129,12 +129,14 @@ fn settings_that_change_no_bit_may_change_on_resume() {
         "replay.mmap_window=0",
         "replay.compact_above=0",
         "replay.compress_at=0.5",
+        "replay.tier=compressed",
     ] {
         resume.extend(["--set", set]);
     }
     run_well(folder.path(), &resume);
     let [same, other] = ["same", "other"].map(|out| weights_sha256(&folder.path().join(out)));
     assert_eq!(same, other);
+    run_well(folder.path(), &["verify", "other"]);
     // Threads may round sums in another way, and that is said.
     let resumed =
         run_well(folder.path(), &["train", "--resume", "other", "--steps", "1300", "--threads", "2"]);

@@ -2,9 +2,10 @@
 //! chunk, learns from no row of it, and goes on with the rest.
 
 use std::fs;
+use std::process::Stdio;
 
 use buffers::store::ChunkReader;
-use tests::{run, run_well, short_train};
+use tests::{n_metric_rows, plimsoll, run, run_well, short_train, wait_until};
 
 #[test]
 fn a_flipped_bit_is_named_by_verify_and_by_the_run_that_meets_it() {
@@ -41,4 +42,23 @@ fn a_flipped_bit_is_named_by_verify_and_by_the_run_that_meets_it() {
         "{said}"
     );
     assert!(told[0].contains("1024 transitions"), "{said}");
+}
+
+#[test]
+fn a_replay_file_that_is_cut_under_a_run_ends_it_with_an_error_that_names_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let mapped =
+        ["--set", "replay.tier=mapped", "--set", "replay.mmap_above=0", "--steps", "20000", "--out", "out"];
+    let mut command = plimsoll(folder.path(), &short_train(&mapped));
+    let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
+    let out = folder.path().join("out");
+    // By then rows are read from mapped pages.
+    wait_until(&mut process, || n_metric_rows(&out) >= 30);
+    let file = fs::OpenOptions::new().write(true).open(out.join("replay.plr")).unwrap();
+    file.set_len(8192).unwrap();
+    let output = process.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code().is_some_and(|code| code > 0), "{:?}: {said}", output.status);
+    let last = said.lines().last().unwrap_or_default();
+    assert!(last.starts_with("plimsoll: ") && last.contains("out/replay.plr: "), "{said}");
 }

@@ -118,6 +118,14 @@ pub enum Error {
         /// What can be done.
         way_out: String,
     },
+    /// A disk is full, or a file has the largest length that is allowed.
+    #[error("{cause}; {way_out}")]
+    DiskFull {
+        /// What could not be written.
+        cause: String,
+        /// What is kept, and what to do.
+        way_out: String,
+    },
     /// The agent failed.
     #[cfg(feature = "libtorch")]
     #[error(transparent)]
@@ -149,6 +157,16 @@ impl Error {
             || matches!(self.of_memory(), Some(Refused(_) | RefusedByDevice { .. }))
     }
 
+    /// Whether a write failed because there is no room for it on the disk.
+    fn is_disk_full(&self) -> bool {
+        use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        let source = match self {
+            Error::Io { source, .. } | Error::Replay(buffers::Error::Io { source, .. }) => source,
+            _ => return false,
+        };
+        matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+    }
+
     /// The error of the memory system, through whichever part it came.
     fn of_memory(&self) -> Option<&memsys::Error> {
         Some(match self {
@@ -168,6 +186,19 @@ impl Error {
     #[must_use]
     pub fn with_way_out(self, saved: Option<&Path>) -> Self {
         use memsys::Error::{Refused, RefusedByDevice};
+        if self.is_disk_full() {
+            let way_out = saved.map_or_else(
+                || "free some of the disk, or raise the limit on file sizes, and start again".to_owned(),
+                |folder| {
+                    format!(
+                        "the last whole checkpoint is kept: free some of the disk, or raise the limit on file sizes, and go \
+                         on with: plimsoll train --resume {}",
+                        folder.display()
+                    )
+                },
+            );
+            return Error::DiskFull { cause: self.to_string(), way_out };
+        }
         let more = match self.of_memory() {
             Some(Refused(refusal)) if refusal.by == RefusedBy::Limit => Some(higher_limit(refusal)),
             // A higher limit does not help where the system or a device has no more.
@@ -338,7 +369,7 @@ mod tests {
         assert!(by_device().is_out_of_room(), "such a run is saved too");
         let said = by_device().with_way_out(Some(Path::new("runs/x"))).to_string();
         assert!(
-            said.starts_with("out of memory on cuda:0: 7.0 GiB of the device limit of 8.0 GiB"),
+            said.starts_with("out of memory on cuda:0: 7.00 GiB of the device limit of 8.00 GiB"),
             "{said}"
         );
         assert!(said.ends_with("go on with: plimsoll train --resume runs/x"), "{said}");

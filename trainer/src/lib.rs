@@ -18,6 +18,7 @@ pub mod market;
 pub mod memory;
 pub mod report;
 pub mod resolve;
+pub mod room_to_run;
 pub mod run;
 mod seal;
 mod signals;

@@ -20,6 +20,7 @@ use crate::market::dataset::{Market, prepare};
 use crate::memory::{self, Applied};
 use crate::report::summary;
 use crate::resolve::{Parts, leave_out_unusable_spill, resolve, seed_of};
+use crate::room_to_run::{require_disk, require_threads};
 use crate::run::build::{Setting, build};
 use crate::run::checkpoint::{self, Counters};
 use crate::run::config::EnvironmentKind;
@@ -55,8 +56,12 @@ pub fn train(request: TrainRequest, say: &(dyn Fn(&str) + Sync)) -> Result<Ended
         keep_micro_batch(&mut parts, saved);
     }
     leave_out_unusable_spill(&mut parts.memory, say)?;
+    require_threads(&parts)?;
     memsys::libtorch::set_threads_once(parts.threads)?;
     let applied = memory::apply(parts.memory.limit, &parts)?;
+    let flat_bytes = parts.agent.policy().layout().flat_bytes();
+    let out = request.resume.as_deref().or(parts.run.out.as_deref()).unwrap_or(Path::new("runs"));
+    require_disk(out, &parts, flat_bytes, saved.is_some())?;
     let folder = match resumed {
         Some(folder) => folder,
         None => new_folder(&parts)?,

@@ -1,5 +1,6 @@
 //! The settings of a DQN as the user writes them, and the configuration that a run resolves from them.
 
+use buffers::replay::n_step::MOST_N_STEP;
 use documented::{Documented, DocumentedFields};
 use embedders::{Dropout, Preset};
 use memsys::settings::{Check, Settings, above, above_up_to};
@@ -188,7 +189,7 @@ impl DqnSettings {
 
 impl Settings for DqnSettings {
     fn check(&self, check: &mut Check) {
-        check.range("n_step", self.n_step, 1..=64, "environment steps");
+        check.range("n_step", self.n_step, 1..=MOST_N_STEP, "environment steps");
         check.range("discount", self.discount, 0.0..1.0, "factor per step");
         check.range("learning_rate", self.learning_rate, above_up_to(0.0, 1.0), "step size");
         check.range("max_gradient_norm", self.max_gradient_norm, above(0.0), "norm over all parameters");

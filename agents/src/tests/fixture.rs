@@ -49,14 +49,15 @@ pub(crate) fn replay(dataset: &Arc<Dataset>, rng: &mut Pcg64Mcg) -> Replay {
     let mut replay = Replay::new(&options, Arc::clone(dataset)).unwrap();
     let mut local = |replay: &mut Replay| {
         let row: Vec<f32> = (0..8).map(|_| rng.random::<f32>()).collect();
-        replay.append_local(0, &row)
+        replay.append_local(0, &row).unwrap()
     };
     let mut at_row = local(&mut replay);
     for t in FIRST_STEP as u32..(N_STEPS - 3) as u32 {
         let from = ObservationRef { t, local: at_row, ..ObservationRef::default() };
         at_row = local(&mut replay);
         let (action, reward) = ((t % 3) as u8, (t as f32).sin());
-        replay.insert(Transition { from, to_t: t + 3, to_local: at_row, action, reward, discount: 0.9 });
+        let (to_t, to_local, discount) = (t + 3, at_row, 0.9);
+        replay.insert(Transition { from, to_t, to_local, action, reward, discount }).unwrap();
     }
     replay
 }

@@ -212,9 +212,12 @@ impl Dataset {
 
     /// Copies the window of view `view` at step `t` into `out` (`length × width` numbers).
     ///
+    /// # Errors
+    /// If the streams lie in a file that is damaged, was cut off or cannot be read.
+    ///
     /// # Panics
     /// If the view is on [`Clock::Local`], or the window begins before the stream.
-    pub fn copy_window(&self, view: usize, instrument: u16, t: u32, out: &mut [f32]) {
+    pub fn copy_window(&self, view: usize, instrument: u16, t: u32, out: &mut [f32]) -> Result<()> {
         let View { length, stride, clock, .. } = self.views[view];
         let instrument = &self.instruments[instrument as usize];
         let end = match clock {
@@ -222,7 +225,7 @@ impl Dataset {
             Clock::Slow => instrument.slow_row[t as usize],
             Clock::Local => unreachable!("an environment's local rows lie in no instrument"),
         };
-        instrument.streams[view].copy_window(end as usize, length, stride, out);
+        instrument.streams[view].try_copy_window(end as usize, length, stride, out)
     }
 }
 
@@ -242,7 +245,7 @@ mod tests {
             vec![Instrument { streams: vec![stream], slow_row: vec![1, 1, 2, 2, 3], first_step: 0 }],
         );
         let mut out = [0f32; 2];
-        dataset.copy_window(0, 0, 3, &mut out);
+        dataset.copy_window(0, 0, 3, &mut out).unwrap();
         assert_eq!(out, [1.0, 2.0]);
         assert_eq!(dataset.n_steps(0), 5);
     }

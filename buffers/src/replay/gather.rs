@@ -96,7 +96,10 @@ fn end<'a>(
     match dataset.views()[view].clock {
         Clock::Decision => (dataset.stream(view, instrument), t as usize),
         Clock::Slow => (dataset.stream(view, instrument), dataset.slow_row(instrument, t) as usize),
-        Clock::Local => (&local[usize::from(environment)], row as usize),
+        Clock::Local => {
+            let rows = &local[usize::from(environment)];
+            (rows, rows.position(row))
+        }
     }
 }
 

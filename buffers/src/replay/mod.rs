@@ -8,7 +8,7 @@
 //!                                Replay = Sampler + the environments' local rows ────────> Batch
 //! ```
 //!
-//! Reading order: [`n_step`], [`transitions`], [`sum_tree`], [`priorities`], [`sampler`], [`gather`](mod@gather), `tiers`,
+//! Reading order: `intake`, [`n_step`], [`transitions`], [`sum_tree`], [`priorities`], [`sampler`], [`gather`](mod@gather), `tiers`,
 //! [`Replay`]; then [`sequences`], [`rate_limiter`] and [`shared`] (a replay for many threads). No observation is copied
 //! before a batch is gathered.
 
@@ -17,11 +17,13 @@ mod batch;
 pub mod config;
 mod copied_observations;
 pub mod gather;
+mod intake;
 pub mod n_step;
 pub mod priorities;
 mod prioritized;
 pub mod rate_limiter;
 pub mod sampler;
+mod segments;
 pub mod sequences;
 pub mod shared;
 pub mod sum_tree;

@@ -11,8 +11,13 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::Result;
 use crate::frames::ObservationRef;
 use crate::replay::Transition;
+
+/// The most steps of a transition, and so the most transitions that one step of an environment gives: those that the end
+/// of its episode cuts short.
+pub const MOST_N_STEP: usize = 64;
 
 /// Whether and how a step ended the episode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,17 +39,20 @@ pub struct Accumulator {
 }
 
 impl Accumulator {
-    /// An accumulator of `n_step ≥ 1` steps with discount γ.
+    /// An accumulator of `n_step` steps, at most [`MOST_N_STEP`], with discount γ.
     ///
     /// # Panics
-    /// If `n_step` is 0.
+    /// If `n_step` is 0 or more than that.
     #[must_use]
     pub fn new(n_step: usize, discount: f64) -> Self {
-        assert!(n_step > 0, "a transition has at least one step");
+        assert!((1..=MOST_N_STEP).contains(&n_step), "a transition of {n_step} steps");
         Self { n_step, discount, steps: VecDeque::with_capacity(n_step) }
     }
 
     /// Adds the step from `from` by `action` with `reward` to `to`, and calls `give` for each transition that is complete.
+    ///
+    /// # Errors
+    /// The first error of `give`.
     pub fn push(
         &mut self,
         from: ObservationRef,
@@ -52,19 +60,20 @@ impl Accumulator {
         reward: f64,
         to: ObservationRef,
         ending: Ending,
-        mut give: impl FnMut(Transition),
-    ) {
+        mut give: impl FnMut(Transition) -> Result<()>,
+    ) -> Result<()> {
         self.steps.push_back((from, action, reward));
         if self.steps.len() == self.n_step {
-            give(self.oldest(to, ending));
+            give(self.oldest(to, ending))?;
             self.steps.pop_front();
         }
         if ending != Ending::Goes {
             while !self.steps.is_empty() {
-                give(self.oldest(to, ending));
+                give(self.oldest(to, ending))?;
                 self.steps.pop_front();
             }
         }
+        Ok(())
     }
 
     fn oldest(&self, to: ObservationRef, ending: Ending) -> Transition {
@@ -100,9 +109,12 @@ mod tests {
             |i: usize| ObservationRef { local: i as u32, t: 10 + i as u32, ..ObservationRef::default() };
         for (i, reward) in rewards.iter().enumerate() {
             let ending = if i + 1 == rewards.len() { ending } else { Ending::Goes };
-            accumulator.push(observation_ref(i), i as u8, *reward, observation_ref(i + 1), ending, |t| {
-                given.push(t)
-            });
+            let (from, to) = (observation_ref(i), observation_ref(i + 1));
+            let give = |transition| {
+                given.push(transition);
+                Ok(())
+            };
+            accumulator.push(from, i as u8, *reward, to, ending, give).unwrap();
         }
         given
     }
@@ -151,14 +163,12 @@ mod tests {
             let begins = given.len();
             for i in 1..=n_steps {
                 let ending = if i == n_steps { ending } else { Ending::Goes };
-                accumulator.push(
-                    observation_ref(local),
-                    0,
-                    f64::from(local),
-                    observation_ref(local + 1),
-                    ending,
-                    |t| given.push(t),
-                );
+                let (from, to) = (observation_ref(local), observation_ref(local + 1));
+                let give = |transition| {
+                    given.push(transition);
+                    Ok(())
+                };
+                accumulator.push(from, 0, f64::from(local), to, ending, give).unwrap();
                 local += 1;
             }
             // The last observation of an episode has a row, and no step begins there.

@@ -11,6 +11,7 @@ use rand::Rng;
 use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
 
+use crate::error::Result;
 use crate::replay::sum_tree::SumTree;
 
 /// Added to the absolute TD error, so that every transition can be drawn.
@@ -49,6 +50,14 @@ impl Priorities {
     #[must_use]
     pub fn sum(&self) -> f64 {
         self.tree.sum()
+    }
+
+    /// Allocates the first `n` indices, so that setting their priorities allocates nothing.
+    ///
+    /// # Errors
+    /// [`memsys::Error::Refused`] if the system gives no memory.
+    pub(super) fn reserve(&mut self, n: usize) -> Result<()> {
+        self.tree.reserve(n)
     }
 
     /// Bytes of memory.

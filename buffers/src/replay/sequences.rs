@@ -159,7 +159,7 @@ impl Sequences {
         let trail = &mut self.trails[usize::from(environment)];
         trail.push(local, index as u32);
         if trail.n_newest >= self.length
-            && let Some(anchor) = trail.index(local - (self.length - 1) as u32)
+            && let Some(anchor) = trail.index(local.wrapping_sub((self.length - 1) as u32))
         {
             self.priorities.set_largest(anchor);
         }
@@ -173,7 +173,7 @@ impl Sequences {
         let n = std::mem::take(&mut trail.n_newest);
         if n > 0
             && n < self.length
-            && let Some(anchor) = trail.index(trail.next() - n as u32)
+            && let Some(anchor) = trail.index(trail.next().wrapping_sub(n as u32))
         {
             self.priorities.set_largest(anchor);
         }
@@ -223,15 +223,15 @@ impl Sequences {
     fn lay_out(&self, anchor: usize, drawn: &mut DrawnSequences) {
         let ObservationRef { environment, local, .. } = self.transitions.at(anchor).from;
         let trail = &self.trails[usize::from(environment)];
-        let before = (1..=self.burn_in as u32).map_while(|i| trail.index(local.checked_sub(i)?)).count();
-        let trained = (0..self.length as u32).map_while(|i| trail.index(local + i)).count();
+        let before = (1..=self.burn_in as u32).map_while(|i| trail.index(local.wrapping_sub(i))).count();
+        let trained = (0..self.length as u32).map_while(|i| trail.index(local.wrapping_add(i))).count();
         drawn.slots.push(self.transitions.slot(anchor));
         drawn.n_burn_in.push(before);
         drawn.n_trained.push(trained);
-        let first = local - before as u32;
-        let last = local + (trained - 1) as u32;
         for cell in 0..self.burn_in + self.length {
-            let row = (local + cell as u32).saturating_sub(self.burn_in as u32).clamp(first, last);
+            // Cells from the anchor on, of which those before it are negative.
+            let from_anchor = (cell as i64 - self.burn_in as i64).clamp(-(before as i64), trained as i64 - 1);
+            let row = local.wrapping_add_signed(from_anchor as i32);
             drawn.push(&self.transitions.at(trail.index(row).unwrap_or(anchor)));
         }
     }
@@ -250,15 +250,17 @@ pub fn sequence_error(td_errors: &[f32]) -> f32 {
 impl Trail {
     /// The local row after the newest entry.
     fn next(&self) -> u32 {
-        self.first + self.indices.len() as u32
+        self.first.wrapping_add(self.indices.len() as u32)
     }
 
     fn push(&mut self, local: u32, index: u32) {
         if self.indices.is_empty() {
             self.first = local;
         }
-        assert!(local >= self.next(), "transitions out of the order of their rows");
-        while self.next() < local {
+        // Rows are numbered by their lowest 32 bits, and those of one trail lie near each other.
+        let n_between = local.wrapping_sub(self.next());
+        assert!(n_between.cast_signed() >= 0, "transitions out of the order of their rows");
+        for _ in 0..n_between {
             self.indices.push_back(NONE);
         }
         self.indices.push_back(index);
@@ -266,14 +268,14 @@ impl Trail {
     }
 
     fn index(&self, local: u32) -> Option<usize> {
-        let entry = local.checked_sub(self.first)? as usize;
+        let entry = local.wrapping_sub(self.first) as usize;
         self.indices.get(entry).copied().filter(|index| *index != NONE).map(|index| index as usize)
     }
 
     /// Drops the entries up to and including a local row.
     fn forget(&mut self, local: u32) {
-        while self.first <= local && self.indices.pop_front().is_some() {
-            self.first += 1;
+        while local.wrapping_sub(self.first).cast_signed() >= 0 && self.indices.pop_front().is_some() {
+            self.first = self.first.wrapping_add(1);
         }
     }
 }

@@ -6,7 +6,8 @@
 //! blocks    [ 16 priorities ] [ 16 ] [ 16 ] …                  a cache line each
 //! ```
 //!
-//! The tree has the shape of 16^depth leaves; blocks past the capacity are not stored.
+//! The tree has the shape of 16^depth leaves. Blocks past the capacity are not stored, and those past the leaves that were
+//! set are not allocated: the tree grows by [`GROWTH`] leaves at a time, which moves nothing.
 //!
 //! A leaf is an f32. A priority is rounded to nearest, with a relative error of at most 2⁻²⁴ (6e-8). Priorities outside
 //! the range of f32 become its limits, 1.2e-38 or 3.4e38, so that a priority above zero never becomes zero or infinite.
@@ -22,13 +23,24 @@
 
 use std::hint::black_box;
 
+use std::fmt;
+
+use serde::de::{DeserializeSeed, SeqAccess, Visitor};
 use serde::ser::SerializeSeq;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::error::Result;
+use crate::replay::segments::Segments;
 
 /// Children per node.
 const WIDTH: usize = 16;
 /// Children per quarter, and quarters per node.
 const QUARTER: usize = 4;
+/// Leaves by which a tree grows.
+pub(super) const GROWTH: usize = 1 << GROWTH_SHIFT;
+const GROWTH_SHIFT: u32 = 16;
+/// Blocks by which a tree grows, as a power of two.
+const BLOCKS_SHIFT: u32 = GROWTH_SHIFT - WIDTH.ilog2();
 
 /// Sixteen neighbouring leaves.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -36,7 +48,7 @@ const QUARTER: usize = 4;
 struct Block([f32; WIDTH]);
 
 /// The sums and minima of sixteen neighbouring children.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 #[repr(align(32))]
 struct Node {
     /// Where each quarter ends when they are laid side by side.
@@ -53,13 +65,21 @@ struct Totals {
 }
 
 /// Priorities with their sum and their minimum.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(try_from = "TreeSnapshot")]
+#[derive(Debug, Clone)]
 pub struct SumTree {
     capacity: usize,
-    blocks: Vec<Block>,
+    blocks: Segments<Block>,
     /// From the nodes over the blocks to the root.
-    inner: Vec<Vec<Node>>,
+    inner: Vec<Segments<Node>>,
+}
+
+impl PartialEq for SumTree {
+    /// Trees are equal if their leaves are, however many of them are allocated.
+    fn eq(&self, other: &Self) -> bool {
+        let n = self.blocks.len().max(other.blocks.len());
+        self.capacity == other.capacity
+            && (0..n).all(|block| self.blocks.get(block) == other.blocks.get(block))
+    }
 }
 
 impl SumTree {
@@ -67,16 +87,43 @@ impl SumTree {
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         let n_blocks = n_blocks(capacity);
-        let inner = level_sizes(n_blocks).map(|n_nodes| vec![Node::EMPTY; n_nodes]).collect();
-        Self { capacity, blocks: vec![Block([0.0; WIDTH]); n_blocks], inner }
+        let levels = level_shifts().zip(level_sizes(n_blocks));
+        let inner = levels.map(|(shift, n_nodes)| Segments::new(shift, n_nodes, Node::EMPTY)).collect();
+        let blocks = Segments::new(BLOCKS_SHIFT, n_blocks, Block([0.0; WIDTH]));
+        let mut tree = Self { capacity, blocks, inner };
+        tree.grow_or_panic(1);
+        tree
     }
 
-    /// Bytes of a tree over `capacity` leaves, about 4.94 per leaf in a large tree.
+    /// Bytes of a tree over `capacity` leaves of which the first `n_leaves` are in use, about 4.94 per leaf in a large tree.
     #[must_use]
-    pub fn planned_bytes(capacity: usize) -> u64 {
+    pub fn planned_bytes(capacity: usize, n_leaves: usize) -> u64 {
         let n_blocks = n_blocks(capacity);
-        let n_nodes: usize = level_sizes(n_blocks).sum();
-        (n_blocks * size_of::<Block>() + n_nodes * size_of::<Node>()) as u64
+        let mut n_used = n_leaves.clamp(1, capacity.max(1)).div_ceil(WIDTH);
+        let mut bytes = Segments::<Block>::planned_len(BLOCKS_SHIFT, n_blocks, n_used) * size_of::<Block>();
+        for (shift, n_nodes) in level_shifts().zip(level_sizes(n_blocks)) {
+            n_used = n_used.div_ceil(WIDTH);
+            bytes += Segments::<Node>::planned_len(shift, n_nodes, n_used) * size_of::<Node>();
+        }
+        bytes as u64
+    }
+
+    /// Allocates the first `n_leaves` leaves, so that setting them allocates nothing.
+    ///
+    /// # Errors
+    /// [`memsys::Error::Refused`] if the system gives no memory.
+    pub fn reserve(&mut self, n_leaves: usize) -> Result<()> {
+        let mut n = n_leaves.min(self.capacity).div_ceil(WIDTH);
+        if n <= self.blocks.len() {
+            return Ok(());
+        }
+        // A leaf is there once its block is, so the blocks come last.
+        let n_blocks = n;
+        for level in &mut self.inner {
+            n = n.div_ceil(WIDTH);
+            level.grow(n)?;
+        }
+        self.blocks.grow(n_blocks)
     }
 
     /// Number of leaves.
@@ -88,7 +135,8 @@ impl SumTree {
     /// Sets the priority of a leaf, rounded to f32 and above zero if `value` is.
     ///
     /// # Panics
-    /// If `value` is negative or not finite, or `leaf` is out of range.
+    /// If `value` is negative or not finite, `leaf` is out of range, or it was not [reserved](Self::reserve) and the system
+    /// gives no memory.
     pub fn set(&mut self, leaf: usize, value: f64) {
         self.put(leaf, value);
         let mut child = leaf / WIDTH;
@@ -120,7 +168,8 @@ impl SumTree {
     /// If `leaf` is out of range.
     #[must_use]
     pub fn get(&self, leaf: usize) -> f64 {
-        f64::from(self.blocks[leaf / WIDTH].0[leaf % WIDTH])
+        assert!(leaf < self.capacity, "leaf {leaf} of {}", self.capacity);
+        f64::from(self.blocks.get(leaf / WIDTH).0[leaf % WIDTH])
     }
 
     /// The sum of all leaves.
@@ -173,13 +222,19 @@ impl SumTree {
     /// Bytes of memory.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        let nodes: usize = self.inner.iter().map(Vec::capacity).sum();
-        (self.blocks.capacity() * size_of::<Block>() + nodes * size_of::<Node>()) as u64
+        self.blocks.bytes() + self.inner.iter().map(Segments::bytes).sum::<u64>()
+    }
+
+    fn grow_or_panic(&mut self, n_leaves: usize) {
+        self.reserve(n_leaves).unwrap_or_else(|refused| panic!("{refused}"));
     }
 
     fn put(&mut self, leaf: usize, value: f64) {
         assert!(value.is_finite() && value >= 0.0, "a priority of {value}");
         assert!(leaf < self.capacity, "leaf {leaf} of {}", self.capacity);
+        if leaf / WIDTH >= self.blocks.len() {
+            self.grow_or_panic(leaf + 1);
+        }
         self.blocks[leaf / WIDTH].0[leaf % WIDTH] = rounded(value);
     }
 
@@ -243,6 +298,12 @@ impl Node {
     fn descend(&self, at: (usize, f64)) -> (usize, f64) {
         descend(&self.ends, |quarter| quarter_of(&self.sums, quarter), at)
     }
+}
+
+/// The levels over the blocks grow with them: this many nodes at a time, as a power of two.
+fn level_shifts() -> impl Iterator<Item = u32> {
+    let below = |shift: &u32| Some(shift.saturating_sub(WIDTH.ilog2()));
+    std::iter::successors(Some(BLOCKS_SHIFT.saturating_sub(WIDTH.ilog2())), below)
 }
 
 fn n_blocks(capacity: usize) -> usize {
@@ -325,27 +386,21 @@ fn changes(numbers: impl Iterator<Item = usize>) -> impl Iterator<Item = usize> 
 }
 
 /// The saved form of a tree: the leaves up to the last one above zero.
-#[derive(Deserialize)]
-struct TreeSnapshot {
-    capacity: usize,
-    leaves: Vec<f32>,
-}
-
-/// [`TreeSnapshot`], without a copy of the leaves.
 #[derive(Serialize)]
-struct BorrowedSnapshot<'a> {
+#[serde(rename = "SumTree")]
+struct TreeSnapshot<'a> {
     capacity: usize,
     leaves: Leaves<'a>,
 }
 
 /// The first `n` leaves of blocks.
 struct Leaves<'a> {
-    blocks: &'a [Block],
+    blocks: &'a Segments<Block>,
     n: usize,
 }
 
 impl Serialize for Leaves<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let mut sequence = serializer.serialize_seq(Some(self.n))?;
         let leaves = self.blocks.iter().flat_map(|block| &block.0).take(self.n);
         leaves.into_iter().try_for_each(|leaf| sequence.serialize_element(leaf))?;
@@ -354,30 +409,71 @@ impl Serialize for Leaves<'_> {
 }
 
 impl Serialize for SumTree {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let last = self.blocks.iter().rposition(|block| *block != Block([0.0; WIDTH]));
-        let in_last = |last: usize| self.blocks[last].0.iter().rposition(|leaf| *leaf > 0.0);
-        let n = last.and_then(|last| Some(last * WIDTH + in_last(last)? + 1)).unwrap_or(0);
-        BorrowedSnapshot { capacity: self.capacity, leaves: Leaves { blocks: &self.blocks, n } }
-            .serialize(serializer)
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let in_block = |block: &Block| block.0.iter().rposition(|leaf| *leaf > 0.0);
+        let last = (0..self.blocks.len()).rev().find_map(|at| Some(at * WIDTH + in_block(&self.blocks[at])?));
+        let leaves = Leaves { blocks: &self.blocks, n: last.map_or(0, |last| last + 1) };
+        TreeSnapshot { capacity: self.capacity, leaves }.serialize(serializer)
     }
 }
 
-impl TryFrom<TreeSnapshot> for SumTree {
-    type Error = &'static str;
+impl<'de> Deserialize<'de> for SumTree {
+    /// Reads the leaves one by one into the tree that they make.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct AsTree;
+        impl<'de> Visitor<'de> for AsTree {
+            type Value = SumTree;
 
-    fn try_from(saved: TreeSnapshot) -> Result<Self, Self::Error> {
-        if saved.leaves.len() > saved.capacity
-            || !saved.leaves.iter().all(|leaf| leaf.is_finite() && *leaf >= 0.0)
-        {
-            return Err("saved priorities that belong to no tree");
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the priorities of a tree")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<SumTree, A::Error> {
+                let missing = || serde::de::Error::custom("saved priorities that end early");
+                let capacity: usize = seq.next_element()?.ok_or_else(missing)?;
+                if capacity == 0 {
+                    return Err(serde::de::Error::custom("saved priorities of no leaf"));
+                }
+                let mut tree = SumTree::new(capacity);
+                seq.next_element_seed(IntoLeaves(&mut tree))?.ok_or_else(missing)?;
+                Ok(tree)
+            }
         }
-        let mut tree = Self::new(saved.capacity);
-        for (block, leaves) in tree.blocks.iter_mut().zip(saved.leaves.chunks(WIDTH)) {
-            block.0[..leaves.len()].copy_from_slice(leaves);
+        deserializer.deserialize_struct("SumTree", &["capacity", "leaves"], AsTree)
+    }
+}
+
+/// Sets the first leaves of a tree.
+struct IntoLeaves<'a>(&'a mut SumTree);
+
+impl<'de> DeserializeSeed<'de> for IntoLeaves<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for IntoLeaves<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("priorities")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<(), A::Error> {
+        let tree = self.0;
+        let mut n = 0;
+        while let Some(leaf) = seq.next_element::<f32>()? {
+            if n == tree.capacity || !(leaf.is_finite() && leaf >= 0.0) {
+                return Err(serde::de::Error::custom("saved priorities that belong to no tree"));
+            }
+            tree.reserve(n + 1).map_err(serde::de::Error::custom)?;
+            tree.blocks[n / WIDTH].0[n % WIDTH] = leaf;
+            n += 1;
         }
-        tree.refresh(0..saved.leaves.len().div_ceil(WIDTH));
-        Ok(tree)
+        tree.refresh(0..n.div_ceil(WIDTH));
+        Ok(())
     }
 }
 
@@ -457,7 +553,7 @@ mod tests {
             assert_eq!((tree.sum(), tree.minimum()), (naive.sum(), naive.minimum()));
         }
         (0..capacity).for_each(|leaf| assert_eq!(tree.get(leaf), naive.0[leaf]));
-        assert_eq!(tree.bytes(), SumTree::planned_bytes(capacity));
+        assert_eq!(tree.bytes(), SumTree::planned_bytes(capacity, capacity));
     }
 
     #[test]
@@ -552,9 +648,31 @@ mod tests {
     }
 
     #[test]
+    fn a_tree_of_any_capacity_takes_the_bytes_of_the_leaves_that_were_set() {
+        for (capacity, n) in
+            [(1 << 20, 70_000), (1_000_000_000, 3), (1_000_000_000, 140_000), (200_000, 200_000)]
+        {
+            let mut tree = SumTree::new(capacity);
+            let values: Vec<f64> = (0..n).map(|leaf| f64::from(leaf as u32 % 7 + 1)).collect();
+            tree.set_many(&(0..n).collect::<Vec<_>>(), &values);
+            assert_eq!(tree.bytes(), SumTree::planned_bytes(capacity, n), "{n} of {capacity}");
+            assert!(tree.bytes() <= (n.next_multiple_of(GROWTH) * 5) as u64 + 8192, "{}", tree.bytes());
+            assert_eq!((tree.sum(), tree.minimum()), (values.iter().sum(), 1.0));
+            assert_eq!(
+                (tree.get(n - 1), tree.get(capacity - 1)),
+                (values[n - 1], if n == capacity { values[n - 1] } else { 0.0 })
+            );
+            assert_eq!(tree.find(tree.sum() - 0.5), n - 1);
+            let restored: SumTree = postcard::from_bytes(&postcard::to_stdvec(&tree).unwrap()).unwrap();
+            assert_eq!(restored, tree);
+            assert_eq!((restored.sum(), restored.bytes()), (tree.sum(), tree.bytes()));
+        }
+    }
+
+    #[test]
     fn a_leaf_takes_less_than_five_bytes() {
         let bytes = [100_000usize, 1_000_000]
-            .map(|capacity| SumTree::planned_bytes(capacity) as f64 / capacity as f64);
+            .map(|capacity| SumTree::planned_bytes(capacity, capacity) as f64 / capacity as f64);
         assert!(bytes.iter().all(|bytes| *bytes < 5.0), "{bytes:?}");
     }
 

@@ -18,9 +18,13 @@ use std::hint::black_box;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use memsys::ledger::Owner;
+use memsys::ledger::reservation::try_reserve;
+
 use crate::error::{Error, Result};
 use crate::frames::{FrameStream, ObservationRef};
 use crate::replay::Transition;
+use crate::replay::sum_tree::GROWTH;
 use crate::store::RowKind;
 
 /// Names a transition by its number since the beginning. The slot of an overwritten transition differs from that of the
@@ -37,10 +41,6 @@ impl Slot {
 
 /// Bytes of a transition in the ring.
 const RING_BYTES: usize = 27;
-
-/// A ring takes room for this many more transitions at a time, 1.7 MiB. The C library moves so large a block by mapping its
-/// pages elsewhere, so growth copies nothing.
-const GROWTH: usize = 1 << 16;
 
 /// A transition's bytes in the ring, as in the picture above.
 type RingBytes = [u8; RING_BYTES];
@@ -132,21 +132,35 @@ impl Transitions {
         }
     }
 
-    /// The most bytes of a ring of `capacity` after `n_inserted` transitions. It grows as it fills.
+    /// Bytes of a ring of `capacity` with room for `n` transitions. It takes room for 65,536 more at a time, 1.7 MiB. The C
+    /// library moves so large a block by mapping its pages elsewhere, so growth copies nothing.
     #[must_use]
-    pub fn planned_bytes(capacity: usize, n_inserted: u64) -> u64 {
-        let filled = usize::try_from(n_inserted).unwrap_or(usize::MAX).min(capacity);
-        (filled.saturating_add(1).next_multiple_of(GROWTH).min(capacity) * RING_BYTES) as u64
+    pub fn planned_bytes(capacity: usize, n: usize) -> u64 {
+        (room(capacity, n) * RING_BYTES) as u64
     }
 
-    /// Bytes by which a ring grows with one of its next `n` transitions; 0 for a stream.
-    pub(super) fn growth_bytes(&self, n: usize) -> u64 {
+    /// Bytes of memory with room for `n` more transitions; those of now for a stream.
+    pub(super) fn bytes_with_room(&self, n: usize) -> u64 {
         match &self.storage {
-            Storage::Ring(Ring(rows)) if rows.len() + n > rows.capacity() => {
-                (GROWTH.min(self.capacity - rows.capacity()) * RING_BYTES) as u64
+            Storage::Ring(Ring(rows)) => {
+                self.bytes().max(Self::planned_bytes(self.capacity, rows.len().saturating_add(n)))
             }
-            _ => 0,
+            Storage::Stream(_) => self.bytes(),
         }
+    }
+
+    /// Makes room in a ring for `n` more transitions.
+    ///
+    /// # Errors
+    /// [`memsys::Error::Refused`] if the system gives no memory.
+    pub(super) fn reserve(&mut self, n: usize) -> Result<()> {
+        let Storage::Ring(Ring(rows)) = &mut self.storage else { return Ok(()) };
+        let wanted = rows.len().saturating_add(n).min(self.capacity);
+        if wanted > rows.capacity() {
+            let n_more = room(self.capacity, wanted) - rows.len();
+            try_reserve(rows, n_more, Owner::named("run/replay/hot"))?;
+        }
+        Ok(())
     }
 
     /// The stream, if the transitions lie in one.
@@ -169,7 +183,7 @@ impl Transitions {
     /// overwritten transitions a chunk at a time.
     ///
     /// # Panics
-    /// For a ring, if `to_local` lies 2¹⁵ or more rows from `from.local`.
+    /// For a ring, if `to_local` lies 2¹⁵ or more rows from `from.local`, or there was no room and the system gives none.
     pub fn push(&mut self, transition: Transition) -> (usize, Option<Transition>) {
         let index = self.next;
         let old = match &mut self.storage {
@@ -178,7 +192,7 @@ impl Transitions {
             }
             Storage::Ring(Ring(rows)) => {
                 if rows.len() == rows.capacity() {
-                    rows.reserve_exact(GROWTH.min(self.capacity - rows.len()));
+                    rows.reserve_exact(room(self.capacity, rows.len() + 1) - rows.len());
                 }
                 rows.push(to_bytes(&transition));
                 None
@@ -191,6 +205,36 @@ impl Transitions {
         self.n_inserted += 1;
         self.next = if index + 1 == self.capacity { 0 } else { index + 1 };
         (index, old)
+    }
+
+    /// Moves the transitions into `stream`, which is empty, or into a ring if there is none.
+    ///
+    /// # Errors
+    /// If the file that holds them cannot be read. They stay where they are then.
+    pub(super) fn move_to(&mut self, stream: Option<FrameStream>) -> Result<()> {
+        let storage = match stream {
+            Some(stream) => {
+                let n_inserted = self.n_inserted as usize;
+                Storage::Stream(Box::new(stream.with_rows(
+                    n_inserted - self.len(),
+                    n_inserted,
+                    |number, row| {
+                        let index = self.index(Slot(number as u64)).expect("it was not overwritten");
+                        self.read(&[index], |_, transition| row.copy_from_slice(&to_words(transition)))
+                    },
+                )?))
+            }
+            None => {
+                let mut ring = Self::new(self.capacity);
+                let indices: Vec<usize> = (0..self.len()).collect();
+                self.read(&indices, |_, transition| {
+                    ring.push(*transition);
+                })?;
+                ring.storage
+            }
+        };
+        self.storage = storage;
+        Ok(())
     }
 
     /// Evicts the chunks of a stream whose transitions are all overwritten, and calls `gone` for each transition.
@@ -288,6 +332,11 @@ impl Transitions {
     }
 }
 
+/// Transitions for which a ring of `capacity` has room once it has room for `n`.
+fn room(capacity: usize, n: usize) -> usize {
+    n.min(capacity).next_multiple_of(GROWTH).min(capacity)
+}
+
 /// Eight little-endian words. `to_t` and `to_local` become distances, which are short and so pack to few bits.
 fn to_words(transition: &Transition) -> Words {
     let Transition { from, to_t, to_local, action, reward, discount } = transition;
@@ -368,7 +417,13 @@ impl<'de> Deserialize<'de> for Ring {
 
             fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> std::result::Result<Ring, E> {
                 match bytes.as_chunks() {
-                    (rows, []) => Ok(Ring(rows.to_vec())),
+                    (rows, []) => {
+                        let mut ring = Vec::new();
+                        try_reserve(&mut ring, rows.len(), Owner::named("run/replay/hot"))
+                            .map_err(E::custom)?;
+                        ring.extend_from_slice(rows);
+                        Ok(Ring(ring))
+                    }
                     _ => Err(E::invalid_length(bytes.len(), &self)),
                 }
             }

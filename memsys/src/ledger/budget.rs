@@ -41,6 +41,7 @@ const N_COLLECTIONS: u32 = 3;
 static LIMIT_BYTES: AtomicU64 = AtomicU64::new(u64::MAX);
 static PLANNED_RESIDUAL_BYTES: AtomicU64 = AtomicU64::new(0);
 static OBSERVED_RESIDUAL_BYTES: AtomicU64 = AtomicU64::new(0);
+static MOST_IN_COMMIT_BYTES: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
     static IN_COMMIT: Cell<bool> = const { Cell::new(false) };
@@ -115,11 +116,9 @@ pub(crate) fn injection_refuses() -> bool {
 /// Counts `bytes` more if the memory limit has room, if need be after holders of the generations up to `oldest` gave bytes
 /// back. False where it has none.
 pub(crate) fn grant(part: Part, bytes: u64, oldest: Generation) -> bool {
-    if IN_COMMIT.get() {
-        debug_assert!(
-            bytes <= COMMIT_ROOM_BYTES,
-            "{bytes} bytes within a commit, which has no room for them"
-        );
+    // A cache goes without where there is no room, so it takes nothing of the room of a commit.
+    if IN_COMMIT.get() && oldest != Generation::Step {
+        MOST_IN_COMMIT_BYTES.fetch_max(bytes, Relaxed);
         ledger::count(part, i64::try_from(bytes).unwrap_or(i64::MAX));
         return true;
     }
@@ -146,6 +145,13 @@ pub(crate) fn refuse(by: RefusedBy, bytes: u64) -> Refusal {
         limit_bytes: limit_bytes(),
     }
     .counted()
+}
+
+/// The largest request within a [`commit`] so far. More than [`COMMIT_ROOM_BYTES`] is a mistake of whoever commits: the
+/// memory limit may not hold within it.
+#[must_use]
+pub fn most_in_commit_bytes() -> u64 {
+    MOST_IN_COMMIT_BYTES.load(Relaxed)
 }
 
 /// Runs the part of a step that must not fail: the budget refuses nothing within `work`. `work` may allocate a few

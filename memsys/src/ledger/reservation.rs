@@ -123,6 +123,19 @@ impl Drop for Reservation {
     }
 }
 
+/// Makes room for exactly `n_more` items beyond the length of a vector that may be large.
+///
+/// # Errors
+/// [`Error::Refused`] where the system gives no memory; the vector is then as it was.
+pub fn try_reserve<T>(items: &mut Vec<T>, n_more: usize, owner: Owner) -> Result<()> {
+    items.try_reserve_exact(n_more).map_err(|_| {
+        let bytes = (n_more as u64).saturating_mul(size_of::<T>() as u64);
+        let refusal = budget::refuse(RefusedBy::System, bytes).of(owner);
+        refusal.reaches_this_thread();
+        Error::Refused(refusal)
+    })
+}
+
 fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
@@ -130,6 +143,16 @@ fn signed(bytes: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_system_does_not_have_is_refused_and_not_the_end_of_the_process() {
+        let mut items = vec![1u64, 2];
+        let refused = try_reserve(&mut items, usize::MAX >> 8, Owner::named("test/reservation"));
+        assert!(matches!(refused, Err(Error::Refused(refusal)) if refusal.by == RefusedBy::System));
+        assert_eq!(items, [1, 2]);
+        try_reserve(&mut items, 100, Owner::named("test/reservation")).unwrap();
+        assert!(items.capacity() >= 102);
+    }
 
     #[test]
     fn bytes_are_held_for_as_long_as_the_reservation_lives() {

@@ -3,8 +3,11 @@
 use std::fs::File;
 use std::io::Result;
 use std::ops::Range;
+use std::sync::atomic::AtomicBool;
 
 use memmap2::{Advice, Mmap, MmapOptions, UncheckedAdvice};
+
+use crate::os::guarded_read::read_guarded;
 
 /// How mapped bytes will be read, as advice to the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,14 +20,19 @@ pub enum Access {
 
 /// A read-only mapping of a part of a file, which ends when it is dropped.
 #[derive(Debug)]
-pub struct Map(Mmap);
+pub struct Map {
+    map: Mmap,
+    /// Whether some of the bytes were found to be gone.
+    is_lost: AtomicBool,
+}
 
 impl Map {
     /// Maps `n_bytes` of `file` from `offset` on.
     ///
     /// The caller must guarantee that the mapped bytes are written already, and that neither this process nor another one
-    /// overwrites or truncates them while the map lives. A file of append-only records under a writer's lock keeps to
-    /// this, as long as the mapping ends where the records end.
+    /// overwrites them while the map lives. A file of append-only records under a writer's lock keeps to this, as long as
+    /// the mapping ends where the records end. Read through [`guarded`](Self::guarded) where another program may truncate
+    /// the file.
     ///
     /// # Errors
     /// The kernel's error if it refuses the mapping.
@@ -32,13 +40,23 @@ impl Map {
         // SAFETY: the mapping is read-only and shared. Its bytes do not change while it lives: they are records
         // that are appended once and never rewritten, the mapping ends where the records end, and a writer, which
         // holds the file's exclusive lock, cuts off only what lies behind the last committed record.
-        unsafe { MmapOptions::new().offset(offset).len(n_bytes).map(file) }.map(Self)
+        unsafe { MmapOptions::new().offset(offset).len(n_bytes).map(file) }
+            .map(|map| Self { map, is_lost: AtomicBool::new(false) })
     }
 
     /// The mapped bytes.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        &self.0
+        &self.map
+    }
+
+    /// Calls `read`, which may read the mapped [`bytes`](Self::bytes), also where the file was cut off or its disk fails:
+    /// elsewhere such a read ends the process. What was read before that was found is thrown away.
+    ///
+    /// # Errors
+    /// If some of the bytes are gone or cannot be read. The mapping is then of no use any more.
+    pub fn guarded<T>(&self, read: impl FnOnce() -> T) -> Result<T> {
+        read_guarded(&self.map, &self.is_lost, read)
     }
 
     /// Tells the kernel how the bytes will be read.
@@ -46,7 +64,7 @@ impl Map {
     /// # Errors
     /// The kernel's error if it refuses the advice.
     pub fn advise(&self, access: Access) -> Result<()> {
-        self.0.advise(match access {
+        self.map.advise(match access {
             Access::Random => Advice::Random,
             Access::Sequential => Advice::Sequential,
         })
@@ -58,11 +76,11 @@ impl Map {
     /// # Errors
     /// The kernel's error if it refuses the advice.
     pub fn forget(&self, range: Range<usize>) -> Result<()> {
-        let end = range.end.min(self.0.len());
+        let end = range.end.min(self.map.len());
         let Some(n_bytes) = end.checked_sub(range.start).filter(|n| *n > 0) else { return Ok(()) };
         // SAFETY: the mapping is read-only and shared, so its pages hold nothing that the file does not hold, and a read
         // after this gives the same bytes as before.
-        unsafe { self.0.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, n_bytes) }
+        unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, n_bytes) }
     }
 }
 

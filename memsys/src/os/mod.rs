@@ -9,6 +9,7 @@ mod control_group;
 pub mod cuda_driver;
 mod file_system;
 mod global_allocator;
+mod guarded_read;
 mod malloc;
 mod mapped_file;
 mod memory_groups;
@@ -21,7 +22,7 @@ mod thread_stack;
 
 pub use child::{ChildEnd, MeasuredChild};
 pub use control_group::ControlGroup;
-pub use file_system::lies_in_memory;
+pub use file_system::{free_bytes, lies_in_memory};
 pub use global_allocator::CountedHeap;
 pub use malloc::{n_heap_trims, trim_heap, tune_malloc};
 pub use mapped_file::{Access, Map};

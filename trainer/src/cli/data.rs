@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::atomic_file;
-use crate::cli::settings::data_sets;
+use crate::cli::settings::{MemoryArgs, data_sets, require_text};
 use crate::config::Config;
 use crate::console::{complain, print};
 use crate::error::{Error, Result};
@@ -44,12 +44,15 @@ pub(super) struct DataArgs {
     /// Also writes what was found to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    #[command(flatten)]
+    memory: MemoryArgs,
 }
 
 /// Runs the command.
 pub(super) fn run(args: &DataArgs) -> Result<()> {
     atomic_file::expect_folder(args.json.as_deref())?;
     let mut sets = args.set.clone();
+    require_text("FILE", &args.files)?;
     sets.extend(data_sets(&args.files));
     let config = Config::load(args.config.as_deref(), &sets)?;
     let sources = sources(&config.data)?;
@@ -57,6 +60,7 @@ pub(super) fn run(args: &DataArgs) -> Result<()> {
         let problem = "give a file of bars, such as btc_1m.csv".to_owned();
         return Err(Error::Config { key: "data.files".to_owned(), problem });
     }
+    args.memory.hold()?;
     let (mut first_error, mut found) = (None, Vec::new());
     for source in &sources {
         match import(source) {

@@ -14,6 +14,7 @@ use crate::memory;
 use crate::report::conclusion::reported_before_words;
 use crate::report::test_rows::{episode_lines, test_json, with_interval};
 use crate::resolve::resolve;
+use crate::room_to_run::require_threads;
 use crate::run::checkpoint;
 use crate::run::config::EnvironmentKind;
 use crate::run::evaluation::{Evaluator, TestResult};
@@ -60,6 +61,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
     let folder = RunFolder::open(&args.run)?;
     let config = configuration(args, &folder)?;
     let parts = resolve(&config, &memsys::libtorch::open()?)?;
+    require_threads(&parts)?;
     memsys::libtorch::set_threads_once(parts.threads)?;
     memory::device::begin(&parts)?;
     memory::hold(parts.memory.limit)?;

@@ -7,11 +7,10 @@ use std::time::Instant;
 use clap::Args;
 use memsys::ledger::Owner;
 use memsys::ledger::reservation::Reservation;
-use memsys::limit::MemoryLimit;
 use memsys::os::probe;
 
 use crate::atomic_file;
-use crate::cli::settings::data_sets;
+use crate::cli::settings::{MemoryArgs, data_sets, require_text};
 use crate::cli::work_progress::WorkProgress;
 use crate::config::Config;
 use crate::console::{say, say_always};
@@ -26,7 +25,6 @@ use crate::market::import::Imported;
 use crate::market::instruments::{LoadedInstrument, load};
 use crate::market::lookahead_check::{clocks, prove};
 use crate::market::resample::{n_buckets, off_grid_millis};
-use crate::memory;
 use crate::resolve::{instrument_patterns, sources};
 use crate::signals;
 use crate::table_file::{Column, TableWriter, write_table};
@@ -69,10 +67,8 @@ pub(super) struct FeaturesArgs {
     /// from the bars that have closed by then, and they must be equal to the bit.
     #[arg(long)]
     check: bool,
-    /// The memory limit of the process, such as 1GiB or 60%. Bars that it cannot hold are refused before they are taken:
-    /// a row of a file takes 56 bytes, and every five minutes 66 more.
-    #[arg(long, value_name = "SIZE|PCT", allow_hyphen_values = true)]
-    memory: Option<String>,
+    #[command(flatten)]
+    memory: MemoryArgs,
 }
 
 /// Runs the command.
@@ -80,6 +76,7 @@ pub(super) fn run(args: &FeaturesArgs) -> Result<()> {
     let began = Instant::now();
     atomic_file::expect_folder(Some(&args.out))?;
     end_on_signals(&args.out);
+    require_text("--data", &args.data)?;
     let mut sets = args.set.clone();
     sets.extend(data_sets(&args.data));
     let config = Config::load(args.config.as_deref(), &sets)?;
@@ -88,7 +85,7 @@ pub(super) fn run(args: &FeaturesArgs) -> Result<()> {
         let problem = "give a file of bars".to_owned();
         return Err(Error::Config { key: "--data".to_owned(), problem });
     }
-    let limit_bytes = hold_limit(args)?;
+    args.memory.hold()?;
     let loaded = load(&sources, &instrument_patterns(&config.data)?, &|path, imported| {
         require_a_clock(path, imported)
     })?;
@@ -117,14 +114,6 @@ pub(super) fn run(args: &FeaturesArgs) -> Result<()> {
     if args.check {
         instruments.iter().try_for_each(check)?;
     }
-    let peak_bytes = probe::peak_resident_bytes()?;
-    if let Some(limit_bytes) = limit_bytes.filter(|limit_bytes| peak_bytes > *limit_bytes) {
-        say_always(&format!(
-            "the peak of {} passed the memory limit of {}",
-            format::bytes(peak_bytes),
-            format::bytes(limit_bytes)
-        ));
-    }
     Ok(())
 }
 
@@ -139,15 +128,6 @@ fn end_on_signals(out: &Path) {
     };
     // Where signals cannot be caught, they end the command as they do any program.
     let _ = signals::catch().and_then(|caught| caught.act(end));
-}
-
-/// Holds the process to the memory limit, if one is given. Returns it in bytes.
-fn hold_limit(args: &FeaturesArgs) -> Result<Option<u64>> {
-    let Some(written) = &args.memory else { return Ok(None) };
-    let limit = MemoryLimit::parse(written)
-        .map_err(|problem| Error::Config { key: "--memory".to_owned(), problem })?;
-    memory::hold(limit)?;
-    memory::limit::limit_bytes(limit).map(Some)
 }
 
 /// Refuses bars that fill neither clock, and says of others which views they fill and when their rows are visible.

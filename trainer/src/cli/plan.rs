@@ -9,6 +9,7 @@ use crate::console::{print, say};
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::resolve::{leave_out_unusable_spill, resolve};
+use crate::room_to_run::require_threads;
 use clap::{Args, ValueEnum};
 
 /// How the plan is made.
@@ -48,6 +49,7 @@ pub(super) fn run(args: &PlanArgs) -> Result<()> {
     atomic_file::expect_folder(args.json.as_deref())?;
     let mut parts = resolve(&config, &memsys::libtorch::open()?)?;
     leave_out_unusable_spill(&mut parts.memory, &say)?;
+    require_threads(&parts)?;
     memsys::libtorch::set_threads_once(parts.threads)?;
     let limit = parts.memory.limit;
     let plan = match args.mode {

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::atomic_file::write_json;
 use crate::cli::histogram::Histogram;
 use crate::cli::replay_files::{Found, damage_json, damage_of, refuse, replay_files};
+use crate::cli::settings::MemoryArgs;
 use crate::config::Config;
 use crate::console::{print, say_always};
 use crate::envs::Environment;
@@ -47,6 +48,8 @@ pub(super) struct InspectArgs {
     /// Also writes the numbers to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    #[command(flatten)]
+    memory: MemoryArgs,
 }
 
 /// Runs the command.
@@ -57,6 +60,7 @@ pub(super) fn run(command: &ReplayCommand) -> Result<()> {
 }
 
 fn inspect(args: &InspectArgs) -> Result<()> {
+    args.memory.hold()?;
     let saved = saved_beside(&args.path).unwrap_or_else(|error| {
         say_always(&format!("the run's checkpoint cannot be shown: {error}"));
         None

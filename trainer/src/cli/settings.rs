@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use memsys::limit::MemoryLimit;
 
 use crate::config::{Config, quoted};
 use crate::console::say_detail;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::memory;
 
 /// The sources of settings. Later ones override earlier ones: defaults, `--config`, `--set`, the other flags.
 #[derive(Debug, Clone, Args)]
@@ -38,6 +40,27 @@ pub(super) struct SettingsArgs {
     pub(super) device: Option<String>,
 }
 
+/// The memory limit of a command that has no other settings of memory.
+#[derive(Debug, Clone, Args)]
+pub(super) struct MemoryArgs {
+    /// The memory limit of the process, such as 1GiB or 60%. What it cannot hold is refused, with a limit that would do.
+    #[arg(long, value_name = "SIZE|PCT", allow_hyphen_values = true)]
+    memory: Option<String>,
+}
+
+impl MemoryArgs {
+    /// Holds the process to the memory limit, if one is given.
+    ///
+    /// # Errors
+    /// If it is no limit, is above what the machine allows, or has no room for the program itself.
+    pub(super) fn hold(&self) -> Result<()> {
+        let Some(written) = &self.memory else { return Ok(()) };
+        let limit = MemoryLimit::parse(written)
+            .map_err(|problem| Error::Config { key: "--memory".to_owned(), problem })?;
+        memory::hold(limit)
+    }
+}
+
 /// The settings of a command that starts a run.
 #[derive(Debug, Clone, Args)]
 pub(super) struct RunArgs {
@@ -64,6 +87,7 @@ impl RunArgs {
 
     /// The resolved configuration over another file of settings.
     pub(super) fn load_over(&self, file: Option<PathBuf>) -> Result<Config> {
+        require_text("--out", self.out.iter())?;
         let mut more: Vec<String> = self.seed.iter().map(|seed| format!("run.seed={seed}")).collect();
         more.extend(self.out.iter().map(|out| format!("run.out={}", quoted(&out.to_string_lossy()))));
         self.settings.load_with(file, more)
@@ -78,6 +102,7 @@ impl SettingsArgs {
 
     /// The resolved configuration over `file`. The sets of `more` come last.
     fn load_with(&self, file: Option<PathBuf>, more: Vec<String>) -> Result<Config> {
+        require_text("--data", &self.data)?;
         let mut sets = self.set.clone();
         sets.extend(data_sets(&self.data));
         let words = [
@@ -94,6 +119,23 @@ impl SettingsArgs {
         let config = Config::load(file.as_deref(), &sets)?;
         config.changes().iter().for_each(|change| say_detail(change));
         Ok(config)
+    }
+}
+
+/// Refuses paths that are not UTF-8, which a configuration cannot hold.
+///
+/// # Errors
+/// [`Error::Config`] with the first of them.
+pub(super) fn require_text<'a>(flag: &str, paths: impl IntoIterator<Item = &'a PathBuf>) -> Result<()> {
+    match paths.into_iter().find(|path| path.to_str().is_none()) {
+        None => Ok(()),
+        Some(path) => {
+            let problem = format!(
+                "`{}` is not UTF-8, and the configuration of a run cannot hold it: rename it, or its folder",
+                path.display()
+            );
+            Err(Error::Config { key: flag.to_owned(), problem })
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::cli::settings::RunArgs;
+use crate::cli::settings::{RunArgs, require_text};
 use crate::config::Config;
 use crate::console::{say, say_always};
 use crate::error::{Error, Result};
@@ -52,6 +52,7 @@ pub(super) fn run(args: &TrainArgs) -> Result<Ended> {
         let problem = format!("{} workers were asked for; this version trains with 1", args.workers);
         return Err(Error::Config { key: "--workers".to_owned(), problem });
     }
+    require_text("--resume", &args.resume)?;
     let mut config = match &args.resume {
         None => args.settings.load()?,
         Some(folder) => {
@@ -82,11 +83,16 @@ pub(super) fn run(args: &TrainArgs) -> Result<Ended> {
             .map_err(|problem| Error::Config { key: file.display().to_string(), problem })?;
         source.path = std::path::absolute(&source.path).map_err(Error::io(&*file))?;
         *file = source.to_text();
+        // The working folder may have a name that is not.
+        require_text("--data", [&*file])?;
     }
     let request = TrainRequest {
         config,
         resume: args.resume.clone(),
-        command_line: std::env::args().collect::<Vec<_>>().join(" "),
+        command_line: std::env::args_os()
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect::<Vec<_>>()
+            .join(" "),
         runtime: memsys::libtorch::open()?,
     };
     train(request, &say)

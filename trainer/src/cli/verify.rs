@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::atomic_file::write_json;
 use crate::cli::replay_files::{Found, damage_json, damage_of, refuse, replay_files};
+use crate::cli::settings::MemoryArgs;
 use crate::config::Config;
 use crate::console::print;
 use crate::envs::cartpole::CartPole;
@@ -42,6 +43,8 @@ pub(super) struct VerifyArgs {
     /// exit status is still that of PATH.
     #[arg(long, value_name = "NEW")]
     salvage: Option<PathBuf>,
+    #[command(flatten)]
+    memory: MemoryArgs,
 }
 
 /// What was found about one file of a run, in words.
@@ -52,6 +55,7 @@ const MOST_READS: usize = 5;
 
 /// Runs the command.
 pub(super) fn run(args: &VerifyArgs) -> Result<()> {
+    args.memory.hold()?;
     let is_run = ["config.toml", "checkpoint"].iter().any(|name| args.path.join(name).exists());
     let checked = if is_run { of_run(&args.path) } else { Vec::new() };
     let files = match replay_files(&args.path) {

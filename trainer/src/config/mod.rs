@@ -40,7 +40,7 @@ pub use did_you_mean::near;
 
 /// Keys that may change when a run is resumed: its length, what it writes, what it runs on, where its bars lie, and what
 /// changes no bit of the result. Every other key defines the run.
-const MAY_CHANGE_ON_RESUME: [&str; 30] = [
+const MAY_CHANGE_ON_RESUME: [&str; 31] = [
     "run.environment_steps",
     "run.threads",
     "run.device",
@@ -58,6 +58,7 @@ const MAY_CHANGE_ON_RESUME: [&str; 30] = [
     "memory.memory_warning_threshold",
     "memory.memory_critical_threshold",
     "memory.monitoring_interval",
+    "replay.tier",
     "replay.memory_budget",
     "replay.compress_at",
     "replay.mmap_above",

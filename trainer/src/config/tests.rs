@@ -494,6 +494,7 @@ fn only_how_long_where_and_on_what_may_change_on_resume() {
         "memory.activations=recompute",
         "memory.spill_folder=elsewhere",
         "memory.monitoring_interval=1",
+        "replay.tier=mapped",
         "replay.mmap_above=5",
         "replay.memory_budget=5",
     ] {

@@ -29,7 +29,7 @@ pub fn observation_of<E: Environment>(environment: &E) -> Observation {
 /// The windows and local rows of `observations` as tensors, one `B × length × width` tensor per view.
 ///
 /// # Errors
-/// Where libtorch refuses the memory.
+/// Where libtorch refuses the memory, or a file that holds streams cannot be read.
 pub fn observe(dataset: &Dataset, observations: &[Observation], device: Device) -> Result<Vec<Tensor>> {
     let mut tensors = Vec::with_capacity(dataset.views().len());
     for (index, view) in dataset.views().iter().enumerate() {
@@ -41,7 +41,7 @@ pub fn observe(dataset: &Dataset, observations: &[Observation], device: Device) 
             match view.clock {
                 Clock::Local => out.copy_from_slice(&observation.local),
                 Clock::Decision | Clock::Slow => {
-                    dataset.copy_window(index, observation.instrument, observation.t, out)
+                    dataset.copy_window(index, observation.instrument, observation.t, out)?;
                 }
             }
         }

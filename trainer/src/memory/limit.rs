@@ -140,11 +140,21 @@ pub fn plan_statically(limit: MemoryLimit, parts: &Parts) -> Result<MemoryPlan> 
 /// base; an allocation that does not fit beside them is refused.
 ///
 /// # Errors
-/// If the limit is above what the machine allows, or libtorch refuses the allocator.
+/// If the limit is above what the machine allows; [`Error::LimitTooLow`] if it has no room for the program itself; or if
+/// libtorch refuses the allocator.
 pub fn hold(limit: MemoryLimit) -> Result<()> {
     let limit_bytes = limit_bytes(limit)?;
     count()?;
-    ledger::set_base(probe::resident_bytes()?.saturating_sub(ledger::counted_bytes()));
+    let resident_bytes = probe::resident_bytes()?;
+    let least_bytes = (resident_bytes + SLACK_BYTES).next_multiple_of(1 << 20);
+    if least_bytes > limit_bytes {
+        return Err(Error::LimitTooLow {
+            limit_bytes,
+            smallest_limit_bytes: least_bytes,
+            table: String::new(),
+        });
+    }
+    ledger::set_base(resident_bytes.saturating_sub(ledger::counted_bytes()));
     budget::allow_residual(SLACK_BYTES);
     budget::set_limit(limit_bytes);
     Ok(())

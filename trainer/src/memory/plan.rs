@@ -410,15 +410,9 @@ fn share(bytes: u64, share: f64) -> u64 {
 }
 
 /// Bytes of memory of the replay when it is as full as it gets in this run.
-fn replay_bytes(parts: &Parts) -> u64 {
-    let (n_steps, replay) = (parts.work.environment_steps, &parts.learning.replay);
-    Replay::planned_bytes(
-        &replay.store,
-        replay.capacity_transitions,
-        n_steps,
-        replay.local_width,
-        replay.n_environments,
-    )
+#[must_use]
+pub fn replay_bytes(parts: &Parts) -> u64 {
+    Replay::planned_bytes(&parts.learning.replay, parts.work.environment_steps)
 }
 
 fn part(key: &'static str, name: &str, bytes: u64) -> PlanItem {

@@ -435,10 +435,10 @@ fn filled(local_width: usize, dataset: &Arc<Dataset>) -> Result<Replay> {
     };
     let mut replay = Replay::new(&options, Arc::clone(dataset))?;
     let row = vec![0f32; local_width];
-    let mut local = replay.append_local(0, &row);
+    let mut local = replay.begin_episode(0, &row)?;
     for t in FIRST_STEP as u32..FIRST_STEP as u32 + 64 {
         let from = ObservationRef { t, local, ..ObservationRef::default() };
-        local = replay.append_local(0, &row);
+        local = replay.append_local(0, &row)?;
         replay.insert(Transition {
             from,
             to_t: t + 1,
@@ -446,7 +446,7 @@ fn filled(local_width: usize, dataset: &Arc<Dataset>) -> Result<Replay> {
             action: 0,
             reward: 0.0,
             discount: 0.9,
-        });
+        })?;
     }
     Ok(replay)
 }

@@ -77,6 +77,8 @@ pub fn save<E: Environment>(
     facts: &Metadata,
 ) -> Result<()> {
     budget::commit(|| save_all(folder, counters, config, actor, learner, best, facts))
+        // On a full disk its half would take the room that the next save needs.
+        .inspect_err(|_| checkpoint_folder::give_up(folder))
 }
 
 fn save_all<E: Environment>(

@@ -82,6 +82,15 @@ pub(super) fn begin(folder: &Path) -> Result<PathBuf> {
     Ok(part)
 }
 
+/// Removes what a save that failed has written, unless it is whole.
+pub(super) fn give_up(folder: &Path) {
+    let part = beside(folder, "part");
+    if !part.join(counters::FILE).is_file() || check_whole(&part).is_err() {
+        // The first error is the one to report, and the next save removes a leftover.
+        let _ = fs::remove_dir_all(part);
+    }
+}
+
 /// Puts the checkpoint in `part`, all of whose files are written and synced, in the place of the last one.
 ///
 /// # Errors

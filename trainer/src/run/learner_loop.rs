@@ -95,10 +95,9 @@ impl LearnerLoop {
     ) -> Result<Self> {
         let make = || Replay::new(&options.replay, Arc::clone(&dataset));
         let mut replay = with_room(make).map_err(refused)?;
-        let standing = (0u16..)
-            .zip(observations)
-            .map(|(environment, observation)| observation_ref(&mut replay, environment, observation))
-            .collect();
+        let first = (0u16..).zip(observations);
+        let standing = first.map(|(environment, observation)| begin(&mut replay, environment, observation));
+        let standing = standing.collect::<buffers::Result<_>>().map_err(refused)?;
         with_room(|| replay.enforce_budget()).map_err(refused)?;
         let state = LearnerState {
             replay,
@@ -134,11 +133,14 @@ impl LearnerLoop {
         window.add_vector_step(vector_step);
         for (environment, step) in (0u16..).zip(&vector_step.steps) {
             let index = usize::from(environment);
-            let to = observation_ref(replay, environment, &step.to);
+            let local = replay.append_local(environment, &step.to.local).map_err(refused)?;
+            let to = observation_ref(environment, &step.to, local);
             let from = std::mem::replace(&mut standing[index], to);
-            accumulators[index].push(from, step.action, step.reward, to, step.ending, |t| replay.insert(t));
+            let insert = |transition| replay.insert(transition);
+            let pushed = accumulators[index].push(from, step.action, step.reward, to, step.ending, insert);
+            pushed.map_err(refused)?;
             if let Some(begins) = &step.begins {
-                standing[index] = observation_ref(replay, environment, begins);
+                standing[index] = begin(replay, environment, begins).map_err(refused)?;
             }
         }
         with_room(|| replay.enforce_budget()).map_err(refused)?;
@@ -207,7 +209,7 @@ impl LearnerLoop {
         if prefetch == Prefetch::Off {
             let outcome = steps.step(attempt)?;
             window.add_outcome(&outcome);
-            replay.update_priorities(&self.sampled.slots, &outcome.td_errors);
+            replay.update_priorities(&self.sampled.slots, &outcome.td_errors).map_err(refused)?;
             return Ok(outcome);
         }
         let mut next = next.unwrap_or_default();
@@ -244,7 +246,7 @@ impl LearnerLoop {
         });
         // The step is taken, whatever became of the next batch.
         window.add_outcome(&outcome);
-        replay.update_priorities(&self.sampled.slots, &outcome.td_errors);
+        replay.update_priorities(&self.sampled.slots, &outcome.td_errors).map_err(refused)?;
         readable?;
         *ahead = Some(next);
         Ok(outcome)
@@ -296,7 +298,12 @@ impl LearnerLoop {
     /// # Errors
     /// If the file cannot be written.
     pub fn commit(&mut self) -> Result<()> {
-        self.state.replay.commit().map_err(refused)
+        if let Some(error) = self.state.replay.commit().map_err(refused)? {
+            say_always(&format!(
+                "the replay's file keeps rows of no use, which a later checkpoint removes: {error}"
+            ));
+        }
+        Ok(())
     }
 
     /// The state to save. Call [`commit`](Self::commit) first.
@@ -349,7 +356,13 @@ fn sample_readable(
         });
         match sampled {
             Err(buffers::Error::Damaged { path, damage }) => {
-                let n_excluded = replay.exclude(&damage);
+                let n_excluded = replay.exclude(&path, &damage);
+                if n_excluded == 0 && !replay.owns_file(&path) {
+                    let problem = format!(
+                        "{damage}; the market's streams are computed anew when a run is resumed: go on with --resume"
+                    );
+                    return Err(Error::File { path, problem });
+                }
                 let error = buffers::Error::Damaged { path, damage };
                 if n_excluded == 0 {
                     return Err(refused(error));
@@ -369,7 +382,16 @@ fn refused(error: buffers::Error) -> Error {
     }
 }
 
-fn observation_ref(replay: &mut Replay, environment: u16, observation: &Observation) -> ObservationRef {
-    let local = replay.append_local(environment, &observation.local);
+/// Appends the first observation of an episode.
+fn begin(
+    replay: &mut Replay,
+    environment: u16,
+    observation: &Observation,
+) -> buffers::Result<ObservationRef> {
+    let local = replay.begin_episode(environment, &observation.local)?;
+    Ok(observation_ref(environment, observation, local))
+}
+
+fn observation_ref(environment: u16, observation: &Observation, local: u32) -> ObservationRef {
     ObservationRef { instrument: observation.instrument, environment, t: observation.t, local }
 }

@@ -21,7 +21,14 @@ const BEHIND_BYTES: usize = 1 << 20;
 /// # Errors
 /// If the file cannot be written.
 pub(super) fn write(path: &Path, value: &impl Serialize) -> Result<FileSum> {
-    postcard::to_io(value, SummedFile::create(path)?).map_err(|error| damaged(path, &error))?.finish()
+    let mut file = SummedFile::create(path)?;
+    match postcard::to_io(value, &mut file) {
+        Ok(_) => file.finish(),
+        Err(error) => {
+            let failure = file.take_failure();
+            Err(failure.map_or_else(|| damaged(path, &error), Error::io(path)))
+        }
+    }
 }
 
 /// Reads a value back from a file with this sum.

@@ -31,6 +31,8 @@ pub(super) struct SummedFile {
     file: BufWriter<File>,
     hasher: crc32fast::Hasher,
     n_bytes: u64,
+    /// What the system said of a write that failed.
+    failure: Option<io::Error>,
 }
 
 impl SummedFile {
@@ -41,7 +43,12 @@ impl SummedFile {
     pub(super) fn create(path: &Path) -> Result<Self> {
         let file = File::create(path).map_err(Error::io(path))?;
         let file = BufWriter::with_capacity(WAITING_BYTES, file);
-        Ok(Self { path: path.to_owned(), file, hasher: crc32fast::Hasher::new(), n_bytes: 0 })
+        Ok(Self { path: path.to_owned(), file, hasher: crc32fast::Hasher::new(), n_bytes: 0, failure: None })
+    }
+
+    /// What the system said of a write that failed, for a serializer that does not pass it on.
+    pub(super) fn take_failure(&mut self) -> Option<io::Error> {
+        self.failure.take()
     }
 
     /// Makes the file durable and returns its sum.
@@ -49,7 +56,7 @@ impl SummedFile {
     /// # Errors
     /// [`Error::Io`].
     pub(super) fn finish(self) -> Result<FileSum> {
-        let Self { path, file, hasher, n_bytes } = self;
+        let Self { path, file, hasher, n_bytes, .. } = self;
         let file = file.into_inner().map_err(|error| Error::io(&path)(error.into_error()))?;
         file.sync_all().map_err(Error::io(&path))?;
         Ok(FileSum { n_bytes, crc32: hasher.finalize() })
@@ -58,7 +65,15 @@ impl SummedFile {
 
 impl Write for SummedFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let n = self.file.write(bytes)?;
+        let n = match self.file.write(bytes) {
+            Ok(n) => n,
+            Err(error) => {
+                let copy =
+                    error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
+                self.failure = Some(copy);
+                return Err(error);
+            }
+        };
         self.hasher.update(&bytes[..n]);
         self.n_bytes += n as u64;
         Ok(n)

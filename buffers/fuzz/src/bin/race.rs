@@ -41,7 +41,7 @@ fn main() {
     let instrument =
         Instrument { streams: vec![FrameStream::new(LOCAL_WIDTH)], slow_row: Vec::new(), first_step: 0 };
     let dataset = Arc::new(Dataset::new(views, vec![instrument]));
-    let (shared, writers, sampler) = SharedReplay::new(&options, dataset);
+    let (shared, writers, sampler) = SharedReplay::new(&options, dataset).expect("rows fit the view");
     let (stop, n_batches, to_learner) = (AtomicBool::new(false), AtomicU64::new(0), Mutex::default());
     let n_written: u64 = std::thread::scope(|scope| {
         let (shared, stop, n_batches, to_learner) = (&*shared, &stop, &n_batches, &to_learner);
@@ -89,18 +89,19 @@ fn write(mut writer: Writer, stop: &AtomicBool) -> u64 {
     let mut local = 0;
     while !stop.load(Ordering::Relaxed) {
         for _ in 0..rng.random_range(1..65) {
-            let appended = writer.append_local(&row(environment, local));
+            let appended = writer.append_local(&row(environment, local)).expect("the row has the width");
             assert_eq!(appended, local);
             if local >= LENGTH as u32 {
                 let from = ObservationRef { environment, local: local - 1, ..ObservationRef::default() };
                 let action = environment as u8;
                 let reward = local as f32;
-                writer.insert(Transition { from, to_t: 0, to_local: local, action, reward, discount: 0.9 });
+                let step = Transition { from, to_t: 0, to_local: local, action, reward, discount: 0.9 };
+                writer.insert(step).expect("steps come in order");
                 n_written += 1;
             }
             local += 1;
         }
-        writer.flush();
+        writer.flush().expect("there is memory");
     }
     n_written
 }
@@ -146,7 +147,7 @@ fn learn(shared: &SharedReplay, to_learner: &Mutex<VecDeque<Vec<Slot>>>, stop: &
             continue;
         };
         let td_errors: Vec<f32> = (0..slots.len()).map(|i| ((n_updates + i) % 97) as f32 * 0.01).collect();
-        shared.update_priorities(&slots, &td_errors);
+        shared.update_priorities(&slots, &td_errors).expect("errors are finite");
         n_updates += 1;
     }
 }

@@ -11,6 +11,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use memsys::ledger::Owner;
+use memsys::ledger::reservation::try_reserve;
+
 use crate::error::{Error, Result};
 use crate::store::codec;
 use crate::store::{
@@ -202,6 +205,19 @@ impl FrameStream {
         self.n_evicted << self.chunk_shift
     }
 
+    /// The position whose lowest 32 bits are `low`, see [`position`].
+    pub(crate) fn position(&self, low: u32) -> usize {
+        position(low, self.n_rows)
+    }
+
+    /// An empty stream whose next row has a position, of which all chunks before were evicted.
+    #[cfg(test)]
+    pub(crate) fn beginning_at(mut self, position: usize) -> Self {
+        assert!(self.n_rows == 0 && position.is_multiple_of(self.chunk_rows()));
+        (self.n_rows, self.n_evicted) = (position, position >> self.chunk_shift);
+        self
+    }
+
     /// Rows per full chunk.
     #[must_use]
     pub fn chunk_rows(&self) -> usize {
@@ -238,6 +254,24 @@ impl FrameStream {
         kind.narrow(row, self.room());
         self.n_rows += 1;
         self.n_rows - 1
+    }
+
+    /// Appends a row as [`FrameStream::append`] does.
+    ///
+    /// # Errors
+    /// [`Error::LocalRows`] if `row` has another width or the stream holds u8; [`memsys::Error::Refused`] if the system
+    /// gives no memory for the row's chunk.
+    pub(crate) fn try_append(&mut self, row: &[f32]) -> Result<usize> {
+        if row.len() != self.shape.width || self.shape.kind == RowKind::U8 {
+            let RowShape { kind, width } = self.shape;
+            let what = format!("a row of {} numbers, where rows are {width} of {kind:?}", row.len());
+            return Err(Error::LocalRows { what });
+        }
+        if self.n_rows.is_multiple_of(self.chunk_rows()) {
+            let chunk_bytes = self.chunk_rows() * self.shape.row_bytes();
+            try_reserve(&mut self.spare, chunk_bytes, Owner::named("run/replay/hot"))?;
+        }
+        Ok(self.append(row))
     }
 
     /// Appends a row given as little-endian bytes and returns its position.
@@ -366,6 +400,14 @@ impl PartialEq for FrameStream {
         let same = |(a, b): (&Chunk, &Chunk)| matches!((a.rows(), b.rows()), (Ok(a), Ok(b)) if a == b);
         layout(self) == layout(other) && self.chunks.iter().zip(&other.chunks).all(same)
     }
+}
+
+/// The position in a stream of `n_rows` whose lowest 32 bits are `low`. Of several it is the newest, which is the one that
+/// is meant: far fewer than 2³² rows are held. A row that was not appended yet gives a position of `n_rows` or more, or
+/// one that was evicted long ago.
+pub(crate) fn position(low: u32, n_rows: usize) -> usize {
+    let back = (n_rows as u32).wrapping_sub(low) as usize;
+    n_rows.checked_sub(back).unwrap_or(low as usize)
 }
 
 fn default_chunk_shift(shape: RowShape) -> u32 {

@@ -18,6 +18,30 @@ impl FrameStream {
         self
     }
 
+    /// An empty stream with rows from `first_row` to `n_rows` of another one, which `copy` writes into bytes. Rows before
+    /// them in the first chunk are zeros.
+    ///
+    /// # Errors
+    /// Those of `copy`.
+    pub(crate) fn with_rows(
+        mut self,
+        first_row: usize,
+        n_rows: usize,
+        mut copy: impl FnMut(usize, &mut [u8]) -> Result<()>,
+    ) -> Result<Self> {
+        self.n_evicted = first_row >> self.chunk_shift;
+        self.n_rows = self.n_evicted << self.chunk_shift;
+        let mut row = vec![0; self.shape.row_bytes()];
+        while self.n_rows < first_row {
+            self.append_bytes(&row);
+        }
+        for position in first_row..n_rows {
+            copy(position, &mut row)?;
+            self.append_bytes(&row);
+        }
+        Ok(self)
+    }
+
     /// Whether the rows are kept in a file.
     pub(crate) fn is_filed(&self) -> bool {
         self.is_filed

@@ -7,7 +7,7 @@ use memsys::os::prefetch;
 
 use crate::error::Result;
 use crate::frames::stream::FrameStream;
-use crate::store::{Chunk, RowKind, codec};
+use crate::store::{Chunk, ChunkFile, RowKind, codec};
 
 /// Two windows are read as one if their ends lie no farther apart than this, or than the windows' length.
 const NEAR_ROWS: usize = 8;
@@ -90,11 +90,12 @@ impl FrameStream {
         self.parts(end, length, stride, need).unwrap_or(());
     }
 
-    /// Checks that the file of the mapped chunks was not cut off.
-    pub(crate) fn check_file(&self) -> Result<()> {
-        match self.chunks.front() {
-            Some(Chunk::Mapped(mapped)) => mapped.file.check_length(),
-            _ => Ok(()),
+    /// The file of the mapped chunks, if there are any.
+    pub(crate) fn file(&self) -> Option<&Arc<ChunkFile>> {
+        match self.chunks.front()? {
+            Chunk::Mapped(mapped) => Some(&mapped.file),
+            Chunk::Refused(refused) => Some(&refused.file),
+            Chunk::Hot(_) | Chunk::Compressed(_) => None,
         }
     }
 

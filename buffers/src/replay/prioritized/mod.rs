@@ -1,10 +1,13 @@
 //! Prioritized replay: draws transitions by priority and gathers their observations into a batch.
 
+mod other_tier;
 mod split;
 mod validate;
 
 pub use split::{Draws, Rows};
 
+use std::cell::RefCell;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -16,11 +19,13 @@ use crate::frames::{Clock, Dataset, FrameStream, ObservationRef, TierBytes, View
 use crate::replay::Transition;
 use crate::replay::batch::Batch;
 use crate::replay::copied_observations::CopiedObservations;
+use crate::replay::intake::{Intake, check_rows};
+use crate::replay::n_step::MOST_N_STEP;
 use crate::replay::sampler::Sampler;
 use crate::replay::sum_tree::SumTree;
 #[cfg(test)]
 use crate::replay::tiers::ReplayBuffer;
-use crate::replay::tiers::{self, Tiers, evict_local};
+use crate::replay::tiers::{self, Committed, Tiers, evict_local};
 use crate::replay::transitions::{Slot, Transitions};
 use crate::store::file::writer::Opened;
 use crate::store::{CommitId, Damage, StoreOptions, Tier};
@@ -53,6 +58,8 @@ pub struct Replay {
     dataset: Arc<Dataset>,
     sampler: Sampler,
     local: Vec<FrameStream>,
+    /// What was taken of each environment.
+    intakes: Vec<Intake>,
     /// The last commit of the file, in the mapped tier.
     commit: Option<CommitId>,
     /// The most local rows that one observation can show.
@@ -73,30 +80,36 @@ impl Replay {
     /// older file.
     ///
     /// # Errors
-    /// [`memsys::Error::Refused`] if the memory limit has no room for the ring and the tree; [`Error::NoFile`].
+    /// [`memsys::Error::Refused`] if the memory limit has no room for the first transitions and rows; [`Error::NoFile`];
+    /// [`Error::LocalRows`] if the views of `dataset` show other local rows than those of `options`.
     pub fn new(options: &ReplayOptions, dataset: Arc<Dataset>) -> Result<Self> {
+        check_rows(options, &dataset)?;
+        if options.store.tier == Tier::Mapped && options.store.file.is_none() {
+            return Err(Error::NoFile);
+        }
         let mut tiers = Tiers::new(options.store.clone(), options.n_environments, dataset.local_reach());
         let (capacity, exponent) = (options.capacity_transitions, options.priority_exponent);
         let is_streamed = options.store.tier != Tier::Hot && !options.copies_observations;
-        let ring_bytes = if is_streamed { 0 } else { Transitions::planned_bytes(capacity, 0) };
-        tiers.begin(SumTree::planned_bytes(capacity) + ring_bytes)?;
         let transitions = match is_streamed {
             true => Transitions::streamed(capacity, tiers.transition_stream()),
             false => Transitions::new(capacity),
         };
-        let sampler = Sampler::over(transitions, exponent);
-        let local = (0..options.n_environments).map(|_| tiers.local_stream(options.local_width)).collect();
+        let mut sampler = Sampler::over(transitions, exponent);
+        let mut local: Vec<FrameStream> =
+            (0..options.n_environments).map(|_| tiers.local_stream(options.local_width)).collect();
+        tiers.hold(&mut sampler, &mut local)?;
+        let intakes = vec![Intake::default(); options.n_environments];
         let copies = copies(options, &dataset);
         let is_cold = AtomicBool::new(true);
         let local_reach = dataset.local_reach();
-        Ok(Self { local_reach, dataset, sampler, local, commit: None, copies, tiers, is_cold })
+        Ok(Self { local_reach, dataset, sampler, local, intakes, commit: None, copies, tiers, is_cold })
     }
 
-    /// Gives a restored replay what is not saved with it: the dataset, and the rows that its file keeps. Returns what was
-    /// found on opening the file. [`Self::enforce_budget`] is due next.
+    /// Gives a restored replay what is not saved with it: the dataset, and the rows that its file keeps. Its rows may go to
+    /// another tier than they came from. Returns what was found on opening the file. [`Self::enforce_budget`] is due next.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if a run of another size or tier saved the replay; [`Error::MissingFile`] and
+    /// [`Error::Mismatch`] if a run of another size saved the replay; [`Error::MissingFile`] and
     /// [`Error::OtherHistory`] if its file is not there or not the one that it was saved with;
     /// [`Error::ImpossibleTransition`] if a transition refers to rows that neither the dataset nor the replay has; if the
     /// file cannot be opened or lacks what was committed.
@@ -106,6 +119,8 @@ impl Replay {
         };
         differs("capacity", self.sampler.transitions().capacity(), options.capacity_transitions)?;
         differs("environments", self.local.len(), options.n_environments)?;
+        differs("environments that give transitions", self.intakes.len(), options.n_environments)?;
+        check_rows(options, &dataset)?;
         let n_of_kind = self.local.iter().filter(|local| local.kind() == options.store.local_kind).count();
         differs("local streams of the configured kind", n_of_kind, options.n_environments)?;
         differs(
@@ -113,6 +128,7 @@ impl Replay {
             self.local.first().map_or(0, FrameStream::width),
             options.local_width,
         )?;
+        self.change_tier(options, dataset.local_reach())?;
         let mut tiers = Tiers::new(options.store.clone(), options.n_environments, dataset.local_reach());
         let opened = tiers.adopt(&mut self.sampler, &mut self.local, self.commit)?;
         self.tiers = tiers;
@@ -122,7 +138,7 @@ impl Replay {
         self.dataset = dataset;
         self.validate()?;
         for index in 0..self.len() {
-            self.copy(index);
+            self.copy(index)?;
         }
         Ok(opened)
     }
@@ -151,20 +167,19 @@ impl Replay {
         self.sampler.bytes() + self.local_bytes() + self.copies.as_ref().map_or(0, CopiedObservations::bytes)
     }
 
-    /// The most bytes of memory of a replay in the tiers of `store` after `n_inserted` transitions, with the rows that it
-    /// reserves ahead. It assumes that rows compress to 0.6 of their bytes.
+    /// The most bytes of memory of a replay with these options after `n_inserted` transitions, with the rows and
+    /// transitions that it reserves ahead. It assumes that rows compress to 0.6 of their bytes.
     #[must_use]
-    pub fn planned_bytes(
-        store: &StoreOptions,
-        capacity: usize,
-        n_inserted: u64,
-        local_width: usize,
-        n_environments: usize,
-    ) -> u64 {
+    pub fn planned_bytes(options: &ReplayOptions, n_inserted: u64) -> u64 {
+        let ReplayOptions { store, capacity_transitions: capacity, n_environments, local_width, .. } =
+            options;
+        let (capacity, n_environments, local_width) = (*capacity, *n_environments, *local_width);
         let local_row_bytes = local_width * store.local_kind.number_bytes();
         let filled = usize::try_from(n_inserted).unwrap_or(usize::MAX).min(capacity);
-        let tree = SumTree::planned_bytes(capacity);
-        let ring = Transitions::planned_bytes(capacity, n_inserted);
+        let with_ahead = filled.saturating_add(MOST_N_STEP * n_environments);
+        let is_prioritized = options.priority_exponent != 0.0;
+        let tree = if is_prioritized { SumTree::planned_bytes(capacity, with_ahead) } else { 0 };
+        let ring = Transitions::planned_bytes(capacity, with_ahead);
         let rows = ring + (filled * local_row_bytes) as u64;
         match store.tier {
             Tier::Hot => {
@@ -214,19 +229,30 @@ impl Replay {
     }
 
     /// Appends all new rows to the file of the mapped tier and commits it, so that a state saved afterwards finds them
-    /// there. In other tiers it does nothing, because the state itself holds the rows.
+    /// there. In other tiers it does nothing, because the state itself holds the rows. A file that is mostly garbage is then
+    /// compacted. Returns why that was not possible, once until it is: it is tried again at later commits.
     ///
     /// # Errors
     /// If the file cannot be written. What was committed before stays.
-    pub fn commit(&mut self) -> Result<()> {
-        self.commit = self.tiers.commit(&mut self.sampler, &mut self.local)?;
-        Ok(())
+    pub fn commit(&mut self) -> Result<Option<Error>> {
+        let Committed { commit, not_compacted } = self.tiers.commit(&mut self.sampler, &mut self.local)?;
+        self.commit = commit;
+        Ok(not_compacted)
     }
 
     /// The last commit of the file, which the saved state refers to; `None` if the rows lie in no file.
     #[must_use]
     pub fn commit_id(&self) -> Option<CommitId> {
         self.commit
+    }
+
+    /// Gives the next local row of every environment a position.
+    #[cfg(test)]
+    pub(super) fn begin_rows_at(&mut self, position: usize) {
+        for rows in &mut self.local {
+            let empty = std::mem::replace(rows, FrameStream::new(0));
+            *rows = empty.beginning_at(position);
+        }
     }
 
     /// Compacts the file as soon as half of it is garbage.
@@ -267,27 +293,65 @@ impl Replay {
         self.local.iter().map(FrameStream::bytes).sum()
     }
 
-    /// Appends a local row of an environment and returns its position.
-    pub fn append_local(&mut self, environment: u16, row: &[f32]) -> u32 {
-        self.local[usize::from(environment)].append(row) as u32
+    /// Appends the local row of an episode's first observation and returns the lowest 32 bits of its position, as an
+    /// [`ObservationRef`] holds them. Where a view shows several local rows, the row is also the one that those before it
+    /// show, so that no observation shows rows of the episode before.
+    ///
+    /// # Errors
+    /// [`Error::LocalRows`] if the row or the environment is none of this replay; [`memsys::Error::Refused`] if the system
+    /// gives no memory.
+    pub fn begin_episode(&mut self, environment: u16, row: &[f32]) -> Result<u32> {
+        for _ in 1..self.local_reach {
+            self.append_local(environment, row)?;
+        }
+        let low = self.append_local(environment, row)?;
+        let environment = usize::from(environment);
+        self.intakes[environment].begin_episode(self.local[environment].position(low));
+        Ok(low)
+    }
+
+    /// Appends the local row of any later observation of an episode and returns the lowest 32 bits of its position.
+    ///
+    /// # Errors
+    /// As [`Self::begin_episode`].
+    pub fn append_local(&mut self, environment: u16, row: &[f32]) -> Result<u32> {
+        let rows = self.local.get_mut(usize::from(environment)).ok_or_else(|| no_environment(environment))?;
+        Ok(rows.try_append(row)? as u32)
     }
 
     /// Inserts a transition with the largest priority seen so far. It overwrites the oldest if the replay is full.
-    pub fn insert(&mut self, transition: Transition) {
+    ///
+    /// # Errors
+    /// [`Error::WrongTransition`] if it cannot be an environment's next one; [`memsys::Error::Refused`] if the system gives
+    /// no memory. It is not inserted then.
+    pub fn insert(&mut self, transition: Transition) -> Result<()> {
+        self.sampler.reserve(1)?;
+        take(&mut self.intakes, &self.local, self.local_reach, &self.dataset, &transition)?;
         let (index, old) = self.sampler.insert(transition);
         if let Some(old) = old {
             evict_local(&mut self.local, self.local_reach, &old);
         }
-        self.copy(index);
+        self.copy(index)
     }
 
     /// Inserts many transitions at once, which is faster than [`Self::insert`] and has the same result.
-    pub fn insert_many(&mut self, transitions: impl IntoIterator<Item = Transition>) {
+    ///
+    /// # Errors
+    /// As [`Self::insert`]. Those before the refused one are inserted.
+    pub fn insert_many(&mut self, transitions: impl IntoIterator<Item = Transition>) -> Result<()> {
         if self.copies.is_some() {
-            return transitions.into_iter().for_each(|transition| self.insert(transition));
+            return transitions.into_iter().try_for_each(|transition| self.insert(transition));
         }
-        let (local, reach) = (&mut self.local, self.local_reach);
-        self.sampler.insert_many(transitions, |old| evict_local(local, reach, old));
+        let Self { dataset, sampler, local, intakes, local_reach: reach, .. } = self;
+        // The rows of a transition are checked, and those of the one that it overwrites are evicted, in turns.
+        let local = RefCell::new(local);
+        let mut refused = None;
+        let checked = transitions.into_iter().map_while(|transition| {
+            let taken = take(intakes, &local.borrow(), *reach, dataset, &transition);
+            taken.map_err(|error| refused = Some(error)).ok().map(|()| transition)
+        });
+        sampler.insert_many(checked, |old| evict_local(&mut local.borrow_mut(), *reach, old))?;
+        refused.map_or(Ok(()), Err)
     }
 
     /// Draws `n` transitions by priority and gathers their observations.
@@ -324,16 +388,17 @@ impl Replay {
 
     /// Sets the priorities of sampled transitions from their TD errors. Ignores slots that were overwritten since.
     ///
-    /// # Panics
-    /// If a TD error is not finite. The learner must report its divergence first.
-    pub fn update_priorities(&mut self, slots: &[Slot], td_errors: &[f32]) {
-        self.sampler.update_priorities(slots, td_errors);
+    /// # Errors
+    /// [`Error::WrongTdErrors`] if one is not finite, or they are not as many as the slots. Nothing has changed then.
+    pub fn update_priorities(&mut self, slots: &[Slot], td_errors: &[f32]) -> Result<()> {
+        self.sampler.update_priorities(slots, td_errors)
     }
 
-    /// Excludes the transitions that need an unreadable chunk from draws, and returns how many these are. 0 means that none
-    /// can be excluded: draws are uniform, the chunk is not in the replay's own file, or no transition needs it.
-    pub fn exclude(&mut self, damage: &Damage) -> usize {
-        let Some((stream, number)) = damage.chunk else { return 0 };
+    /// Excludes the transitions that need an unreadable chunk of the file at `path` from draws until they are overwritten, and
+    /// returns how many these are. 0 means that none can be excluded: the file is not the replay's own, or no transition
+    /// that can be drawn needs the chunk.
+    pub fn exclude(&mut self, path: &Path, damage: &Damage) -> usize {
+        let Some((stream, number)) = damage.chunk.filter(|_| self.tiers.owns(path)) else { return 0 };
         let needs = |chunk_rows: usize, row: usize| (row / chunk_rows) as u64 == number;
         let mut excluded = Vec::new();
         for index in 0..self.len() {
@@ -353,8 +418,8 @@ impl Replay {
                         let rows = self.local.get(environment);
                         rows.filter(|_| usize::from(transition.from.environment) == environment).is_some_and(
                             |rows| {
-                                let ends =
-                                    [transition.from.local, transition.to_local].map(|local| local as usize);
+                                let ends = [transition.from.local, transition.to_local]
+                                    .map(|low| rows.position(low));
                                 let first = (ends[0].min(ends[1]) + 1).saturating_sub(self.local_reach);
                                 (first..=ends[0].max(ends[1])).any(|row| needs(rows.chunk_rows(), row))
                             },
@@ -367,6 +432,12 @@ impl Replay {
             }
         }
         self.sampler.exclude(&excluded)
+    }
+
+    /// Whether a path is that of the file of the mapped tier.
+    #[must_use]
+    pub fn owns_file(&self, path: &Path) -> bool {
+        self.tiers.owns(path)
     }
 
     /// The priorities of the transitions held, in the ring's order, or `None` if draws are uniform.
@@ -386,18 +457,40 @@ impl Replay {
     }
 
     /// Copies the observations of a transition, if the replay copies observations.
-    fn copy(&mut self, index: usize) {
-        let Some(copies) = &mut self.copies else { return };
+    fn copy(&mut self, index: usize) -> Result<()> {
+        let Some(copies) = &mut self.copies else { return Ok(()) };
         let transition = self.sampler.transitions().at(index);
         let observation_refs = [transition.from, transition.to()];
         for (mut out, observation_ref) in copies.at_mut(index).into_iter().zip(observation_refs) {
             for (view, shape) in self.dataset.views().iter().enumerate() {
                 let (window, rest) = out.split_at_mut(shape.n_numbers());
-                copy_view(&self.dataset, &self.local, view, &observation_ref, window);
+                copy_view(&self.dataset, &self.local, view, &observation_ref, window)?;
                 out = rest;
             }
         }
+        Ok(())
     }
+}
+
+/// Checks a transition by what was taken of its environment before, and notes it.
+fn take(
+    intakes: &mut [Intake],
+    local: &[FrameStream],
+    reach: usize,
+    dataset: &Dataset,
+    transition: &Transition,
+) -> Result<()> {
+    let environment = transition.from.environment;
+    match (intakes.get_mut(usize::from(environment)), local.get(usize::from(environment))) {
+        (Some(intake), Some(rows)) => {
+            intake.take(transition, rows.first_row()..rows.n_rows(), reach, dataset)
+        }
+        _ => Err(no_environment(environment)),
+    }
+}
+
+fn no_environment(environment: u16) -> Error {
+    Error::LocalRows { what: format!("environment {environment} does not exist") }
 }
 
 fn copies(options: &ReplayOptions, dataset: &Dataset) -> Option<CopiedObservations> {
@@ -412,11 +505,14 @@ fn copy_view(
     view: usize,
     observation_ref: &ObservationRef,
     out: &mut [f32],
-) {
+) -> Result<()> {
     let View { length, stride, clock, .. } = dataset.views()[view];
     let ObservationRef { instrument, environment, t, local: row } = *observation_ref;
     match clock {
-        Clock::Local => local[usize::from(environment)].copy_window(row as usize, length, stride, out),
+        Clock::Local => {
+            let rows = &local[usize::from(environment)];
+            rows.try_copy_window(rows.position(row), length, stride, out)
+        }
         Clock::Decision | Clock::Slow => dataset.copy_window(view, instrument, t, out),
     }
 }

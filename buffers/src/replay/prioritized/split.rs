@@ -7,12 +7,13 @@
 //! lock: draw_into ──> unlocked: gather_into ──> learner ──> lock: update_priorities
 //! ```
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use memsys::os::bytes_read_by_this_thread;
 use rand_pcg::Pcg64Mcg;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::frames::{Dataset, FrameStream};
 use crate::replay::batch::Batch;
 use crate::replay::copied_observations::CopiedObservations;
@@ -20,7 +21,7 @@ use crate::replay::gather::{gather, will_need};
 use crate::replay::prioritized::Replay;
 use crate::replay::sampler::{Drawn, Sampler};
 use crate::replay::transitions::Slot;
-use crate::store::Tier;
+use crate::store::{ChunkFile, Tier};
 
 /// The half of a replay that draws transitions and updates priorities.
 #[derive(Debug)]
@@ -46,10 +47,10 @@ impl Draws<'_> {
 
     /// As [`Replay::update_priorities`].
     ///
-    /// # Panics
+    /// # Errors
     /// As [`Replay::update_priorities`].
-    pub fn update_priorities(&mut self, slots: &[Slot], td_errors: &[f32]) {
-        self.sampler.update_priorities(slots, td_errors);
+    pub fn update_priorities(&mut self, slots: &[Slot], td_errors: &[f32]) -> Result<()> {
+        self.sampler.update_priorities(slots, td_errors)
     }
 }
 
@@ -61,6 +62,7 @@ pub struct Rows<'a> {
     copies: Option<&'a CopiedObservations>,
     tier: Tier,
     is_cold: &'a AtomicBool,
+    n_inserted: u64,
 }
 
 impl Rows<'_> {
@@ -78,6 +80,9 @@ impl Rows<'_> {
     }
 
     fn gather_windows(&self, drawn: &Drawn, batch: &mut impl Batch) -> Result<()> {
+        if drawn.n_inserted != self.n_inserted {
+            return Err(Error::InsertedSinceDrawn { n_inserted: self.n_inserted.abs_diff(drawn.n_inserted) });
+        }
         let before = self.bytes_read();
         let observation_refs = [&drawn.observation_refs[..], &drawn.next_observation_refs];
         if drawn.reads_ahead || self.is_cold.load(Relaxed) {
@@ -93,6 +98,23 @@ impl Rows<'_> {
         if self.bytes_read() > before {
             self.is_cold.store(true, Relaxed);
         }
+        self.check_files(self.local)
+    }
+
+    /// Checks that no file of the streams, or of the dataset's, was cut off while rows were read.
+    fn check_files<'s>(&'s self, streams: impl IntoIterator<Item = &'s FrameStream>) -> Result<()> {
+        if self.tier != Tier::Mapped {
+            return Ok(());
+        }
+        let views = 0..self.dataset.views().len();
+        let shared = views.flat_map(|view| self.dataset.streams_of(view));
+        let mut checked: Option<&Arc<ChunkFile>> = None;
+        for file in shared.chain(streams).filter_map(FrameStream::file) {
+            if checked.is_none_or(|checked| !Arc::ptr_eq(checked, file)) {
+                file.check_length()?;
+                checked = Some(file);
+            }
+        }
         Ok(())
     }
 
@@ -106,13 +128,9 @@ impl Rows<'_> {
     ) -> Result<()> {
         let mut drawn = batch.reset(self.dataset.views().len());
         drawn.reads_ahead = self.is_cold.load(Relaxed);
-        if self.tier == Tier::Mapped {
-            let views = 0..self.dataset.views().len();
-            let shared = views.flat_map(|view| self.dataset.streams_of(view));
-            shared.chain(sampler.transitions().stream()).try_for_each(FrameStream::check_file)?;
-        }
         let before = self.bytes_read();
-        let outcome = sampler.draw(n, importance_sampling_exponent, rng, &mut drawn);
+        let drawn_now = sampler.draw(n, importance_sampling_exponent, rng, &mut drawn);
+        let outcome = drawn_now.and_then(|()| self.check_files(sampler.transitions().stream()));
         self.is_cold.store(self.bytes_read() > before, Relaxed);
         batch.keep_drawn(drawn);
         outcome
@@ -128,13 +146,15 @@ impl Replay {
     /// The two halves, for threads that share the replay.
     pub fn split(&mut self) -> (Draws<'_>, Rows<'_>) {
         let Self { dataset, sampler, local, copies, tiers, is_cold, .. } = self;
-        let rows = Rows { dataset, local, copies: copies.as_ref(), tier: tiers.tier(), is_cold };
+        let (tier, n_inserted) = (tiers.tier(), sampler.transitions().n_inserted());
+        let rows = Rows { dataset, local, copies: copies.as_ref(), tier, is_cold, n_inserted };
         (Draws { sampler, rows }, rows)
     }
 
     fn rows(&self) -> Rows<'_> {
-        let Self { dataset, local, copies, tiers, is_cold, .. } = self;
-        Rows { dataset, local, copies: copies.as_ref(), tier: tiers.tier(), is_cold }
+        let Self { dataset, sampler, local, copies, tiers, is_cold, .. } = self;
+        let (tier, n_inserted) = (tiers.tier(), sampler.transitions().n_inserted());
+        Rows { dataset, local, copies: copies.as_ref(), tier, is_cold, n_inserted }
     }
 
     /// The first half of [`Self::sample_into`]: draws by the current priorities. [`Self::gather_into`] must follow before
@@ -156,7 +176,7 @@ impl Replay {
     /// thread during a learner step.
     ///
     /// # Errors
-    /// If rows cannot be read from a file, or libtorch refuses the memory. The batch must not be used then. What was drawn
+    /// [`Error::InsertedSinceDrawn`]; if rows cannot be read from a file, or libtorch refuses the memory. The batch must not be used then. What was drawn
     /// stays drawn, so the same batch can be gathered again.
     pub fn gather_into(&self, batch: &mut impl Batch) -> Result<()> {
         self.rows().gather_into(batch)

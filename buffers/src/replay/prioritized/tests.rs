@@ -27,17 +27,17 @@ fn dataset() -> Arc<Dataset> {
 }
 
 fn step(replay: &mut Replay, i: u32) -> Transition {
-    let to_local = replay.append_local(0, &[i as f32 + 1.0, 0.5]);
+    let to_local = replay.append_local(0, &[i as f32 + 1.0, 0.5]).unwrap();
     let from = ObservationRef { local: i, ..ObservationRef::default() };
     Transition { from, to_t: 0, to_local, action: 1, reward: i as f32, discount: 0.9 }
 }
 
 fn replay(n: u32) -> Replay {
     let mut replay = Replay::new(&OPTIONS, dataset()).expect("hot rows need no file");
-    replay.append_local(0, &[0.0, 0.5]);
+    replay.begin_episode(0, &[0.0, 0.5]).unwrap();
     for i in 0..n {
         let transition = step(&mut replay, i);
-        replay.insert(transition);
+        replay.insert(transition).unwrap();
     }
     replay
 }
@@ -65,7 +65,7 @@ fn inserting_many_at_once_equals_inserting_one_by_one() {
     for block in 0..50 {
         let transitions: Vec<Transition> =
             (block * 100..block * 100 + 100).map(|i| step(&mut many, i)).collect();
-        many.insert_many(transitions);
+        many.insert_many(transitions).unwrap();
     }
     assert_eq!((one.len(), one.n_inserted(), one.bytes()), (many.len(), many.n_inserted(), many.bytes()));
     let [a, b]: [ArrayBatch; 2] =
@@ -81,16 +81,19 @@ fn hot_rows_of_any_number_of_environments_take_what_is_planned_and_little_more_t
             ReplayOptions { n_environments, capacity_transitions: 1 << 15, local_width: 8, ..OPTIONS };
         let views = vec![View { name: "local", length: 1, width: 8, stride: 1, clock: Clock::Local }];
         let mut replay = Replay::new(&options, Arc::new(Dataset::new(views, Vec::new()))).unwrap();
+        for environment in 0..n_environments as u16 {
+            replay.begin_episode(environment, &[0.5; 8]).unwrap();
+        }
         for _ in 0..n_inserted / n_environments as u64 {
             for environment in 0..n_environments as u16 {
-                let to_local = replay.append_local(environment, &[0.5; 8]);
-                let from =
-                    ObservationRef { environment, local: to_local.max(1) - 1, ..ObservationRef::default() };
-                replay.insert(Transition { from, to_t: 0, to_local, action: 1, reward: 0.0, discount: 0.9 });
+                let to_local = replay.append_local(environment, &[0.5; 8]).unwrap();
+                let from = ObservationRef { environment, local: to_local - 1, ..ObservationRef::default() };
+                let (action, reward, discount) = (1, 0.0, 0.9);
+                replay.insert(Transition { from, to_t: 0, to_local, action, reward, discount }).unwrap();
             }
         }
         replay.enforce_budget().unwrap();
-        let planned = Replay::planned_bytes(&options.store, 1 << 15, n_inserted, 8, n_environments);
+        let planned = Replay::planned_bytes(&options, n_inserted);
         // The chunk ahead of each environment is reserved, and is no part of its bytes yet.
         let ahead = replay.local.iter().map(|rows| rows.chunk_rows() as u64 * 32).sum::<u64>();
         let held = replay.bytes() + ahead;
@@ -106,7 +109,7 @@ fn hot_rows_of_any_number_of_environments_take_what_is_planned_and_little_more_t
 fn a_restored_replay_goes_on_as_the_saved_one() {
     let mut one = replay(130);
     let slots: Vec<Slot> = (0..50).map(|index| one.slot(index)).collect();
-    one.update_priorities(&slots, &(0..50).map(|i| i as f32 * 0.1).collect::<Vec<_>>());
+    one.update_priorities(&slots, &(0..50).map(|i| i as f32 * 0.1).collect::<Vec<_>>()).unwrap();
     let mut two: Replay = postcard::from_bytes(&postcard::to_stdvec(&one).unwrap()).unwrap();
     let wrong = ReplayOptions { capacity_transitions: 51, ..OPTIONS };
     assert!(matches!(two.reattach(&wrong, dataset()), Err(Error::Mismatch { found: 50, wanted: 51, .. })));
@@ -115,9 +118,9 @@ fn a_restored_replay_goes_on_as_the_saved_one() {
     for i in 130..200 {
         let batches = [&mut one, &mut two].into_iter().zip(&mut rngs).map(|(replay, rng)| {
             let transition = step(replay, i);
-            replay.insert(transition);
+            replay.insert(transition).unwrap();
             let batch: ArrayBatch = replay.sample(8, 0.5, rng).unwrap();
-            replay.update_priorities(&batch.drawn.slots, &[i as f32 * 0.01; 8]);
+            replay.update_priorities(&batch.drawn.slots, &[i as f32 * 0.01; 8]).unwrap();
             batch
         });
         let batches: Vec<_> = batches.collect();
@@ -167,11 +170,11 @@ fn a_tensor_that_something_else_holds_is_not_written() {
 fn copies_are_what_the_streams_hold() {
     let options = ReplayOptions { copies_observations: true, ..OPTIONS };
     let mut copied = Replay::new(&options, dataset()).unwrap();
-    copied.append_local(0, &[0.0, 0.5]);
+    copied.begin_episode(0, &[0.0, 0.5]).unwrap();
     for block in 0..12 {
         let transitions: Vec<Transition> =
             (block * 10..block * 10 + 10).map(|i| step(&mut copied, i)).collect();
-        copied.insert_many(transitions);
+        copied.insert_many(transitions).unwrap();
     }
     let mut restored: Replay = postcard::from_bytes(&postcard::to_stdvec(&copied).unwrap()).unwrap();
     restored.reattach(&options, dataset()).unwrap();
@@ -190,7 +193,7 @@ fn copies_are_what_the_streams_hold() {
 #[test]
 fn bytes_are_as_planned() {
     let replay = replay(5000);
-    let planned = Replay::planned_bytes(&StoreOptions::default(), 50, 5000, 0, 1);
+    let planned = Replay::planned_bytes(&ReplayOptions { local_width: 0, ..OPTIONS }, 5000);
     assert_eq!(replay.bytes() - replay.local_bytes(), planned);
 }
 
@@ -232,7 +235,7 @@ fn threads_that_share_a_replay_gather_while_others_draw_and_update() {
                     rows.gather_into(&mut batch).unwrap();
                     let shown: Vec<f32> = numbers(&batch.observations).into_iter().step_by(2).collect();
                     assert_eq!(shown, numbers(std::slice::from_ref(&batch.rewards)));
-                    draws.lock().unwrap().update_priorities(&batch.slots, &[round as f32 * 0.1; 16]);
+                    draws.lock().unwrap().update_priorities(&batch.slots, &[round as f32 * 0.1; 16]).unwrap();
                 }
             });
         }
@@ -247,10 +250,10 @@ fn threads_that_share_a_replay_gather_while_others_draw_and_update() {
     let mut batch = TensorBatch::default();
     for _ in 0..3 {
         let expected: TensorBatch = whole.sample(16, 0.4, &mut rng).unwrap();
-        whole.update_priorities(&expected.slots, &[0.3; 16]);
+        whole.update_priorities(&expected.slots, &[0.3; 16]).unwrap();
         draws.draw_into(16, 0.4, &mut same, &mut batch).unwrap();
         rows.gather_into(&mut batch).unwrap();
-        draws.update_priorities(&batch.slots, &[0.3; 16]);
+        draws.update_priorities(&batch.slots, &[0.3; 16]).unwrap();
         assert_eq!(
             (&batch.slots, numbers(&batch.observations)),
             (&expected.slots, numbers(&expected.observations))

@@ -26,7 +26,7 @@ use std::sync::{Arc, LockResult, Mutex, MutexGuard, PoisonError};
 use rand_pcg::Pcg64Mcg;
 
 use crate::error::Result;
-use crate::frames::ObservationRef;
+use crate::frames::{ObservationRef, position};
 use crate::replay::Transition;
 use crate::replay::sampler::{Drawn, Sampler};
 use crate::replay::transitions::Slot;
@@ -150,20 +150,24 @@ impl<L: Locks> Core<L> {
     }
 
     /// Publishes a writer's rows and transitions.
-    pub(super) fn publish(&self, published: Published) {
+    ///
+    /// # Errors
+    /// If the system gives no memory. What was published waits then.
+    pub(super) fn publish(&self, published: Published) -> Result<()> {
         let n_waiting = self.inbox.with(|inbox| {
             inbox.push(published);
             inbox.len()
         });
-        if n_waiting >= MOST_WAITING {
-            self.absorb();
-        }
+        if n_waiting >= MOST_WAITING { self.absorb() } else { Ok(()) }
     }
 
     /// Moves all that was published from the inbox to the state.
-    pub(super) fn absorb(&self) {
+    ///
+    /// # Errors
+    /// As [`Self::publish`].
+    pub(super) fn absorb(&self) -> Result<()> {
         let gone = self.state.with(|state| self.absorb_into(state));
-        drop(gone);
+        gone.map(drop)
     }
 
     /// Draws `n` transitions, and leases the local rows of their observations (`now`) and next observations (`next`).
@@ -178,7 +182,10 @@ impl<L: Locks> Core<L> {
         now.clear();
         next.clear();
         let (outcome, gone) = self.state.with(|state| {
-            let gone = self.absorb_into(state);
+            let gone = match self.absorb_into(state) {
+                Ok(gone) => gone,
+                Err(error) => return (Err(error), Vec::new()),
+            };
             let outcome = state.sampler.draw(n, importance_sampling_exponent, rng, drawn);
             if outcome.is_ok() && self.reach > 0 {
                 let leases = [(now, &drawn.observation_refs), (next, &drawn.next_observation_refs)];
@@ -193,8 +200,11 @@ impl<L: Locks> Core<L> {
     }
 
     /// Sets the priorities of drawn transitions. Ignores slots that were overwritten since.
-    pub(super) fn update_priorities(&self, slots: &[Slot], td_errors: &[f32]) {
-        self.state.with(|state| state.sampler.update_priorities(slots, td_errors));
+    ///
+    /// # Errors
+    /// As [`Sampler::update_priorities`].
+    pub(super) fn update_priorities(&self, slots: &[Slot], td_errors: &[f32]) -> Result<()> {
+        self.state.with(|state| state.sampler.update_priorities(slots, td_errors))
     }
 
     /// Compresses blocks until the rows take at most `limit_bytes` or none is hot any more. Takes the oldest hot block of
@@ -223,7 +233,10 @@ impl<L: Locks> Core<L> {
     }
 
     /// Absorbs the inbox under the state's lock. Returns the blocks that are not needed any more, to be freed without it.
-    fn absorb_into(&self, state: &mut State) -> Vec<Block> {
+    fn absorb_into(&self, state: &mut State) -> Result<Vec<Block>> {
+        let n_waiting: usize =
+            self.inbox.with(|inbox| inbox.iter().map(|published| published.transitions.len()).sum());
+        state.sampler.reserve(n_waiting)?;
         let mut gone = Vec::new();
         let published = self.inbox.with(std::mem::take);
         for Published { block, transitions } in published {
@@ -234,17 +247,22 @@ impl<L: Locks> Core<L> {
             let State { sampler, local, .. } = state;
             sampler.insert_many(transitions, |old| {
                 let blocks = &mut local[usize::from(old.from.environment)];
-                let needed = (old.from.local as usize + 1).saturating_sub(self.reach);
+                let needed = (row_of(blocks, old.from.local) + 1).saturating_sub(self.reach);
                 while blocks.front().is_some_and(|block| block.first_row + block.n_rows <= needed) {
                     gone.extend(blocks.pop_front());
                 }
-            });
+            })?;
         }
         for block in &gone {
             state.hold(block, -1);
         }
-        gone
+        Ok(gone)
     }
+}
+
+/// The position of a local row among the blocks of its environment, by its lowest 32 bits.
+fn row_of(blocks: &VecDeque<Block>, low: u32) -> usize {
+    position(low, blocks.back().map_or(0, |block| block.first_row + block.n_rows))
 }
 
 impl State {
@@ -259,7 +277,7 @@ impl State {
 
     fn lease(&self, observation_ref: &ObservationRef, reach: usize, lease: &mut Lease) {
         let blocks = &self.local[usize::from(observation_ref.environment)];
-        let after = observation_ref.local as usize + 1;
+        let after = row_of(blocks, observation_ref.local) + 1;
         let first = after.saturating_sub(reach);
         let start = blocks.partition_point(|block| block.first_row + block.n_rows <= first);
         lease.blocks.extend(blocks.range(start..).take_while(|block| block.first_row < after).cloned());

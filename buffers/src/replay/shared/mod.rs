@@ -23,10 +23,11 @@ use std::sync::Arc;
 use rand_pcg::Pcg64Mcg;
 
 use self::core::{Block, Core, Lease, Published, StdLocks};
-use crate::error::Result;
-use crate::frames::{Clock, Dataset, View};
+use crate::error::{Error, Result};
+use crate::frames::{Clock, Dataset, View, position};
 use crate::replay::batch::Batch;
 use crate::replay::gather::gather;
+use crate::replay::intake::{Intake, check_rows};
 use crate::replay::sampler::Sampler;
 use crate::replay::transitions::Slot;
 use crate::replay::{ReplayOptions, Transition};
@@ -47,8 +48,14 @@ pub struct SharedReplay {
 
 impl SharedReplay {
     /// An empty replay over `dataset`, a writer for each environment, and the only sampler.
-    #[must_use]
-    pub fn new(options: &ReplayOptions, dataset: Arc<Dataset>) -> (Arc<Self>, Vec<Writer>, SharedSampler) {
+    ///
+    /// # Errors
+    /// [`Error::LocalRows`] if the views of `dataset` show other local rows than those of `options`.
+    pub fn new(
+        options: &ReplayOptions,
+        dataset: Arc<Dataset>,
+    ) -> Result<(Arc<Self>, Vec<Writer>, SharedSampler)> {
+        check_rows(options, &dataset)?;
         let sampler = Sampler::new(options.capacity_transitions, options.priority_exponent);
         let local = RowShape { kind: RowKind::F32, width: options.local_width };
         let core = Core::new(sampler, options.n_environments, dataset.local_reach());
@@ -56,6 +63,7 @@ impl SharedReplay {
         let writer = |environment| Writer {
             shared: Arc::clone(&shared),
             environment: environment as u16,
+            intake: Intake::default(),
             first_row: 0,
             rows: Vec::new(),
             transitions: Vec::new(),
@@ -66,15 +74,15 @@ impl SharedReplay {
             cache: ChunkCache::new(CACHE_BYTES),
             leases: [Lease::default(), Lease::default()],
         };
-        (shared, writers, sampler)
+        Ok((shared, writers, sampler))
     }
 
     /// Sets the priorities of sampled transitions from their TD errors. Ignores slots that were overwritten since.
     ///
-    /// # Panics
-    /// If a TD error is not finite. The learner must report its divergence first.
-    pub fn update_priorities(&self, slots: &[Slot], td_errors: &[f32]) {
-        self.core.update_priorities(slots, td_errors);
+    /// # Errors
+    /// [`Error::WrongTdErrors`] if one is not finite, or they are not as many as the slots. Nothing has changed then.
+    pub fn update_priorities(&self, slots: &[Slot], td_errors: &[f32]) -> Result<()> {
+        self.core.update_priorities(slots, td_errors)
     }
 
     /// Compresses local rows, the oldest first, until they take at most `limit_bytes` or none is hot any more. Holds no
@@ -83,7 +91,7 @@ impl SharedReplay {
     /// # Errors
     /// [`Error::Undecodable`](crate::Error::Undecodable), which would be a bug.
     pub fn compress(&self, limit_bytes: u64) -> Result<u64> {
-        self.core.absorb();
+        self.core.absorb()?;
         self.core.compress(limit_bytes, self.local, self.codec())
     }
 
@@ -128,6 +136,7 @@ impl fmt::Debug for SharedReplay {
 pub struct Writer {
     shared: Arc<SharedReplay>,
     environment: u16,
+    intake: Intake,
     first_row: usize,
     rows: Vec<u8>,
     transitions: Vec<Transition>,
@@ -140,45 +149,69 @@ impl Writer {
         self.environment
     }
 
-    /// Appends a local row of the environment and returns its position.
+    /// Appends the local row of an episode's first observation, as
+    /// [`Replay::begin_episode`](crate::replay::Replay::begin_episode) does.
     ///
-    /// # Panics
-    /// If `row` has another width.
-    pub fn append_local(&mut self, row: &[f32]) -> u32 {
-        assert_eq!(row.len(), self.shared.local.width, "a row of another width");
-        if self.n_rows() == BLOCK_ROWS {
-            self.flush();
+    /// # Errors
+    /// As [`Self::append_local`].
+    pub fn begin_episode(&mut self, row: &[f32]) -> Result<u32> {
+        for _ in 1..self.shared.dataset.local_reach() {
+            self.append_local(row)?;
         }
-        self.shared.local.kind.narrow(row, &mut self.rows);
-        (self.first_row + self.n_rows() - 1) as u32
+        let low = self.append_local(row)?;
+        self.intake.begin_episode(self.first_row + self.n_rows() - 1);
+        Ok(low)
+    }
+
+    /// Appends the local row of any later observation and returns the lowest 32 bits of its position.
+    ///
+    /// # Errors
+    /// [`Error::LocalRows`] if `row` has another width; as [`Self::flush`].
+    pub fn append_local(&mut self, row: &[f32]) -> Result<u32> {
+        let RowShape { kind, width } = self.shared.local;
+        if row.len() != width {
+            let what = format!("a row of {} numbers, where rows have {width}", row.len());
+            return Err(Error::LocalRows { what });
+        }
+        if self.n_rows() == BLOCK_ROWS {
+            self.flush()?;
+        }
+        kind.narrow(row, &mut self.rows);
+        Ok((self.first_row + self.n_rows() - 1) as u32)
     }
 
     /// Inserts a transition with the largest priority seen so far. Its local rows must have been appended before.
     ///
-    /// # Panics
-    /// If it is of another environment, or refers to rows that were not appended yet.
-    pub fn insert(&mut self, transition: Transition) {
-        assert_eq!(transition.from.environment, self.environment, "a transition of another environment");
-        let n_rows = self.first_row + self.n_rows();
-        let last = transition.from.local.max(transition.to_local) as usize;
-        assert!(self.shared.local.width == 0 || last < n_rows, "a transition to a row that is not there yet");
+    /// # Errors
+    /// [`Error::WrongTransition`] if it cannot be the environment's next one; as [`Self::flush`].
+    pub fn insert(&mut self, transition: Transition) -> Result<()> {
+        if transition.from.environment != self.environment {
+            let what = format!("environment {} is not the writer's", transition.from.environment);
+            return Err(Error::LocalRows { what });
+        }
+        let (reach, dataset) = (self.shared.dataset.local_reach(), &self.shared.dataset);
+        self.intake.take(&transition, 0..self.first_row + self.n_rows(), reach, dataset)?;
         if self.transitions.len() == BLOCK_ROWS {
-            self.flush();
+            self.flush()?;
         }
         self.transitions.push(transition);
+        Ok(())
     }
 
     /// Publishes the rows and transitions that it still holds, at most 64 of each.
-    pub fn flush(&mut self) {
+    ///
+    /// # Errors
+    /// If the system gives no memory for transitions. They wait, and the next call of any thread tries it again.
+    pub fn flush(&mut self) -> Result<()> {
         let n_rows = self.n_rows();
         if n_rows + self.transitions.len() == 0 {
-            return;
+            return Ok(());
         }
         let rows = Arc::new(Chunk::Hot(std::mem::take(&mut self.rows)));
         let block = Block { environment: self.environment, first_row: self.first_row, n_rows, rows };
         let transitions = std::mem::take(&mut self.transitions);
         self.first_row += n_rows;
-        self.shared.core.publish(Published { block, transitions });
+        self.shared.core.publish(Published { block, transitions })
     }
 
     fn n_rows(&self) -> usize {
@@ -188,7 +221,8 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.flush();
+        // What cannot be taken yet waits for the next call of another thread.
+        let _ = self.flush();
     }
 }
 
@@ -227,8 +261,7 @@ impl SharedSampler {
             for ((lease, observation_refs), out) in self.leases.iter().zip(observation_refs).zip(windows) {
                 let windows = observation_refs.iter().zip(out.chunks_exact_mut(view.n_numbers()));
                 for (i, (observation_ref, out)) in windows.enumerate() {
-                    let end = observation_ref.local as usize;
-                    copy_window(&self.cache, *local, lease.blocks(i), view, end, out)?;
+                    copy_window(&self.cache, *local, lease.blocks(i), view, observation_ref.local, out)?;
                 }
             }
         }
@@ -243,9 +276,10 @@ fn copy_window(
     shape: RowShape,
     blocks: &[Block],
     view: &View,
-    end: usize,
+    end: u32,
     out: &mut [f32],
 ) -> Result<()> {
+    let end = position(end, blocks.last().map_or(0, |block| block.first_row + block.n_rows));
     let first = end.checked_sub((view.length - 1) * view.stride).expect("a window begins in its stream");
     let row_bytes = shape.row_bytes();
     let wanted = |i: usize| first + i * view.stride;

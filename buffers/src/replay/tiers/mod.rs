@@ -7,7 +7,9 @@
 //! The streams are those of the environments' local rows and that of the transitions. The oldest chunk of the stream with
 //! the most full hot chunks goes first. All streams are read by single rows, so chunks are packed and any row is read
 //! without the others. A window reads the same in every tier, so that the time at which a chunk moves has no effect on
-//! the result of a run.
+//! the result of a run. `compaction` writes a file that is mostly garbage anew.
+
+mod compaction;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -21,12 +23,12 @@ use memsys::ledger::reservation::Reservation;
 use crate::error::{Error, Result};
 use crate::frames::{FrameStream, TierBytes};
 use crate::replay::Transition;
+use crate::replay::n_step::MOST_N_STEP;
 use crate::replay::sampler::Sampler;
+use crate::replay::tiers::compaction::Compaction;
 use crate::replay::transitions::transition_stream;
 use crate::store::file::writer::Opened;
-use crate::store::{
-    ChunkFile, ChunkWriter, CommitId, Durability, Encoder, RowKind, StoreOptions, Tier, copy_readable,
-};
+use crate::store::{ChunkFile, ChunkWriter, CommitId, Durability, Encoder, RowKind, StoreOptions, Tier};
 
 /// Bytes of memory that a mapped chunk still takes: its entries in the stream and in the file's index, and its columns.
 const MAPPED_CHUNK_BYTES: u64 = 512;
@@ -44,10 +46,6 @@ const CHUNK_BYTES: usize = 512 << 10;
 const TRANSITIONS_SHIFT: u32 = 10;
 /// The heap is trimmed after this many bytes of hot rows have left it.
 const TRIM_BYTES: u64 = 16 << 20;
-/// Transitions that an environment inserts between two enforcements of the budget, at most: those of an n-step return that
-/// its episode's end cuts short.
-const MOST_INSERTED: usize = 16;
-
 /// Bytes of rows in the file per byte that they take in memory: 512 bytes for a chunk of at least 12 KiB.
 pub(super) const ROW_BYTES_PER_MAPPED_BYTE: u64 = 24;
 
@@ -83,11 +81,21 @@ pub(super) struct Tiers {
     mapped: Reservation,
     buffer: Arc<ReplayBuffer>,
     _registration: Registration,
+    compaction: Compaction,
 }
 
-/// What the memory limit asks for bytes of a replay, on any thread. A request frees the mapped pages of the file at once. It records the rest,
-/// which the replay frees, as far as its tier allows, when it next enforces its budget; the answer to the request does
-/// not include those bytes.
+/// What a commit of a replay's file did.
+#[derive(Debug, Default)]
+pub(super) struct Committed {
+    /// The commit, for the state that is saved next; `None` without a file.
+    pub(super) commit: Option<CommitId>,
+    /// Why the file could not be compacted, told once until it is.
+    pub(super) not_compacted: Option<Error>,
+}
+
+/// The replay as a holder that the memory limit asks for bytes, on any thread. A request frees the mapped pages of the
+/// file at once and records the rest. The replay frees that, as far as its tier allows, when it next enforces its budget;
+/// the answer to the request does not include those bytes.
 #[derive(Debug, Default)]
 pub(super) struct ReplayBuffer {
     requested_bytes: AtomicU64,
@@ -155,6 +163,7 @@ impl Tiers {
             most_hot: 0,
             compressed: Reservation::of_heap(Owner::named("run/replay/compressed")),
             mapped: Reservation::of_heap(Owner::named("run/replay/mapped")),
+            compaction: Compaction::default(),
         }
     }
 
@@ -175,17 +184,6 @@ impl Tiers {
     #[cfg(test)]
     pub(super) fn buffer(&self) -> Arc<ReplayBuffer> {
         Arc::clone(&self.buffer)
-    }
-
-    /// Reserves the bytes that a replay begins with.
-    pub(super) fn begin(&mut self, bytes: u64) -> Result<()> {
-        if self.options.tier == Tier::Mapped && self.options.file.is_none() {
-            return Err(Error::NoFile);
-        }
-        self.hot.try_set(bytes)?;
-        // The replay is made already.
-        self.hot.set(bytes);
-        Ok(())
     }
 
     /// An empty stream for the local rows of one environment.
@@ -226,6 +224,7 @@ impl Tiers {
         if let Some(commit) = commit.filter(|_| is_filed) {
             let (mut writer, found) = ChunkWriter::open_saved(file(&self.options)?, commit)?;
             opened = found;
+            compaction::remove_left(writer.file().path());
             for (number, rows) in streams(sampler, local) {
                 rows.refill(&writer, number)?;
                 self.n_saved_from[number as usize] = first_chunk(rows);
@@ -237,7 +236,7 @@ impl Tiers {
             self.n_given[number as usize] = rows.full_hot().start;
         }
         // These bytes are in memory already, so the reservations cannot be refused.
-        let [hot, compressed, mapped] = self.held(sampler, local, 0);
+        let [hot, compressed, mapped] = self.held(sampler, local);
         self.hot.set(hot);
         self.compressed.set(compressed);
         self.mapped.set(mapped);
@@ -277,14 +276,9 @@ impl Tiers {
 
     /// Appends all new rows to the file of the mapped tier and commits it. Compacts the file when chunks that neither this
     /// state nor the one saved before needs are most of it.
-    /// Returns the commit of the file, for the state that is saved next.
-    pub(super) fn commit(
-        &mut self,
-        sampler: &mut Sampler,
-        local: &mut [FrameStream],
-    ) -> Result<Option<CommitId>> {
+    pub(super) fn commit(&mut self, sampler: &mut Sampler, local: &mut [FrameStream]) -> Result<Committed> {
         if self.options.tier != Tier::Mapped {
-            return Ok(None);
+            return Ok(Committed::default());
         }
         self.evict(sampler, local)?;
         let stamp = now_millis();
@@ -296,31 +290,35 @@ impl Tiers {
         let committed = filed.and_then(|()| writer.commit(Durability::Power));
         self.keep(writer);
         committed?;
-        self.compact(sampler, local)?;
+        let not_compacted = self.compact(sampler, local)?;
         for (number, rows) in streams(sampler, local) {
             self.n_saved_from[number as usize] = first_chunk(rows);
         }
-        Ok(self.writer.as_ref().map(ChunkWriter::commit_id))
+        Ok(Committed { commit: self.writer.as_ref().map(ChunkWriter::commit_id), not_compacted })
     }
 
-    /// Compacts a file that is mostly garbage: writes the live chunks to a new file beside it, which then replaces it.
-    fn compact(&mut self, sampler: &mut Sampler, local: &mut [FrameStream]) -> Result<()> {
-        let Some(old) = &self.writer else { return Ok(()) };
-        let used_bytes: u64 = old.index().entries().map(|entry| entry.end() - entry.offset).sum();
-        if old.committed_bytes() < used_bytes.max(self.options.garbage_bytes) + used_bytes {
-            return Ok(());
-        }
-        let path = file(&self.options)?;
-        let aside = path.with_extension("new");
-        let mut writer = ChunkWriter::create(&aside)?;
-        writer.inherit(old);
-        copy_readable(old.file(), old.index(), &mut writer, Durability::Power)?;
-        writer.rename(path)?;
+    /// Compacts a file that is mostly garbage, and returns the first error of several in a row.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the new file is in place and the disk does not confirm its name.
+    fn compact(&mut self, sampler: &mut Sampler, local: &mut [FrameStream]) -> Result<Option<Error>> {
+        let Some(old) = &self.writer else { return Ok(None) };
+        let mut writer = match self.compaction.attempt(old, self.options.garbage_bytes) {
+            Ok(Some(writer)) => writer,
+            Ok(None) => return Ok(None),
+            Err(error) => return Ok(self.compaction.is_first_failure().then_some(error)),
+        };
         for (number, rows) in streams(sampler, local) {
             rows.point_to(&writer, number);
         }
+        let synced = writer.sync_name();
         self.keep(writer);
-        Ok(())
+        synced.map(|()| None)
+    }
+
+    /// Whether a path is that of the replay's own file.
+    pub(super) fn owns(&self, path: &Path) -> bool {
+        self.writer.as_ref().is_some_and(|writer| writer.file().path() == path)
     }
 
     fn keep(&mut self, writer: ChunkWriter) {
@@ -431,38 +429,36 @@ impl Tiers {
         mapped
     }
 
-    /// Bytes of hot, compressed and mapped chunks in memory, with `n_ahead` more chunks for each stream.
-    fn held(&self, sampler: &mut Sampler, local: &mut [FrameStream], n_ahead: u64) -> [u64; 3] {
-        let fixed = match sampler.transitions().stream() {
-            Some(_) => sampler.priorities_bytes(),
-            None => {
-                sampler.bytes()
-                    + n_ahead * sampler.transitions().growth_bytes(MOST_INSERTED * self.n_given.len())
-            }
-        };
+    /// Bytes of hot, compressed and mapped chunks in memory.
+    fn held(&self, sampler: &mut Sampler, local: &mut [FrameStream]) -> [u64; 3] {
         let waiting = self.encoder.as_ref().map_or(0, Encoder::waiting_bytes);
-        let mut held = [fixed + waiting, 0, 0];
+        let mut held = [sampler.fixed_bytes() + waiting, 0, 0];
         for (_, rows) in streams(sampler, local) {
             let bytes = rows.quick_bytes();
-            held[0] += bytes.hot + n_ahead * rows.chunk_bytes();
+            held[0] += bytes.hot;
             held[1] += bytes.compressed;
             held[2] += rows.n_mapped() as u64 * MAPPED_CHUNK_BYTES;
         }
         held
     }
 
-    /// Reserves the bytes in memory and those of one more chunk of each stream.
-    fn hold(&mut self, sampler: &mut Sampler, local: &mut [FrameStream]) -> Result<()> {
-        let [hot, compressed, mapped] = self.held(sampler, local, 0);
-        let [with_ahead, ..] = self.held(sampler, local, 1);
+    /// Reserves the bytes in memory, and those of what may be inserted until the next enforcement of the budget: a chunk of
+    /// each stream, and the transitions of one step of each environment with their priorities, for which it makes room.
+    pub(super) fn hold(&mut self, sampler: &mut Sampler, local: &mut [FrameStream]) -> Result<()> {
+        let n_ahead = MOST_N_STEP * local.len();
+        let [hot, compressed, mapped] = self.held(sampler, local);
+        let chunks_ahead: u64 = streams(sampler, local).iter().map(|(_, rows)| rows.chunk_bytes()).sum();
+        let grown = sampler.fixed_bytes_with_room(n_ahead) - sampler.fixed_bytes();
         self.compressed.try_set(compressed)?;
         self.mapped.try_set(mapped)?;
-        self.hot.try_set(with_ahead)?;
-        // All but the next chunks is in the heap, which counts it.
+        self.hot.try_set(hot + grown + chunks_ahead)?;
+        let made = sampler.reserve(n_ahead);
+        // All but the chunks ahead is in the heap, which counts it.
+        let [hot, ..] = self.held(sampler, local);
         self.compressed.set(compressed);
         self.mapped.set(mapped);
-        self.hot.set_with_ahead(hot, with_ahead - hot);
-        Ok(())
+        self.hot.set_with_ahead(hot, chunks_ahead);
+        made
     }
 
     /// Bytes of memory that moving every full chunk down would free.
@@ -487,8 +483,8 @@ impl Tiers {
 /// Evicts the local rows that only an overwritten transition showed. The windows of the next transition reach `reach` rows
 /// back, its own local row included.
 pub(super) fn evict_local(local: &mut [FrameStream], reach: usize, old: &Transition) {
-    local[usize::from(old.from.environment)]
-        .evict_before((old.from.local as usize + 1).saturating_sub(reach));
+    let rows = &mut local[usize::from(old.from.environment)];
+    rows.evict_before((rows.position(old.from.local) + 1).saturating_sub(reach));
 }
 
 /// The streams of a replay with their numbers.

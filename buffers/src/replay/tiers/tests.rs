@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
@@ -6,7 +6,7 @@ use rand_pcg::Pcg64Mcg;
 use super::*;
 use crate::frames::{Clock, Dataset, Instrument, ObservationRef, View};
 use crate::replay::{ArrayBatch, Replay, ReplayOptions, Transition};
-use crate::store::verify;
+use crate::store::{Damage, FilePart, verify};
 
 const N_ENVIRONMENTS: usize = 3;
 const LOCAL_WIDTH: usize = 8;
@@ -69,7 +69,7 @@ impl Run {
         self.n_steps += 1;
         for environment in 0..N_ENVIRONMENTS {
             let row: Vec<f32> = (0..LOCAL_WIDTH).map(|_| (self.rng.random::<f32>() * 4.0).floor()).collect();
-            let local = replay.append_local(environment as u16, &row);
+            let local = replay.append_local(environment as u16, &row).unwrap();
             assert_eq!(local, self.n_local[environment]);
             self.n_local[environment] += 1;
             // Sometimes a row begins an episode, and no transition ends with it.
@@ -81,14 +81,15 @@ impl Run {
                     t: 130 + self.t,
                     local: local - 1,
                 };
-                replay.insert(Transition {
+                let step = Transition {
                     from,
                     to_t: from.t + 1,
                     to_local: local,
                     action: (local % 3) as u8,
                     reward: self.rng.random::<f32>(),
                     discount: 0.9,
-                });
+                };
+                replay.insert(step).unwrap();
             }
         }
         replay.enforce_budget().unwrap();
@@ -97,7 +98,7 @@ impl Run {
         }
         replay.sample_into(32, 0.5, &mut self.rng, batch).unwrap();
         let errors: Vec<f32> = (0..32).map(|_| self.rng.random::<f32>() * 3.0).collect();
-        replay.update_priorities(&batch.drawn.slots, &errors);
+        replay.update_priorities(&batch.drawn.slots, &errors).unwrap();
         bits(batch)
     }
 }
@@ -137,7 +138,7 @@ fn every_tier_gives_the_same_batches_over_eviction_and_wrap_around() {
             Tier::Compressed => assert!(bytes.compressed > 0 && bytes.mapped == 0, "{bytes:?}"),
             Tier::Mapped => assert!(bytes.mapped > 0, "{bytes:?}"),
         }
-        let transitions = crate::replay::transitions::Transitions::planned_bytes(CAPACITY, u64::MAX);
+        let transitions = crate::replay::transitions::Transitions::planned_bytes(CAPACITY, CAPACITY);
         let hot_local = bytes.hot - if of_rows.tier == Tier::Hot { transitions } else { 0 };
         if of_rows.budget_bytes == 0 {
             assert!(hot_local <= 4 * 1024 * 32, "only unfinished chunks are hot: {hot_local}");
@@ -255,9 +256,15 @@ fn requested_bytes_are_freed_when_the_budget_is_next_enforced() {
 
 #[test]
 fn the_rest_of_a_damaged_file_is_served() {
+    serve_the_rest(0.6);
+    serve_the_rest(0.0);
+}
+
+fn serve_the_rest(priority_exponent: f64) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("rows.plr");
-    let options = options(store(Tier::Mapped, 0, path.clone()));
+    let of_rows = store(Tier::Mapped, 0, path.clone());
+    let options = ReplayOptions { priority_exponent, ..options(of_rows) };
     let dataset = dataset(&StoreOptions::default());
     let mut replay = Replay::new(&options, Arc::clone(&dataset)).unwrap();
     let (mut run, mut batch) = (Run::new(), ArrayBatch::default());
@@ -284,8 +291,8 @@ fn the_rest_of_a_damaged_file_is_served() {
         for _ in 0..600 {
             match replay.sample_into(32, 0.5, &mut rng, &mut batch) {
                 Ok(()) => {}
-                Err(Error::Damaged { damage, .. }) => {
-                    let n = replay.exclude(&damage);
+                Err(Error::Damaged { path, damage }) => {
+                    let n = replay.exclude(&path, &damage);
                     assert!(n > 0, "{damage} is needed by a transition that was drawn");
                     n_excluded += n;
                 }
@@ -420,7 +427,144 @@ fn a_saved_replay_over_other_rows_is_refused_before_anything_is_drawn() {
         let fewer = Arc::new(Dataset::new(whole.views().to_vec(), Vec::new()));
         let mut restored: Replay = postcard::from_bytes(&saved).unwrap();
         let error = restored.reattach(&options, fewer).unwrap_err();
-        let word = "of transition 0 the instrument does not exist";
+        let word = "transition 0 is impossible: its instrument does not exist";
         assert!(error.to_string().contains(word), "{error}");
+    }
+}
+
+/// A replay whose file is mostly garbage once `n_steps` were taken.
+fn with_garbage(path: &Path, n_steps: usize) -> (Replay, Run) {
+    let options = options(store(Tier::Mapped, 0, path.to_owned()));
+    let mut replay = Replay::new(&options, dataset(&StoreOptions::default())).unwrap();
+    replay.keep_no_garbage();
+    let (mut run, mut batch) = (Run::new(), ArrayBatch::default());
+    for _ in 0..n_steps / 400 {
+        (0..400).for_each(|_| {
+            run.step(&mut replay, &mut batch);
+        });
+    }
+    (replay, run)
+}
+
+#[test]
+fn a_compaction_that_does_not_fit_leaves_nothing_behind_and_the_commits_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows.plr");
+    let aside = path.with_extension("new");
+    let (mut replay, mut run) = with_garbage(&path, 400);
+    let mut batch = ArrayBatch::default();
+    // No file can be made where a folder that is not empty lies.
+    std::fs::create_dir_all(aside.join("in the way")).unwrap();
+    let (mut n_told, mut longest) = (0, 0);
+    for _ in 0..24 {
+        (0..400).for_each(|_| {
+            run.step(&mut replay, &mut batch);
+        });
+        n_told += u32::from(replay.commit().unwrap().is_some());
+        longest = std::fs::metadata(&path).unwrap().len();
+        assert!(verify(&path).unwrap().is_clean());
+    }
+    assert_eq!(n_told, 1, "it is told once");
+    std::fs::remove_dir_all(&aside).unwrap();
+    for _ in 0..24 {
+        (0..400).for_each(|_| {
+            run.step(&mut replay, &mut batch);
+        });
+        assert!(replay.commit().unwrap().is_none());
+    }
+    let now = std::fs::metadata(&path).unwrap().len();
+    assert!(now < longest, "it is tried later: {now} bytes of {longest}");
+    assert!(!aside.exists());
+}
+
+#[test]
+fn damage_in_another_file_excludes_no_transition_of_the_replay() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows.plr");
+    let (mut replay, _) = with_garbage(&path, 800);
+    replay.commit().unwrap();
+    let damage = Damage {
+        part: FilePart::Rows,
+        offset: 8192,
+        n_bytes: 1,
+        bit: Some(2),
+        chunk: Some((TRANSITIONS, 0)),
+    };
+    assert_eq!(replay.exclude(&folder.path().join("streams.plr"), &damage), 0);
+    assert!(replay.priorities().unwrap().all(|priority| priority > 0.0));
+    assert_eq!(replay.exclude(&path, &damage), 1 << TRANSITIONS_SHIFT);
+}
+
+#[test]
+fn a_file_that_is_cut_while_a_batch_is_gathered_is_an_error_that_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows.plr");
+    let (mut replay, _) = with_garbage(&path, 2400);
+    replay.commit().unwrap();
+    let length = std::fs::metadata(&path).unwrap().len();
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    let (mut rng, mut batch) = (Pcg64Mcg::seed_from_u64(3), ArrayBatch::default());
+    // Once a chunk was compared with its checksum, its rows are read from mapped pages.
+    let warm = |replay: &Replay, rng: &mut Pcg64Mcg, batch: &mut ArrayBatch| {
+        (0..200).for_each(|_| replay.sample_into(64, 0.5, rng, batch).unwrap());
+    };
+    for cut_bytes in [100, 5000, length / 2, length - 9000, length] {
+        warm(&replay, &mut rng, &mut batch);
+        let whole = std::fs::read(&path).unwrap();
+        replay.draw_into(64, 0.5, &mut rng, &mut batch).unwrap();
+        file.set_len(length - cut_bytes).unwrap();
+        for _ in 0..2 {
+            match replay.gather_into(&mut batch).unwrap_err() {
+                Error::Truncated { path: named, found_bytes, .. } => {
+                    assert_eq!((named, found_bytes), (path.clone(), length - cut_bytes));
+                }
+                error => panic!("{cut_bytes}: {error}"),
+            }
+        }
+        assert!(matches!(replay.draw_into(64, 0.5, &mut rng, &mut batch), Err(Error::Truncated { .. })));
+        std::fs::write(&path, whole).unwrap();
+    }
+    warm(&replay, &mut rng, &mut batch);
+}
+
+#[test]
+fn a_replay_goes_on_in_any_tier_as_in_the_one_that_it_was_saved_in() {
+    let tiers = [Tier::Hot, Tier::Compressed, Tier::Mapped];
+    // With few transitions, and with more than the ring holds.
+    for (n_before, from) in [150, 2500].into_iter().flat_map(|n| tiers.map(|tier| (n, tier))) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.plr");
+        let in_tier = |tier| options(store(tier, 0, path.clone()));
+        let dataset = dataset(&StoreOptions::default());
+        let mut replay = Replay::new(&in_tier(from), Arc::clone(&dataset)).unwrap();
+        let (mut run, mut batch) = (Run::new(), ArrayBatch::default());
+        (0..n_before).for_each(|_| {
+            run.step(&mut replay, &mut batch);
+        });
+        replay.commit().unwrap();
+        let saved = postcard::to_stdvec(&replay).unwrap();
+        drop(replay);
+        let file = std::fs::read(&path).ok();
+        let go_on = |to| {
+            match &file {
+                Some(bytes) => std::fs::write(&path, bytes).unwrap(),
+                None => std::fs::remove_file(&path).unwrap_or_default(),
+            }
+            let mut replay: Replay = postcard::from_bytes(&saved).unwrap();
+            replay.reattach(&in_tier(to), Arc::clone(&dataset)).unwrap();
+            let (mut run, mut batch) = (run.clone(), ArrayBatch::default());
+            let seen: Vec<Vec<u32>> = (0..300).map(|_| run.step(&mut replay, &mut batch)).collect();
+            // And it can be saved there, and goes on again.
+            replay.commit().unwrap();
+            let again = postcard::to_stdvec(&replay).unwrap();
+            drop(replay);
+            let mut replay: Replay = postcard::from_bytes(&again).unwrap();
+            replay.reattach(&in_tier(to), Arc::clone(&dataset)).unwrap();
+            (seen, (0..100).map(|_| run.step(&mut replay, &mut batch)).collect::<Vec<_>>())
+        };
+        let wanted = go_on(from);
+        for to in tiers {
+            assert!(go_on(to) == wanted, "from {from:?} to {to:?} after {n_before} steps");
+        }
     }
 }

@@ -89,6 +89,9 @@ impl Window {
 
     /// Calls `take` with the bytes from `offset` on and returns true, if they are in the window or fit into it. `written` is
     /// the length of the file that may be mapped.
+    ///
+    /// # Errors
+    /// If the file was cut off or cannot be read. What `take` was given is then wrong.
     pub(super) fn read(
         &self,
         file: &File,
@@ -96,13 +99,13 @@ impl Window {
         n_bytes: usize,
         written: u64,
         take: &mut dyn FnMut(&[u8]),
-    ) -> bool {
+    ) -> std::io::Result<bool> {
         let limit = self.limit_bytes.load(Relaxed);
         let number = offset / SEGMENT_BYTES;
         let start = offset - number * SEGMENT_BYTES;
         let end = start + n_bytes as u64;
         if limit == 0 || n_bytes == 0 || end > SEGMENT_BYTES || offset + n_bytes as u64 > written {
-            return false;
+            return Ok(false);
         }
         let index = number as usize;
         loop {
@@ -119,22 +122,28 @@ impl Window {
                 mapped.filter(|(_, n_bytes)| *n_bytes as u64 >= end || !is_due(*n_bytes))
             {
                 if (n_bytes as u64) < end {
-                    return false;
+                    return Ok(false);
                 }
                 let is_in = self.touch(segment, start / GRAIN_BYTES..=(end - 1) / GRAIN_BYTES, limit);
                 if is_in {
-                    take(&segment.map.bytes()[start as usize..end as usize]);
-                    return true;
+                    let bytes = &segment.map.bytes()[start as usize..end as usize];
+                    let taken = segment.map.guarded(|| take(bytes));
+                    drop(segments);
+                    if taken.is_err() {
+                        // A later read maps the file anew, and finds what is there then.
+                        self.clear();
+                    }
+                    return taken.map(|()| true);
                 }
                 drop(segments);
                 if self.n_misses.fetch_add(1, Relaxed) > MISSES_PER_GRAIN * (limit / GRAIN_BYTES) {
                     self.clear();
                 }
-                return false;
+                return Ok(false);
             }
             drop(segments);
             if !self.map(file, index, mappable) {
-                return false;
+                return Ok(false);
             }
         }
     }
@@ -210,7 +219,8 @@ mod tests {
         let window = Window::default();
         let read = |offset: u64, n: usize| {
             let mut found = None;
-            let is_in = window.read(&file, offset, n, n_bytes, &mut |bytes| found = Some(bytes.to_vec()));
+            let take = &mut |bytes: &[u8]| found = Some(bytes.to_vec());
+            let is_in = window.read(&file, offset, n, n_bytes, take).unwrap();
             assert_eq!(is_in, found.is_some());
             if let Some(found) = found {
                 assert_eq!(found, (offset..offset + n as u64).map(byte).collect::<Vec<_>>());
@@ -238,6 +248,23 @@ mod tests {
     }
 
     #[test]
+    fn a_read_of_what_was_cut_off_is_an_error_and_the_window_goes_on_with_the_rest() {
+        let file = tempfile::tempfile().unwrap();
+        let n_bytes = 2 * SEGMENT_BYTES;
+        file.set_len(n_bytes).unwrap();
+        let window = Window::default();
+        window.limit_to(u64::MAX);
+        let read =
+            |offset: u64| window.read(&file, offset, 100, n_bytes, &mut |bytes| assert_eq!(bytes, [0; 100]));
+        assert!(read(0).unwrap() && read(SEGMENT_BYTES + 500_000).unwrap());
+        file.set_len(SEGMENT_BYTES).unwrap();
+        assert!(read(SEGMENT_BYTES + 500_000).is_err());
+        assert!(read(SEGMENT_BYTES + 5).is_err() && read(0).unwrap());
+        file.set_len(n_bytes).unwrap();
+        assert!(read(SEGMENT_BYTES + 500_000).unwrap());
+    }
+
+    #[test]
     fn what_a_file_grows_by_comes_into_the_window_a_step_at_a_time() {
         let mut file = tempfile::tempfile().unwrap();
         let window = Window::default();
@@ -246,10 +273,12 @@ mod tests {
         for step in 0..80u8 {
             file.write_all(&[step; 64 << 10]).unwrap();
             n_bytes += 64 << 10;
-            let is_in =
-                window.read(&file, n_bytes - 10, 10, n_bytes, &mut |bytes| assert_eq!(bytes, [step; 10]));
+            let is_in = window
+                .read(&file, n_bytes - 10, 10, n_bytes, &mut |bytes| assert_eq!(bytes, [step; 10]))
+                .unwrap();
             n_in += u32::from(is_in);
-            assert!(window.read(&file, 0, 10, n_bytes, &mut |bytes| assert_eq!(bytes, [0; 10])));
+            let first = window.read(&file, 0, 10, n_bytes, &mut |bytes| assert_eq!(bytes, [0; 10]));
+            assert!(first.unwrap());
         }
         assert!((20..40).contains(&n_in), "{n_in}");
         assert!(window.bytes() <= n_bytes.next_multiple_of(GRAIN_BYTES) + GRAIN_BYTES);

@@ -2,8 +2,8 @@
 //!
 //! Three rules make the mappings sound: records are appended once and never rewritten, a mapping ends where the records
 //! that its owner knows end, and a writer cuts off only what lies after the last commit. The writer's lock belongs to the
-//! [`ChunkFile`], so that it is held as long as any chunk is mapped from the file. If another program cuts the file off,
-//! this is found before bytes are touched, except in the instant between the check and the read.
+//! [`ChunkFile`], so that it is held as long as any chunk is mapped from the file. Where another program cuts the file off,
+//! a read of what is gone is an error that names the file, also where it is cut while it is read ([`Map::guarded`]).
 
 pub(crate) mod checksum;
 pub mod damage;
@@ -123,8 +123,10 @@ impl ChunkFile {
         take: &mut dyn FnMut(&[u8]),
     ) -> Result<()> {
         let offset = entry.offset + (HEADER_BYTES + at) as u64;
-        if self.window.read(&self.file, offset, n_bytes, self.end.load(Ordering::Acquire), take) {
-            return Ok(());
+        match self.window.read(&self.file, offset, n_bytes, self.end.load(Ordering::Acquire), take) {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(source) => return Err(self.unreadable(entry.end(), source)),
         }
         PART.with_borrow_mut(|part| {
             part.resize(n_bytes.max(part.len()), 0);
@@ -163,8 +165,8 @@ impl ChunkFile {
         self.window.bytes()
     }
 
-    /// Checks that the file was not cut off. Reading a mapped page after the end of the file would kill the process, so
-    /// this check comes before reads through the window.
+    /// Checks that the file was not cut off. Where it ends within a page, the rest of the page reads as zeros through the
+    /// window, so this check comes after such reads.
     ///
     /// # Errors
     /// [`Error::Truncated`], [`Error::Io`].
@@ -177,14 +179,19 @@ impl ChunkFile {
     }
 
     fn read_at(&self, out: &mut [u8], offset: u64, entry: &Entry) -> Result<()> {
-        self.file.read_exact_at(out, offset).or_else(|source| {
-            let found_bytes = length(&self.path, &self.file)?;
-            if found_bytes < entry.end() {
-                let path = self.path.clone();
-                return Err(Error::Truncated { path, found_bytes, committed_bytes: entry.end() });
+        let read = self.file.read_exact_at(out, offset);
+        read.map_err(|source| self.unreadable(entry.end(), source))
+    }
+
+    /// The error of a read before `end` that failed.
+    fn unreadable(&self, end: u64, source: std::io::Error) -> Error {
+        let path = self.path.clone();
+        match length(&self.path, &self.file) {
+            Ok(found_bytes) if found_bytes < end => {
+                Error::Truncated { path, found_bytes, committed_bytes: end }
             }
-            Err(Error::io(&self.path, "read from it", source))
-        })
+            _ => Error::io(&path, "read from it", source),
+        }
     }
 
     pub(super) fn renamed(&mut self, to: &Path) {
@@ -195,15 +202,16 @@ impl ChunkFile {
         self.end.store(end, Ordering::Release);
     }
 
-    /// A mapping of the file from [`DATA_OFFSET`] to `end`, for reading from front to back.
-    pub(super) fn mapped(&self, end: u64) -> Result<Map> {
+    /// Calls `read` with the file from [`DATA_OFFSET`] to `end`, for reading from front to back.
+    pub(super) fn read_mapped<T>(&self, end: u64, read: impl FnOnce(&[u8]) -> T) -> Result<T> {
         let found_bytes = length(&self.path, &self.file)?;
         if found_bytes < end {
             return Err(Error::Truncated { path: self.path.clone(), found_bytes, committed_bytes: end });
         }
-        Map::of(&self.file, DATA_OFFSET, (end - DATA_OFFSET) as usize)
+        let map = Map::of(&self.file, DATA_OFFSET, (end - DATA_OFFSET) as usize)
             .and_then(|map| map.advise(Access::Sequential).map(|()| map))
-            .map_err(|source| Error::io(&self.path, "map it", source))
+            .map_err(|source| Error::io(&self.path, "map it", source))?;
+        map.guarded(|| read(map.bytes())).map_err(|source| self.unreadable(end, source))
     }
 
     fn damaged(&self, damage: Damage) -> Error {
@@ -337,7 +345,7 @@ fn load(file: &ChunkFile, mark: Mark, end: u64) -> Result<(Index, Vec<Damage>)> 
     if end == DATA_OFFSET {
         return Ok((index, Vec::new()));
     }
-    let found = index::load(file.mapped(end)?.bytes(), mark, end);
+    let found = file.read_mapped(end, |data| index::load(data, mark, end))?;
     for record in found.records {
         if let Record::Chunk(entry) = record {
             index.insert(entry);

@@ -70,8 +70,7 @@ pub fn verify(path: &Path) -> Result<Verification> {
         return examine(path, &page, &[], file_bytes, false);
     }
     let file = ChunkFile::new(path.to_owned(), file, end);
-    let map = file.mapped(end)?;
-    examine(path, &page, map.bytes(), file_bytes, false)
+    file.read_mapped(end, |data| examine(path, &page, data, file_bytes, false))?
 }
 
 /// Verifies bytes as a whole file and decodes every chunk. It never panics, and allocates at most one chunk at a time and a

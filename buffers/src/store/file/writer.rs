@@ -230,7 +230,8 @@ impl ChunkWriter {
         self.mark.committed_bytes
     }
 
-    /// Renames the file and replaces another one. Nothing may be mapped from it yet.
+    /// Renames the file, whose chunks are committed, and replaces another one. Nothing may be mapped from it yet.
+    /// [`Self::sync_name`] makes the name durable.
     ///
     /// # Errors
     /// [`Error::Io`]. Both files stay unchanged.
@@ -240,6 +241,14 @@ impl ChunkWriter {
         let file = Arc::get_mut(&mut self.file).expect("nothing refers to a file that is being written anew");
         file.renamed(to);
         self.new = true;
+        Ok(())
+    }
+
+    /// Makes the name of a file that was renamed survive a power cut.
+    ///
+    /// # Errors
+    /// [`Error::Io`]. The next commit with [`Durability::Power`] tries it again.
+    pub(crate) fn sync_name(&mut self) -> Result<()> {
         self.sync(Durability::Power)
     }
 
@@ -362,9 +371,10 @@ impl ChunkWriter {
         }
         let io = |source| Error::io(self.file.path(), "bring it to the disk", source);
         self.file.file.sync_data().map_err(io)?;
-        if std::mem::take(&mut self.new) {
+        if self.new {
             let folder = self.file.path().parent().filter(|folder| !folder.as_os_str().is_empty());
             File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all()).map_err(io)?;
+            self.new = false;
         }
         Ok(())
     }

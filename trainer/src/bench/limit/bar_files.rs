@@ -116,6 +116,17 @@ const LONG_ROWS: usize = 200;
 /// Bytes of the remark in such a row.
 const REMARK_BYTES: usize = 400;
 
+/// Writes a CSV file of so many minutes.
+///
+/// # Errors
+/// If the file cannot be written.
+pub(super) fn write_minutes(path: &Path, n_minutes: usize) -> Result<()> {
+    write_csv(path, &minute_bars(0, n_minutes), 0).map_err(Error::io(path))?;
+    // The kernel's peak of a child begins with what this process holds when it starts it.
+    memsys::os::trim_heap();
+    Ok(())
+}
+
 /// Bars of one minute each without a gap: those of a synthetic market, drawn together.
 fn minute_bars(seed: u64, n_minutes: usize) -> Vec<Bar> {
     // Five of seven days trade, with 288 bars each.

@@ -10,6 +10,7 @@
 
 mod bar_files;
 mod children;
+mod commands;
 mod configurations;
 mod trial;
 mod verdict;
@@ -25,6 +26,7 @@ use memsys::os::{ControlGroup, probe, trim_heap};
 use tempfile::TempDir;
 
 use self::children::Children;
+use self::commands::CommandRun;
 use self::configurations::{Configuration, configurations};
 use self::trial::{Place, Trial, attempt};
 use self::verdict::Verdict;
@@ -41,7 +43,7 @@ use crate::{atomic_file, signals};
 #[derive(Debug, Clone, Args)]
 #[command(
     after_help = "Examples:\n  plimsoll bench limit --json limit.json\n  plimsoll bench limit --seed 2 --most 10\n  \
-                        plimsoll bench limit --only 7 --keep failing"
+                        plimsoll bench limit --only 7 --keep failing\n  plimsoll bench limit --commands 50000,500000,5000000"
 )]
 pub struct BenchLimitArgs {
     /// Configurations to try.
@@ -56,6 +58,9 @@ pub struct BenchLimitArgs {
     /// Configurations that run side by side [default: one per processor].
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
+    /// Measures every command instead, over files of so many minutes each: at the smallest limit that it accepts.
+    #[arg(long, value_delimiter = ',', value_name = "N,…", conflicts_with_all = ["only", "most"])]
+    commands: Vec<usize>,
     /// Works in this folder and keeps it: bars, what each run said, and its summary.
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
@@ -88,12 +93,26 @@ pub fn run(args: &BenchLimitArgs) -> Result<()> {
              killed at the limit; the peaks are measured all the same"
         ));
     }
+    if !args.commands.is_empty() {
+        let runs = measure_commands(args, folder.path(), &children)?;
+        folder.close()?;
+        print(&commands::text(&runs, grouped.is_ok()));
+        atomic_file::write_json(args.json.as_deref(), &commands::to_json(&runs))?;
+        return commands::result(&runs);
+    }
     let trials = try_all(args, &chosen, folder.path(), &children)?;
     let verdict = Verdict::new(&trials, args.seed, grouped.is_ok(), began.elapsed().as_secs_f64());
     folder.close()?;
     print(&verdict.text());
     atomic_file::write_json(args.json.as_deref(), &verdict.to_json())?;
     verdict.result()
+}
+
+fn measure_commands(args: &BenchLimitArgs, folder: &Path, children: &Children) -> Result<Vec<CommandRun>> {
+    let program = std::env::current_exe().map_err(Error::io("/proc/self/exe"))?;
+    trim_heap();
+    probe::restart_peak_resident();
+    commands::measure(Place { program: &program, folder, children }, &args.commands)
 }
 
 /// Tries the configurations, several side by side, and returns them in order.

@@ -221,7 +221,7 @@ impl Work<'_> {
 const INTERRUPTED: i32 = 130;
 
 /// Why a process did not end as it had to; `None` if it did.
-fn problem_of(ended: &Ended, said: &Path) -> Option<String> {
+pub(super) fn problem_of(ended: &Ended, said: &Path) -> Option<String> {
     let last = || {
         let text = std::fs::read(said).unwrap_or_default();
         let text = String::from_utf8_lossy(&text).into_owned();

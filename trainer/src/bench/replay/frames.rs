@@ -110,7 +110,7 @@ impl Frames {
             std::hint::black_box(&room.f_view_dtype(Kind::Uint8)?.f_view(shape)?);
         }
         let first = rng.random_range(0..td_errors.len() - BATCH);
-        sampler.update_priorities(&drawn.slots, &td_errors[first..first + BATCH]);
+        sampler.update_priorities(&drawn.slots, &td_errors[first..first + BATCH])?;
         Ok(())
     }
 }

@@ -45,7 +45,7 @@ pub(super) fn measure(bench: &Bench, most: usize) -> Result<Vec<Point>> {
         say(&format!("measuring growth at {}", format::count(transitions as u64)));
         let (mut filled, mut play) = bench.work.filled(transitions, Tier::Hot)?;
         let samples = bench.rate(|| filled.sample_and_update(BATCH).map(|()| BATCH))?;
-        let inserts = writing::inserts_per_second(bench, &mut filled.replay, &mut play);
+        let inserts = writing::inserts_per_second(bench, &mut filled.replay, &mut play)?;
         points.push(Point { transitions, insert_nanos: 1e9 / inserts, sample_nanos: 1e9 / samples });
     }
     Ok(points)

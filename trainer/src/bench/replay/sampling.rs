@@ -67,7 +67,7 @@ pub(super) fn hot_threads(bench: &Bench, capacity: usize) -> Result<Measured> {
             turn().draw_into(BATCH, IMPORTANCE_SAMPLING_EXPONENT, &mut rng, &mut batch)?;
             rows.gather_into(&mut batch)?;
             let first = rng.random_range(0..td_errors.len() - BATCH);
-            turn().update_priorities(&batch.slots, &td_errors[first..first + BATCH]);
+            turn().update_priorities(&batch.slots, &td_errors[first..first + BATCH])?;
             n += BATCH;
         }
         Ok(n)
@@ -118,24 +118,24 @@ pub(super) fn vectors(bench: &Bench, capacity: usize) -> Result<Measured> {
         row.iter_mut().for_each(|number| *number = *number * 0.99 + rng.random_range(-0.1..0.1));
         replay.append_local(environment as u16, row)
     };
-    (0..N_ENVIRONMENTS).for_each(|environment| {
-        walk(&mut replay, environment);
-    });
+    for environment in 0..N_ENVIRONMENTS {
+        walk(&mut replay, environment)?;
+    }
     while replay.len() < capacity {
         let environment = replay.len() % N_ENVIRONMENTS;
-        let to_local = walk(&mut replay, environment);
+        let to_local = walk(&mut replay, environment)?;
         let from = ObservationRef {
             environment: environment as u16,
             local: to_local - 1,
             ..ObservationRef::default()
         };
-        replay.insert(Transition { from, to_t: 0, to_local, action: 0, reward: 0.0, discount: 0.99 });
+        replay.insert(Transition { from, to_t: 0, to_local, action: 0, reward: 0.0, discount: 0.99 })?;
         if replay.len().is_multiple_of(1024) {
             replay.enforce_budget()?;
         }
     }
     settled(&mut replay)?;
-    let mut filled = Filled::of(replay, dataset);
+    let mut filled = Filled::of(replay, dataset)?;
     let rate = bench.rate(|| filled.sample_and_update(BATCH).map(|()| BATCH))?;
     let bytes = filled.bytes() as f64 / filled.replay.len() as f64;
     let note = format!("817 independent walks a row, the hardest to compress: {bytes:.0} bytes a transition");

@@ -72,7 +72,7 @@ pub(super) fn measure(bench: &Bench, capacity: usize, limit_bytes: u64) -> Resul
     let resident = probe::resident_bytes()?;
     ledger::set_base(resident.saturating_sub(ledger::counted_bytes()));
     budget::set_limit(limit_bytes);
-    let fixed = resident + SumTree::planned_bytes(capacity) + ASIDE_BYTES;
+    let fixed = resident + SumTree::planned_bytes(capacity, capacity) + ASIDE_BYTES;
     let Some(budget_bytes) = limit_bytes.checked_sub(fixed) else {
         return Err(Error::ReplayLimitTooLow { limit_bytes, least_bytes: fixed });
     };
@@ -99,7 +99,7 @@ pub(super) fn measure(bench: &Bench, capacity: usize, limit_bytes: u64) -> Resul
     }
     drop(play);
     settled(&mut replay)?;
-    let mut filled = Filled::of(replay, dataset);
+    let mut filled = Filled::of(replay, dataset)?;
     let warm = Bench { seconds: WARM_SECONDS, repeats: 1, ..bench.clone() };
     warm.rate(|| filled.sample_and_update(BATCH).map(|()| BATCH))?;
     let (before, mut n) = (bytes_read(), 0);

@@ -111,7 +111,7 @@ impl Work {
         let mut play = self.play(1)?;
         play.fill(&mut replay, capacity)?;
         settled(&mut replay)?;
-        Ok((Filled::of(replay, dataset), play))
+        Ok((Filled::of(replay, dataset)?, play))
     }
 
     /// Where chunks of `tier` go; files of an earlier row give way.
@@ -200,10 +200,13 @@ impl Play {
                 };
                 let to = self.stand(index, &mut writes);
                 let from = std::mem::replace(&mut self.standing[index], to);
-                self.accumulators[index].push(from, action, step.reward, to, ending, |transition| {
-                    writes.push(Write::Transition(transition));
-                    n_complete += 1;
-                });
+                let noted =
+                    self.accumulators[index].push(from, action, step.reward, to, ending, |transition| {
+                        writes.push(Write::Transition(transition));
+                        n_complete += 1;
+                        Ok(())
+                    });
+                noted.expect("noting a transition is never refused");
                 if step.ends_episode() {
                     self.environments[index].reset(&mut self.rng);
                     self.standing[index] = self.stand(index, &mut writes);
@@ -217,7 +220,7 @@ impl Play {
     pub(super) fn fill(&mut self, replay: &mut Replay, n: usize) -> Result<()> {
         let wanted = replay.n_inserted() + n as u64;
         while replay.n_inserted() < wanted {
-            write_many(replay, &self.record(BLOCK.min((wanted - replay.n_inserted()) as usize)));
+            write_many(replay, &self.record(BLOCK.min((wanted - replay.n_inserted()) as usize)))?;
             replay.enforce_budget()?;
         }
         Ok(())
@@ -250,28 +253,30 @@ pub(super) fn settled(replay: &mut Replay) -> Result<()> {
 }
 
 /// Writes a block at once: its local rows, then its transitions.
-pub(super) fn write_many(replay: &mut Replay, writes: &[Write]) {
+pub(super) fn write_many(replay: &mut Replay, writes: &[Write]) -> Result<()> {
     for write in writes {
         if let Write::Local(environment, row) = write {
-            replay.append_local(*environment, row);
+            replay.append_local(*environment, row)?;
         }
     }
-    replay.insert_many(writes.iter().filter_map(|write| match write {
+    let transitions = writes.iter().filter_map(|write| match write {
         Write::Transition(transition) => Some(*transition),
         Write::Local(..) => None,
-    }));
+    });
+    Ok(replay.insert_many(transitions)?)
 }
 
 /// Writes one after the other.
-pub(super) fn write_each(replay: &mut Replay, writes: &[Write]) {
+pub(super) fn write_each(replay: &mut Replay, writes: &[Write]) -> Result<()> {
     for write in writes {
         match write {
             Write::Local(environment, row) => {
-                replay.append_local(*environment, row);
+                replay.append_local(*environment, row)?;
             }
-            Write::Transition(transition) => replay.insert(*transition),
+            Write::Transition(transition) => replay.insert(*transition)?,
         }
     }
+    Ok(())
 }
 
 /// A full replay, and what draws from it.
@@ -286,12 +291,12 @@ pub(super) struct Filled {
 
 impl Filled {
     /// A replay that is filled already; each transition gets a priority of its own, as if learned from once.
-    pub(super) fn of(replay: Replay, dataset: Arc<Dataset>) -> Self {
+    pub(super) fn of(replay: Replay, dataset: Arc<Dataset>) -> Result<Self> {
         let mut rng = Pcg64Mcg::seed_from_u64(2);
         let td_errors = (0..N_ERRORS).map(|_| rng.random::<f32>()).collect();
         let mut filled = Self { replay, dataset, td_errors, rng, batch: TensorBatch::default() };
-        filled.spread_priorities();
-        filled
+        filled.spread_priorities()?;
+        Ok(filled)
     }
 
     /// Draws a batch, with its observations as tensors, and gives it new priorities.
@@ -299,7 +304,7 @@ impl Filled {
         let Self { replay, td_errors, rng, batch, .. } = self;
         replay.sample_into(n, IMPORTANCE_SAMPLING_EXPONENT, rng, batch)?;
         let first = rng.random_range(0..td_errors.len() - n);
-        replay.update_priorities(&batch.slots, &td_errors[first..first + n]);
+        replay.update_priorities(&batch.slots, &td_errors[first..first + n])?;
         Ok(())
     }
 
@@ -308,12 +313,13 @@ impl Filled {
         self.replay.bytes() + self.dataset.bytes()
     }
 
-    fn spread_priorities(&mut self) {
+    fn spread_priorities(&mut self) -> Result<()> {
         let n = self.replay.len();
         for first in (0..n).step_by(N_ERRORS) {
             let slots: Vec<_> =
                 (first..n.min(first + N_ERRORS)).map(|index| self.replay.slot(index)).collect();
-            self.replay.update_priorities(&slots, &self.td_errors[..slots.len()]);
+            self.replay.update_priorities(&slots, &self.td_errors[..slots.len()])?;
         }
+        Ok(())
     }
 }

@@ -26,22 +26,22 @@ fn n_transitions(writes: &[Write]) -> usize {
 }
 
 /// Transitions per second of inserting one at a time, with the local row of each.
-pub(super) fn inserts_per_second(bench: &Bench, replay: &mut Replay, play: &mut Play) -> f64 {
+pub(super) fn inserts_per_second(bench: &Bench, replay: &mut Replay, play: &mut Play) -> Result<f64> {
     let mut rates = Vec::new();
     for repeat in 0..=bench.repeats {
         let writes = play.record(PLAYED);
         let began = Instant::now();
-        write_each(replay, &writes);
+        write_each(replay, &writes)?;
         if repeat > 0 {
             rates.push(n_transitions(&writes) as f64 / began.elapsed().as_secs_f64());
         }
     }
-    median(&mut rates)
+    Ok(median(&mut rates))
 }
 
 pub(super) fn insert_1(bench: &Bench, capacity: usize) -> Result<Measured> {
     let (mut filled, mut play) = bench.work.filled(capacity, Tier::Hot)?;
-    let rate = inserts_per_second(bench, &mut filled.replay, &mut play);
+    let rate = inserts_per_second(bench, &mut filled.replay, &mut play)?;
     let note = "into a full replay, the account's row written with each".to_owned();
     Ok(Measured { note, ..Measured::plain(rate) })
 }
@@ -53,7 +53,7 @@ pub(super) fn insert_256(bench: &Bench, capacity: usize) -> Result<Measured> {
         let blocks: Vec<Vec<Write>> = (0..PLAYED / BLOCK).map(|_| play.record(BLOCK)).collect();
         let n: usize = blocks.iter().map(|block| n_transitions(block)).sum();
         let began = Instant::now();
-        blocks.iter().for_each(|block| write_many(&mut filled.replay, block));
+        blocks.iter().try_for_each(|block| write_many(&mut filled.replay, block))?;
         if repeat > 0 {
             rates.push(n as f64 / began.elapsed().as_secs_f64());
         }
@@ -95,7 +95,7 @@ pub(super) fn checkpoint(bench: &Bench, capacity: usize) -> Result<Measured> {
     let path = bench.folder.join("checkpoint");
     let mut seconds = Vec::new();
     for repeat in 0..=bench.repeats {
-        write_many(&mut filled.replay, &play.record(NEW));
+        write_many(&mut filled.replay, &play.record(NEW))?;
         filled.replay.enforce_budget()?;
         let began = Instant::now();
         filled.replay.commit()?;

@@ -20,6 +20,11 @@ use crate::market::import::survey::{Survey, VolumeFrom, loading, stamp_text, sym
 /// adjusted for splits and dividends.
 const EQUAL_FRACTION: f64 = 1e-9;
 
+/// Prices and volumes beyond this are no market's, and products of them would be infinite.
+const LARGEST: f64 = 1e60;
+/// Prices below this are no market's either.
+const SMALLEST_PRICE: f64 = 1e-60;
+
 /// The rows of one instrument.
 pub(super) struct Gathered {
     /// Its symbol, if the file names it.
@@ -194,10 +199,16 @@ fn sound([open, high, low, close, volume]: [f64; 5]) -> std::result::Result<([f6
         if !value.is_finite() {
             return Err(format!("`{name}` is {value}: remove the row, or fetch its numbers again"));
         }
+        if value > LARGEST {
+            return Err(format!("`{name}` is {value:e}, which no market has: remove or mend the row"));
+        }
     }
     for (name, price) in [("open", open), ("high", high), ("low", low), ("close", close)] {
         if price <= 0.0 {
             return Err(format!("`{name}` is {price}, and prices must be above 0: remove or mend the row"));
+        }
+        if price < SMALLEST_PRICE {
+            return Err(format!("`{name}` is {price:e}, which no market has: remove or mend the row"));
         }
     }
     if volume < 0.0 {
@@ -231,5 +242,17 @@ mod tests {
         assert_eq!(sound([10.0, 12.0, 9.0, 11.0, 5.0]), Ok(([10.0, 12.0, 9.0, 11.0, 5.0], false)));
         assert!(sound([10.0, 12.0, 9.0, 12.00001, 5.0]).is_err());
         assert!(sound([10.0, 9.0, 9.5, 9.2, 5.0]).is_err());
+    }
+
+    #[test]
+    fn numbers_that_no_market_has_are_refused() {
+        for huge in [1e61, f64::MAX] {
+            let problem = sound([10.0, huge, 9.0, 11.0, 5.0]).unwrap_err();
+            assert!(problem.contains("`high` is") && problem.contains("no market"), "{problem}");
+            assert!(problem.len() < 80, "its digits are not spelled out: {problem}");
+            assert!(sound([10.0, 12.0, 9.0, 11.0, huge]).is_err());
+        }
+        assert!(sound([1e-61; 5]).is_err());
+        assert!(sound([1e20; 5]).is_ok());
     }
 }

@@ -12,6 +12,8 @@ use crate::market::indicators::tolerance::{EQUAL_FRACTION, negligible};
 
 /// Profiles up to this tall have a segment for each level.
 const MOST_DENSE_LEVELS: i64 = 2048;
+/// The highest level that is told apart: beyond it an f64 holds no single ticks.
+const HIGHEST_LEVEL: f64 = (1_u64 << 53) as f64;
 
 /// A profile and its buffers, which are kept from one window to the next.
 #[derive(Debug, Clone, Default)]
@@ -33,11 +35,12 @@ impl VolumeProfile {
         self.spans.extend(bars.iter().map(|bar| {
             if has_range(bar) {
                 // Rounding at a bound moves next to nothing: the overlap there is next to nothing.
-                let level_of = |price: f64| (price * ticks_per_unit).floor() as i64;
+                let level_of = |price: f64| (price * ticks_per_unit).floor().min(HIGHEST_LEVEL) as i64;
                 (level_of(bar.low), level_of(bar.high))
             } else {
                 // A price within rounding of a level's lower bound lies in that level, whole.
-                let level = (bar.close * ticks_per_unit * (1.0 + EQUAL_FRACTION)).floor() as i64;
+                let level = (bar.close * ticks_per_unit * (1.0 + EQUAL_FRACTION)).floor();
+                let level = level.min(HIGHEST_LEVEL) as i64;
                 (level, level)
             }
         }));

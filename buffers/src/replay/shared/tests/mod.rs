@@ -50,20 +50,14 @@ fn write(writer: &mut Writer, n: u32) {
     let environment = writer.environment();
     let row = |local: u32| [f32::from(environment), local as f32];
     (0..STACK as u32).for_each(|local| {
-        writer.append_local(&row(local));
+        writer.append_local(&row(local)).unwrap();
     });
     for local in STACK as u32 - 1..n {
-        let to_local = writer.append_local(&row(local + 1));
+        let to_local = writer.append_local(&row(local + 1)).unwrap();
         let from = ObservationRef { environment, local, t: local, ..ObservationRef::default() };
         let action = environment as u8;
-        writer.insert(Transition {
-            from,
-            to_t: local + 1,
-            to_local,
-            action,
-            reward: local as f32,
-            discount: 0.9,
-        });
+        let (to_t, reward, discount) = (local + 1, local as f32, 0.9);
+        writer.insert(Transition { from, to_t, to_local, action, reward, discount }).unwrap();
     }
 }
 
@@ -86,8 +80,26 @@ fn check(batch: &ArrayBatch) {
 }
 
 #[test]
+fn a_writer_refuses_what_cannot_be_its_next_step() {
+    let (_shared, mut writers, _) = SharedReplay::new(&OPTIONS, dataset()).unwrap();
+    let writer = &mut writers[1];
+    assert!(matches!(writer.append_local(&[1.0]), Err(Error::LocalRows { .. })));
+    let first = writer.begin_episode(&[1.0, 0.0]).unwrap();
+    assert_eq!(first, STACK as u32 - 1, "rows before it fill its stack");
+    let from = ObservationRef { environment: 1, local: first, t: 5, ..ObservationRef::default() };
+    let step = Transition { from, to_t: 6, to_local: first + 1, action: 0, reward: 0.0, discount: 0.9 };
+    assert!(matches!(writer.insert(step), Err(Error::WrongTransition { .. })), "its row is not there yet");
+    writer.append_local(&[1.0, 1.0]).unwrap();
+    writer.insert(step).unwrap();
+    let of_another = Transition { from: ObservationRef { environment: 0, ..from }, ..step };
+    assert!(writer.insert(of_another).is_err());
+    let wrong = ReplayOptions { local_width: 3, ..OPTIONS };
+    assert!(matches!(SharedReplay::new(&wrong, dataset()), Err(Error::LocalRows { .. })));
+}
+
+#[test]
 fn a_batch_shows_what_each_writer_wrote_in_whatever_tier() {
-    let (shared, writers, mut sampler) = SharedReplay::new(&OPTIONS, dataset());
+    let (shared, writers, mut sampler) = SharedReplay::new(&OPTIONS, dataset()).unwrap();
     let (mut rng, mut batch) = (Pcg64Mcg::seed_from_u64(1), ArrayBatch::default());
     let empty = sampler.sample_into(8, 0.4, &mut rng, &mut batch);
     assert!(matches!(empty, Err(Error::Empty)) && shared.is_empty());
@@ -101,7 +113,7 @@ fn a_batch_shows_what_each_writer_wrote_in_whatever_tier() {
                 outcome => {
                     outcome.unwrap();
                     check(&batch);
-                    shared.update_priorities(&batch.drawn.slots, &[0.5; 16]);
+                    shared.update_priorities(&batch.drawn.slots, &[0.5; 16]).unwrap();
                 }
             }
         }

@@ -90,7 +90,7 @@ fn all_at_once() {
     for environment in 0..2 {
         let core = Arc::clone(&core);
         threads.push(thread::spawn(move || {
-            (0..4).for_each(|number| core.publish(published(environment, number)));
+            (0..4).for_each(|number| core.publish(published(environment, number)).unwrap());
         }));
     }
     let sampling = Arc::clone(&core);
@@ -105,7 +105,7 @@ fn all_at_once() {
     let learning = Arc::clone(&core);
     threads.push(thread::spawn(move || {
         while let Ok(drawn) = from_sampler.recv() {
-            learning.update_priorities(&drawn.slots, &[1e6; 3]);
+            learning.update_priorities(&drawn.slots, &[1e6; 3]).unwrap();
             learning.with_sampler(|sampler| {
                 let transitions = sampler.transitions();
                 for index in 0..transitions.len() {
@@ -133,7 +133,7 @@ fn all_at_once() {
         }
     }));
     threads.into_iter().for_each(|thread| thread.join().unwrap());
-    core.absorb();
+    core.absorb().unwrap();
     core.with_sampler(|sampler| {
         let transitions = sampler.transitions();
         assert_eq!(transitions.n_inserted(), 2 * 4 * ROWS as u64, "nothing that was published is lost");
@@ -165,13 +165,13 @@ fn no_order_of_threads_tears_loses_or_mixes_up_a_transition() {
 fn every_order_of_one_eviction_and_one_compression_counts_its_bytes_right() {
     let both = || {
         let core = Arc::new(Core::<ModelLocks>::new(Sampler::new(2, 0.6), 1, 2));
-        core.publish(published(0, 0));
-        core.absorb();
+        core.publish(published(0, 0)).unwrap();
+        core.absorb().unwrap();
         let compressing = Arc::clone(&core);
         let thread = thread::spawn(move || compressing.compress(0, SHAPE, CODEC).unwrap());
-        core.publish(published(0, 1));
-        core.publish(published(0, 2));
-        core.absorb();
+        core.publish(published(0, 1)).unwrap();
+        core.publish(published(0, 2)).unwrap();
+        core.absorb().unwrap();
         thread.join().unwrap();
         core.compress(0, SHAPE, CODEC).unwrap();
         assert_eq!(core.row_bytes()[0], 0, "all that is left has been compressed");

@@ -45,7 +45,7 @@ fn write(core: &Core<StdLocks>, environment: u16, stop: &AtomicBool) -> u64 {
             });
         let chunk = Arc::new(Chunk::Hot(rows(environment, first_row, n_rows)));
         let block = Block { environment, first_row, n_rows, rows: chunk };
-        core.publish(Published { block, transitions: transitions.collect() });
+        core.publish(Published { block, transitions: transitions.collect() }).unwrap();
         first_row += n_rows;
     }
     (first_row.saturating_sub(REACH)) as u64
@@ -107,7 +107,7 @@ fn run(time: Duration) {
                     continue;
                 };
                 let errors: Vec<f32> = (0..drawn.slots.len()).map(|j| ((i + j) % 97) as f32 * 0.01).collect();
-                core.update_priorities(&drawn.slots, &errors);
+                core.update_priorities(&drawn.slots, &errors).unwrap();
                 i += 1;
             }
         });
@@ -127,7 +127,7 @@ fn run(time: Duration) {
         }
         writers.into_iter().map(|writer| writer.join().unwrap()).sum()
     });
-    core.absorb();
+    core.absorb().unwrap();
     let n_inserted = core.with_sampler(|sampler| sampler.transitions().n_inserted());
     assert_eq!(n_inserted, n_written, "nothing is lost");
     let n_batches = n_batches.load(Ordering::Relaxed);
