@@ -40,10 +40,13 @@ def spread(values):
 
 results = [train(seed) for seed in range(1, args.seeds + 1)]
 if "mean_return" in results[0]["test"]["agent"]:
-    for result in results:
-        print(f"seed {result['seed']}: mean return {result['test']['agent']['mean_return']:.1f}")
+    print(f"{'mean return':<24}" + "".join(f"{'seed ' + str(r['seed']):>10}" for r in results) + f"{'mean ± deviation':>22}")
+    for name, key in (("best validation", "agent"), ("last weights", "agent_last")):
+        values = [result["test"][key]["mean_return"] for result in results]
+        print(f"{name:<24}" + "".join(f"{value:10.1f}" for value in values) + f"{spread(values):>22}")
     sys.exit()
-rows = [name for name, row in results[0]["test"].items() if "log_return" in row]
+# A baseline without the equity floor is told only where the floor stopped it, which can be in some seeds alone.
+rows = [name for name, row in results[0]["test"].items() if "log_return" in row and all(name in r["test"] for r in results)]
 print(f"{'log return, costs paid':<24}" + "".join(f"{'seed ' + str(r['seed']):>10}" for r in results) + f"{'mean ± deviation':>22}")
 for name in rows:
     values = [result["test"][name]["log_return"] for result in results]
@@ -52,6 +55,8 @@ if "oracle" in rows:
     shares = [r["test"]["agent"]["log_return"] / r["test"]["oracle"]["log_return"] for r in results if r["test"]["oracle"]["trades"]]
     if shares:
         print(f"{'share of the oracle':<24}" + "".join(f"{share:10.2f}" for share in shares) + f"{spread(shares):>22}")
-t = [result["test"]["excess_over_flat"]["t_statistic"] for result in results]
-print(f"{'t over flat':<24}" + "".join(f"{value:10.2f}" for value in t) + f"{spread(t):>22}")
+for what in ("flat", "buy_and_hold"):
+    t = [result["test"][f"excess_over_{what}"]["t_statistic"] for result in results]
+    if None not in t:
+        print(f"{'t over ' + what:<24}" + "".join(f"{value:10.2f}" for value in t) + f"{spread(t):>22}")
 print(f"{'minutes':<24}" + "".join(f"{r['wall_seconds'] / 60:10.1f}" for r in results))

@@ -4,6 +4,7 @@ use crate::format;
 use crate::market::backtest::performance::Performance;
 use crate::report::html::escape::{escape, push, typeset};
 use crate::report::html::report_data::{CostTable, InstrumentRow, Market, MonthTable};
+use crate::report::html::table::cell;
 use crate::report::test_rows::with_interval;
 
 /// The section; empty where there is nothing to show.
@@ -96,8 +97,8 @@ fn plain_table(caption: &str, heads: &[&str], rows: &[(String, Vec<String>)]) ->
     out.push_str("</tr></thead><tbody>");
     for (name, cells) in rows {
         push(&mut out, format_args!("<tr><th scope=\"row\">{}</th>", escape(name)));
-        for cell in cells {
-            push(&mut out, format_args!("<td>{}</td>", escape(&typeset(cell))));
+        for text in cells {
+            push(&mut out, format_args!("<td>{}</td>", cell(text)));
         }
         out.push_str("</tr>");
     }

@@ -1,10 +1,13 @@
 //! From a finished run to what its report shows.
 
+use std::path::PathBuf;
+
 use crate::error::Result;
 use crate::format;
 use crate::market::backtest::performance::EquityCurve;
 use crate::market::dataset::{Market as PreparedMarket, span_millis};
 use crate::report::conclusion::{Conclusion, TEST_PART, reported_before_words, warnings};
+use crate::report::html::paths::{lines_per_file, without_folders};
 use crate::report::html::report_data::{
     Along, CostTable, Curve, DataPart, InstrumentRow, LearningCurve, Market, Memory, MonthTable,
     PerformanceRow, Positions, ReportData, ReturnsRow, Role, Tile,
@@ -27,14 +30,14 @@ pub fn data(state: &RunState, conclusion: &Conclusion, command_line: &str) -> Re
     let mut report = ReportData {
         title: state.folder.root().file_name().unwrap_or_default().to_string_lossy().into_owned(),
         subtitle: subtitle(state),
-        command_line: command_line.to_owned(),
+        command_line: without_folders(command_line),
         seeds: vec![state.parts.run.seed],
         tiles: tiles(state, conclusion),
         facts: facts(state, conclusion),
         learning: learning(state, &rows),
         memory: Some(memory(&rows, conclusion)),
         limitations: [warnings(state, conclusion), limitations(conclusion)].concat(),
-        configuration: Some(state.config_toml.clone()),
+        configuration: Some(without_folders(&state.config_toml)),
         ..ReportData::default()
     };
     match (&state.evaluator, &conclusion.test) {
@@ -42,7 +45,9 @@ pub fn data(state: &RunState, conclusion: &Conclusion, command_line: &str) -> Re
             let seen = reported_before_words(&conclusion.reported_before);
             let seen = seen.map_or_else(String::new, |words| format!("; {words}"));
             report.verdict = Some(format!("{}{seen}", test.verdict(TEST_PART)));
-            report.data.clone_from(&market.notes);
+            let files: Vec<PathBuf> =
+                state.parts.market.sources.iter().map(|source| source.path.clone()).collect();
+            report.data = lines_per_file(&market.notes, &files);
             report.parts = parts(market);
             report.market = Some(results(market, test));
         }
@@ -78,7 +83,7 @@ fn subtitle(state: &RunState) -> String {
         EnvironmentKind::Market => {
             let data = match sources.len() {
                 0 => "synthetic market".to_owned(),
-                1 => sources[0].path.display().to_string(),
+                1 => without_folders(&sources[0].path.display().to_string()),
                 n => format!("{n} instruments"),
             };
             format!("{name} · {data}")

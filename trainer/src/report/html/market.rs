@@ -12,6 +12,8 @@ use crate::report::html::scale::{Scale, Unit, range, time_ticks};
 
 /// A curve may widen the axis of the agent's by this much; one that would widen it further leaves the chart.
 const MOST_WIDENING: f64 = 3.5;
+/// The share of a logarithmic axis that the agent's curve has at least: with less it could not be read.
+const LEAST_LOG_SHARE: f64 = 0.12;
 /// Panels of positions beyond this many are drawn with fewer columns, to keep the page small.
 const N_FULL_PANELS: usize = 3;
 
@@ -45,7 +47,7 @@ pub(super) fn equity_section(market: &Market) -> String {
         return String::new();
     }
     let series = equity_series(market, &times);
-    let (scale, beyond) = equity_scale(&series);
+    let EquityAxis { scale, is_log, beyond } = equity_axis(&series);
     let mut out = String::from(
         "<section class=\"card\" aria-labelledby=\"equity\"><h2 id=\"equity\">Test part: equity</h2>",
     );
@@ -53,11 +55,16 @@ pub(super) fn equity_section(market: &Market) -> String {
         &mut out,
         format_args!(
             "<p class=\"note\">Profit since the starting balance, costs paid: {}. <time>{}</time> to <time>{}</time> UTC, {} bars. The axis counts \
-             bars: time without bars takes no room.</p>",
+             bars: time without bars takes no room.{}</p>",
             escape(&market.costs),
             format::utc_minute(times[0]),
             format::utc_minute(times[times.len() - 1]),
-            format::count(times.len() as u64)
+            format::count(times.len() as u64),
+            if is_log {
+                " The vertical axis is logarithmic: the same factor is as long everywhere."
+            } else {
+                ""
+            }
         ),
     );
     out.push_str(&legend(&series, "narrow-only"));
@@ -300,8 +307,17 @@ fn equity_series(market: &Market, times: &[i64]) -> Vec<Series> {
     series.into_iter().map(|(_, series)| series).collect()
 }
 
-/// An axis on which the agent's curve (the first) can be read, and the names of those that it leaves out.
-fn equity_scale(series: &[Series]) -> (Scale, Vec<String>) {
+/// The vertical axis of equity.
+struct EquityAxis {
+    scale: Scale,
+    is_log: bool,
+    /// The names of the curves that leave it.
+    beyond: Vec<String>,
+}
+
+/// An axis on which the agent's curve (the first) can be read. Where a linear one would leave curves out, it is a
+/// logarithmic one if that shows all of them and the agent.
+fn equity_axis(series: &[Series]) -> EquityAxis {
     let span = |series: &Series| {
         let (low, high) = range(series.points.iter().map(|point| point.1));
         (low.min(0.0), high.max(0.0))
@@ -329,8 +345,13 @@ fn equity_scale(series: &[Series]) -> (Scale, Vec<String>) {
         .zip(&spans)
         .filter(|(_, span)| is_beyond(**span))
         .map(|(series, _)| series.name.clone());
-    let beyond = beyond.collect();
-    (Scale::padded(low, high), beyond)
+    let beyond: Vec<String> = beyond.collect();
+    let (lowest, highest) = spans.iter().copied().fold(start, union);
+    let growth = Scale::growth(lowest, highest);
+    if !beyond.is_empty() && growth.place(start.1) - growth.place(start.0) >= LEAST_LOG_SHARE {
+        return EquityAxis { scale: growth, is_log: true, beyond: Vec::new() };
+    }
+    EquityAxis { scale: Scale::padded(low, high), is_log: false, beyond }
 }
 
 /// The times of all curves, each once.
@@ -387,6 +408,29 @@ fn drawdown(starting_balance: f64, equity: &[f64]) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn series(name: &str, values: &[f64]) -> Series {
+        Series {
+            name: name.to_owned(),
+            class: "agent",
+            style: Style::Line,
+            points: values.iter().enumerate().map(|(at, &value)| (at as f64, value)).collect(),
+            words: format::signed_percent,
+        }
+    }
+
+    #[test]
+    fn curves_that_would_vanish_get_a_logarithmic_axis_where_all_can_be_read() {
+        let agent = series("agent", &[0.0, 0.4, -0.3]);
+        let axis = equity_axis(&[agent.clone(), series("oracle", &[0.0, 12.46])]);
+        assert!(axis.is_log && axis.beyond.is_empty());
+        assert!((0.0..=1.0).contains(&axis.scale.place(12.46)) && axis.scale.place(-0.3) > 0.0);
+        // An agent that hardly moves could not be read beside it.
+        let still = series("agent", &[0.0, 0.02, -0.01]);
+        let axis = equity_axis(&[still, series("oracle", &[0.0, 12.46])]);
+        assert!(!axis.is_log && axis.beyond == ["oracle"]);
+        assert!(!equity_axis(&[agent, series("held", &[0.0, 0.5])]).is_log);
+    }
 
     #[test]
     fn drawdown_starts_from_the_starting_balance() {

@@ -19,6 +19,7 @@ mod escape;
 mod from_run;
 mod market;
 mod page;
+mod paths;
 mod report_data;
 mod scale;
 mod table;

@@ -82,13 +82,36 @@ impl Unit {
     }
 }
 
+/// How values become places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Linear,
+    /// By the logarithm.
+    Log,
+    /// By the logarithm of 1 + value: a change by a factor is as long everywhere.
+    LogGrowth,
+}
+
+impl Form {
+    fn of(self, value: f64) -> f64 {
+        match self {
+            Form::Linear => value,
+            Form::Log => value.log10(),
+            Form::LogGrowth => (1.0 + value).max(LEAST_GROWTH).log10(),
+        }
+    }
+}
+
 /// A place for each value of an axis: 0 at its low end, 1 at its high end.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Scale {
     low: f64,
     high: f64,
-    is_log: bool,
+    form: Form,
 }
+
+/// The lowest growth that an axis of growth tells apart: a loss of all but a thousandth.
+const LEAST_GROWTH: f64 = 1e-3;
 
 impl Scale {
     /// An axis from `low` to `high`. Ends that are equal or not finite are spread, so that places always exist.
@@ -96,51 +119,82 @@ impl Scale {
         let low = if low.is_finite() { low } else { 0.0 };
         let high = if high.is_finite() { high.max(low) } else { low };
         if high > low {
-            return Self { low, high, is_log: false };
+            return Self { low, high, form: Form::Linear };
         }
         let spread = if low == 0.0 { 1.0 } else { low.abs() * 0.05 };
-        Self { low: low - spread, high: high + spread, is_log: false }
+        Self { low: low - spread, high: high + spread, form: Form::Linear }
     }
 
     /// A linear axis with room above and below.
     pub(super) fn padded(low: f64, high: f64) -> Self {
         let Self { low, high, .. } = Self::linear(low, high);
         let room = (high - low) * 0.06;
-        Self { low: low - room, high: high + room, is_log: false }
+        Self { low: low - room, high: high + room, form: Form::Linear }
     }
 
     /// A logarithmic axis where all values are above 0 and span much, a linear one elsewhere.
     pub(super) fn fitting(values: impl Iterator<Item = f64>) -> Self {
         let (low, high) = range(values);
         if low > 0.0 && high / low > 50.0 {
-            return Self { low: low.log10() - 0.08, high: high.log10() + 0.08, is_log: true };
+            return Self { low: low.log10() - 0.08, high: high.log10() + 0.08, form: Form::Log };
         }
         Self::padded(low, high)
     }
 
     pub(super) fn is_log(self) -> bool {
-        self.is_log
+        self.form == Form::Log
+    }
+
+    /// A logarithmic axis of growth over changes, which are above −1, with room above and below.
+    pub(super) fn growth(low: f64, high: f64) -> Self {
+        let [low, high] = [low, high].map(|change| Form::LogGrowth.of(change));
+        Self { form: Form::LogGrowth, ..Self::padded(low, high) }
     }
 
     /// The low and the high end, in the unit of the values.
     pub(super) fn ends(self) -> (f64, f64) {
-        if self.is_log { (10f64.powf(self.low), 10f64.powf(self.high)) } else { (self.low, self.high) }
+        let end = |place: f64| match self.form {
+            Form::Linear => place,
+            Form::Log => 10f64.powf(place),
+            Form::LogGrowth => 10f64.powf(place) - 1.0,
+        };
+        (end(self.low), end(self.high))
     }
 
     /// 0 at the low end, 1 at the high one; beyond them outside of [0, 1].
     pub(super) fn place(self, value: f64) -> f64 {
-        let value = if self.is_log { value.log10() } else { value };
-        (value - self.low) / (self.high - self.low)
+        (self.form.of(value) - self.low) / (self.high - self.low)
     }
 
     /// Round values inside the axis with their labels, about `n_wanted`.
     pub(super) fn ticks(self, unit: Unit, n_wanted: usize) -> Vec<(f64, String)> {
-        if self.is_log {
-            return self.log_ticks(unit);
+        match self.form {
+            Form::Linear => {}
+            Form::Log => return self.log_ticks(unit),
+            Form::LogGrowth => return self.growth_ticks(unit, n_wanted),
         }
         let step = unit.step((self.high - self.low) / n_wanted.max(1) as f64);
         let (first, last) = ((self.low / step).ceil() as i64, (self.high / step).floor() as i64);
         (first..=last).map(|k| k as f64 * step).map(|value| (value, unit.tick(value, step))).collect()
+    }
+
+    /// Round changes, no closer to each other than the wanted number allows.
+    fn growth_ticks(self, unit: Unit, n_wanted: usize) -> Vec<(f64, String)> {
+        const CHANGES: [f64; 25] = [
+            0.0, -0.1, 0.1, -0.5, 1.0, -0.9, 9.0, -0.2, 0.2, 0.5, -0.05, 0.05, 4.0, -0.75, -0.02, 0.02, 99.0,
+            49.0, 19.0, 999.0, 499.0, -0.01, 0.01, -0.005, 0.005,
+        ];
+        let least_distance = 0.6 / n_wanted.max(1) as f64;
+        let mut ticks: Vec<(f64, String)> = Vec::new();
+        for change in CHANGES {
+            let place = self.place(change);
+            let is_free = ticks.iter().all(|(other, _)| (self.place(*other) - place).abs() >= least_distance);
+            if (0.0..=1.0).contains(&place) && is_free {
+                let step = if change == 0.0 { 0.1 } else { change.abs() };
+                ticks.push((change, unit.tick(change, step)));
+            }
+        }
+        ticks
     }
 
     fn log_ticks(self, unit: Unit) -> Vec<(f64, String)> {
@@ -303,6 +357,17 @@ mod tests {
         assert_eq!(labels(scale.ticks(Unit::Number, 4)), ["0.001", "0.01", "0.1", "1", "10"]);
         assert!(!Scale::fitting([1.0, 2.0].into_iter()).is_log());
         assert!(!Scale::fitting([-1.0, 200.0].into_iter()).is_log());
+    }
+
+    #[test]
+    fn growth_by_the_same_factor_is_as_long_everywhere() {
+        let scale = Scale::growth(-0.5, 12.46);
+        let length = |from: f64, to: f64| scale.place(to) - scale.place(from);
+        assert!((length(0.0, 1.0) - length(1.0, 3.0)).abs() < 1e-12);
+        assert!((length(-0.5, 0.0) - length(0.0, 1.0)).abs() < 1e-12);
+        let ticks = scale.ticks(Unit::Change, 7);
+        assert!(ticks.len() >= 4 && ticks.iter().any(|tick| tick.1 == "0 %"), "{ticks:?}");
+        assert!(scale.place(-1.0).is_finite());
     }
 
     #[test]

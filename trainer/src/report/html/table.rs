@@ -129,7 +129,7 @@ pub(super) fn returns_section(returns: &[ReturnsRow]) -> String {
         returns.iter().map(|row| Row { name: &row.name, role: row.role, remark: None, data: row }).collect();
     format!(
         "<section class=\"card\" aria-labelledby=\"results\"><h2 id=\"results\">Returns of evaluation episodes</h2>{}</section>",
-        table("Returns of evaluation episodes", &columns, &rows)
+        table("Returns of the test's episodes", &columns, &rows)
     )
 }
 
@@ -146,7 +146,7 @@ fn table<R>(caption: &str, columns: &[Column<R>], rows: &[Row<R>]) -> String {
     push(
         &mut out,
         format_args!(
-            "{0}\"><table><caption>{0}</caption><thead><tr><th scope=\"col\"></th>",
+            "{0}\"><table><caption>{0}</caption><thead><tr><th scope=\"col\">Policy</th>",
             escape(caption)
         ),
     );
@@ -180,12 +180,23 @@ fn table<R>(caption: &str, columns: &[Column<R>], rows: &[Row<R>]) -> String {
             ),
         );
         for column in columns {
-            push(&mut out, format_args!("<td>{}</td>", typeset(&(column.cell)(row.data))));
+            push(&mut out, format_args!("<td>{}</td>", cell(&(column.cell)(row.data))));
         }
         out.push_str("</tr>");
     }
     out.push_str("</tbody></table></div>");
     out
+}
+
+/// A value, and its interval, if it has one, on a line of its own.
+pub(super) fn cell(value: &str) -> String {
+    match value.split_once(" (") {
+        Some((value, interval)) => {
+            let interval = interval.trim_end_matches(')');
+            format!("{}<small>{}</small>", escape(&typeset(value)), escape(&interval.replace('-', "−")))
+        }
+        None => escape(&typeset(value)),
+    }
 }
 
 fn meanings<R>(columns: &[Column<R>]) -> String {

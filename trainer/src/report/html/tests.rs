@@ -148,7 +148,11 @@ fn odd_values_never_reach_a_drawing() {
 }
 
 #[test]
-fn a_curve_far_from_the_agents_leaves_the_chart_and_is_named() {
-    let page = render(&full(5_000));
-    assert!(page.contains("scaled to the agent: oracle."));
+fn a_curve_far_from_the_agents_gets_a_logarithmic_axis_or_leaves_the_chart_and_is_named() {
+    let mut report = full(5_000);
+    assert!(render(&report).contains("The vertical axis is logarithmic"));
+    let oracle = &mut report.market.as_mut().unwrap().curves[3];
+    oracle.values.iter_mut().for_each(|value| *value = 10_000.0 * (*value / 10_000.0).powi(30));
+    let page = render(&report);
+    assert!(page.contains("scaled to the agent: oracle.") && !page.contains("axis is logarithmic"));
 }
