@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::console::{Verbosity, complain, print, set_verbosity};
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::run::train_loop::Ended;
 use crate::signals;
 
@@ -98,10 +98,6 @@ pub fn main() -> ExitCode {
         (false, false) => Verbosity::Usual,
         (false, true) => Verbosity::Verbose,
     });
-    if let Err(error) = require_working_folder() {
-        complain(&error);
-        return ExitCode::from(USAGE);
-    }
     let outcome = match command {
         Command::Train(args) => train::run(&args),
         Command::Evaluate(args) => evaluate::run(&args).map(|()| Ended::Done),
@@ -138,14 +134,6 @@ pub fn main() -> ExitCode {
             ExitCode::from(status_of(&error))
         }
     }
-}
-
-/// Refuses a working folder that is gone: libraries look for their parts from it, and end the process where they cannot.
-fn require_working_folder() -> Result<()> {
-    std::env::current_dir().map(drop).map_err(|error| {
-        let problem = format!("{error}: was it removed? Start plimsoll from a folder that is there");
-        Error::Config { key: "the working folder".to_owned(), problem }
-    })
 }
 
 fn status_of(error: &Error) -> u8 {
