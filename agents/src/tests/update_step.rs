@@ -1,6 +1,7 @@
 //! The update step, tested through a DQN whose loss goes through embedders with dropout.
 
 use embedders::Preset;
+use memsys::ledger::budget;
 use memsys::nn::activations;
 use memsys::nn::activations::ActivationMode;
 use memsys::nn::parameters::{Init, Layout, Weights};
@@ -114,6 +115,24 @@ fn a_step_that_fails_changes_nothing() {
     // Gradients left behind would show in the next step.
     assert_eq!(learner.step(&batches[1], 8).unwrap(), untouched.step(&batches[1], 8).unwrap());
     assert!(saved(&learner, "online") == saved(&untouched, "online"));
+}
+
+#[test]
+fn a_commit_allocates_less_than_the_room_that_is_kept_for_it() {
+    let _lock = rng_lock::lock();
+    memsys::libtorch::count_tensors().unwrap();
+    let _small = budget::commit(|| Tensor::zeros([1000], (Kind::Float, Device::Cpu)));
+    assert!(budget::most_in_commit_bytes() >= 4000, "what a commit allocates is seen");
+    let soft = DqnConfig { target_update: TargetUpdate::Soft { tau: 0.1 }, ..config(1) };
+    let offloaded = DqnConfig { offload_gradients: true, ..config(1) };
+    for config in [config(1), soft, offloaded, DqnConfig { max_gradient_norm: 1e-3, ..config(1) }] {
+        let (mut learner, batches) = learner_and_batches(config, 2, 32);
+        let flat_bytes = learner.online().flat().numel() as u64 * 4;
+        assert!(flat_bytes > 2 * budget::COMMIT_ROOM_BYTES, "a copy of the weights would be seen");
+        batches.iter().for_each(|batch| drop(learner.step(batch, 32).unwrap()));
+    }
+    let most_bytes = budget::most_in_commit_bytes();
+    assert!(most_bytes <= budget::COMMIT_ROOM_BYTES, "{most_bytes} bytes at once");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::frames::{Clock, Dataset, View, position};
-use crate::replay::{ReplayOptions, Transition};
+use crate::replay::Transition;
 use crate::store::RowKind;
 
 /// The most local rows between the two observations of a transition: a ring keeps the distance in 15 bits.
@@ -104,15 +104,15 @@ fn ends(transition: &Transition, n_rows: usize) -> [usize; 2] {
 ///
 /// # Errors
 /// [`Error::LocalRows`].
-pub(super) fn check_rows(options: &ReplayOptions, dataset: &Dataset) -> Result<()> {
-    if options.store.local_kind == RowKind::U8 {
+pub(super) fn check_rows(kind: RowKind, local_width: usize, dataset: &Dataset) -> Result<()> {
+    if kind == RowKind::U8 {
         return Err(Error::LocalRows { what: "they are given as f32 and cannot be stored as u8".to_owned() });
     }
-    let differs = |view: &&View| view.clock == Clock::Local && view.width != options.local_width;
+    let differs = |view: &&View| view.clock == Clock::Local && view.width != local_width;
     match dataset.views().iter().find(differs) {
         None => Ok(()),
         Some(View { name, width, .. }) => Err(Error::LocalRows {
-            what: format!("they have {} numbers, and the view {name} shows {width}", options.local_width),
+            what: format!("they have {local_width} numbers, and the view {name} shows {width}"),
         }),
     }
 }
@@ -141,7 +141,7 @@ mod tests {
 
     use super::*;
     use crate::frames::{FrameStream, Instrument, ObservationRef};
-    use crate::replay::{ArrayBatch, Replay, StoreOptions};
+    use crate::replay::{ArrayBatch, Replay, ReplayOptions, StoreOptions};
 
     const FIRST_STEP: u32 = 10;
 

@@ -226,6 +226,7 @@ impl Transitions {
             }
             None => {
                 let mut ring = Self::new(self.capacity);
+                ring.reserve(self.len())?;
                 let indices: Vec<usize> = (0..self.len()).collect();
                 self.read(&indices, |_, transition| {
                     ring.push(*transition);

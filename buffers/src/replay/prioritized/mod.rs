@@ -83,7 +83,7 @@ impl Replay {
     /// [`memsys::Error::Refused`] if the memory limit has no room for the first transitions and rows; [`Error::NoFile`];
     /// [`Error::LocalRows`] if the views of `dataset` show other local rows than those of `options`.
     pub fn new(options: &ReplayOptions, dataset: Arc<Dataset>) -> Result<Self> {
-        check_rows(options, &dataset)?;
+        check_rows(options.store.local_kind, options.local_width, &dataset)?;
         if options.store.tier == Tier::Mapped && options.store.file.is_none() {
             return Err(Error::NoFile);
         }
@@ -120,7 +120,7 @@ impl Replay {
         differs("capacity", self.sampler.transitions().capacity(), options.capacity_transitions)?;
         differs("environments", self.local.len(), options.n_environments)?;
         differs("environments that give transitions", self.intakes.len(), options.n_environments)?;
-        check_rows(options, &dataset)?;
+        check_rows(options.store.local_kind, options.local_width, &dataset)?;
         let n_of_kind = self.local.iter().filter(|local| local.kind() == options.store.local_kind).count();
         differs("local streams of the configured kind", n_of_kind, options.n_environments)?;
         differs(

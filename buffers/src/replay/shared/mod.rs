@@ -55,7 +55,7 @@ impl SharedReplay {
         options: &ReplayOptions,
         dataset: Arc<Dataset>,
     ) -> Result<(Arc<Self>, Vec<Writer>, SharedSampler)> {
-        check_rows(options, &dataset)?;
+        check_rows(options.store.local_kind, options.local_width, &dataset)?;
         let sampler = Sampler::new(options.capacity_transitions, options.priority_exponent);
         let local = RowShape { kind: RowKind::F32, width: options.local_width };
         let core = Core::new(sampler, options.n_environments, dataset.local_reach());
