@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::format;
 use crate::market::dataset::{prepare, prepare_whole};
 use crate::memory;
+use crate::memory::profile::first_evaluation_bytes;
 use crate::report::conclusion::reported_before_words;
 use crate::report::test_rows::{episode_lines, test_json, with_interval};
 use crate::resolve::resolve;
@@ -64,7 +65,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
     require_threads(&parts)?;
     memsys::libtorch::set_threads_once(parts.threads)?;
     memory::device::begin(&parts)?;
-    memory::hold(parts.memory.limit)?;
+    memory::hold(parts.memory.limit, first_evaluation_bytes(&parts))?;
     let saved = checkpoint::require(&folder.checkpoint(), &args.run)?;
     let counters = checkpoint::load_counters(&saved)?;
     let mut judged = Vec::new();

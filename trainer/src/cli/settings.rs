@@ -57,7 +57,7 @@ impl MemoryArgs {
         let Some(written) = &self.memory else { return Ok(()) };
         let limit = MemoryLimit::parse(written)
             .map_err(|problem| Error::Config { key: "--memory".to_owned(), problem })?;
-        memory::hold(limit)
+        memory::hold(limit, 0)
     }
 }
 

@@ -137,16 +137,17 @@ pub fn plan_statically(limit: MemoryLimit, parts: &Parts) -> Result<MemoryPlan> 
 }
 
 /// Applies a memory limit to a process that does not learn. The bytes that are resident now become the ledger's
-/// base; an allocation that does not fit beside them is refused.
+/// base; an allocation that does not fit beside them is refused. `first_use_bytes` are set aside for what libraries will come
+/// to hold uncounted.
 ///
 /// # Errors
 /// If the limit is above what the machine allows; [`Error::LimitTooLow`] if it has no room for the program itself; or if
 /// libtorch refuses the allocator.
-pub fn hold(limit: MemoryLimit) -> Result<()> {
+pub fn hold(limit: MemoryLimit, first_use_bytes: u64) -> Result<()> {
     let limit_bytes = limit_bytes(limit)?;
     count()?;
     let resident_bytes = probe::resident_bytes()?;
-    let least_bytes = (resident_bytes + SLACK_BYTES).next_multiple_of(1 << 20);
+    let least_bytes = (resident_bytes + first_use_bytes + SLACK_BYTES).next_multiple_of(1 << 20);
     if least_bytes > limit_bytes {
         return Err(Error::LimitTooLow {
             limit_bytes,
@@ -155,7 +156,7 @@ pub fn hold(limit: MemoryLimit) -> Result<()> {
         });
     }
     ledger::set_base(resident_bytes.saturating_sub(ledger::counted_bytes()));
-    budget::allow_residual(SLACK_BYTES);
+    budget::allow_residual(first_use_bytes + SLACK_BYTES);
     budget::set_limit(limit_bytes);
     Ok(())
 }

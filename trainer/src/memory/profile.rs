@@ -47,6 +47,8 @@ const FIRST_USE_BYTES: u64 = 50 << 20;
 const FIRST_USE_OF_LAYERS_BYTES: u64 = 14 << 20;
 /// The same beyond those in bf16: oneDNN prepares and keeps kernels of its own for every shape.
 const FIRST_USE_IN_BF16_BYTES: u64 = 260 << 20;
+/// The same for the few shapes of an evaluation.
+const FIRST_SHAPES_IN_BF16_BYTES: u64 = 32 << 20;
 /// Peak activation bytes in mode recompute with four segments, as a fraction of mode keep.
 const RECOMPUTED_SHARE: f64 = 0.45;
 /// Peak activation bytes in mode spill, as a fraction of mode keep.
@@ -329,6 +331,16 @@ impl<'a> Profiler<'a> {
     fn note(&mut self, taken: &Taken) {
         let scratch_bytes = taken.uncounted_bytes.saturating_sub(self.profile.base_bytes) + self.beside_bytes;
         self.profile.scratch_bytes = self.profile.scratch_bytes.max(scratch_bytes);
+    }
+}
+
+/// Bytes that libraries come to hold uncounted once the networks of a run evaluate for the first time.
+#[must_use]
+pub fn first_evaluation_bytes(parts: &Parts) -> u64 {
+    match (parts.work.is_market, parts.agent.is_bf16()) {
+        (true, true) => FIRST_USE_BYTES + FIRST_SHAPES_IN_BF16_BYTES,
+        (true, false) => FIRST_USE_BYTES,
+        (false, _) => FIRST_USE_OF_LAYERS_BYTES,
     }
 }
 
