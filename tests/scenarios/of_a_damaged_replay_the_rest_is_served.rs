@@ -52,7 +52,7 @@ fn a_replay_file_that_is_cut_under_a_run_ends_it_with_an_error_that_names_the_fi
     let mut command = plimsoll(folder.path(), &short_train(&mapped));
     let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
     let out = folder.path().join("out");
-    // By then rows are read from mapped pages.
+    // By then rows are in the file, and more will follow.
     wait_until(&mut process, || n_metric_rows(&out) >= 30);
     let file = fs::OpenOptions::new().write(true).open(out.join("replay.plr")).unwrap();
     file.set_len(8192).unwrap();

@@ -51,7 +51,7 @@ fn shells_and_man_are_given_every_command() {
     }
     assert!(printed(&["man"]).contains(".TH plimsoll 1"));
     run_well(folder.path(), &["man", "--out", "man1"]);
-    for page in ["plimsoll.1", "plimsoll-train.1", "plimsoll-replay-verify.1", "plimsoll-bench-memory.1"] {
+    for page in ["plimsoll.1", "plimsoll-train.1", "plimsoll-verify.1", "plimsoll-bench-memory.1"] {
         let text = std::fs::read_to_string(folder.path().join("man1").join(page)).unwrap();
         assert!(text.contains("Example"), "{page}: {text}");
     }

@@ -202,6 +202,9 @@ impl MemoryPlan {
         if beside > 0 {
             moments.insert(1, part("actor", "beside it: the actor's weights, its steps, and acting", beside));
         }
+        let keeps = shown.is_some_and(StepConfig::keeps);
+        // What is allocated and never written to is counted by the memory limit and takes no memory.
+        let untouched = if keeps { share(learning, profile.untouched_fraction) } else { 0 };
         let least = run_peak(least_learning).max(profile.own_bytes);
         let needed = |runtime_bytes: u64| in_coarse_steps(runtime_bytes) + least + SLACK_BYTES;
         let is_leanest_met = profile.costs.is_size_measured(profile.costs.smallest);
@@ -227,7 +230,7 @@ impl MemoryPlan {
             loading_bytes: shown_runtime + data.loading,
             step_config,
             kept_embeddings_bytes,
-            peak_bytes: shown_runtime + kept_embeddings_bytes + run_peak(learning),
+            peak_bytes: shown_runtime + kept_embeddings_bytes + run_peak(learning - untouched),
             needed_bytes: needed(least_runtime_bytes),
             smallest_limit_bytes: needed(least_runtime_bytes + share(least_runtime_bytes, READING_SHARE))
                 .next_multiple_of(LIMIT_STEP_BYTES),

@@ -65,6 +65,8 @@ pub struct MemoryProfile {
     pub least_runtime_bytes: u64,
     /// Bytes by which a shape that was not met yet raises the base.
     pub shape_bytes: u64,
+    /// Share of the bytes in mode keep that libtorch allocates and never writes to.
+    pub untouched_fraction: f64,
     /// Whether the profile was measured, not estimated.
     pub is_measured: bool,
     /// Counted bytes that the measurement itself needs at least.
@@ -88,6 +90,8 @@ pub struct MemoryProfile {
 struct Taken {
     /// Counted bytes at the peak beyond those before.
     peak_bytes: u64,
+    /// Of these, bytes that were never written to.
+    untouched_bytes: u64,
     /// Resident bytes at the peak that are not counted, the base included.
     uncounted_bytes: u64,
     /// Bytes on the run's GPU at the peak beyond those before.
@@ -118,10 +122,11 @@ fn measure(mut work: impl FnMut() -> Result<()>) -> Result<Taken> {
     let counted = ledger::peak_counted_bytes();
     let uncounted_bytes =
         (probe::recent_peak_resident_bytes()? + ledger::BASE.bytes()).saturating_sub(counted);
+    let untouched_bytes = libtorch::untouched_bytes();
     ledger::raise_peak_to(peak_before);
     let peak_bytes = counted.saturating_sub(before);
     let device_bytes = meter.peak_bytes();
-    Ok(Taken { peak_bytes, uncounted_bytes, device_bytes, micros, stages })
+    Ok(Taken { peak_bytes, untouched_bytes, uncounted_bytes, device_bytes, micros, stages })
 }
 
 /// Runs the networks of a run on rows of zeros and measures them. Tensors must already be counted.
@@ -162,6 +167,7 @@ impl<'a> Profiler<'a> {
             scratch_bytes: 0,
             least_runtime_bytes: 0,
             shape_bytes: 0,
+            untouched_fraction: 0.0,
             is_measured: true,
             own_bytes,
             flat_bytes,
@@ -233,6 +239,9 @@ impl<'a> Profiler<'a> {
         let sizes = if largest >= 8 { [4, 8] } else { [largest, largest] };
         let small = self.step(mode, sizes[0])?;
         let large = self.step(mode, sizes[1])?;
+        if mode == ActivationMode::Keep {
+            self.profile.untouched_fraction = large.untouched_bytes as f64 / large.peak_bytes.max(1) as f64;
+        }
         let weights_bytes = if self.parts.device.is_cuda() { 0 } else { 5 * self.profile.flat_bytes };
         self.profile.own_bytes = self.profile.own_bytes.max(weights_bytes + large.peak_bytes);
         let micros_per_sample = large.micros / sizes[1] as f64;
@@ -266,6 +275,11 @@ impl<'a> Profiler<'a> {
             Ok(taken) => taken.peak_bytes + self.profile.batch_bytes,
             Err(_) => refused(self.profile.costs.peak_bytes(step_config).unwrap_or(0)),
         };
+        if let Ok(taken) = &outcome
+            && step_config.keeps()
+        {
+            self.profile.untouched_fraction = taken.untouched_bytes as f64 / taken.peak_bytes.max(1) as f64;
+        }
         self.profile.costs.measured.push((step_config, bytes));
         if let Some(device) = &mut self.profile.device {
             let bytes = match &outcome {
@@ -378,6 +392,7 @@ pub fn estimate(parts: &Parts) -> Result<MemoryProfile> {
         scratch_bytes: 0,
         least_runtime_bytes: base_bytes,
         shape_bytes: 0,
+        untouched_fraction: 0.0,
         is_measured: false,
         own_bytes: 5 * policy.layout().flat_bytes() + 8 * activations.kept,
         flat_bytes: policy.layout().flat_bytes(),

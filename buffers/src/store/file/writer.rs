@@ -269,8 +269,9 @@ impl ChunkWriter {
     ///
     /// # Errors
     /// [`Error::Undecodable`] if `encoded` is not an encoded chunk or has more rows than `identity` allows;
-    /// [`Error::DiskFull`] and [`Error::Io`]. The file stays unchanged.
+    /// [`Error::Truncated`], [`Error::DiskFull`] and [`Error::Io`]. The file stays unchanged.
     pub fn append(&mut self, identity: Identity, encoded: &[u8]) -> Result<Entry> {
+        self.require_whole()?;
         let header = codec::header(encoded)?;
         let entry = Entry {
             identity,
@@ -300,6 +301,16 @@ impl ChunkWriter {
         Ok(entry)
     }
 
+    /// A file that another program cut off would get a hole by the next write, and so hold zeros where chunks were.
+    fn require_whole(&self) -> Result<()> {
+        let path = self.file.path();
+        let (found_bytes, committed_bytes) = (length(path, &self.file.file)?, self.end);
+        if found_bytes < committed_bytes {
+            return Err(Error::Truncated { path: path.to_owned(), found_bytes, committed_bytes });
+        }
+        Ok(())
+    }
+
     /// Removes a stream's chunks before `number`, which will not be read again, from the index. They stay in the file.
     pub(crate) fn forget_before(&mut self, stream: u32, number: u64) {
         self.index.forget_before(stream, number);
@@ -310,6 +321,7 @@ impl ChunkWriter {
     /// # Errors
     /// [`Error::Io`]. What was committed before stays, and the commit may be tried again.
     pub fn commit(&mut self, durability: Durability) -> Result<()> {
+        self.require_whole()?;
         // A block of the index only makes reading faster. If the disk has no room for it, the chunks are committed without.
         if self.unlisted.len() >= INDEX_EVERY
             && let Ok(offset) = self.append_index()
