@@ -27,17 +27,17 @@ fn dataset() -> Arc<Dataset> {
 }
 
 fn step(replay: &mut Replay, i: u32) -> Transition {
-    let to_local = replay.append_local(0, &[i as f32 + 1.0, 0.5]).unwrap();
+    let to_local = replay.append_local(0, &[i as f32 + 1.0, 0.5]).expect("a row of the view's width");
     let from = ObservationRef { local: i, ..ObservationRef::default() };
     Transition { from, to_t: 0, to_local, action: 1, reward: i as f32, discount: 0.9 }
 }
 
 fn replay(n: u32) -> Replay {
     let mut replay = Replay::new(&OPTIONS, dataset()).expect("hot rows need no file");
-    replay.begin_episode(0, &[0.0, 0.5]).unwrap();
+    replay.begin_episode(0, &[0.0, 0.5]).expect("a row of the view's width");
     for i in 0..n {
         let transition = step(&mut replay, i);
-        replay.insert(transition).unwrap();
+        replay.insert(transition).expect("a transition of appended rows");
     }
     replay
 }
