@@ -57,7 +57,7 @@ impl MarketTest {
     /// Tests the greedy policy with `weights`, and the baselines on the same part.
     ///
     /// # Errors
-    /// If libtorch refuses a call, or [`Error::Interrupted`] if the process was asked to stop.
+    /// If libtorch refuses a call, or [`crate::error::Error::Interrupted`] if the process was asked to stop.
     pub fn of(market: &Market, policy: &dyn Policy, weights: &Weights, seed: u64) -> Result<Self> {
         let rules = &market.rules;
         let (agent, decisions) = decided_backtests(market, policy, weights, |split| split.test.clone())?;

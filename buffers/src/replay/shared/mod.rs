@@ -89,7 +89,7 @@ impl SharedReplay {
     /// lock while it encodes. Returns the freed bytes.
     ///
     /// # Errors
-    /// [`Error::Undecodable`](crate::Error::Undecodable), which would be a bug.
+    /// [`Error::Undecodable`], which would be a bug.
     pub fn compress(&self, limit_bytes: u64) -> Result<u64> {
         self.core.absorb()?;
         self.core.compress(limit_bytes, self.local, self.codec())
@@ -239,7 +239,7 @@ impl SharedSampler {
     /// memory it reuses as [`Replay::sample_into`](crate::replay::Replay::sample_into) does.
     ///
     /// # Errors
-    /// [`Error::Empty`](crate::Error::Empty), or if libtorch refuses the memory. The batch must not be used then.
+    /// [`Error::Empty`], or if libtorch refuses the memory. The batch must not be used then.
     pub fn sample_into(
         &mut self,
         n: usize,

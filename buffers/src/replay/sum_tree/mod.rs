@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The tree has the shape of 16^depth leaves. Blocks past the capacity are not stored, and those past the leaves that were
-//! set are not allocated: the tree grows by [`GROWTH`] leaves at a time, which moves nothing.
+//! set are not allocated: the tree grows by 65,536 leaves at a time, which moves nothing.
 //!
 //! A leaf is an f32. A priority is rounded to nearest, with a relative error of at most 2⁻²⁴ (6e-8). Priorities outside
 //! the range of f32 become its limits, 1.2e-38 or 3.4e38, so that a priority above zero never becomes zero or infinite.
