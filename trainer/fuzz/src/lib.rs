@@ -44,8 +44,13 @@ static FILE: LazyLock<(File, PathBuf)> = LazyLock::new(|| {
 });
 
 /// How a message speaks of stamps whose spelling is not known or not right.
-const SPELLING_FAULTS: [&str; 5] =
-    ["does not fit data.time_format", "is neither ISO 8601", "mixed spellings", "fits two spellings", "leaves open"];
+const SPELLING_FAULTS: [&str; 5] = [
+    "does not fit data.time_format",
+    "is neither ISO 8601",
+    "mixed spellings",
+    "fits two spellings",
+    "leaves open",
+];
 
 /// Reads a file of the given content.
 ///
@@ -133,11 +138,16 @@ pub struct Seed {
 #[must_use]
 pub fn vendors_files(bars: &[Bar]) -> Vec<Seed> {
     let seed = |file: market::market_files::MarketFile| {
-        let told = Source::from_text(Path::new(&format!("bars?{}", file.told))).expect("what is told is understood");
+        let told =
+            Source::from_text(Path::new(&format!("bars?{}", file.told))).expect("what is told is understood");
         let read = import_bytes(&file.bytes, &told.options).expect("a vendor's file is read");
         assert_eq!(read[0].symbol.as_deref(), file.symbol, "{}", file.name);
         assert_eq!(read[0].bars.bars.iter().any(|bar| bar.volume > 0.0), file.has_volume, "{}", file.name);
-        Seed { name: format!("{}-{}", file.vendor, file.name.replace([' ', ','], "")), told: file.told, content: file.bytes }
+        Seed {
+            name: format!("{}-{}", file.vendor, file.name.replace([' ', ','], "")),
+            told: file.told,
+            content: file.bytes,
+        }
     };
     market::market_files::market_files(bars).into_iter().map(seed).collect()
 }
@@ -148,7 +158,15 @@ pub fn spelled(bars: &[Bar], format: &str) -> Vec<u8> {
     let mut text = "timestamp,open,high,low,close,volume\n".to_owned();
     for b in bars {
         let instant = Timestamp::from_millisecond(b.open_millis).unwrap_or_default().to_zoned(TimeZone::UTC);
-        text.push_str(&format!("{},{},{},{},{},{}\n", instant.strftime(format), b.open, b.high, b.low, b.close, b.volume));
+        text.push_str(&format!(
+            "{},{},{},{},{},{}\n",
+            instant.strftime(format),
+            b.open,
+            b.high,
+            b.low,
+            b.close,
+            b.volume
+        ));
     }
     text.into_bytes()
 }
