@@ -14,3 +14,23 @@ pub struct PriceSeries {
     /// The first bar at whose close every feature is defined.
     pub first_decision: usize,
 }
+
+#[cfg(test)]
+impl PriceSeries {
+    /// `n_bars` bars whose price swings by `amplitude` about 100, by `step` of its phase from one bar to the next.
+    pub(crate) fn swinging(n_bars: i64, step: f64, amplitude: f64) -> Self {
+        use crate::market::bar::DECISION_MILLIS;
+        let price = |i: i64| 100.0 + (i as f64 * step).sin() * amplitude;
+        let bar = |i: i64| Bar {
+            open_millis: i * DECISION_MILLIS,
+            close_millis: (i + 1) * DECISION_MILLIS,
+            open: price(i),
+            high: price(i).max(price(i + 1)),
+            low: price(i).min(price(i + 1)),
+            close: price(i + 1),
+            volume: 1.0,
+        };
+        let bars: Vec<Bar> = (0..n_bars).map(bar).collect();
+        Self { name: "t".to_owned(), atr: vec![1.0; bars.len()], bars, first_decision: 0 }
+    }
+}

@@ -240,15 +240,7 @@ mod tests {
             price: vec![1.0; equity.len()],
             position: vec![0; equity.len()],
             start_equity: 100.0,
-            reward_sum: 0.0,
-            penalty_sum: 0.0,
-            pnl: 0.0,
-            cost: 0.0,
-            traded_notional: 0.0,
-            n_bars_long: 0,
-            n_bars_short: 0,
-            trades: Vec::new(),
-            terminated_at: None,
+            ..Backtest::default()
         }
     }
 

@@ -194,24 +194,11 @@ mod tests {
     use super::*;
     use crate::market::account::{AccountRules, FLAT, LONG, SHORT};
     use crate::market::backtest::backtest;
-    use crate::market::bar::{Bar, DECISION_MILLIS};
     use crate::market::price_series::PriceSeries;
 
     /// A market that falls and rises, in which stops and the floor act.
     fn traded() -> Backtest {
-        let price = |i: i64| 100.0 + (i as f64 * 0.7).sin() * 8.0;
-        let bar = |i: i64| Bar {
-            open_millis: i * DECISION_MILLIS,
-            close_millis: (i + 1) * DECISION_MILLIS,
-            open: price(i),
-            high: price(i).max(price(i + 1)),
-            low: price(i).min(price(i + 1)),
-            close: price(i + 1),
-            volume: 1.0,
-        };
-        let bars: Vec<Bar> = (0..120).map(bar).collect();
-        let series =
-            PriceSeries { name: "t".to_owned(), atr: vec![1.0; bars.len()], bars, first_decision: 0 };
+        let series = PriceSeries::swinging(120, 0.7, 8.0);
         let rules = AccountRules { stop_atr: 3.0, ..AccountRules::default() };
         backtest(&series, 0..110, &rules, &mut |t, _| [LONG, LONG, SHORT, SHORT, FLAT][t % 5])
     }

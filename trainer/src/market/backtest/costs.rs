@@ -72,22 +72,7 @@ mod tests {
     use super::*;
     use crate::market::account::{LONG, SHORT};
     use crate::market::backtest::backtest;
-    use crate::market::bar::{Bar, DECISION_MILLIS};
-
-    fn series() -> PriceSeries {
-        let price = |i: i64| 100.0 + (i as f64 * 0.3).sin() * 3.0;
-        let bar = |i: i64| Bar {
-            open_millis: i * DECISION_MILLIS,
-            close_millis: (i + 1) * DECISION_MILLIS,
-            open: price(i),
-            high: price(i).max(price(i + 1)),
-            low: price(i).min(price(i + 1)),
-            close: price(i + 1),
-            volume: 1.0,
-        };
-        let bars: Vec<Bar> = (0..200).map(bar).collect();
-        PriceSeries { name: "t".to_owned(), atr: vec![1.0; bars.len()], bars, first_decision: 0 }
-    }
+    use crate::market::bar::Bar;
 
     /// Follows the next bar, which pays until costs are high.
     fn actions(series: &PriceSeries) -> Vec<u8> {
@@ -97,7 +82,7 @@ mod tests {
 
     #[test]
     fn at_its_own_costs_a_replay_is_the_backtest_and_higher_costs_earn_less() {
-        let (series, rules) = (series(), AccountRules::default());
+        let (series, rules) = (PriceSeries::swinging(200, 0.3, 3.0), AccountRules::default());
         let actions = actions(&series);
         let own = backtest(&series, 3..190, &rules, &mut |t, _| usize::from(actions[t]));
         let decided = [Decided { series: &series, range: 3..190, actions: &actions[3..190] }];
@@ -111,7 +96,7 @@ mod tests {
 
     #[test]
     fn at_the_break_even_cost_nothing_is_earned() {
-        let (series, rules) = (series(), AccountRules::default());
+        let (series, rules) = (PriceSeries::swinging(200, 0.3, 3.0), AccountRules::default());
         let actions = actions(&series);
         let decided = [Decided { series: &series, range: 0..190, actions: &actions }];
         let bps = break_even_bps(&decided, &rules).expect("it earns without costs");

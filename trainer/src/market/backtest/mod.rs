@@ -47,7 +47,7 @@ pub struct Trade {
 
 /// The result of trading one account. The four series have one element more than there were decisions: the first
 /// element is the mark at the close of the first decision, before any trade.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Backtest {
     /// The instrument.
     pub name: String,
@@ -136,15 +136,7 @@ impl<'a> BacktestRunner<'a> {
                 price: Vec::with_capacity(n_marks),
                 position: Vec::with_capacity(n_marks),
                 start_equity: rules.start_equity,
-                reward_sum: 0.0,
-                penalty_sum: 0.0,
-                pnl: 0.0,
-                cost: 0.0,
-                traded_notional: 0.0,
-                n_bars_long: 0,
-                n_bars_short: 0,
-                trades: Vec::new(),
-                terminated_at: None,
+                ..Backtest::default()
             },
         };
         if let Some(bar) = first {
