@@ -122,7 +122,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// The file is not a replay file.
-    #[error("{}: not a replay file", path.display())]
+    #[error("{}: not a replay file: give a run's folder, or its replay.plr or streams.plr", path.display())]
     NotAReplayFile {
         /// The file.
         path: PathBuf,

@@ -73,6 +73,17 @@ fn at_every_limit_from_the_planned_minimum_the_run_ends_and_stays_under_it() {
 }
 
 #[test]
+fn the_minimum_that_a_plan_names_is_accepted_in_bf16() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings =
+        ["--threads", "1", "--steps", "760", "--set", "agent.precision=bf16", "--json", "plan.json"];
+    let plan: Vec<&str> = ["plan"].into_iter().chain(settings).collect();
+    run_well(folder.path(), &plan);
+    let smallest = read_json(&folder.path().join("plan.json"))["smallest_limit_bytes"].to_string();
+    run_well(folder.path(), &[&plan[..], &["--memory", &smallest]].concat());
+}
+
+#[test]
 fn well_under_the_planned_minimum_it_is_refused_before_anything_is_loaded() {
     let folder = tempfile::tempdir().unwrap();
     // The minimum leaves room for a reading of the runtime that is a step of 16 MiB higher than that of its plan.

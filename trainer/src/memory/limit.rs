@@ -89,8 +89,7 @@ pub fn measure(limit: MemoryLimit, parts: &Parts) -> Result<Option<Applied>> {
     let profile = estimate(parts)?;
     let plan = MemoryPlan::new(parts, &profile, data, limit_bytes);
     let estimated = Applied { base_bytes: profile.base_bytes, profile, plan };
-    // The limit is so far below what the run needs that measuring would not fit either.
-    if estimated.plan.smallest_limit_bytes * 3 / 4 > limit_bytes {
+    if estimated.plan.is_hopeless() {
         return Ok(Some(estimated));
     }
     budget::set_limit(limit_bytes);

@@ -255,6 +255,14 @@ impl MemoryPlan {
         self.step_config.is_some() && self.needed_bytes <= self.limit_bytes
     }
 
+    /// Whether the memory limit lies so far below what the run needs that the networks cannot even be measured under it.
+    /// Without what the smallest limit leaves for other readings: else a minimum that was measured would be refused by an
+    /// estimate.
+    #[must_use]
+    pub fn is_hopeless(&self) -> bool {
+        self.needed_bytes * 3 / 4 > self.limit_bytes
+    }
+
     /// The error for a limit that cannot hold the run, with the table of the plan.
     #[must_use]
     pub fn too_low(&self) -> Error {

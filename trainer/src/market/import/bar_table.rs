@@ -166,7 +166,9 @@ fn name_columns(
             });
             let groups = groups.collect::<std::result::Result<Vec<_>, _>>().map_err(refuse)?;
             if groups.is_empty() {
-                return Err(refuse("the line of its header that names instruments is empty".to_owned()));
+                let problem = "the line of its header that names instruments is empty: is it a file of bars? A first line \
+                               such as timestamp,open,high,low,close,volume says what its columns are";
+                return Err(refuse(problem.to_owned()));
             }
             Ok((names.clone(), groups))
         }
